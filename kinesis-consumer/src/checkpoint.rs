@@ -1,0 +1,198 @@
+//! Checkpoints: how a processor says "everything up to here is done".
+//!
+//! ```text
+//!        last checkpoint                 largest delivered
+//! ───────────●────────────────────────────────●──────────────▶ positions of the shard
+//!            └── a checkpoint may be moved ───┘
+//!                to any record in here, forwards only
+//! ```
+//!
+//! Promise: when a checkpoint call returns `Ok`, the position is in the lease table and the next
+//! owner starts right behind it. A checkpoint never goes backwards, never passes what was
+//! delivered, and never passes a batch that failed: while a batch waits to be delivered again,
+//! "largest delivered" is the end of the batch before it. A position in the middle of an aggregate
+//! is as good as any other.
+//!
+//! The position is written under the lease's fence: after the lease is lost every call fails with
+//! [`ErrorKind::LeaseLost`](crate::ErrorKind::LeaseLost).
+//!
+//! Deliberately absent: prepared (two-phase) checkpoints.
+
+mod window;
+
+use std::fmt;
+use std::sync::Arc;
+
+use kinesis_core::{Position, ShardId};
+use tokio::sync::Mutex as AsyncMutex;
+
+use crate::error::{Error, ErrorKind};
+use crate::lease::{ChildShard, HeldLease};
+use window::{Move, Window};
+
+/// Moves the checkpoint of one shard. Cheap to clone; all clones are the same checkpoint, and may
+/// be used outside of the processor's calls and after they returned.
+///
+/// # Cancel safety
+///
+/// A checkpoint future that is dropped half-way may or may not have been written; the next call
+/// on the same shard finds out. The checkpoint never goes backwards because of it.
+#[derive(Clone)]
+pub struct Checkpointer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    shard_id: ShardId,
+    window: std::sync::Mutex<Window>,
+    /// One write at a time: the order of two checkpoints is the order in which they were asked for.
+    writing: AsyncMutex<()>,
+    store: Store,
+}
+
+/// Where checkpoints go.
+enum Store {
+    Lease(HeldLease),
+    Memory,
+}
+
+impl Checkpointer {
+    /// The checkpointer of a lease this worker has just gained.
+    pub(crate) fn of_lease(lease: HeldLease) -> Self {
+        let start = lease.lease().checkpoint;
+        Self::new(
+            lease.shard_id().clone(),
+            Window::new(start),
+            Store::Lease(lease),
+        )
+    }
+
+    /// A checkpointer that keeps its position in memory, under the same rules; for tests of
+    /// processors. `last` is the last checkpoint, `delivered` the largest position delivered.
+    pub fn in_memory(shard_id: ShardId, last: Position, delivered: Position) -> Self {
+        let mut window = Window::new(last);
+        window.deliver(delivered);
+        Self::new(shard_id, window, Store::Memory)
+    }
+
+    fn new(shard_id: ShardId, window: Window, store: Store) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                shard_id,
+                window: std::sync::Mutex::new(window),
+                writing: AsyncMutex::new(()),
+                store,
+            }),
+        }
+    }
+
+    /// The shard this checkpoints.
+    pub fn shard_id(&self) -> &ShardId {
+        &self.shared.shard_id
+    }
+
+    /// The last checkpoint that is known to be stored.
+    pub fn last(&self) -> Position {
+        self.with_window(|window| window.last().clone())
+    }
+
+    /// Checkpoints everything delivered so far, including the batch that is being processed; in
+    /// `shard_ended`, the end of the shard. With nothing new it does nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::LeaseLost`] when another worker owns the shard; [`ErrorKind::Throttled`] or
+    /// [`ErrorKind::Unavailable`] when the lease table could not be written (try again, or go on and
+    /// checkpoint later).
+    pub async fn checkpoint(&self) -> Result<(), Error> {
+        let _turn = self.shared.writing.lock().await;
+        let step = self.with_window(|window| window.everything());
+        self.write(step).await
+    }
+
+    /// Checkpoints up to and including the record at `position` (see
+    /// [`Record::position`](crate::Record::position)). At the last checkpoint it does nothing.
+    ///
+    /// # Errors
+    /// As [`checkpoint`](Self::checkpoint); [`ErrorKind::InvalidInput`] when `position` is not
+    /// between the last checkpoint and the largest position delivered, or is not a record's.
+    pub async fn checkpoint_at(&self, position: &Position) -> Result<(), Error> {
+        let _turn = self.shared.writing.lock().await;
+        let step = self
+            .with_window(|window| window.up_to(position))
+            .map_err(|out_of_bounds| {
+                Error::new(
+                    ErrorKind::InvalidInput,
+                    format!(
+                        "the checkpoint of shard {} cannot be moved to {}: {out_of_bounds}",
+                        self.shared.shard_id,
+                        window::show(position)
+                    ),
+                )
+            })?;
+        self.write(step).await
+    }
+
+    /// Writes one step; the caller holds the turn.
+    async fn write(&self, step: Move) -> Result<(), Error> {
+        match step {
+            Move::Nothing => return Ok(()),
+            Move::To(position) => {
+                if let Store::Lease(lease) = &self.shared.store {
+                    lease.checkpoint(&position).await?;
+                }
+                self.with_window(|window| window.stored(position));
+            }
+            Move::End(children) => {
+                if let Store::Lease(lease) = &self.shared.store {
+                    lease.end_shard(&children).await?;
+                }
+                self.with_window(|window| window.stored(Position::ShardEnd));
+            }
+        }
+        Ok(())
+    }
+
+    /// A batch that ends at `position` is being handed to the processor.
+    pub(crate) fn deliver(&self, position: Position) {
+        self.with_window(|window| window.deliver(position));
+    }
+
+    /// The batch in hand was processed.
+    pub(crate) fn settle(&self) {
+        self.with_window(Window::settle);
+    }
+
+    /// The batch in hand failed: it must not be checkpointed until it is delivered again.
+    pub(crate) fn withdraw(&self) {
+        self.with_window(Window::withdraw);
+    }
+
+    /// The shard has no more records: `checkpoint` now marks its end.
+    pub(crate) fn end(&self, children: Vec<ChildShard>) {
+        self.with_window(|window| window.end(children));
+    }
+
+    /// Whether the end of the shard is stored.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.with_window(|window| *window.last() == Position::ShardEnd)
+    }
+
+    fn with_window<T>(&self, f: impl FnOnce(&mut Window) -> T) -> T {
+        // The window has no invariant that a panic in these few lines could break.
+        let mut window = self
+            .shared
+            .window
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        f(&mut window)
+    }
+}
+
+impl fmt::Debug for Checkpointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpointer")
+            .field("shard_id", &self.shared.shard_id)
+            .field("last", &self.last())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,132 @@
+//! The rules of where a checkpoint may go, without any I/O.
+//!
+//! Invariant: `last ≤ settled ≤ delivered`, except that a checkpoint inside the batch in hand moves
+//! `last` past `settled`.
+
+use std::fmt;
+
+use kinesis_core::Position;
+
+use crate::lease::ChildShard;
+
+/// What one shard has delivered, settled and checkpointed.
+#[derive(Debug)]
+pub(super) struct Window {
+    last: Position,
+    /// End of the newest batch that was processed.
+    settled: Position,
+    /// End of the batch in hand, or `settled`.
+    delivered: Position,
+    /// Set once every record was processed and the shard has no more.
+    children: Option<Vec<ChildShard>>,
+}
+
+/// What has to be written.
+#[derive(Debug, PartialEq)]
+pub(super) enum Move {
+    Nothing,
+    To(Position),
+    End(Vec<ChildShard>),
+}
+
+/// Why a position was refused.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum OutOfBounds {
+    #[error("it is behind the last checkpoint {last}")]
+    Behind { last: String },
+    #[error(
+        "nothing beyond {delivered} was delivered, or what was delivered failed and will come again"
+    )]
+    Beyond { delivered: String },
+    #[error("only the position of a record can be checkpointed")]
+    Sentinel,
+    #[error("the shard has not ended")]
+    NotEnded,
+}
+
+impl Window {
+    pub(super) fn new(start: Position) -> Self {
+        Self {
+            last: start.clone(),
+            settled: start.clone(),
+            delivered: start,
+            children: None,
+        }
+    }
+
+    pub(super) fn last(&self) -> &Position {
+        &self.last
+    }
+
+    pub(super) fn deliver(&mut self, position: Position) {
+        self.delivered = position;
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.settled = self.delivered.clone();
+    }
+
+    /// Back to the last batch that succeeded; a checkpoint the processor made inside of the failed
+    /// batch was its own word and stays.
+    pub(super) fn withdraw(&mut self) {
+        self.delivered = self.settled.clone().max(self.last.clone());
+    }
+
+    pub(super) fn end(&mut self, children: Vec<ChildShard>) {
+        self.children = Some(children);
+    }
+
+    pub(super) fn everything(&self) -> Move {
+        match &self.children {
+            Some(_) if self.last == Position::ShardEnd => Move::Nothing,
+            Some(children) => Move::End(children.clone()),
+            None if self.delivered > self.last => Move::To(self.delivered.clone()),
+            None => Move::Nothing,
+        }
+    }
+
+    pub(super) fn up_to(&self, position: &Position) -> Result<Move, OutOfBounds> {
+        if *position == self.last {
+            return Ok(Move::Nothing);
+        }
+        if *position == Position::ShardEnd {
+            return match &self.children {
+                Some(children) => Ok(Move::End(children.clone())),
+                None => Err(OutOfBounds::NotEnded),
+            };
+        }
+        if position.is_sentinel() {
+            return Err(OutOfBounds::Sentinel);
+        }
+        if *position < self.last {
+            let last = show(&self.last).to_string();
+            return Err(OutOfBounds::Behind { last });
+        }
+        if *position > self.delivered {
+            let delivered = show(&self.delivered).to_string();
+            return Err(OutOfBounds::Beyond { delivered });
+        }
+        Ok(Move::To(position.clone()))
+    }
+
+    pub(super) fn stored(&mut self, position: Position) {
+        self.last = position;
+    }
+}
+
+/// A position as people write it: `49…7.2`, or the sentinel's name.
+pub(super) fn show(position: &Position) -> impl fmt::Display + '_ {
+    Shown(position)
+}
+
+struct Shown<'a>(&'a Position);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.checkpoint())?;
+        if self.0.is_sentinel() {
+            return Ok(());
+        }
+        write!(f, ".{}", self.0.sub_sequence())
+    }
+}

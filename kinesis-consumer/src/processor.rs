@@ -1,0 +1,207 @@
+//! What an application writes: a record processor per shard, and a factory that makes one for each
+//! lease this worker gains.
+//!
+//! ```text
+//! initialize ─▶ process_records ─▶ process_records ─▶ … ─┬▶ lease_lost            another worker has the shard
+//!                     ▲      │                           ├▶ shard_ended           split, merged: every record was processed
+//!                     └──────┘ Err(Retry) or panic:      └▶ shutdown_requested    worker stops, or hands the lease over
+//!                              the same batch again
+//! ```
+//!
+//! Promise: the calls of one processor never overlap; batches come in the order of the shard; a
+//! batch that failed comes again until it succeeds, and no later batch comes before that. Reading
+//! ahead and keeping the lease alive run in tasks of their own, so a processor may take as long as
+//! it needs.
+//!
+//! # Cancel safety
+//!
+//! The future of any call is dropped, at its next await point, when the lease is lost: another
+//! worker may already own the shard, so going on would only make duplicates. `process_records` is
+//! dropped too when a shutdown or a handoff reaches its deadline. An implementation must therefore
+//! leave `self` usable when one of its futures is dropped half-way: keep a buffer consistent across
+//! every `.await`, and let work that must not be cut in two run in a task of its own. After a
+//! panic the same holds: the same processor value gets the batch again.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kinesis_core::{Position, ShardId};
+
+use crate::checkpoint::Checkpointer;
+use crate::error::BoxError;
+use crate::record::Record;
+
+/// Processes the records of one shard, for as long as this worker holds its lease.
+#[async_trait]
+pub trait RecordProcessor: Send {
+    /// Called once, before the first batch. On `Err(Retry)` it is called again with backoff.
+    async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
+        let InitializeInput { .. } = input;
+        Ok(())
+    }
+
+    /// Processes one batch; never an empty one.
+    ///
+    /// `Ok` means that the batch is dealt with or safely taken over, not that it is checkpointed:
+    /// that is done with the input's [`Checkpointer`], here or later. `Err(Retry)` and a panic
+    /// bring the same batch again, with backoff, until it succeeds, the lease is lost or the worker
+    /// stops. `Err(Fatal)` stops the consumer; see [`ProcessorError::Fatal`].
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError>;
+
+    /// Another worker owns the shard. No checkpoint is possible any more; drop what is buffered.
+    async fn lease_lost(&mut self) {}
+
+    /// Every record of the shard was processed and the shard has no more: it was split or merged.
+    ///
+    /// Must store what is still buffered and end with `checkpointer.checkpoint().await?`, which
+    /// marks the shard as finished and lets its children start. A processor that returns without
+    /// it is asked again, with backoff and an ERROR log.
+    async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError>;
+
+    /// The worker stops or hands the lease over: the last chance to store what is buffered and to
+    /// checkpoint. What is not checkpointed here is delivered to the next owner again. The lease
+    /// is released afterwards whatever this returns.
+    async fn shutdown_requested(
+        &mut self,
+        checkpointer: Checkpointer,
+    ) -> Result<(), ProcessorError>;
+}
+
+#[async_trait]
+impl<P: RecordProcessor + ?Sized> RecordProcessor for Box<P> {
+    async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
+        (**self).initialize(input).await
+    }
+
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
+        (**self).process_records(input).await
+    }
+
+    async fn lease_lost(&mut self) {
+        (**self).lease_lost().await;
+    }
+
+    async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
+        (**self).shard_ended(checkpointer).await
+    }
+
+    async fn shutdown_requested(
+        &mut self,
+        checkpointer: Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        (**self).shutdown_requested(checkpointer).await
+    }
+}
+
+/// Makes a processor for each lease the worker gains. Any `Fn(&ShardId) -> impl RecordProcessor`
+/// is one.
+pub trait RecordProcessorFactory: Send + Sync {
+    /// A fresh processor for `shard_id`. Called again when a lease comes back to this worker.
+    fn create(&self, shard_id: &ShardId) -> Box<dyn RecordProcessor>;
+}
+
+impl<F, P> RecordProcessorFactory for F
+where
+    F: Fn(&ShardId) -> P + Send + Sync,
+    P: RecordProcessor + 'static,
+{
+    fn create(&self, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        Box::new(self(shard_id))
+    }
+}
+
+/// What a processor learns before its first batch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct InitializeInput {
+    /// The shard whose lease was gained.
+    pub shard_id: ShardId,
+    /// The last checkpoint: reading starts right behind it. `TrimHorizon`, `Latest` or
+    /// `AtTimestamp` when nothing was ever checkpointed.
+    pub position: Position,
+}
+
+impl InitializeInput {
+    /// The input for `shard_id`, of which everything up to `position` was processed.
+    pub fn new(shard_id: ShardId, position: Position) -> Self {
+        Self { shard_id, position }
+    }
+}
+
+/// One batch.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ProcessRecordsInput {
+    /// The records, in order; at least one. A clone of the `Arc` may be kept, but memory held that
+    /// way is not counted against the consumer's byte budget.
+    pub records: Arc<[Record]>,
+    /// Checkpoints this shard; may be kept and used later.
+    pub checkpointer: Checkpointer,
+    /// How far the batch's end was from the tip of the shard when it was read, in milliseconds.
+    pub millis_behind_latest: u64,
+    /// The shard.
+    pub shard_id: ShardId,
+}
+
+impl ProcessRecordsInput {
+    /// A batch at the tip of the shard that `checkpointer` belongs to; for tests of processors.
+    pub fn new(records: impl Into<Arc<[Record]>>, checkpointer: Checkpointer) -> Self {
+        Self {
+            records: records.into(),
+            millis_behind_latest: 0,
+            shard_id: checkpointer.shard_id().clone(),
+            checkpointer,
+        }
+    }
+}
+
+/// Why a call of a processor failed, which is also what happens next.
+pub enum ProcessorError {
+    /// Deliver the same batch again, with backoff. What `?` makes of any `std::error::Error`.
+    Retry(BoxError),
+    /// This cannot be mended by trying again: the shard stops on this worker without being
+    /// checkpointed any further, its lease is released, the other shards are shut down in good
+    /// order, and `Consumer::run` returns an error of kind [`ErrorKind::Processor`](crate::ErrorKind::Processor).
+    Fatal(BoxError),
+}
+
+impl ProcessorError {
+    /// A [`ProcessorError::Fatal`] of any error or text.
+    pub fn fatal(cause: impl Into<BoxError>) -> Self {
+        Self::Fatal(cause.into())
+    }
+
+    /// A [`ProcessorError::Retry`] of any error or text.
+    pub fn retry(cause: impl Into<BoxError>) -> Self {
+        Self::Retry(cause.into())
+    }
+}
+
+impl fmt::Debug for ProcessorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(cause) => f.debug_tuple("Retry").field(cause).finish(),
+            Self::Fatal(cause) => f.debug_tuple("Fatal").field(cause).finish(),
+        }
+    }
+}
+
+impl fmt::Display for ProcessorError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(cause) => write!(f, "to be retried: {cause}"),
+            Self::Fatal(cause) => write!(f, "fatal: {cause}"),
+        }
+    }
+}
+
+// Not an `std::error::Error` itself: that would overlap with the conversion that makes `?` work.
+impl<E> From<E> for ProcessorError
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    fn from(cause: E) -> Self {
+        Self::Retry(Box::new(cause))
+    }
+}

@@ -1,0 +1,224 @@
+//! Settings of the consumer: plain values with defaults, checked once when the consumer is built.
+//!
+//! Names are those of the KCL where the meaning is the same, and so are the defaults unless the
+//! field says why not. Durations are written as whole milliseconds in serialised form, with the
+//! unit in the name (`idle_time_between_reads_millis`).
+//!
+//! Deliberately absent: components (clients, clock, randomness), which go to the builder.
+
+use std::time::Duration;
+
+use kinesis_core::limits;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+pub use crate::lease::LeaseSettings;
+
+/// Source: KCL `PollingConfig.maxRecords`, which is the service's limit for `GetRecords`.
+pub const MAX_RECORDS_DEFAULT: u32 = 10_000;
+
+/// One second in place of the KCL's 1.5 s: it still leaves four of the five reads per second of a
+/// shard to other applications, and half of it is the mean wait a record adds at the tip.
+/// Source: measured against the service's limit, none stricter known.
+pub const IDLE_TIME_BETWEEN_READS_DEFAULT: Duration = Duration::from_secs(1);
+
+/// Source: KCL `PollingConfig.MIN_IDLE_MILLIS_BETWEEN_READS`; five reads a second, the quota.
+pub const IDLE_TIME_BETWEEN_READS_MIN: Duration = Duration::from_millis(200);
+
+/// Source: KCL `PollingConfig.kinesisRequestTimeout`.
+pub const KINESIS_REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Source: KCL `RecordsFetcherFactory.maxByteSize`.
+pub const MAX_BYTE_SIZE_DEFAULT: usize = 8 * 1024 * 1024;
+
+/// Source: KCL `RecordsFetcherFactory.maxRecordsCount`.
+pub const MAX_RECORDS_COUNT_DEFAULT: usize = 30_000;
+
+/// Source: none, reasonable default: 25 full answers of `GetRecords` in flight or buffered at once.
+pub const MAX_BUFFERED_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
+
+/// Source: KCL `GracefulLeaseHandoffConfig.gracefulLeaseHandoffTimeoutMillis`.
+pub const SHUTDOWN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Source: KCL `LifecycleConfig.taskBackoffTimeMillis`; here the base of a growing, jittered pause.
+pub const TASK_BACKOFF_DEFAULT: Duration = Duration::from_millis(500);
+
+/// Source: none, reasonable default: a processor that depends on a service that came back is not
+/// idle for longer.
+pub const TASK_BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(30);
+
+/// Upper bound of every duration here, so that deadlines cannot overflow.
+/// Source: none, reasonable default.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where an application starts in a shard that it never checkpointed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InitialPosition {
+    /// The oldest record kept. The default, because it is the only one that cannot miss a record.
+    #[default]
+    TrimHorizon,
+    /// The next record written. Between the start and the first checkpoint of a shard, a worker
+    /// that takes the shard over starts at its own "latest": what arrived in between is missed, as
+    /// with the KCL.
+    Latest,
+    /// The first record at or after this instant, in milliseconds since the Unix epoch. The lease
+    /// table does not store the instant, so all workers must be given the same.
+    AtTimestamp(u64),
+}
+
+/// How the consumer behaves. Checked by `ConsumerBuilder::build`.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where to start in a shard without a checkpoint.
+    pub initial_position: InitialPosition,
+    /// Most stream records one `GetRecords` asks for, 1 to 10,000. A batch may hold more user
+    /// records, since aggregates are opened.
+    pub max_records: u32,
+    /// Pause between reads at the tip of a shard, 200 ms to 24 h. While the reader is behind, it
+    /// reads as fast as the quota of five reads and 2 MiB a second allows.
+    #[serde(rename = "idle_time_between_reads_millis", with = "millis")]
+    pub idle_time_between_reads: Duration,
+    /// Longest wait for one answer of Kinesis, 1 s to 24 h; then the call is made again.
+    #[serde(rename = "kinesis_request_timeout_millis", with = "millis")]
+    pub kinesis_request_timeout: Duration,
+    /// Bytes of one shard, fetched and not yet processed, at which reading ahead stops. Tested
+    /// before a fetch, as in the KCL, so that one answer (at most 10 MiB) may go over it.
+    pub max_byte_size: usize,
+    /// User records of one shard, fetched and not yet processed, at which reading ahead stops.
+    pub max_records_count: usize,
+    /// Bytes that all shards of this worker together may hold fetched and not yet processed, at
+    /// least 10 MiB. Each read reserves a full answer from it beforehand and gives back the rest,
+    /// so the sum stays below it, save for what opening aggregates of very small records adds.
+    pub max_buffered_bytes: usize,
+    /// From the request to stop, or to hand a lease over, until the lease is released, 100 ms to
+    /// 24 h. The batch in hand may use two thirds of it, `shutdown_requested` the rest.
+    #[serde(rename = "shutdown_timeout_millis", with = "millis")]
+    pub shutdown_timeout: Duration,
+    /// Base of the jittered pause before a failed call of a processor is made again, 1 ms to 24 h.
+    #[serde(rename = "task_backoff_millis", with = "millis")]
+    pub task_backoff: Duration,
+    /// Longest pause before a failed call of a processor is made again; at least `task_backoff`.
+    #[serde(rename = "task_backoff_max_millis", with = "millis")]
+    pub task_backoff_max: Duration,
+    /// The lease table and how workers share it.
+    pub lease: LeaseSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            initial_position: InitialPosition::default(),
+            max_records: MAX_RECORDS_DEFAULT,
+            idle_time_between_reads: IDLE_TIME_BETWEEN_READS_DEFAULT,
+            kinesis_request_timeout: KINESIS_REQUEST_TIMEOUT_DEFAULT,
+            max_byte_size: MAX_BYTE_SIZE_DEFAULT,
+            max_records_count: MAX_RECORDS_COUNT_DEFAULT,
+            max_buffered_bytes: MAX_BUFFERED_BYTES_DEFAULT,
+            shutdown_timeout: SHUTDOWN_TIMEOUT_DEFAULT,
+            task_backoff: TASK_BACKOFF_DEFAULT,
+            task_backoff_max: TASK_BACKOFF_MAX_DEFAULT,
+            lease: LeaseSettings::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] that names the first field out of bounds, and the bound.
+    pub fn validate(&self) -> Result<(), Error> {
+        let most = u32::try_from(limits::GET_RECORDS_MAX_RECORDS).unwrap_or(u32::MAX);
+        if self.max_records == 0 || self.max_records > most {
+            return Err(out_of_bounds(
+                "max_records",
+                format_args!("1 to {most}"),
+                self.max_records,
+            ));
+        }
+        duration(
+            "idle_time_between_reads",
+            self.idle_time_between_reads,
+            IDLE_TIME_BETWEEN_READS_MIN,
+        )?;
+        duration(
+            "kinesis_request_timeout",
+            self.kinesis_request_timeout,
+            Duration::from_secs(1),
+        )?;
+        duration(
+            "shutdown_timeout",
+            self.shutdown_timeout,
+            Duration::from_millis(100),
+        )?;
+        duration("task_backoff", self.task_backoff, Duration::from_millis(1))?;
+        duration("task_backoff_max", self.task_backoff_max, self.task_backoff)?;
+        for (field, value) in [
+            ("max_byte_size", self.max_byte_size),
+            ("max_records_count", self.max_records_count),
+        ] {
+            if value == 0 {
+                return Err(out_of_bounds(field, format_args!("at least 1"), value));
+            }
+        }
+        if self.max_buffered_bytes < limits::GET_RECORDS_MAX_BYTES {
+            return Err(out_of_bounds(
+                "max_buffered_bytes",
+                format_args!(
+                    "at least {} (one full answer of GetRecords)",
+                    limits::GET_RECORDS_MAX_BYTES
+                ),
+                self.max_buffered_bytes,
+            ));
+        }
+        self.lease.validate()
+    }
+}
+
+fn duration(field: &str, value: Duration, least: Duration) -> Result<(), Error> {
+    if value >= least && value <= DURATION_MAX {
+        return Ok(());
+    }
+    Err(out_of_bounds(
+        field,
+        format_args!(
+            "{} ms to {} ms",
+            least.as_millis(),
+            DURATION_MAX.as_millis()
+        ),
+        format_args!("{} ms", value.as_millis()),
+    ))
+}
+
+fn out_of_bounds(
+    field: &str,
+    bound: impl std::fmt::Display,
+    value: impl std::fmt::Display,
+) -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!("setting {field} must be {bound}, not {value}"),
+    )
+}
+
+/// Durations as whole milliseconds; also for the settings embedded in these.
+pub(crate) mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
