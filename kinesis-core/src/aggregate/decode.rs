@@ -1,0 +1,185 @@
+//! Reading aggregates of any writer.
+//!
+//! Tolerant where protobuf is: fields in any order, unknown fields, tags, over-long varints, and
+//! keys listed but not used. Strict where a guess would change data: a wrong checksum, a cut
+//! field, a missing required field or an index outside its table makes the whole record raw, never
+//! a part of it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use md5::{Digest, Md5};
+
+use super::{CHECKSUM_BYTES, MAGIC};
+use crate::{HashKey, UserRecord};
+
+/// What a Kinesis record's data turned out to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Deaggregated {
+    /// Deliver the record as it is.
+    Raw(RawReason),
+    /// The user records inside; the index of each is its sub-sequence number. Their data are
+    /// slices of the input.
+    Members(Vec<UserRecord>),
+}
+
+/// Why a record is to be delivered as it is.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub enum RawReason {
+    /// It does not begin as an aggregate does: an ordinary record.
+    NotAggregated,
+    /// It begins as an aggregate but the MD5 at its end is not that of its content: damaged, or an
+    /// ordinary record that happens to begin so.
+    Checksum,
+    /// Its checksum is right but its content is no aggregate; the text says what is wrong.
+    Malformed(&'static str),
+}
+
+/// Takes an aggregate apart.
+///
+/// The rules are the KCL's: magic bytes, more than a checksum behind them, a checksum that
+/// matches, a content that parses; anything else is an ordinary record.
+/// Source: KCL 3.5 `AggregatorUtil`.
+#[must_use]
+pub fn deaggregate(data: &Bytes) -> Deaggregated {
+    if !data.starts_with(&MAGIC) || data.len() <= MAGIC.len() + CHECKSUM_BYTES {
+        return Deaggregated::Raw(RawReason::NotAggregated);
+    }
+    let protobuf = data.slice(MAGIC.len()..data.len() - CHECKSUM_BYTES);
+    if Md5::digest(&protobuf)[..] != data[data.len() - CHECKSUM_BYTES..] {
+        return Deaggregated::Raw(RawReason::Checksum);
+    }
+    match members(protobuf) {
+        Ok(members) => Deaggregated::Members(members),
+        Err(Malformed(what)) => Deaggregated::Raw(RawReason::Malformed(what)),
+    }
+}
+
+struct Malformed(&'static str);
+
+fn members(protobuf: Bytes) -> Result<Vec<UserRecord>, Malformed> {
+    let mut keys: Vec<Arc<str>> = Vec::new();
+    let mut hash_keys: Vec<HashKey> = Vec::new();
+    let mut records = Vec::new();
+    for field in Fields(protobuf) {
+        match field? {
+            (1, Value::Bytes(key)) => keys.push(utf8(&key)?.into()),
+            (2, Value::Bytes(key)) => {
+                let key = utf8(&key)?.parse();
+                hash_keys.push(key.map_err(|_| Malformed("an explicit hash key is no number"))?);
+            }
+            (3, Value::Bytes(record)) => records.push(record),
+            (1..=3, _) => return Err(Malformed("a field has another type")),
+            _ => {}
+        }
+    }
+    records
+        .into_iter()
+        .map(|record| member(record, &keys, &hash_keys))
+        .collect()
+}
+
+fn member(
+    record: Bytes,
+    keys: &[Arc<str>],
+    hash_keys: &[HashKey],
+) -> Result<UserRecord, Malformed> {
+    let (mut key_index, mut hash_key_index, mut data) = (None, None, None);
+    for field in Fields(record) {
+        match field? {
+            (1, Value::Varint(index)) => key_index = Some(index),
+            (2, Value::Varint(index)) => hash_key_index = Some(index),
+            (3, Value::Bytes(bytes)) => data = Some(bytes),
+            (1..=3, _) => return Err(Malformed("a record's field has another type")),
+            _ => {}
+        }
+    }
+    let key = key_index.ok_or(Malformed("a record has no partition key index"))?;
+    let partition_key = lookup(keys, key)?;
+    let explicit_hash_key = hash_key_index
+        .map(|index| lookup(hash_keys, index))
+        .transpose()?;
+    let data = data.ok_or(Malformed("a record has no data"))?;
+    Ok(UserRecord {
+        partition_key,
+        explicit_hash_key,
+        data,
+    })
+}
+
+fn lookup<T: Clone>(table: &[T], index: u64) -> Result<T, Malformed> {
+    let index = usize::try_from(index).ok();
+    index
+        .and_then(|index| table.get(index))
+        .cloned()
+        .ok_or(Malformed("an index has no entry"))
+}
+
+fn utf8(bytes: &Bytes) -> Result<&str, Malformed> {
+    std::str::from_utf8(bytes).map_err(|_| Malformed("a key is not UTF-8"))
+}
+
+/// A protobuf field's content, as far as the format needs it.
+enum Value {
+    Varint(u64),
+    Bytes(Bytes),
+    /// Fixed-width numbers, which no field of the format has.
+    Other,
+}
+
+/// The fields of a protobuf message, front to back; ends after the first error.
+struct Fields(Bytes);
+
+impl Fields {
+    fn varint(&mut self) -> Result<u64, Malformed> {
+        let mut value = 0u64;
+        for (index, &byte) in self.0.iter().enumerate().take(10) {
+            // The tenth byte's upper bits fall off, as in every protobuf reader.
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.0 = self.0.split_off(index + 1);
+                return Ok(value);
+            }
+        }
+        Err(Malformed("a number is cut short or too long"))
+    }
+
+    fn take(&mut self, len: u64) -> Result<Bytes, Malformed> {
+        let len = usize::try_from(len).ok().filter(|&len| len <= self.0.len());
+        len.map(|len| self.0.split_to(len))
+            .ok_or(Malformed("a field is cut short"))
+    }
+
+    fn field(&mut self) -> Result<(u64, Value), Malformed> {
+        let tag = self.varint()?;
+        let value = match tag & 7 {
+            0 => Value::Varint(self.varint()?),
+            1 => self.take(8).map(|_| Value::Other)?,
+            2 => {
+                let len = self.varint()?;
+                Value::Bytes(self.take(len)?)
+            }
+            5 => self.take(4).map(|_| Value::Other)?,
+            _ => return Err(Malformed("a field's wire type is unknown")),
+        };
+        match tag >> 3 {
+            0 => Err(Malformed("a field has number 0")),
+            number => Ok((number, value)),
+        }
+    }
+}
+
+impl Iterator for Fields {
+    type Item = Result<(u64, Value), Malformed>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let field = self.field();
+        if field.is_err() {
+            self.0.clear();
+        }
+        Some(field)
+    }
+}
