@@ -1,0 +1,179 @@
+//! The handle of a running `kinesis-local`, and how one is started.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
+use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
+use aws_types::SdkConfig;
+use aws_types::region::Region;
+use kinesis_core::{Clock, Rand};
+
+use crate::api::{Kinesis, KinesisOptions};
+use crate::embed::InProcessClient;
+use crate::error::Error;
+use crate::route::{Service, Services};
+use crate::settings::Settings;
+
+/// The endpoint of an instance without a socket. Only its in-process client understands it: port 0
+/// cannot be connected to, so a client that was set up without
+/// [`http_client`](KinesisLocal::http_client) fails at once instead of reaching another server.
+/// An IP address, because the SDK for S3 then puts the bucket into the path.
+const IN_PROCESS_ENDPOINT: &str = "http://127.0.0.1:0";
+
+/// A running `kinesis-local`. Cheap to clone; all clones are the same instance.
+///
+/// Instances in one process do not share anything. When the last handle is dropped the socket stops
+/// accepting connections; use [`shutdown`](Self::shutdown) for an orderly end.
+#[derive(Clone, Debug)]
+pub struct KinesisLocal {
+    inner: Arc<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    service: Service,
+    settings: Settings,
+    address: Option<SocketAddr>,
+}
+
+impl KinesisLocal {
+    /// Starts a description of what to run: in memory and without a socket unless told otherwise.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// The URL for an SDK's endpoint: the socket's if there is one, else a name that only
+    /// [`http_client`](Self::http_client) understands.
+    #[must_use]
+    pub fn endpoint_url(&self) -> String {
+        match self.inner.address {
+            Some(address) => format!("http://{address}"),
+            None => IN_PROCESS_ENDPOINT.to_owned(),
+        }
+    }
+
+    /// An SDK HTTP client that reaches this instance without a socket.
+    #[must_use]
+    pub fn http_client(&self) -> InProcessClient {
+        InProcessClient::new(self.inner.service.clone())
+    }
+
+    /// What every SDK client needs to use this instance in process: region, credentials, endpoint,
+    /// HTTP client and sleep.
+    #[must_use]
+    pub fn sdk_config(&self) -> SdkConfig {
+        let credentials = Credentials::new("local", "local", None, None, "kinesis-local");
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(self.inner.settings.region.clone()))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .endpoint_url(self.endpoint_url())
+            .http_client(self.http_client())
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            // Its measure of progress mixes wall and virtual time, and nothing stalls in process.
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .build()
+    }
+
+    /// Ends the instance: admits no more requests, ends subscriptions, waits for the requests that
+    /// are under way (at most the settings' deadline) and closes the data directory.
+    ///
+    /// Calling it again waits for the same end. Cancel safe: a later call goes on.
+    pub async fn shutdown(&self) {
+        let deadline = Duration::from_millis(self.inner.settings.shutdown_deadline_ms);
+        self.inner.service.finish(deadline).await;
+    }
+}
+
+/// What to run; see [`KinesisLocal::builder`].
+#[derive(Debug, Default)]
+pub struct Builder {
+    settings: Settings,
+    clock: Option<Clock>,
+    rand: Option<Rand>,
+}
+
+impl Builder {
+    /// Keeps everything under this directory (created if missing) instead of in memory.
+    #[must_use]
+    pub fn data_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.settings.data_dir = Some(directory.into());
+        self
+    }
+
+    /// Also listens on this address; port 0 takes a free one.
+    #[must_use]
+    pub fn listen(mut self, address: SocketAddr) -> Self {
+        self.settings.listen = Some(address);
+        self
+    }
+
+    /// The region in ARNs and in [`sdk_config`](KinesisLocal::sdk_config).
+    #[must_use]
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.settings.region = region.into();
+        self
+    }
+
+    /// The account in ARNs.
+    #[must_use]
+    pub fn account(mut self, account: impl Into<String>) -> Self {
+        self.settings.account = account.into();
+        self
+    }
+
+    /// Replaces all settings at once, those given before included.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The clock for sequence numbers, arrival times and retention. Default: the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// The source of chance. Default: seeded by the operating system.
+    #[must_use]
+    pub fn rand(mut self, rand: Rand) -> Self {
+        self.rand = Some(rand);
+        self
+    }
+
+    /// Starts it. Has to run inside a tokio runtime with time enabled (and I/O, to listen).
+    ///
+    /// # Errors
+    /// A setting out of its bounds, an address that cannot be listened on, a data directory that is
+    /// in use or cannot be read.
+    pub async fn start(self) -> Result<KinesisLocal, Error> {
+        let Self {
+            settings,
+            clock,
+            rand,
+        } = self;
+        settings.validate()?;
+        let kinesis = Kinesis::open(KinesisOptions {
+            clock: clock.unwrap_or_default(),
+            rand: rand.unwrap_or_else(Rand::from_entropy),
+            data_dir: settings.data_dir.clone(),
+            region: settings.region.clone(),
+            account: settings.account.clone(),
+        })?;
+        Ok(KinesisLocal {
+            inner: Arc::new(Running {
+                service: Service::new(Services { kinesis }),
+                settings,
+                address: None,
+            }),
+        })
+    }
+}

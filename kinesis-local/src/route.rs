@@ -1,0 +1,263 @@
+//! Which service answers a request, and the one place where a request is carried out.
+//!
+//! One port, three protocols and one page of our own. The rule, first match wins:
+//!
+//! ```text
+//! path /_local/…                             this server's own pages (no bucket can have this name)
+//! X-Amz-Target: DynamoDB_20120810.*          DynamoDB
+//! X-Amz-Target: DynamoDBStreams_20120810.*   refused: table streams are not offered
+//! X-Amz-Target: anything else                Kinesis, which answers a bad target as the service does
+//! signed for `s3` (header or presigned)      S3
+//! signed for `dynamodb`                      DynamoDB, which answers a missing target
+//! signed for any other service               Kinesis
+//! unsigned, anything but `POST /`            S3
+//! unsigned `POST /`                          Kinesis
+//! ```
+//!
+//! A Kinesis request names itself in `X-Amz-Target`, or at least in its signature, or is the bare
+//! `POST /` that all of the protocol consists of; none of the three ever matches a line of S3.
+//! Signatures are read for the name of the service only: any credentials are accepted.
+//!
+//! Promises: a request that was admitted is carried out to its end even if the caller goes away
+//! (its task belongs to the server, not to the connection); a panic in a handler is a 500 and an
+//! ERROR in the log, not the end of the server; bodies are bounded, each and together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin;
+use crate::api::Kinesis;
+use crate::body::{BoxError, ResponseBody};
+
+mod target;
+
+use target::Target;
+
+/// Largest request body of Kinesis and DynamoDB, in bytes. Source: DynamoDB's 16 MB request limit;
+/// it also holds the 10 MiB of a full PutRecords, which is 14 MiB as base64 in JSON.
+pub(crate) const BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// Bodies held at once, all requests together, in KiB. Source: none, reasonable default: sixteen of
+/// the largest. A request waits for its share before its body is read.
+const BODIES_MAX_KIB: usize = 16 * BODY_MAX_BYTES / 1024;
+
+/// How much of an oversize body is read and thrown away so that the sender sees the answer instead
+/// of a broken connection, in bytes. Source: none, reasonable default.
+const OVERSIZE_DRAIN_BYTES: usize = 4 * BODY_MAX_BYTES;
+
+/// How long a body may take to arrive. Source: none, reasonable default.
+const BODY_READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The server has been shut down.
+#[derive(Debug, thiserror::Error)]
+#[error("this kinesis-local was shut down")]
+pub(crate) struct Stopped;
+
+/// Everything that answers requests; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Service {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    services: Services,
+    /// KiB of request bodies that may still be read into memory.
+    bodies: Semaphore,
+    /// Cancelled: no request is admitted any more.
+    stopping: CancellationToken,
+    /// Cancelled: requests that are still under way are dropped.
+    stopped: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// The services behind the port.
+pub(crate) struct Services {
+    pub(crate) kinesis: Kinesis,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service")
+            .field("stopping", &self.inner.stopping.is_cancelled())
+            .field("under_way", &self.inner.tasks.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    pub(crate) fn new(services: Services) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                services,
+                bodies: Semaphore::new(BODIES_MAX_KIB),
+                stopping: CancellationToken::new(),
+                stopped: CancellationToken::new(),
+                tasks: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// Carries out one request. Cancel safe: dropping the future does not stop an admitted request.
+    pub(crate) async fn call<B>(
+        &self,
+        request: Request<B>,
+    ) -> Result<Response<ResponseBody>, Stopped>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        if self.inner.stopping.is_cancelled() {
+            return Err(Stopped);
+        }
+        let service = self.clone();
+        let work = self.inner.tasks.spawn(async move {
+            let stopped = service.inner.stopped.clone();
+            stopped
+                .run_until_cancelled(service.serve(request))
+                .await
+                .ok_or(Stopped)
+        });
+        match work.await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => {
+                tracing::error!("a request handler panicked; the request was answered with 500");
+                Ok(refusal(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "InternalFailure",
+                    "the request handler panicked; this is a fault of kinesis-local",
+                ))
+            }
+            Err(_) => Err(Stopped),
+        }
+    }
+
+    async fn serve<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (head, body) = request.into_parts();
+        match Target::of(&head) {
+            Target::Admin => admin::answer(&head),
+            Target::Kinesis => match self.whole(head, body).await {
+                Ok(request) => self.inner.services.kinesis.call(request).await,
+                Err(refusal) => refusal,
+            },
+            Target::DynamoDb | Target::S3 => refusal(
+                StatusCode::NOT_IMPLEMENTED,
+                "NotImplemented",
+                "this kinesis-local does not offer the service",
+            ),
+            Target::DynamoDbStreams => refusal(
+                StatusCode::BAD_REQUEST,
+                "UnknownOperationException",
+                "kinesis-local does not offer DynamoDB Streams",
+            ),
+        }
+    }
+
+    /// The request with its whole body in memory, or the answer that refuses it.
+    async fn whole<B>(&self, head: Parts, body: B) -> Result<Request<Bytes>, Response<ResponseBody>>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let announced = body.size_hint().lower();
+        if announced > BODY_MAX_BYTES as u64 {
+            drain(body).await;
+            return Err(too_large());
+        }
+        // An unannounced length counts as the largest.
+        let share = body.size_hint().upper().unwrap_or(BODY_MAX_BYTES as u64);
+        let share_kib = share.min(BODY_MAX_BYTES as u64).div_ceil(1024) as u32;
+        let _share = self.inner.bodies.acquire_many(share_kib).await;
+        let mut body = Box::pin(body);
+        let read = Limited::new(body.as_mut(), BODY_MAX_BYTES).collect();
+        let read = tokio::time::timeout(BODY_READ_TIMEOUT, read).await;
+        match read {
+            Ok(Ok(whole)) => Ok(Request::from_parts(head, whole.to_bytes())),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                drain(body).await;
+                Err(too_large())
+            }
+            Ok(Err(_)) => Err(refusal(
+                StatusCode::BAD_REQUEST,
+                "SerializationException",
+                "the body of the request ended before its time",
+            )),
+            Err(_) => Err(refusal(
+                StatusCode::REQUEST_TIMEOUT,
+                "RequestTimeoutException",
+                "the body of the request took too long to arrive",
+            )),
+        }
+    }
+
+    /// Admits no further request.
+    pub(crate) fn stop_admitting(&self) {
+        self.inner.stopping.cancel();
+    }
+
+    /// Ends subscriptions and waits until every admitted request was carried out and its answer
+    /// handed over. What is still under way after `deadline` is dropped.
+    pub(crate) async fn finish(&self, deadline: Duration) {
+        self.stop_admitting();
+        self.inner.tasks.close();
+        let orderly = async {
+            self.inner.services.kinesis.close().await;
+            self.inner.tasks.wait().await;
+        };
+        if tokio::time::timeout(deadline, orderly).await.is_err() {
+            tracing::warn!(
+                under_way = self.inner.tasks.len(),
+                "requests were still under way at the shutdown deadline and were dropped"
+            );
+        }
+        self.inner.stopped.cancel();
+        self.inner.tasks.wait().await;
+    }
+}
+
+/// Reads and throws away what is left of an oversize body, within limits.
+async fn drain<B>(body: B)
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
+    let rest = async {
+        let mut body = std::pin::pin!(Limited::new(body, OVERSIZE_DRAIN_BYTES));
+        while let Some(Ok(_)) = body.frame().await {}
+    };
+    if tokio::time::timeout(BODY_READ_TIMEOUT, rest).await.is_err() {
+        tracing::debug!("an oversize body took too long to arrive; the connection is closed");
+    }
+}
+
+fn too_large() -> Response<ResponseBody> {
+    refusal(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "RequestEntityTooLargeException",
+        "the body of the request is larger than 16 MiB; send fewer or smaller records",
+    )
+}
+
+/// An answer of the edge itself, in the JSON shape that the SDKs read errors from.
+pub(crate) fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<ResponseBody> {
+    let body = serde_json::json!({ "__type": kind, "message": message }).to_string();
+    let mut response = Response::new(ResponseBody::full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/x-amz-json-1.1"),
+    );
+    response
+}

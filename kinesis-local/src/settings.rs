@@ -1,0 +1,129 @@
+//! What a `kinesis-local` can be told, apart from its components (clock, randomness).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind};
+
+/// The port of the binary. Source: kinesalite's default, which existing set-ups use.
+pub const DEFAULT_PORT: u16 = 4567;
+
+/// The region in ARNs. Source: the SDKs' fall-back region.
+pub const DEFAULT_REGION: &str = "us-east-1";
+
+/// The account in ARNs. Source: what other local AWS emulators use.
+pub const DEFAULT_ACCOUNT: &str = "000000000000";
+
+/// Connections served at once; more wait in the kernel's queue. Source: none, reasonable default
+/// (a few hundred SDK clients, well below the usual limit of 1,024 open files).
+pub const DEFAULT_MAX_CONNECTIONS: usize = 512;
+
+/// How long a shutdown waits for requests that are under way. Source: none, reasonable default.
+pub const DEFAULT_SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Digits of an AWS account id. Source: AWS account management reference.
+const ACCOUNT_DIGITS: usize = 12;
+
+/// Longest region name accepted. Source: none; the longest of AWS has 16 characters.
+const REGION_MAX_CHARS: usize = 32;
+
+/// Connections that can be asked for. Source: none, reasonable bound.
+const MAX_CONNECTIONS_BOUND: usize = 65_536;
+
+/// The settings of a `kinesis-local`; checked once, when it starts.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Where streams, tables and buckets are kept. `None`: in memory (buckets in a temporary
+    /// directory), gone at the end.
+    pub data_dir: Option<PathBuf>,
+    /// The address to listen on; port 0 takes a free one. `None`: no socket, in process only.
+    pub listen: Option<SocketAddr>,
+    /// The region in ARNs; 1 to 32 characters of `a-z`, `0-9` and `-`.
+    pub region: String,
+    /// The account in ARNs; 12 digits.
+    pub account: String,
+    /// Connections served at once; 1 to 65,536.
+    pub max_connections: usize,
+    /// How long a shutdown waits for requests that are under way, in milliseconds.
+    pub shutdown_deadline_ms: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data_dir: None,
+            listen: None,
+            region: DEFAULT_REGION.to_owned(),
+            account: DEFAULT_ACCOUNT.to_owned(),
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            shutdown_deadline_ms: DEFAULT_SHUTDOWN_DEADLINE.as_millis() as u64,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every field against its bound; the error names the first that is out of it.
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let region_ok = (1..=REGION_MAX_CHARS).contains(&self.region.len())
+            && self
+                .region
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let account_ok = self.account.len() == ACCOUNT_DIGITS
+            && self.account.bytes().all(|byte| byte.is_ascii_digit());
+        let refused = if !region_ok {
+            Some(format!(
+                "region must be 1 to {REGION_MAX_CHARS} characters of a-z, 0-9 and '-', it is {:?}",
+                self.region
+            ))
+        } else if !account_ok {
+            Some(format!(
+                "account must be {ACCOUNT_DIGITS} digits, it is {:?}",
+                self.account
+            ))
+        } else if !(1..=MAX_CONNECTIONS_BOUND).contains(&self.max_connections) {
+            Some(format!(
+                "max_connections must be 1 to {MAX_CONNECTIONS_BOUND}, it is {}",
+                self.max_connections
+            ))
+        } else {
+            None
+        };
+        match refused {
+            None => Ok(()),
+            Some(message) => Err(Error::new(ErrorKind::Settings, message)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Settings::default().validate().unwrap();
+    }
+
+    #[test]
+    fn an_error_names_the_field_that_is_out_of_its_bounds() {
+        let cases: [(&str, fn(&mut Settings)); 4] = [
+            ("region", |settings| settings.region = "US EAST".to_owned()),
+            ("region", |settings| settings.region = String::new()),
+            ("account", |settings| settings.account = "123".to_owned()),
+            ("max_connections", |settings| settings.max_connections = 0),
+        ];
+        for (field, break_it) in cases {
+            let mut settings = Settings::default();
+            break_it(&mut settings);
+            let error = settings.validate().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Settings);
+            assert!(error.to_string().starts_with(field), "{error}");
+        }
+    }
+}
