@@ -115,6 +115,32 @@ fn an_index_beyond_127_takes_two_bytes() {
 }
 
 #[test]
+fn what_the_real_kpl_wrote_is_read_and_written_again_byte_for_byte() {
+    let captured = [
+        (
+            &include_bytes!("../../fixtures/aggregates/kpl-with-hash-keys.bin")[..],
+            4,
+            true,
+        ),
+        (
+            &include_bytes!("../../fixtures/aggregates/kpl-without-hash-keys.bin")[..],
+            8,
+            false,
+        ),
+    ];
+    for (bytes, count, hash_keys) in captured {
+        let members = members(&Bytes::from_static(bytes));
+        assert_eq!(members.len(), count);
+        assert!(
+            members
+                .iter()
+                .all(|member| member.explicit_hash_key.is_some() == hash_keys)
+        );
+        assert_eq!(aggregate(&members).encode(), bytes);
+    }
+}
+
+#[test]
 fn an_empty_aggregate_has_the_size_of_its_frame() {
     let empty = Aggregate::new();
     assert_eq!(
