@@ -6,6 +6,8 @@ mod lease;
 mod processor;
 mod record;
 mod settings;
+#[cfg(feature = "sink-s3")]
+pub mod sink;
 
 pub use checkpoint::Checkpointer;
 pub use error::{BoxError, Error, ErrorKind};

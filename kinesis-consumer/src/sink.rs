@@ -1,0 +1,137 @@
+//! Sinks: record processors that store what they are given.
+//!
+//! [`S3Sink`] writes the records of each shard as NDJSON objects:
+//!
+//! ```text
+//! shard ─▶ record ─▶ line ─▶ batch ──(bytes · records · age · end)──▶ object in S3 ─▶ checkpoint
+//!                    format  batch                                    s3              processor
+//! ```
+//!
+//! Promises:
+//! - A record is checkpointed only after the object that holds it is stored, so every record is in
+//!   an object, whatever crashes: **at least once**.
+//! - The records of a shard are in its objects in their order, and the objects' names sort in it.
+//! - What a shard holds in memory is bounded by the settings.
+//! - Records wait at most [`max_batch_age`](S3SinkSettings::max_batch_age), on a quiet shard too,
+//!   plus the time of the write.
+//!
+//! What is **not** promised is exactly once. When a worker dies between storing an object and
+//! checkpointing it, the next worker starts at the older checkpoint. If it cuts the same edges it
+//! replaces the same object; but age cuts elsewhere, so it may store some of the records a second
+//! time, in an object with another name. A reader that needs each record once has to take
+//! `(shard_id, sequence_number, sub_sequence)` from [`LineFormat::Envelope`] as the record's identity.
+//!
+//! Absent: other stores, compression, columnar formats, dead letters (nothing is ever given up).
+
+mod batch;
+mod format;
+pub mod metrics;
+mod processor;
+mod s3;
+mod settings;
+
+use kinesis_core::{Clock, Rand, ShardId};
+
+use crate::error::Error;
+use crate::processor::{RecordProcessor, RecordProcessorFactory};
+use batch::Batcher;
+pub use format::LineFormat;
+use processor::ShardSink;
+use s3::Objects;
+pub use settings::S3SinkSettings;
+
+/// Stores the records of every shard this worker holds as NDJSON objects in an S3 bucket. Hand it
+/// to [`Consumer::builder`](crate::Consumer::builder) as the factory. Cheap to clone.
+///
+/// The objects are named `<prefix><shard id>/<first>-<last>.ndjson` after the positions of their
+/// first and last record. The shard's name alone does not tell two streams apart: give each
+/// stream a prefix of its own in a shared bucket.
+///
+/// A failed write is tried a few times with backoff and then returned as
+/// [`ProcessorError::Retry`](crate::ProcessorError::Retry), so the consumer brings the records
+/// again until the bucket takes them or the lease is lost; nothing is skipped.
+///
+/// Has to run inside a tokio runtime: each shard has a task that sees to the age of its batch.
+#[derive(Clone, Debug)]
+pub struct S3Sink {
+    settings: S3SinkSettings,
+    objects: Objects,
+    clock: Clock,
+}
+
+impl S3Sink {
+    /// A sink that writes into `bucket`, which has to exist, through `client`.
+    pub fn builder(client: aws_sdk_s3::Client, bucket: impl Into<String>) -> S3SinkBuilder {
+        S3SinkBuilder {
+            client,
+            bucket: bucket.into(),
+            settings: S3SinkSettings::default(),
+            clock: Clock::system(),
+            rand: None,
+        }
+    }
+}
+
+impl RecordProcessorFactory for S3Sink {
+    fn create(&self, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        Box::new(ShardSink::new(
+            shard_id.clone(),
+            self.objects.clone(),
+            self.settings.format,
+            Batcher::new(self.settings.limits()),
+            self.clock.clone(),
+        ))
+    }
+}
+
+/// Makes an [`S3Sink`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct S3SinkBuilder {
+    client: aws_sdk_s3::Client,
+    bucket: String,
+    settings: S3SinkSettings,
+    clock: Clock,
+    rand: Option<Rand>,
+}
+
+impl S3SinkBuilder {
+    /// The settings; the defaults otherwise.
+    pub fn settings(mut self, settings: S3SinkSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Where time comes from; the system otherwise.
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Where the jitter of retries comes from; the machine's entropy otherwise.
+    pub fn rand(mut self, rand: Rand) -> Self {
+        self.rand = Some(rand);
+        self
+    }
+
+    /// Checks the settings. Nothing is sent yet: whether the bucket exists shows at the first write.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), naming the field and its bound.
+    pub fn build(self) -> Result<S3Sink, Error> {
+        self.settings.validate(&self.bucket)?;
+        Ok(S3Sink {
+            objects: Objects {
+                client: self.client,
+                bucket: self.bucket,
+                prefix: self.settings.prefix.clone(),
+                rand: self.rand.unwrap_or_else(Rand::from_entropy),
+            },
+            settings: self.settings,
+            clock: self.clock,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
