@@ -3,11 +3,22 @@
 mod admin;
 mod api;
 mod body;
+mod catalog;
+mod data_dir;
+#[cfg(feature = "dynamodb")]
+mod dynamodb;
 mod embed;
 mod error;
+mod limits;
 mod local;
+mod log;
 mod route;
+#[cfg(feature = "s3")]
+mod s3;
+mod services;
 mod settings;
+mod stream;
+mod wire;
 
 pub use embed::InProcessClient;
 pub use error::{Error, ErrorKind};

@@ -14,10 +14,10 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use kinesis_core::{Clock, Rand};
 
-use crate::api::{Kinesis, KinesisOptions};
 use crate::embed::InProcessClient;
-use crate::error::Error;
-use crate::route::{Service, Services};
+use crate::error::{Error, ErrorKind};
+use crate::route::Service;
+use crate::services::Services;
 use crate::settings::Settings;
 
 /// The endpoint of an instance without a socket. Only its in-process client understands it: port 0
@@ -161,16 +161,17 @@ impl Builder {
             rand,
         } = self;
         settings.validate()?;
-        let kinesis = Kinesis::open(KinesisOptions {
-            clock: clock.unwrap_or_default(),
-            rand: rand.unwrap_or_else(Rand::from_entropy),
-            data_dir: settings.data_dir.clone(),
-            region: settings.region.clone(),
-            account: settings.account.clone(),
-        })?;
+        let clock = clock.unwrap_or_default();
+        let rand = rand.unwrap_or_else(Rand::from_entropy);
+        let to_open = settings.clone();
+        let opening =
+            tokio::task::spawn_blocking(move || Services::open(&to_open, clock, rand)).await;
+        let services = opening.map_err(|panic| {
+            Error::new(ErrorKind::Corrupt, "opening the data panicked").with_source(panic)
+        })??;
         Ok(KinesisLocal {
             inner: Arc::new(Running {
-                service: Service::new(Services { kinesis }),
+                service: Service::new(services),
                 settings,
                 address: None,
             }),

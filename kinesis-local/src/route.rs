@@ -35,8 +35,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
-use crate::api::Kinesis;
 use crate::body::{BoxError, ResponseBody};
+use crate::services::Services;
 
 mod target;
 
@@ -77,11 +77,6 @@ struct Inner {
     /// Cancelled: requests that are still under way are dropped.
     stopped: CancellationToken,
     tasks: TaskTracker,
-}
-
-/// The services behind the port.
-pub(crate) struct Services {
-    pub(crate) kinesis: Kinesis,
 }
 
 impl std::fmt::Debug for Service {
@@ -152,16 +147,22 @@ impl Service {
                 Ok(request) => self.inner.services.kinesis.call(request).await,
                 Err(refusal) => refusal,
             },
-            Target::DynamoDb | Target::S3 => refusal(
-                StatusCode::NOT_IMPLEMENTED,
-                "NotImplemented",
-                "this kinesis-local does not offer the service",
-            ),
+            #[cfg(feature = "dynamodb")]
+            Target::DynamoDb => match self.whole(head, body).await {
+                Ok(request) => self.inner.services.dynamodb.call(request).await,
+                Err(refusal) => refusal,
+            },
+            #[cfg(not(feature = "dynamodb"))]
+            Target::DynamoDb => not_built("dynamodb"),
             Target::DynamoDbStreams => refusal(
                 StatusCode::BAD_REQUEST,
                 "UnknownOperationException",
                 "kinesis-local does not offer DynamoDB Streams",
             ),
+            #[cfg(feature = "s3")]
+            Target::S3 => self.inner.services.s3.call(Request::from_parts(head, body)).await,
+            #[cfg(not(feature = "s3"))]
+            Target::S3 => not_built("s3"),
         }
     }
 
@@ -213,7 +214,7 @@ impl Service {
         self.stop_admitting();
         self.inner.tasks.close();
         let orderly = async {
-            self.inner.services.kinesis.close().await;
+            self.inner.services.end_subscriptions().await;
             self.inner.tasks.wait().await;
         };
         if tokio::time::timeout(deadline, orderly).await.is_err() {
@@ -224,7 +225,24 @@ impl Service {
         }
         self.inner.stopped.cancel();
         self.inner.tasks.wait().await;
+        self.inner.services.close().await;
     }
+
+    /// The directory that holds the buckets.
+    #[cfg(feature = "s3")]
+    pub(crate) fn s3_dir(&self) -> &std::path::Path {
+        self.inner.services.s3.directory()
+    }
+}
+
+/// The answer for a service that this build leaves out.
+#[cfg(not(all(feature = "dynamodb", feature = "s3")))]
+fn not_built(feature: &str) -> Response<ResponseBody> {
+    refusal(
+        StatusCode::NOT_IMPLEMENTED,
+        "NotImplemented",
+        &format!("this kinesis-local was built without its feature `{feature}`"),
+    )
 }
 
 /// Reads and throws away what is left of an oversize body, within limits.

@@ -1,0 +1,362 @@
+//! s3s-fs with the rules that it leaves out.
+//!
+//! | s3s-fs | here |
+//! |---|---|
+//! | creates a bucket when an object is put into a missing one | `NoSuchBucket` |
+//! | deletes a bucket with all that is in it | `BucketNotEmpty` unless it is empty |
+//! | checks `If-None-Match`, later renames: two writers can both succeed | one writer per object at a time |
+//! | `a//b` and `a/../b` reach another object | refused |
+//! | a folder answers like an object | `NoSuchKey` |
+//! | fails after storing when a key is too long for its dot files | stored without them, see [`long_key`](super::long_key) |
+//! | renames without syncing | synced before the answer, when durable |
+//! | leaves folders and dot files of deleted objects behind | removed |
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use s3s::dto::{
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
+    CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput,
+    CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput,
+    DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
+    DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
+    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+};
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s_fs::FileSystem;
+
+use super::long_key;
+use super::turns::{Turn, Turns};
+
+/// Longest key. Source: S3 user guide, "Naming Amazon S3 objects" (1,024 bytes of UTF-8).
+const KEY_MAX_BYTES: usize = 1024;
+
+/// Longest part of a key between slashes. Source: the longest file name of common file systems.
+const KEY_PART_MAX_BYTES: usize = 255;
+
+/// Buckets as folders of one directory.
+#[derive(Debug)]
+pub(super) struct Buckets {
+    files: FileSystem,
+    root: PathBuf,
+    turns: Turns,
+    /// Uploads of long keys so far; makes their names differ.
+    uploads: AtomicU64,
+    /// Sync what was written before it is answered.
+    durable: bool,
+}
+
+impl Buckets {
+    /// Opens the directory and removes what unfinished uploads left in it. Blocks.
+    pub(super) fn open(root: &Path, durable: bool) -> Result<Self, s3s_fs::Error> {
+        Ok(Self {
+            files: FileSystem::new(root)?,
+            root: root.to_owned(),
+            turns: Turns::default(),
+            uploads: AtomicU64::new(0),
+            durable,
+        })
+    }
+
+    /// The folder of a bucket, if there is such a bucket.
+    async fn bucket(&self, bucket: &str) -> S3Result<PathBuf> {
+        let folder = self.root.join(bucket);
+        if tokio::fs::metadata(&folder).await.is_ok_and(|found| found.is_dir()) {
+            Ok(folder)
+        } else {
+            Err(s3_error!(NoSuchBucket, "The specified bucket does not exist"))
+        }
+    }
+
+    /// The file of an object that may or may not exist.
+    async fn object(&self, bucket: &str, key: &str) -> S3Result<PathBuf> {
+        check(key)?;
+        Ok(self.bucket(bucket).await?.join(key))
+    }
+
+    /// The file of an object, and the turn to work on it.
+    async fn turn(&self, bucket: &str, key: &str) -> S3Result<(PathBuf, Turn)> {
+        let path = self.object(bucket, key).await?;
+        let turn = self.turns.take(&path).await;
+        Ok((path, turn))
+    }
+
+    /// The turn to read an object that exists.
+    async fn existing(&self, bucket: &str, key: &str) -> S3Result<Turn> {
+        let (path, turn) = self.turn(bucket, key).await?;
+        let found = tokio::fs::metadata(&path).await;
+        if found.is_ok_and(|found| found.is_file() || key.ends_with('/')) {
+            Ok(turn)
+        } else {
+            Err(s3_error!(NoSuchKey, "The specified key does not exist."))
+        }
+    }
+
+    /// The turn to write an object.
+    async fn writable(&self, bucket: &str, key: &str) -> S3Result<(PathBuf, Turn)> {
+        let (path, turn) = self.turn(bucket, key).await?;
+        let folder = self.root.join(bucket);
+        let taken = |path: &Path, folder_wanted: bool| {
+            std::fs::metadata(path).is_ok_and(|found| found.is_dir() != folder_wanted)
+        };
+        let above = path.ancestors().skip(1).take_while(|above| *above != folder);
+        if taken(&path, key.ends_with('/')) || above.into_iter().any(|above| taken(above, true)) {
+            return Err(s3_error!(
+                InvalidArgument,
+                "kinesis-local keeps objects as files: a key cannot be both an object and a folder"
+            ));
+        }
+        Ok((path, turn))
+    }
+
+    /// An unused name for an upload; s3s-fs removes files with such names when it starts.
+    fn upload(&self) -> PathBuf {
+        let number = self.uploads.fetch_add(1, Ordering::Relaxed);
+        self.root.join(format!(".tmp.long-{number}.internal.part"))
+    }
+
+    /// Puts what was just written on the disk, if this is a durable instance.
+    async fn sync(&self, path: PathBuf) -> S3Result<()> {
+        if !self.durable {
+            return Ok(());
+        }
+        let root = self.root.clone();
+        tokio::task::spawn_blocking(move || sync(&path, &root))
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| s3_error!(error, InternalError, "the object cannot be synced"))
+    }
+
+    /// Removes what a deleted object leaves behind: its dot files and its empty folders.
+    async fn tidy(&self, bucket: &str, key: &str) {
+        for file in long_key::dot_files(&self.root, bucket, key) {
+            if let Err(error) = tokio::fs::remove_file(&file).await
+                && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename)
+            {
+                tracing::warn!(%error, "what S3 kept about a deleted object was not removed");
+            }
+        }
+        let folder = self.root.join(bucket);
+        let object = folder.join(key);
+        for above in object.ancestors().skip(1).take_while(|above| *above != folder) {
+            // Not empty: the folder of other objects.
+            if tokio::fs::remove_dir(above).await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Whether `key` can be a file of its own.
+fn check(key: &str) -> S3Result<()> {
+    if key.len() > KEY_MAX_BYTES {
+        return Err(s3_error!(KeyTooLongError, "Your key is too long"));
+    }
+    let parts = key.strip_suffix('/').unwrap_or(key).split('/');
+    for part in parts {
+        if part.len() > KEY_PART_MAX_BYTES {
+            return Err(s3_error!(
+                KeyTooLongError,
+                "kinesis-local keeps objects as files: a part of a key has at most 255 bytes"
+            ));
+        }
+        if matches!(part, "" | "." | "..") || part.contains('\0') {
+            return Err(s3_error!(
+                InvalidArgument,
+                "kinesis-local keeps objects as files: a key has no empty parts, '.' or '..'"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Syncs a file and the folders down to it. Blocks.
+fn sync(path: &Path, root: &Path) -> io::Result<()> {
+    for part in path.ancestors().take_while(|part| part.starts_with(root)) {
+        std::fs::File::open(part)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Whether a folder holds any file, however deep. Blocks.
+fn holds_files(folder: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() || holds_files(&entry.path())? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+type Answer<T> = S3Result<S3Response<T>>;
+
+#[async_trait]
+impl S3 for Buckets {
+    async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {
+        if self.bucket(&request.input.bucket).await.is_ok() {
+            return Err(s3_error!(
+                BucketAlreadyOwnedByYou,
+                "Your previous request to create the named bucket succeeded and you already own it."
+            ));
+        }
+        let folder = self.root.join(&request.input.bucket);
+        let answer = self.files.create_bucket(request).await?;
+        self.sync(folder).await?;
+        Ok(answer)
+    }
+
+    async fn delete_bucket(&self, request: S3Request<DeleteBucketInput>) -> Answer<DeleteBucketOutput> {
+        let folder = self.bucket(&request.input.bucket).await?;
+        let holds_files = tokio::task::spawn_blocking(move || holds_files(&folder))
+            .await
+            .map_err(io::Error::other)
+            .flatten()
+            .map_err(|error| s3_error!(error, InternalError, "the bucket cannot be read"))?;
+        if holds_files {
+            return Err(s3_error!(
+                BucketNotEmpty,
+                "The bucket you tried to delete is not empty"
+            ));
+        }
+        self.files.delete_bucket(request).await
+    }
+
+    async fn put_object(&self, request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
+        let (bucket, key) = (&request.input.bucket, &request.input.key);
+        let (path, _turn) = self.writable(bucket, key).await?;
+        let answer = if long_key::fits(bucket, key) {
+            self.files.put_object(request).await?
+        } else {
+            long_key::put(self.upload(), &path, request).await?
+        };
+        self.sync(path).await?;
+        Ok(answer)
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> Answer<CompleteMultipartUploadOutput> {
+        let (bucket, key) = (&request.input.bucket, &request.input.key);
+        let (path, _turn) = self.writable(bucket, key).await?;
+        let answer = self.files.complete_multipart_upload(request).await?;
+        self.sync(path).await?;
+        Ok(answer)
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> Answer<CreateMultipartUploadOutput> {
+        let (bucket, key) = (&request.input.bucket, &request.input.key);
+        drop(self.writable(bucket, key).await?);
+        if !long_key::fits_in_parts(bucket, key) {
+            return Err(s3_error!(
+                KeyTooLongError,
+                "kinesis-local takes keys of this length in a single PutObject only"
+            ));
+        }
+        self.files.create_multipart_upload(request).await
+    }
+
+    async fn copy_object(&self, request: S3Request<CopyObjectInput>) -> Answer<CopyObjectOutput> {
+        if let s3s::dto::CopySource::Bucket { bucket, key, .. } = &request.input.copy_source {
+            drop(self.existing(bucket, key).await?);
+        }
+        let (bucket, key) = (&request.input.bucket, &request.input.key);
+        let (path, _turn) = self.writable(bucket, key).await?;
+        if !long_key::fits(bucket, key) {
+            return Err(s3_error!(
+                KeyTooLongError,
+                "kinesis-local takes keys of this length in a single PutObject only"
+            ));
+        }
+        let answer = self.files.copy_object(request).await?;
+        self.sync(path).await?;
+        Ok(answer)
+    }
+
+    async fn get_object(&self, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
+        let _turn = self.existing(&request.input.bucket, &request.input.key).await?;
+        self.files.get_object(request).await
+    }
+
+    async fn head_object(&self, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
+        let _turn = self.existing(&request.input.bucket, &request.input.key).await?;
+        self.files.head_object(request).await
+    }
+
+    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
+        let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
+        let _turn = self.turn(&bucket, &key).await?;
+        let answer = self.files.delete_object(request).await?;
+        self.tidy(&bucket, &key).await;
+        Ok(answer)
+    }
+
+    async fn delete_objects(&self, request: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
+        let bucket = request.input.bucket.clone();
+        self.bucket(&bucket).await?;
+        let keys: Vec<String> = request.input.delete.objects.iter().map(|object| object.key.clone()).collect();
+        for key in &keys {
+            check(key)?;
+        }
+        let answer = self.files.delete_objects(request).await?;
+        for key in &keys {
+            let _turn = self.turn(&bucket, key).await?;
+            if tokio::fs::metadata(self.root.join(&bucket).join(key)).await.is_err() {
+                self.tidy(&bucket, key).await;
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn get_bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> Answer<GetBucketLocationOutput> {
+        self.files.get_bucket_location(request).await
+    }
+
+    async fn head_bucket(&self, request: S3Request<HeadBucketInput>) -> Answer<HeadBucketOutput> {
+        self.files.head_bucket(request).await
+    }
+
+    async fn list_buckets(&self, request: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
+        self.files.list_buckets(request).await
+    }
+
+    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
+        self.files.list_objects(request).await
+    }
+
+    async fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
+        self.files.list_objects_v2(request).await
+    }
+
+    async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
+        self.files.upload_part(request).await
+    }
+
+    async fn upload_part_copy(&self, request: S3Request<UploadPartCopyInput>) -> Answer<UploadPartCopyOutput> {
+        self.files.upload_part_copy(request).await
+    }
+
+    async fn list_parts(&self, request: S3Request<ListPartsInput>) -> Answer<ListPartsOutput> {
+        self.files.list_parts(request).await
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> Answer<AbortMultipartUploadOutput> {
+        self.files.abort_multipart_upload(request).await
+    }
+}

@@ -1,0 +1,65 @@
+//! The services behind the port and their data: opened together, closed together.
+
+#[cfg(feature = "dynamodb")]
+use crate::dynamodb::DynamoDb;
+#[cfg(feature = "s3")]
+use crate::s3::S3;
+
+use kinesis_core::{Clock, Rand};
+
+use crate::api::{Kinesis, KinesisOptions};
+use crate::data_dir::DataDir;
+use crate::error::Error;
+use crate::settings::Settings;
+
+/// The services of one instance.
+pub(crate) struct Services {
+    pub(crate) kinesis: Kinesis,
+    #[cfg(feature = "dynamodb")]
+    pub(crate) dynamodb: DynamoDb,
+    #[cfg(feature = "s3")]
+    pub(crate) s3: S3,
+    data_dir: Option<DataDir>,
+}
+
+impl Services {
+    /// Locks the data directory, if there is one, and opens every service in it. Blocks.
+    pub(crate) fn open(settings: &Settings, clock: Clock, rand: Rand) -> Result<Self, Error> {
+        let data_dir = match &settings.data_dir {
+            Some(directory) => Some(DataDir::open(directory)?),
+            None => None,
+        };
+        let part = |name| data_dir.as_ref().map(|data| data.part(name)).transpose();
+        Ok(Self {
+            kinesis: Kinesis::open(KinesisOptions {
+                clock: clock.clone(),
+                rand: rand.clone(),
+                data_dir: part("kinesis")?,
+                region: settings.region.clone(),
+                account: settings.account.clone(),
+            })?,
+            #[cfg(feature = "dynamodb")]
+            dynamodb: DynamoDb::open(data_dir.as_ref().map(DataDir::root), clock, rand)?,
+            #[cfg(feature = "s3")]
+            s3: S3::open(part("s3")?)?,
+            data_dir,
+        })
+    }
+
+    /// Ends what lasts longer than a request: subscriptions. Flushes the log of records.
+    pub(crate) async fn end_subscriptions(&self) {
+        self.kinesis.close().await;
+    }
+
+    /// Closes the stores and lets another instance use the data directory. To be called when no
+    /// request is under way any more.
+    pub(crate) async fn close(&self) {
+        #[cfg(feature = "dynamodb")]
+        self.dynamodb.close().await;
+        #[cfg(feature = "s3")]
+        self.s3.close().await;
+        if let Some(data_dir) = &self.data_dir {
+            data_dir.unlock();
+        }
+    }
+}
