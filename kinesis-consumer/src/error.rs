@@ -39,6 +39,21 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// The kind as a metric label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidInput => "invalid_input",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::NotFound => "not_found",
+            Self::Denied => "denied",
+            Self::LeaseLost => "lease_lost",
+            Self::Corrupt => "corrupt",
+            Self::Processor => "processor",
+            Self::Internal => "internal",
+        }
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Throttled | Self::Unavailable)

@@ -130,3 +130,6 @@ impl fmt::Display for Shown<'_> {
         write!(f, ".{}", self.0.sub_sequence())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,348 @@
+//! The consumer: gives each gained lease a processor and a task, and stops all of them in good
+//! order.
+//!
+//! ```text
+//! LeaseKeeper (own task) ── gained: HeldLease ──▶ run() ── spawns ──▶ ShardTask per lease
+//!        ▲                                          │                     │
+//!        └────────── stop taking, keep renewing ────┴── stop ─────────────┘ drains, checkpoints, releases
+//! ```
+//!
+//! Invariant: leases are renewed until every shard task is done with its lease, so that a clean stop
+//! never loses one half-way.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinesis_core::{Clock, Rand};
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, error, info};
+
+use crate::error::{Error, ErrorKind};
+use crate::fetch::{Budget, FetchContext};
+use crate::lease::{HeldLease, LeaseKeeper};
+use crate::processor::RecordProcessorFactory;
+use crate::settings::Settings;
+use crate::shard::{Outcome, ShardTask};
+
+/// Leases gained and not yet picked up. Source: none, reasonable default; they are picked up at once.
+const GAINED_LEASES_MAX: usize = 16;
+
+/// How long stopping may take beyond `shutdown_timeout`, for releasing the leases; then what is left
+/// is dropped and its leases expire. Source: none, reasonable default.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// Source: DynamoDB's limit for table names; the application's name is the table's.
+const APPLICATION_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
+
+/// Source: Kinesis API 2013-12-02, `StreamName`.
+const STREAM_CHARS: std::ops::RangeInclusive<usize> = 1..=128;
+
+/// Reads one stream as one worker of an application.
+///
+/// All workers of an application give the same application name, which is also the name of its
+/// lease table in DynamoDB; the table is created when missing.
+pub struct Consumer {
+    application: String,
+    worker_id: String,
+    kinesis: aws_sdk_kinesis::Client,
+    dynamodb: aws_sdk_dynamodb::Client,
+    factory: Arc<dyn RecordProcessorFactory>,
+    stream: Arc<str>,
+    settings: Arc<Settings>,
+    clock: Clock,
+    rand: Rand,
+}
+
+impl Consumer {
+    /// Begins to build the consumer of `stream` for `application`.
+    ///
+    /// The clients say where: an AWS account and region, or kinesis-local. `factory` makes a
+    /// processor for each shard; a closure `|shard_id: &ShardId| MyProcessor::new()` is one.
+    pub fn builder(
+        application: impl Into<String>,
+        stream: impl Into<String>,
+        kinesis: aws_sdk_kinesis::Client,
+        dynamodb: aws_sdk_dynamodb::Client,
+        factory: impl RecordProcessorFactory + 'static,
+    ) -> ConsumerBuilder {
+        ConsumerBuilder {
+            application: application.into(),
+            stream: stream.into(),
+            kinesis,
+            dynamodb,
+            factory: Arc::new(factory),
+            worker_id: None,
+            settings: Settings::default(),
+            clock: Clock::default(),
+            rand: None,
+        }
+    }
+
+    /// The name of this worker in the lease table.
+    pub fn worker_id(&self) -> &str {
+        &self.worker_id
+    }
+
+    /// Works until `shutdown` is cancelled and every shard is handed over, or until something
+    /// cannot go on.
+    ///
+    /// A cancelled `shutdown` is a clean stop: no more leases are taken, each processor finishes
+    /// its batch and gets `shutdown_requested`, and each lease is released at once, so that another
+    /// worker goes on within a scan of the lease table and without duplicates. It takes at most
+    /// `shutdown_timeout` and a few seconds.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Processor`]: a processor gave up. The other shards were stopped cleanly first.
+    /// - [`ErrorKind::NotFound`], [`ErrorKind::Denied`], [`ErrorKind::InvalidInput`]: the stream or
+    ///   the lease table cannot be used as it is.
+    /// - [`ErrorKind::Internal`]: a defect of this crate. The other shards were stopped cleanly first.
+    ///
+    /// What can mend itself (throttling, an unreachable service) is retried and does not end `run`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops everything at its next await point, as a crash would: nothing is
+    /// lost, the leases expire after `failover_time`, and what was not checkpointed is delivered
+    /// again.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let span = tracing::info_span!(
+            "consumer",
+            application = self.application,
+            worker = self.worker_id
+        );
+        self.work(shutdown).instrument(span).await
+    }
+
+    async fn work(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let stop = shutdown.child_token();
+        let (gained_sender, mut gained) = mpsc::channel(GAINED_LEASES_MAX);
+        let keeper = self.keeper().run(gained_sender, stop.clone());
+        let mut keeper = AbortOnDropHandle::new(tokio::spawn(keeper.in_current_span()));
+        let mut shards = Shards {
+            fetch: self.fetch_context(),
+            factory: Arc::clone(&self.factory),
+            stop: stop.clone(),
+            tasks: JoinSet::new(),
+            failure: None,
+        };
+        let mut keeper_result = None;
+        while keeper_result.is_none() && !stop.is_cancelled() {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                Some(over) = shards.tasks.join_next(), if !shards.tasks.is_empty() => shards.over(over),
+                Some(lease) = gained.recv() => shards.start(lease),
+                result = &mut keeper => keeper_result = Some(result),
+            }
+        }
+        stop.cancel();
+        info!(shards = shards.tasks.len(), "The consumer stops.");
+        let deadline = self.clock.now() + self.settings.shutdown_timeout + STOP_GRACE;
+        let drained = async {
+            loop {
+                tokio::select! {
+                    Some(over) = shards.tasks.join_next(), if !shards.tasks.is_empty() => shards.over(over),
+                    // Gained before the keeper heard of the stop: its task releases it again.
+                    Some(lease) = gained.recv() => shards.start(lease),
+                    result = &mut keeper, if keeper_result.is_none() => keeper_result = Some(result),
+                    else => break,
+                }
+            }
+        };
+        if tokio::time::timeout_at(deadline, drained).await.is_err() {
+            error!(
+                shards = shards.tasks.len(),
+                "Stopping took too long; what is left is dropped and its leases expire."
+            );
+        }
+        shards
+            .failure
+            .map_or_else(|| keeper_outcome(keeper_result), Err)
+    }
+
+    fn keeper(&self) -> LeaseKeeper {
+        LeaseKeeper::new(
+            self.kinesis.clone(),
+            self.dynamodb.clone(),
+            self.application.clone(),
+            self.stream.to_string(),
+            self.worker_id.clone(),
+            &self.settings,
+            self.clock.clone(),
+            self.rand.fork(),
+        )
+    }
+
+    fn fetch_context(&self) -> FetchContext {
+        FetchContext {
+            kinesis: self.kinesis.clone(),
+            stream: Arc::clone(&self.stream),
+            settings: Arc::clone(&self.settings),
+            clock: self.clock.clone(),
+            rand: self.rand.fork(),
+            budget: Budget::new(self.settings.max_buffered_bytes),
+        }
+    }
+}
+
+/// The shards that are being processed.
+struct Shards {
+    fetch: FetchContext,
+    factory: Arc<dyn RecordProcessorFactory>,
+    stop: CancellationToken,
+    tasks: JoinSet<Outcome>,
+    /// The first failure; it stops the others.
+    failure: Option<Error>,
+}
+
+impl Shards {
+    fn start(&mut self, lease: HeldLease) {
+        let processor = self.factory.create(lease.shard_id());
+        let task = ShardTask::new(lease, processor, self.fetch.clone(), self.stop.clone());
+        self.tasks.spawn(task.run().in_current_span());
+    }
+
+    fn over(&mut self, over: Result<Outcome, JoinError>) {
+        let failure = match over {
+            Ok(Outcome::Over) => return,
+            Ok(Outcome::Failed(failure)) => failure,
+            Err(panic) => {
+                error!(%panic, "The task of a shard broke down; its lease expires.");
+                Error::new(
+                    ErrorKind::Internal,
+                    "the task of a shard broke down by a defect of this crate",
+                )
+                .with_source(panic)
+            }
+        };
+        self.stop.cancel();
+        self.failure.get_or_insert(failure);
+    }
+}
+
+fn keeper_outcome(result: Option<Result<Result<(), Error>, JoinError>>) -> Result<(), Error> {
+    match result {
+        // Stopping took too long, which is logged; nothing is lost by it.
+        None => Ok(()),
+        Some(Ok(result)) => result,
+        Some(Err(panic)) => Err(Error::new(
+            ErrorKind::Internal,
+            "keeping the leases stopped by a defect of this crate",
+        )
+        .with_source(panic)),
+    }
+}
+
+/// Builds a [`Consumer`].
+pub struct ConsumerBuilder {
+    application: String,
+    stream: String,
+    kinesis: aws_sdk_kinesis::Client,
+    dynamodb: aws_sdk_dynamodb::Client,
+    factory: Arc<dyn RecordProcessorFactory>,
+    worker_id: Option<String>,
+    settings: Settings,
+    clock: Clock,
+    rand: Option<Rand>,
+}
+
+impl ConsumerBuilder {
+    /// The name of this worker in the lease table; must differ between workers. Default: a random
+    /// UUID.
+    #[must_use]
+    pub fn worker_id(mut self, worker_id: impl Into<String>) -> Self {
+        self.worker_id = Some(worker_id.into());
+        self
+    }
+
+    /// How the consumer behaves.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// The clock. Default: the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The source of chance. Default: seeded by the system.
+    #[must_use]
+    pub fn rand(mut self, rand: Rand) -> Self {
+        self.rand = Some(rand);
+        self
+    }
+
+    /// Checks everything that was given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] that names the field and the bound.
+    pub fn build(self) -> Result<Consumer, Error> {
+        self.settings.validate()?;
+        name("application", &self.application, APPLICATION_CHARS)?;
+        name("stream", &self.stream, STREAM_CHARS)?;
+        let rand = self.rand.unwrap_or_else(Rand::from_entropy);
+        let worker_id = self.worker_id.unwrap_or_else(|| rand.uuid());
+        if worker_id.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "worker_id must not be empty",
+            ));
+        }
+        Ok(Consumer {
+            application: self.application,
+            worker_id,
+            kinesis: self.kinesis,
+            dynamodb: self.dynamodb,
+            factory: self.factory,
+            stream: self.stream.into(),
+            settings: Arc::new(self.settings),
+            clock: self.clock,
+            rand,
+        })
+    }
+}
+
+/// Source: the same alphabet in both services: letters, digits, `_`, `.` and `-`.
+fn name(field: &str, value: &str, chars: std::ops::RangeInclusive<usize>) -> Result<(), Error> {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if chars.contains(&value.len()) && value.chars().all(known) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        format!(
+            "{field} must be {} to {} letters, digits, '_', '.' or '-', not {value:?}",
+            chars.start(),
+            chars.end()
+        ),
+    ))
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("application", &self.application)
+            .field("stream", &self.stream)
+            .field("worker_id", &self.worker_id)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("application", &self.application)
+            .field("stream", &self.stream)
+            .field("worker_id", &self.worker_id)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,343 @@
+//! Reading a shard ahead of its processor: one task per held lease.
+//!
+//! ```text
+//! Poll (when to ask) ─▶ GetShardIterator / GetRecords ─▶ Unpacker (open, filter) ─▶ buffer ─▶ shard task
+//!   ▲                            │ throttled, failed, expired                         │
+//!   └────────────────────────────┘                                    limits of the shard, budget of the worker
+//! ```
+//!
+//! Promise: every record of the shard behind the start position is sent once, in order, then the
+//! shard's end with its children. Failed calls are made again for ever with a bounded pause. The
+//! task stops when its [`Fetching`] is dropped; what it had fetched is dropped with it.
+//!
+//! What stops it otherwise: a stream or shard that the service does not know for
+//! [`poll::NOT_FOUND_PATIENCE`] ends with [`Fetched::NotFound`]. The shard then stops with an
+//! ERROR event and is never marked as ended: someone has to look.
+//!
+//! Deliberately absent: enhanced fan-out.
+
+mod budget;
+mod buffer;
+mod call;
+mod poll;
+mod unpack;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinesis_core::{Clock, HashKeyRange, Position, Rand, ShardId};
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{Instrument, debug, error, warn};
+
+use crate::error::{Error, ErrorKind};
+use crate::lease::ChildShard;
+use crate::metrics;
+use crate::record::Record;
+use crate::settings::Settings;
+pub(crate) use budget::Budget;
+use buffer::{BufferLimits, Filler, Hold, buffer};
+use call::{Failure, Reader};
+use poll::{Answer, Ask, Poll, StartAt, Trouble, Verdict};
+use unpack::{Unpacked, Unpacker};
+
+/// Failures in a row before throttling is worth a WARN. Source: KCL `ThrottlingReporter`, 5.
+const THROTTLES_BEFORE_WARNING: u32 = 5;
+
+/// Records that are ready to be processed.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) records: Arc<[Record]>,
+    /// Position of the last record.
+    pub(crate) end: Position,
+    pub(crate) millis_behind_latest: u64,
+    /// Payload bytes.
+    pub(crate) data_bytes: u64,
+    _hold: Hold,
+}
+
+impl Batch {
+    /// A batch of `records`; `None` of an empty one.
+    fn new(records: Vec<Record>, millis_behind_latest: u64, hold: Hold) -> Option<Self> {
+        Some(Self {
+            end: records.last()?.position(),
+            millis_behind_latest,
+            data_bytes: records.iter().map(|record| record.data.len() as u64).sum(),
+            records: records.into(),
+            _hold: hold,
+        })
+    }
+}
+
+/// What the fetch task sends, in the order of the shard.
+#[derive(Debug)]
+pub(crate) enum Fetched {
+    Batch(Batch),
+    /// Every record was sent and the shard has no more.
+    End(Vec<ChildShard>),
+    /// The stream no longer has the shard.
+    NotFound(Error),
+}
+
+/// What reading needs, the same for all shards of a worker.
+#[derive(Clone)]
+pub(crate) struct FetchContext {
+    pub(crate) kinesis: aws_sdk_kinesis::Client,
+    pub(crate) stream: Arc<str>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) clock: Clock,
+    pub(crate) rand: Rand,
+    pub(crate) budget: Arc<Budget>,
+}
+
+/// A running fetch task; dropping it stops the task.
+pub(crate) struct Fetching {
+    receiver: mpsc::Receiver<Fetched>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Fetching {
+    /// The next thing fetched; `None` only if the task broke down. Cancel safe.
+    pub(crate) async fn next(&mut self) -> Option<Fetched> {
+        self.receiver.recv().await
+    }
+}
+
+impl FetchContext {
+    /// Starts to read `shard_id` right behind `start`.
+    pub(crate) fn start(
+        &self,
+        shard_id: &ShardId,
+        start: &Position,
+        range: Option<HashKeyRange>,
+    ) -> Fetching {
+        let limits = BufferLimits {
+            bytes: self.settings.max_byte_size,
+            records: self.settings.max_records_count,
+        };
+        let (filler, receiver) = buffer(limits, &self.budget);
+        let start_at = StartAt::checkpoint(start, self.settings.initial_position);
+        let idle = self.settings.idle_time_between_reads;
+        let task = Task {
+            reader: Reader::new(self, shard_id),
+            poll: Poll::new(start_at, idle, self.rand.fork(), self.clock.now()),
+            unpacker: Unpacker::new(start, range),
+            start: start.clone(),
+            corrupt_seen: false,
+            context: self.clone(),
+            shard_id: shard_id.clone(),
+        };
+        let task = tokio::spawn(task.run(filler).in_current_span());
+        Fetching {
+            receiver,
+            _task: AbortOnDropHandle::new(task),
+        }
+    }
+}
+
+struct Task {
+    context: FetchContext,
+    shard_id: ShardId,
+    reader: Reader,
+    poll: Poll,
+    unpacker: Unpacker,
+    start: Position,
+    corrupt_seen: bool,
+}
+
+impl Task {
+    async fn run(mut self, filler: Filler) {
+        let last = loop {
+            match self.poll.next(self.context.clock.now()) {
+                Ask::Wait(until) => tokio::time::sleep_until(until).await,
+                Ask::Iterator(start_at) => {
+                    if let Some(last) = self.new_iterator(start_at).await {
+                        break last;
+                    }
+                }
+                Ask::Records(iterator) => match self.records(iterator, &filler).await {
+                    Step::Continue => {}
+                    Step::Last(last) => break last,
+                    Step::Abandoned => return,
+                },
+            }
+        };
+        filler.finish(last).await;
+    }
+
+    async fn new_iterator(&mut self, start_at: StartAt) -> Option<Fetched> {
+        let asked_at = self.context.clock.epoch_millis();
+        match self.reader.iterator(&start_at).await {
+            Ok(iterator) => {
+                self.poll.on_iterator(iterator, asked_at);
+                None
+            }
+            Err(failure) => self.trouble(failure),
+        }
+    }
+
+    async fn records(&mut self, iterator: String, filler: &Filler) -> Step {
+        let Some(slot) = filler.slot().await else {
+            return Step::Abandoned;
+        };
+        let begun = self.context.clock.now();
+        let page = match self.reader.records(&iterator).await {
+            Ok(page) => page,
+            Err(failure) => return self.trouble(failure).map_or(Step::Continue, Step::Last),
+        };
+        let now = self.context.clock.now();
+        self.measure_call(now.duration_since(begun), page.millis_behind_latest);
+        let ended = self.poll.on_answer(
+            Answer {
+                next_iterator: page.next_iterator,
+                last: page
+                    .records
+                    .last()
+                    .map(|record| record.sequence_number.clone()),
+                bytes: page.bytes,
+                millis_behind_latest: page.millis_behind_latest,
+            },
+            now,
+        );
+        let unpacked = self.unpacker.unpack(page.records);
+        self.report(&unpacked);
+        let (bytes, count) = (unpacked.bytes, unpacked.records.len());
+        slot.send(bytes, count, |hold| {
+            Batch::new(unpacked.records, page.millis_behind_latest, hold)
+        });
+        ::metrics::gauge!(metrics::BUFFERED_BYTES).set(self.context.budget.used() as f64);
+        if !ended {
+            return Step::Continue;
+        }
+        match self.children(page.children).await {
+            Ok(children) => Step::Last(Fetched::End(children)),
+            Err(not_found) => Step::Last(not_found),
+        }
+    }
+
+    /// The children of the shard, which has ended: those the service told, or those it lists.
+    async fn children(&mut self, told: Vec<ChildShard>) -> Result<Vec<ChildShard>, Fetched> {
+        if !told.is_empty() {
+            return Ok(told);
+        }
+        loop {
+            let failure = match self.reader.list_children().await {
+                Ok(listed) if !listed.is_empty() => return Ok(listed),
+                Ok(_) => Failure::other(Error::new(
+                    ErrorKind::Unavailable,
+                    format!(
+                        "shard {} has ended and its children are not listed yet",
+                        self.shard_id
+                    ),
+                )),
+                Err(failure) => failure,
+            };
+            if let Some(not_found) = self.trouble(failure) {
+                return Err(not_found);
+            }
+            if let Ask::Wait(until) = self.poll.next(self.context.clock.now()) {
+                tokio::time::sleep_until(until).await;
+            }
+        }
+    }
+
+    /// Notes a failure; `Some` when it is to be given up.
+    fn trouble(&mut self, failure: Failure) -> Option<Fetched> {
+        let Failure { error, trouble } = failure;
+        let kind = error.kind();
+        ::metrics::counter!(metrics::FETCH_FAILURES, "stream" => self.stream(), "kind" => kind.as_str()).increment(1);
+        if trouble == Trouble::Iterator && kind != ErrorKind::InvalidInput {
+            ::metrics::counter!(metrics::EXPIRED_ITERATORS, "stream" => self.stream()).increment(1);
+        }
+        let verdict = self.poll.on_trouble(trouble, self.context.clock.now());
+        let Verdict::Again { pause, attempts } = verdict else {
+            return Some(Fetched::NotFound(error));
+        };
+        let pause_ms = pause.as_millis();
+        let source = cause(&error);
+        match kind {
+            ErrorKind::Throttled if attempts < THROTTLES_BEFORE_WARNING => {
+                debug!(attempts, pause_ms, %error, "Reading is throttled and goes on after a pause.");
+            }
+            ErrorKind::Denied | ErrorKind::InvalidInput if trouble != Trouble::Iterator => {
+                error!(attempts, pause_ms, %error, source, "Reading is refused; it is tried again, but someone has to mend it.");
+            }
+            _ => {
+                warn!(attempts, pause_ms, %error, source, "Reading failed and goes on after a pause.")
+            }
+        }
+        None
+    }
+
+    fn report(&mut self, unpacked: &Unpacked) {
+        if let Some(first) = &unpacked.gap_before {
+            ::metrics::counter!(metrics::TRIMMED_CHECKPOINTS, "stream" => self.stream())
+                .increment(1);
+            warn!(
+                checkpoint = self.start.checkpoint(),
+                first = first.as_str(),
+                "The checkpointed record is no longer in the stream: records between the checkpoint and the first one read may have been trimmed before they were processed. Reading goes on with the oldest record kept."
+            );
+        }
+        if unpacked.foreign > 0 {
+            ::metrics::counter!(metrics::FOREIGN_MEMBERS_DROPPED, "stream" => self.stream())
+                .increment(unpacked.foreign);
+            debug!(
+                members = unpacked.foreign,
+                "Members of aggregates that belong to another shard were dropped."
+            );
+        }
+        if let Some(reason) = unpacked.corrupt_reason {
+            ::metrics::counter!(metrics::CORRUPT_AGGREGATES, "stream" => self.stream())
+                .increment(unpacked.corrupt);
+            if self.corrupt_seen {
+                debug!(
+                    records = unpacked.corrupt,
+                    reason, "Broken aggregates were delivered raw."
+                );
+            } else {
+                self.corrupt_seen = true;
+                warn!(
+                    records = unpacked.corrupt,
+                    reason,
+                    "A record begins like an aggregate and cannot be opened; it is delivered as it is. Further ones of this shard are only counted."
+                );
+            }
+        }
+    }
+
+    fn measure_call(&self, took: Duration, millis_behind_latest: u64) {
+        ::metrics::histogram!(metrics::GET_RECORDS_SECONDS, "stream" => self.stream())
+            .record(took.as_secs_f64());
+        ::metrics::gauge!(metrics::MILLIS_BEHIND_LATEST, "stream" => self.stream(), "shard" => self.shard_id.to_string())
+            .set(millis_behind_latest as f64);
+    }
+
+    fn stream(&self) -> Arc<str> {
+        Arc::clone(&self.context.stream)
+    }
+}
+
+/// What comes after a `GetRecords`.
+enum Step {
+    Continue,
+    Last(Fetched),
+    /// Nobody reads any more.
+    Abandoned,
+}
+
+/// The innermost cause, which says what a service answered.
+fn cause(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+impl fmt::Debug for Fetching {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fetching").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! One shard's buffer: its bounds, and that everything is given back.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::*;
+use crate::record::Record;
+
+const LIMITS: BufferLimits = BufferLimits {
+    bytes: 1000,
+    records: 10,
+};
+
+fn batch(hold: Hold) -> Option<Batch> {
+    let sequence_number: kinesis_core::SequenceNumber = "1".parse().expect("digits");
+    let record = Record::new("key", "data", sequence_number);
+    Batch::new(vec![record], 0, hold)
+}
+
+async fn has_slot(filler: &Filler) -> bool {
+    timeout(Duration::from_secs(1), filler.slot()).await.is_ok()
+}
+
+async fn fill(filler: &Filler, bytes: usize, records: usize) {
+    filler
+        .slot()
+        .await
+        .expect("somebody reads")
+        .send(bytes, records, batch);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_ahead_stops_at_the_limit_of_bytes_and_goes_on_when_a_batch_is_processed() {
+    let budget = Budget::new(100 * limits::GET_RECORDS_MAX_BYTES);
+    let (filler, mut receiver) = buffer(LIMITS, &budget);
+    fill(&filler, 999, 1).await;
+    assert!(has_slot(&filler).await, "tested before the fetch");
+    fill(&filler, 500, 1).await;
+    assert!(!has_slot(&filler).await);
+    let in_hand = receiver.recv().await.expect("a batch");
+    assert!(!has_slot(&filler).await, "a batch in hand still counts");
+    drop(in_hand);
+    assert!(has_slot(&filler).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reading_ahead_stops_at_the_limit_of_records_and_of_batches() {
+    let budget = Budget::new(100 * limits::GET_RECORDS_MAX_BYTES);
+    let (filler, _receiver) = buffer(LIMITS, &budget);
+    fill(&filler, 1, 10).await;
+    assert!(!has_slot(&filler).await);
+    let (filler, _receiver) = buffer(LIMITS, &budget);
+    for _ in 0..PENDING_BATCHES_MAX {
+        fill(&filler, 1, 1).await;
+    }
+    assert!(!has_slot(&filler).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_stuck_leaves_the_others_their_share() {
+    let limits_of_shard = BufferLimits {
+        bytes: usize::MAX,
+        records: usize::MAX,
+    };
+    let total = 4 * limits::GET_RECORDS_MAX_BYTES;
+    let budget = Budget::new(total);
+    let (stuck, _unread) = buffer(limits_of_shard, &budget);
+    let (healthy, mut read) = buffer(limits_of_shard, &budget);
+    fill(&stuck, total / 2, 1).await;
+    assert!(!has_slot(&stuck).await, "its half is full");
+    for _ in 0..100 {
+        fill(&healthy, total / 4, 1).await;
+        assert!(read.recv().await.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_is_given_back_when_nobody_reads_any_more() {
+    let budget = Budget::new(100 * limits::GET_RECORDS_MAX_BYTES);
+    let (filler, receiver) = buffer(LIMITS, &budget);
+    fill(&filler, 10, 1).await;
+    fill(&filler, 20, 1).await;
+    assert_eq!(budget.used(), 30);
+    drop(receiver);
+    assert_eq!(budget.used(), 0);
+    assert!(filler.slot().await.is_none());
+    drop(filler);
+    assert_eq!(budget.share(), 100 * limits::GET_RECORDS_MAX_BYTES);
+}

@@ -1,0 +1,257 @@
+//! The three calls of Kinesis that reading a shard takes, with a deadline each, in our own types.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::types::{
+    ChildShard as SdkChild, HashKeyRange as SdkRange, Record as SdkRecord, ShardIteratorType,
+};
+use aws_smithy_types::DateTime;
+use bytes::Bytes;
+use kinesis_core::{HashKey, HashKeyRange, SequenceNumber, ShardId};
+
+use crate::error::{Error, ErrorKind};
+use crate::fetch::FetchContext;
+use crate::fetch::poll::{StartAt, Trouble};
+use crate::fetch::unpack::StreamRecord;
+use crate::lease::ChildShard;
+
+/// Most pages of `ListShards` that are read for the children of one shard: 100,000 shards.
+/// Source: none, reasonable default, far above the largest stream.
+const LIST_PAGES_MAX: usize = 100;
+
+/// A failed call: the error to tell, and what it means for polling.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Error,
+    pub(crate) trouble: Trouble,
+}
+
+impl Failure {
+    pub(crate) fn other(error: Error) -> Self {
+        Self {
+            error,
+            trouble: Trouble::Other,
+        }
+    }
+}
+
+/// An answer of `GetRecords`.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) records: Vec<StreamRecord>,
+    pub(crate) next_iterator: Option<String>,
+    pub(crate) children: Vec<ChildShard>,
+    pub(crate) millis_behind_latest: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Calls Kinesis for one shard.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    kinesis: aws_sdk_kinesis::Client,
+    stream: Arc<str>,
+    shard_id: ShardId,
+    max_records: i32,
+    timeout: Duration,
+}
+
+impl Reader {
+    pub(crate) fn new(context: &FetchContext, shard_id: &ShardId) -> Self {
+        Self {
+            kinesis: context.kinesis.clone(),
+            stream: Arc::clone(&context.stream),
+            shard_id: shard_id.clone(),
+            max_records: i32::try_from(context.settings.max_records).unwrap_or(i32::MAX),
+            timeout: context.settings.kinesis_request_timeout,
+        }
+    }
+
+    pub(crate) async fn iterator(&self, start_at: &StartAt) -> Result<String, Failure> {
+        let request = self
+            .kinesis
+            .get_shard_iterator()
+            .stream_name(&*self.stream)
+            .shard_id(self.shard_id.as_str());
+        let request = match start_at {
+            StartAt::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            StartAt::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
+            StartAt::Timestamp { epoch_millis } => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from_millis(
+                    i64::try_from(*epoch_millis).unwrap_or(i64::MAX),
+                )),
+            StartAt::AtSequence(sequence_number) => request
+                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
+                .starting_sequence_number(sequence_number.as_str()),
+            StartAt::AfterSequence(sequence_number) => request
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(sequence_number.as_str()),
+        };
+        // No iterator is at fault here: a position that is refused stays refused until mended.
+        let answer = self
+            .within("getting an iterator", request.send())
+            .await
+            .map_err(|failure| Failure {
+                trouble: match failure.trouble {
+                    Trouble::Iterator | Trouble::Other => Trouble::Other,
+                    Trouble::NotFound => Trouble::NotFound,
+                },
+                ..failure
+            })?;
+        answer
+            .shard_iterator
+            .ok_or_else(|| self.malformed("the answer of GetShardIterator has no iterator"))
+    }
+
+    pub(crate) async fn records(&self, iterator: &str) -> Result<Page, Failure> {
+        let request = self
+            .kinesis
+            .get_records()
+            .shard_iterator(iterator)
+            .limit(self.max_records);
+        let answer = self.within("reading records", request.send()).await?;
+        let mut bytes = 0;
+        let mut records = Vec::with_capacity(answer.records.len());
+        for record in answer.records {
+            let key = record.partition_key.as_ref().map_or(0, String::len);
+            bytes += (record.data.as_ref().len() + key) as u64;
+            records.push(self.record(record)?);
+        }
+        let children = answer.child_shards.unwrap_or_default();
+        let children = children
+            .into_iter()
+            .map(|child| self.child(child))
+            .collect::<Result<_, _>>()?;
+        Ok(Page {
+            records,
+            next_iterator: answer.next_shard_iterator,
+            children,
+            millis_behind_latest: answer
+                .millis_behind_latest
+                .and_then(|millis| u64::try_from(millis).ok())
+                .unwrap_or(0),
+            bytes,
+        })
+    }
+
+    /// The children of the shard, by `ListShards`; empty while the service does not list them.
+    pub(crate) async fn list_children(&self) -> Result<Vec<ChildShard>, Failure> {
+        let mut children = Vec::new();
+        let mut token: Option<String> = None;
+        for _page in 0..LIST_PAGES_MAX {
+            // Children are created after their parent, so their ids come after it.
+            let request = match token.take() {
+                Some(token) => self.kinesis.list_shards().next_token(token),
+                None => self
+                    .kinesis
+                    .list_shards()
+                    .stream_name(&*self.stream)
+                    .exclusive_start_shard_id(self.shard_id.as_str()),
+            };
+            let answer = self.within("listing the children", request.send()).await?;
+            for shard in answer.shards.unwrap_or_default() {
+                let parents: Vec<ShardId> =
+                    [&shard.parent_shard_id, &shard.adjacent_parent_shard_id]
+                        .into_iter()
+                        .flatten()
+                        .map(|id| ShardId::from(id.as_str()))
+                        .collect();
+                if parents.contains(&self.shard_id) {
+                    let range = self.range(shard.hash_key_range)?;
+                    let id = ShardId::from(shard.shard_id);
+                    children.push(ChildShard { id, parents, range });
+                }
+            }
+            token = answer.next_token;
+            if token.is_none() {
+                return Ok(children);
+            }
+        }
+        Err(self.malformed("ListShards has more pages than any stream"))
+    }
+
+    /// Awaits a call, at most as long as the settings allow.
+    async fn within<T, E, R>(
+        &self,
+        what: &str,
+        call: impl Future<Output = Result<T, SdkError<E, R>>>,
+    ) -> Result<T, Failure>
+    where
+        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+        R: std::fmt::Debug + Send + Sync + 'static,
+    {
+        let of = format_args!(
+            "{what} of shard {} of stream {}",
+            self.shard_id, self.stream
+        )
+        .to_string();
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => {
+                let trouble = trouble(error.code());
+                let error = Error::aws(of, error);
+                Err(Failure { error, trouble })
+            }
+            Err(elapsed) => Err(Failure::other(
+                Error::new(
+                    ErrorKind::Unavailable,
+                    format!("{of} took longer than {:?}", self.timeout),
+                )
+                .with_source(elapsed),
+            )),
+        }
+    }
+
+    fn record(&self, record: SdkRecord) -> Result<StreamRecord, Failure> {
+        let sequence_number = SequenceNumber::try_from(record.sequence_number)
+            .map_err(|_| self.malformed("a record has no valid sequence number"))?;
+        let arrival = record
+            .approximate_arrival_timestamp
+            .and_then(|at| at.to_millis().ok());
+        Ok(StreamRecord {
+            sequence_number,
+            // Absent where the stream distributes records by itself and the producer gave none.
+            partition_key: record.partition_key.unwrap_or_default().into(),
+            data: Bytes::from(record.data.into_inner()),
+            approximate_arrival_millis: arrival.and_then(|millis| u64::try_from(millis).ok()),
+        })
+    }
+
+    fn child(&self, child: SdkChild) -> Result<ChildShard, Failure> {
+        Ok(ChildShard {
+            range: self.range(child.hash_key_range)?,
+            id: ShardId::from(child.shard_id),
+            parents: child.parent_shards.into_iter().map(ShardId::from).collect(),
+        })
+    }
+
+    fn range(&self, range: Option<SdkRange>) -> Result<HashKeyRange, Failure> {
+        range
+            .and_then(|range| {
+                let start: HashKey = range.starting_hash_key.parse().ok()?;
+                let end: HashKey = range.ending_hash_key.parse().ok()?;
+                HashKeyRange::new(start, end)
+            })
+            .ok_or_else(|| self.malformed("a child shard has no valid hash key range"))
+    }
+
+    /// An answer that cannot be right is asked for again.
+    fn malformed(&self, what: &str) -> Failure {
+        let text = format!(
+            "reading shard {} of stream {} failed: {what}",
+            self.shard_id, self.stream
+        );
+        Failure::other(Error::new(ErrorKind::Unavailable, text))
+    }
+}
+
+/// Source: error lists of GetRecords and GetShardIterator, Kinesis API 2013-12-02.
+fn trouble(code: Option<&str>) -> Trouble {
+    match code {
+        Some("ExpiredIteratorException" | "InvalidArgumentException") => Trouble::Iterator,
+        Some("ResourceNotFoundException") => Trouble::NotFound,
+        _ => Trouble::Other,
+    }
+}

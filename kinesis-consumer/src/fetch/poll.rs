@@ -1,0 +1,223 @@
+//! When to ask Kinesis for what, for one shard: the rules of polling, without any I/O.
+//!
+//! ```text
+//!              ┌──────── expired, refused: a new one from the last position ───────┐
+//!              ▼                                                                   │
+//!   Iterator(start at …) ──▶ Records(iterator) ──▶ Records(next iterator) ──▶ … ───┴──▶ Ended
+//!                                  │ behind: as fast as 5 reads and 2 MiB a second allow
+//!                                  └ at the tip: after the idle pause
+//! ```
+//!
+//! Invariants: a new iterator starts right behind the last record that was answered, or at the
+//! checkpoint when none was; failures wait with full jitter and a bound, and are never given up,
+//! except a stream or shard that stays unknown for [`NOT_FOUND_PATIENCE`].
+
+use std::time::Duration;
+
+use kinesis_core::{Backoff, Position, Rand, SequenceNumber, TokenBucket, TokenBucketRate, limits};
+use tokio::time::Instant;
+
+use crate::settings::InitialPosition;
+
+/// First pause after a failed call. Source: the service's quota, five calls a second.
+pub(crate) const FETCH_BACKOFF_BASE: Duration = Duration::from_millis(200);
+
+/// Longest pause after a failed call. Source: none, reasonable default.
+pub(crate) const FETCH_BACKOFF_MAX: Duration = Duration::from_secs(10);
+
+/// How long a stream or shard may be unknown before it is believed: a child shard can be read a
+/// moment later than it is announced. Source: none, reasonable default.
+pub(crate) const NOT_FOUND_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How far before its start a `LATEST` reader begins again when its first iterator expired unused:
+/// the worker's clock and the service's differ. Source: none, reasonable default.
+pub(crate) const LATEST_CLOCK_MARGIN: Duration = Duration::from_secs(60);
+
+const _: () = assert!(FETCH_BACKOFF_MAX.as_millis() < NOT_FOUND_PATIENCE.as_millis());
+
+/// Where an iterator is to start.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum StartAt {
+    TrimHorizon,
+    Latest,
+    Timestamp { epoch_millis: u64 },
+    AtSequence(SequenceNumber),
+    AfterSequence(SequenceNumber),
+}
+
+/// What to do next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Ask {
+    Wait(Instant),
+    Iterator(StartAt),
+    Records(String),
+}
+
+/// What an answer of `GetRecords` tells about going on.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// Absent at the shard's end.
+    pub(crate) next_iterator: Option<String>,
+    /// The last record of the answer.
+    pub(crate) last: Option<SequenceNumber>,
+    /// Payload and keys of the answer, as the service counts them.
+    pub(crate) bytes: u64,
+    pub(crate) millis_behind_latest: u64,
+}
+
+/// Why a call failed, as far as polling is concerned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Trouble {
+    /// The iterator is too old, or the service does not know it: a new one mends it.
+    Iterator,
+    /// The stream or the shard is unknown.
+    NotFound,
+    /// Anything else: wait and try again.
+    Other,
+}
+
+/// What comes of a failure.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// Again, after `pause`; `attempts` calls have failed in a row.
+    Again { pause: Duration, attempts: u32 },
+    /// The stream or shard has been unknown for too long.
+    GiveUp,
+}
+
+/// The polling of one shard.
+#[derive(Debug)]
+pub(crate) struct Poll {
+    start: StartAt,
+    iterator: Option<String>,
+    not_before: Instant,
+    bucket: TokenBucket,
+    /// Bytes of the last answer: they are charged before the next read.
+    owed_bytes: u64,
+    idle: Duration,
+    failures: u32,
+    unknown_since: Option<Instant>,
+    backoff: Backoff,
+    rand: Rand,
+}
+
+impl Poll {
+    pub(crate) fn new(start: StartAt, idle: Duration, rand: Rand, now: Instant) -> Self {
+        let mut rate = TokenBucketRate::per_second(
+            limits::SHARD_READS_PER_SECOND as f64,
+            limits::SHARD_READ_BYTES_PER_SECOND as f64,
+        );
+        // The service hands out one full answer at once and makes the reader wait for it later.
+        rate.byte_burst = limits::GET_RECORDS_MAX_BYTES as f64;
+        Self {
+            start,
+            iterator: None,
+            not_before: now,
+            bucket: TokenBucket::new(rate, now),
+            owed_bytes: 0,
+            idle,
+            failures: 0,
+            unknown_since: None,
+            backoff: Backoff::new(FETCH_BACKOFF_BASE, FETCH_BACKOFF_MAX),
+            rand,
+        }
+    }
+
+    /// What to do now. `Records` takes from the quota, so it is to be followed by the call.
+    pub(crate) fn next(&mut self, now: Instant) -> Ask {
+        if now < self.not_before {
+            return Ask::Wait(self.not_before);
+        }
+        let Some(iterator) = &self.iterator else {
+            return Ask::Iterator(self.start.clone());
+        };
+        match self.bucket.try_take(1, self.owed_bytes, now) {
+            Ok(()) => {
+                self.owed_bytes = 0;
+                Ask::Records(iterator.clone())
+            }
+            Err(wait) => Ask::Wait(now + wait.max(Duration::from_millis(1))),
+        }
+    }
+
+    /// An iterator was answered; it was asked for at `epoch_millis` of the wall clock.
+    pub(crate) fn on_iterator(&mut self, iterator: String, epoch_millis: u64) {
+        // Not a success yet: the failures count on until records are answered, or an iterator that
+        // is answered and then refused would be asked for again and again without a pause.
+        self.iterator = Some(iterator);
+        self.unknown_since = None;
+        if self.start == StartAt::Latest {
+            // From here on "latest" is a point in time: asking for LATEST again would miss what
+            // arrives in between.
+            let margin = u64::try_from(LATEST_CLOCK_MARGIN.as_millis()).unwrap_or(u64::MAX);
+            self.start = StartAt::Timestamp {
+                epoch_millis: epoch_millis.saturating_sub(margin),
+            };
+        }
+    }
+
+    /// Records were answered. Returns whether the shard has ended.
+    pub(crate) fn on_answer(&mut self, answer: Answer, now: Instant) -> bool {
+        self.failures = 0;
+        self.unknown_since = None;
+        self.owed_bytes = answer.bytes;
+        if let Some(last) = answer.last {
+            self.start = StartAt::AfterSequence(last);
+        }
+        let idle = if answer.millis_behind_latest == 0 {
+            self.idle
+        } else {
+            Duration::ZERO
+        };
+        self.not_before = now + idle;
+        let ended = answer.next_iterator.is_none();
+        self.iterator = answer.next_iterator;
+        ended
+    }
+
+    /// A call failed.
+    pub(crate) fn on_trouble(&mut self, trouble: Trouble, now: Instant) -> Verdict {
+        let attempts = self.failures.saturating_add(1);
+        self.failures = attempts;
+        if trouble == Trouble::NotFound {
+            let since = *self.unknown_since.get_or_insert(now);
+            if now.duration_since(since) >= NOT_FOUND_PATIENCE {
+                return Verdict::GiveUp;
+            }
+        } else {
+            self.unknown_since = None;
+        }
+        if trouble == Trouble::Iterator {
+            self.iterator = None;
+        }
+        // The first iterator that expired is nobody's fault: a new one is asked for at once.
+        let pause = if trouble == Trouble::Iterator && attempts == 1 {
+            Duration::ZERO
+        } else {
+            self.backoff.delay(attempts - 1, &self.rand)
+        };
+        self.not_before = now + pause;
+        Verdict::Again { pause, attempts }
+    }
+}
+
+impl StartAt {
+    /// Where reading begins for a lease whose checkpoint is `checkpoint`.
+    pub(crate) fn checkpoint(checkpoint: &Position, initial: InitialPosition) -> Self {
+        match checkpoint {
+            Position::At {
+                sequence_number, ..
+            } => Self::AtSequence(sequence_number.clone()),
+            Position::TrimHorizon | Position::ShardEnd => Self::TrimHorizon,
+            Position::Latest => Self::Latest,
+            // The table says only *that* there is an instant; which one is a setting of the worker.
+            Position::AtTimestamp => match initial {
+                InitialPosition::AtTimestamp(epoch_millis) => Self::Timestamp { epoch_millis },
+                InitialPosition::TrimHorizon | InitialPosition::Latest => Self::TrimHorizon,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

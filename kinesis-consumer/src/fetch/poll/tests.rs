@@ -1,0 +1,202 @@
+//! The pace of reading and what failures lead to.
+
+use super::*;
+
+const IDLE: Duration = Duration::from_secs(1);
+
+fn poll(start: StartAt) -> (Poll, Instant) {
+    let now = kinesis_core::Clock::system().now();
+    (Poll::new(start, IDLE, Rand::seeded(7), now), now)
+}
+
+fn answer(last: Option<&str>, behind: u64) -> Answer {
+    Answer {
+        next_iterator: Some("next".into()),
+        last: last.map(|last| last.parse().expect("digits")),
+        bytes: 0,
+        millis_behind_latest: behind,
+    }
+}
+
+fn sequence(digits: &str) -> SequenceNumber {
+    digits.parse().expect("digits")
+}
+
+#[test]
+fn reading_goes_on_at_once_while_behind_and_pauses_at_the_tip() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    assert_eq!(poll.next(now), Ask::Iterator(StartAt::TrimHorizon));
+    poll.on_iterator("first".into(), 0);
+    assert_eq!(poll.next(now), Ask::Records("first".into()));
+    assert!(!poll.on_answer(answer(Some("5"), 1000), now));
+    assert_eq!(poll.next(now), Ask::Records("next".into()));
+    poll.on_answer(answer(Some("6"), 0), now);
+    assert_eq!(poll.next(now), Ask::Wait(now + IDLE));
+    assert_eq!(poll.next(now + IDLE), Ask::Records("next".into()));
+}
+
+#[test]
+fn a_reader_that_is_behind_keeps_to_five_reads_a_second() {
+    let (mut poll, start) = poll(StartAt::TrimHorizon);
+    poll.on_iterator("first".into(), 0);
+    let mut now = start;
+    let mut reads = 0;
+    while now < start + Duration::from_secs(10) {
+        match poll.next(now) {
+            Ask::Wait(until) => now = until,
+            Ask::Records(_) => {
+                reads += 1;
+                poll.on_answer(answer(Some("5"), 9), now);
+            }
+            Ask::Iterator(at) => panic!("{at:?}"),
+        }
+    }
+    assert!((50..=55).contains(&reads), "{reads} reads in 10 s");
+}
+
+#[test]
+fn a_reader_of_full_answers_keeps_to_two_mebibytes_a_second() {
+    let (mut poll, start) = poll(StartAt::TrimHorizon);
+    poll.on_iterator("first".into(), 0);
+    let mut now = start;
+    let mut bytes = 0;
+    while now < start + Duration::from_secs(60) {
+        match poll.next(now) {
+            Ask::Wait(until) => now = until,
+            Ask::Records(_) => {
+                bytes += limits::GET_RECORDS_MAX_BYTES;
+                let full = Answer {
+                    bytes: limits::GET_RECORDS_MAX_BYTES as u64,
+                    ..answer(Some("5"), 9)
+                };
+                poll.on_answer(full, now);
+            }
+            Ask::Iterator(at) => panic!("{at:?}"),
+        }
+    }
+    let quota = limits::SHARD_READ_BYTES_PER_SECOND * 60;
+    assert!(
+        bytes <= quota + 2 * limits::GET_RECORDS_MAX_BYTES,
+        "{bytes} bytes in 60 s"
+    );
+}
+
+#[test]
+fn an_expired_iterator_is_replaced_at_once_behind_the_last_record() {
+    let (mut poll, now) = poll(StartAt::AtSequence(sequence("3")));
+    poll.on_iterator("first".into(), 0);
+    assert_eq!(
+        poll.on_trouble(Trouble::Iterator, now),
+        Verdict::Again {
+            pause: Duration::ZERO,
+            attempts: 1
+        }
+    );
+    assert_eq!(
+        poll.next(now),
+        Ask::Iterator(StartAt::AtSequence(sequence("3"))),
+        "nothing was read yet"
+    );
+    poll.on_iterator("second".into(), 0);
+    poll.on_answer(answer(Some("8"), 5), now);
+    poll.on_answer(answer(None, 5), now);
+    poll.on_trouble(Trouble::Iterator, now);
+    assert_eq!(
+        poll.next(now),
+        Ask::Iterator(StartAt::AfterSequence(sequence("8")))
+    );
+}
+
+#[test]
+fn iterators_that_are_refused_again_and_again_are_asked_for_with_pauses() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    let mut pauses = Duration::ZERO;
+    for _ in 0..20 {
+        poll.on_iterator("refused".into(), 0);
+        let Verdict::Again { pause, .. } = poll.on_trouble(Trouble::Iterator, now) else {
+            panic!("gave up")
+        };
+        assert!(pause <= FETCH_BACKOFF_MAX);
+        pauses += pause;
+    }
+    assert!(pauses > Duration::from_secs(20), "{pauses:?}");
+}
+
+#[test]
+fn latest_becomes_a_point_in_time_so_that_an_expired_first_iterator_misses_nothing() {
+    let (mut poll, now) = poll(StartAt::Latest);
+    assert_eq!(poll.next(now), Ask::Iterator(StartAt::Latest));
+    poll.on_iterator("first".into(), 1_000_000);
+    poll.on_trouble(Trouble::Iterator, now);
+    assert_eq!(
+        poll.next(now),
+        Ask::Iterator(StartAt::Timestamp {
+            epoch_millis: 940_000
+        })
+    );
+}
+
+#[test]
+fn failures_are_never_given_up_except_a_shard_that_stays_unknown() {
+    let (mut poll, mut now) = poll(StartAt::TrimHorizon);
+    poll.on_iterator("first".into(), 0);
+    for _ in 0..1000 {
+        let Verdict::Again { pause, .. } = poll.on_trouble(Trouble::Other, now) else {
+            panic!("gave up")
+        };
+        assert!(pause <= FETCH_BACKOFF_MAX);
+        now += pause;
+    }
+    assert!(matches!(
+        poll.on_trouble(Trouble::NotFound, now),
+        Verdict::Again { .. }
+    ));
+    now += NOT_FOUND_PATIENCE;
+    assert_eq!(poll.on_trouble(Trouble::NotFound, now), Verdict::GiveUp);
+}
+
+#[test]
+fn a_shard_that_is_found_again_gets_its_patience_back() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    poll.on_trouble(Trouble::NotFound, now);
+    poll.on_iterator("found".into(), 0);
+    let later = now + NOT_FOUND_PATIENCE;
+    assert!(matches!(
+        poll.on_trouble(Trouble::NotFound, later),
+        Verdict::Again { .. }
+    ));
+}
+
+#[test]
+fn a_shard_ends_when_there_is_no_next_iterator() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    poll.on_iterator("first".into(), 0);
+    assert!(poll.on_answer(
+        Answer {
+            next_iterator: None,
+            ..answer(Some("9"), 0)
+        },
+        now
+    ));
+}
+
+#[test]
+fn a_checkpoint_says_where_to_start() {
+    let at = |position: Position, initial| StartAt::checkpoint(&position, initial);
+    let instant = InitialPosition::AtTimestamp(77);
+    assert_eq!(
+        at(Position::at(sequence("4"), 2), instant),
+        StartAt::AtSequence(sequence("4"))
+    );
+    assert_eq!(at(Position::TrimHorizon, instant), StartAt::TrimHorizon);
+    assert_eq!(at(Position::Latest, instant), StartAt::Latest);
+    assert_eq!(
+        at(Position::AtTimestamp, instant),
+        StartAt::Timestamp { epoch_millis: 77 }
+    );
+    assert_eq!(
+        at(Position::AtTimestamp, InitialPosition::Latest),
+        StartAt::TrimHorizon,
+        "better twice than never"
+    );
+}

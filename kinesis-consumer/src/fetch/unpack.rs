@@ -1,0 +1,177 @@
+//! From the stream records of one answer to the user records of one batch, without any I/O.
+//!
+//! - Aggregates are opened; member `i` gets sub-sequence number `i`.
+//! - Records at or before the position the shard resumes from are skipped, also inside of an
+//!   aggregate: reading starts *at* the checkpointed sequence number, because the checkpoint may lie
+//!   in the middle of its aggregate.
+//! - A record that begins like an aggregate and cannot be opened is delivered as it is, and counted:
+//!   bytes are never thrown away because they look wrong.
+//! - A member whose hash key is outside of the shard's range is dropped and counted. It got here
+//!   because the producer aggregated by an older shard map; the producer sees from the answer's
+//!   shard id that it mispredicted and sends such members again, to the shard that owns them. (The
+//!   KCL drops the whole aggregate.) Without a known range nothing is dropped. Plain records are
+//!   never dropped: the service itself put them here.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kinesis_core::{Deaggregated, HashKeyRange, Position, RawReason, SequenceNumber, deaggregate};
+
+use crate::record::Record;
+
+/// One record of an answer of `GetRecords`.
+#[derive(Clone, Debug)]
+pub(crate) struct StreamRecord {
+    pub(crate) sequence_number: SequenceNumber,
+    pub(crate) partition_key: Arc<str>,
+    pub(crate) data: Bytes,
+    pub(crate) approximate_arrival_millis: Option<u64>,
+}
+
+/// Opens the answers of one shard, in order.
+#[derive(Debug)]
+pub(crate) struct Unpacker {
+    range: Option<HashKeyRange>,
+    resume: Resume,
+}
+
+/// Where the reader stands relative to the checkpoint it resumes from.
+#[derive(Debug)]
+enum Resume {
+    /// Past it, or there is none.
+    Passed,
+    /// No record seen yet; the first ought to be the checkpointed one.
+    Looking(SequenceNumber, u64),
+    /// At the checkpointed stream record: its members up to the sub-sequence number are done.
+    Within(SequenceNumber, u64),
+}
+
+/// What an answer held.
+#[derive(Debug, Default)]
+pub(crate) struct Unpacked {
+    pub(crate) records: Vec<Record>,
+    /// What the records take in memory: payload, key and the record itself.
+    pub(crate) bytes: usize,
+    /// Members of another shard, dropped.
+    pub(crate) foreign: u64,
+    /// Stream records that look like aggregates and are not, delivered raw; with what is wrong
+    /// with the last of them.
+    pub(crate) corrupt: u64,
+    pub(crate) corrupt_reason: Option<&'static str>,
+    /// Set when the checkpointed record is no longer in the stream: the first record after the gap.
+    pub(crate) gap_before: Option<SequenceNumber>,
+}
+
+impl Unpacker {
+    /// Opens answers that begin at `start`'s sequence number.
+    pub(crate) fn new(start: &Position, range: Option<HashKeyRange>) -> Self {
+        let resume = match start {
+            Position::At {
+                sequence_number,
+                sub_sequence,
+            } => Resume::Looking(sequence_number.clone(), *sub_sequence),
+            _ => Resume::Passed,
+        };
+        Self { range, resume }
+    }
+
+    pub(crate) fn unpack(&mut self, answer: Vec<StreamRecord>) -> Unpacked {
+        let mut unpacked = Unpacked::default();
+        for stream_record in answer {
+            self.open(stream_record, &mut unpacked);
+        }
+        unpacked
+    }
+
+    fn open(&mut self, from: StreamRecord, into: &mut Unpacked) {
+        let Some(first_new) = self.first_new_member(&from.sequence_number, into) else {
+            return;
+        };
+        match deaggregate(&from.data) {
+            Deaggregated::Members(members) => {
+                for (sub_sequence, member) in (0_u64..).zip(members) {
+                    if sub_sequence < first_new {
+                        continue;
+                    }
+                    if self
+                        .range
+                        .is_some_and(|range| !range.contains(member.hash_key()))
+                    {
+                        into.foreign += 1;
+                        continue;
+                    }
+                    into.push(Record {
+                        partition_key: member.partition_key,
+                        explicit_hash_key: member.explicit_hash_key,
+                        data: member.data,
+                        sequence_number: from.sequence_number.clone(),
+                        sub_sequence,
+                        aggregated: true,
+                        approximate_arrival_millis: from.approximate_arrival_millis,
+                    });
+                }
+            }
+            Deaggregated::Raw(reason) => {
+                if let Some(reason) = broken(reason) {
+                    into.corrupt += 1;
+                    into.corrupt_reason = Some(reason);
+                }
+                if first_new == 0 {
+                    into.push(Record {
+                        partition_key: from.partition_key,
+                        explicit_hash_key: None,
+                        data: from.data,
+                        sequence_number: from.sequence_number,
+                        sub_sequence: 0,
+                        aggregated: false,
+                        approximate_arrival_millis: from.approximate_arrival_millis,
+                    });
+                }
+            }
+        }
+    }
+
+    /// The first sub-sequence number of this stream record that is new; `None` if none can be.
+    fn first_new_member(
+        &mut self,
+        sequence_number: &SequenceNumber,
+        into: &mut Unpacked,
+    ) -> Option<u64> {
+        let (checkpointed, sub_sequence, looking) = match &self.resume {
+            Resume::Passed => return Some(0),
+            Resume::Looking(checkpointed, sub_sequence) => (checkpointed, *sub_sequence, true),
+            Resume::Within(checkpointed, sub_sequence) => (checkpointed, *sub_sequence, false),
+        };
+        if sequence_number < checkpointed {
+            return None;
+        }
+        if sequence_number == checkpointed {
+            self.resume = Resume::Within(sequence_number.clone(), sub_sequence);
+            return sub_sequence.checked_add(1);
+        }
+        if looking {
+            into.gap_before = Some(sequence_number.clone());
+        }
+        self.resume = Resume::Passed;
+        Some(0)
+    }
+}
+
+impl Unpacked {
+    fn push(&mut self, record: Record) {
+        self.bytes += record.data.len() + record.partition_key.len() + size_of::<Record>();
+        self.records.push(record);
+    }
+}
+
+/// What is wrong with a record that claims to be an aggregate.
+fn broken(reason: RawReason) -> Option<&'static str> {
+    match reason {
+        RawReason::NotAggregated => None,
+        RawReason::Checksum => Some("its checksum does not match"),
+        RawReason::Malformed(what) => Some(what),
+    }
+}
+
+#[cfg(test)]
+mod tests;

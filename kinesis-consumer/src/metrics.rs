@@ -1,0 +1,117 @@
+//! Names of what the consumer measures, through the `metrics` facade.
+//!
+//! Names and meanings are the KCL's where it has them (`RecordsProcessed` is
+//! `kinesis_consumer_records_processed`), plus what the KCL does not tell: batches that were
+//! delivered again, aggregate members dropped, broken aggregates, end-to-end latency, bytes buffered.
+//! Labels are `stream` and, where a shard is worth a series of its own, `shard`. Everything is
+//! counted per batch or per call, never per record.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// User records processed. KCL: `RecordsProcessed`.
+pub const RECORDS_PROCESSED: &str = "kinesis_consumer_records_processed";
+/// Payload bytes of the user records processed. KCL: `DataBytesProcessed`.
+pub const DATA_BYTES_PROCESSED: &str = "kinesis_consumer_data_bytes_processed";
+/// How far the newest answer was from the tip of the shard. KCL: `MillisBehindLatest`.
+pub const MILLIS_BEHIND_LATEST: &str = "kinesis_consumer_millis_behind_latest";
+/// Duration of a call of `process_records`. KCL: `RecordProcessor.processRecords.Time`.
+pub const PROCESS_RECORDS_SECONDS: &str = "kinesis_consumer_process_records_seconds";
+/// Duration of a `GetRecords` call. KCL: `KinesisDataFetcher.getRecords.Time`.
+pub const GET_RECORDS_SECONDS: &str = "kinesis_consumer_get_records_seconds";
+/// Failed calls of Kinesis, by `kind`.
+pub const FETCH_FAILURES: &str = "kinesis_consumer_fetch_failures";
+/// Iterators that expired before they were used. KCL: `ExpiredIterator`.
+pub const EXPIRED_ITERATORS: &str = "kinesis_consumer_expired_iterators";
+/// Batches delivered again after an error or a panic of the processor.
+pub const BATCHES_RETRIED: &str = "kinesis_consumer_batches_retried";
+/// Panics of a processor.
+pub const PROCESSOR_PANICS: &str = "kinesis_consumer_processor_panics";
+/// Members of aggregates dropped because their hash key belongs to another shard.
+pub const FOREIGN_MEMBERS_DROPPED: &str = "kinesis_consumer_foreign_members_dropped";
+/// Stream records with the aggregate's magic that could not be opened and were delivered raw.
+pub const CORRUPT_AGGREGATES: &str = "kinesis_consumer_corrupt_aggregates";
+/// Checkpointed records that had been trimmed when reading resumed: a gap in the data.
+pub const TRIMMED_CHECKPOINTS: &str = "kinesis_consumer_trimmed_checkpoints";
+/// Arrival of a batch's oldest record at the service until the batch was processed.
+pub const END_TO_END_SECONDS: &str = "kinesis_consumer_end_to_end_seconds";
+/// Bytes fetched and not yet processed, all shards of the worker.
+pub const BUFFERED_BYTES: &str = "kinesis_consumer_buffered_bytes";
+/// Shards this worker is processing. KCL: `CurrentLeases`.
+pub const CURRENT_SHARDS: &str = "kinesis_consumer_current_shards";
+/// Shards whose end was checkpointed by this worker.
+pub const SHARDS_ENDED: &str = "kinesis_consumer_shards_ended";
+/// Shards that stopped because the stream no longer has them.
+pub const SHARDS_NOT_FOUND: &str = "kinesis_consumer_shards_not_found";
+
+/// Tells the installed recorder what each metric means. Call it once, after installing a recorder.
+pub fn describe() {
+    describe_counter!(RECORDS_PROCESSED, Unit::Count, "User records processed.");
+    describe_counter!(
+        DATA_BYTES_PROCESSED,
+        Unit::Bytes,
+        "Payload of the user records processed."
+    );
+    describe_gauge!(
+        MILLIS_BEHIND_LATEST,
+        Unit::Milliseconds,
+        "Distance of the newest answer from the tip."
+    );
+    describe_histogram!(
+        PROCESS_RECORDS_SECONDS,
+        Unit::Seconds,
+        "Duration of process_records."
+    );
+    describe_histogram!(
+        GET_RECORDS_SECONDS,
+        Unit::Seconds,
+        "Duration of GetRecords."
+    );
+    describe_counter!(FETCH_FAILURES, Unit::Count, "Failed calls of Kinesis.");
+    describe_counter!(
+        EXPIRED_ITERATORS,
+        Unit::Count,
+        "Iterators that expired before use."
+    );
+    describe_counter!(
+        BATCHES_RETRIED,
+        Unit::Count,
+        "Batches delivered again after a failure."
+    );
+    describe_counter!(PROCESSOR_PANICS, Unit::Count, "Panics of a processor.");
+    describe_counter!(
+        FOREIGN_MEMBERS_DROPPED,
+        Unit::Count,
+        "Aggregate members of another shard."
+    );
+    describe_counter!(
+        CORRUPT_AGGREGATES,
+        Unit::Count,
+        "Broken aggregates delivered raw."
+    );
+    describe_counter!(
+        TRIMMED_CHECKPOINTS,
+        Unit::Count,
+        "Checkpoints that retention overtook."
+    );
+    describe_histogram!(
+        END_TO_END_SECONDS,
+        Unit::Seconds,
+        "Arrival at the service until processed."
+    );
+    describe_gauge!(
+        BUFFERED_BYTES,
+        Unit::Bytes,
+        "Bytes fetched and not yet processed."
+    );
+    describe_gauge!(CURRENT_SHARDS, Unit::Count, "Shards being processed.");
+    describe_counter!(
+        SHARDS_ENDED,
+        Unit::Count,
+        "Shards whose end was checkpointed."
+    );
+    describe_counter!(
+        SHARDS_NOT_FOUND,
+        Unit::Count,
+        "Shards the stream no longer has."
+    );
+}

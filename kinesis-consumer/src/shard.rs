@@ -1,0 +1,424 @@
+//! One held lease, from gaining it to giving it up: the task around [`life::Life`].
+//!
+//! ```text
+//! HeldLease ─▶ initialize ─▶ Fetching (own task) ─▶ process_records ─▶ … ─▶ shard_ended ─▶ SHARD_END
+//!                                                        │                  shutdown_requested ─▶ release
+//!                                                        └ lost / handoff / stop are watched all the while
+//! ```
+//!
+//! Promise: what `Life` says is done; a call of the processor is dropped the moment it is no longer
+//! what is to be done. This task never touches the lease while the processor works: renewing has a
+//! task of its own, and so has fetching.
+
+mod life;
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use kinesis_core::{Backoff, Rand};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, warn};
+
+use crate::checkpoint::Checkpointer;
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::fetch::{Batch, FetchContext, Fetched, Fetching};
+use crate::lease::{ChildShard, HeldLease};
+use crate::metrics;
+use crate::processor::{InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor};
+use life::{Call, Doing, End, Event, Fetch, Life, Returned};
+
+/// What the consumer hears of a shard that is over.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It ended, moved or was released: all is well.
+    Over,
+    /// The consumer has to stop.
+    Failed(Error),
+}
+
+/// The task of one shard.
+pub(crate) struct ShardTask {
+    lease: HeldLease,
+    processor: Box<dyn RecordProcessor>,
+    checkpointer: Checkpointer,
+    fetch: FetchContext,
+    stop: CancellationToken,
+    life: Life,
+    fetching: Option<Fetching>,
+    in_hand: Option<Batch>,
+    failure: Option<Error>,
+}
+
+/// A call that returned.
+type CallResult = Result<Result<(), ProcessorError>, Box<dyn Any + Send>>;
+
+impl ShardTask {
+    pub(crate) fn new(
+        lease: HeldLease,
+        processor: Box<dyn RecordProcessor>,
+        fetch: FetchContext,
+        stop: CancellationToken,
+    ) -> Self {
+        let settings = Arc::clone(&fetch.settings);
+        let backoff = Backoff::new(settings.task_backoff, settings.task_backoff_max);
+        let rand: Rand = fetch.rand.fork();
+        Self {
+            checkpointer: Checkpointer::of_lease(lease.clone()),
+            lease,
+            processor,
+            fetch,
+            stop,
+            life: Life::new(settings.shutdown_timeout, backoff, rand),
+            fetching: None,
+            in_hand: None,
+            failure: None,
+        }
+    }
+
+    /// Runs until the lease is lost, released or its shard has ended.
+    pub(crate) async fn run(self) -> Outcome {
+        let span = tracing::info_span!("shard", stream = &*self.fetch.stream, shard = %self.lease.shard_id());
+        self.live().instrument(span).await
+    }
+
+    async fn live(mut self) -> Outcome {
+        info!(
+            checkpoint = self.checkpointer.last().checkpoint(),
+            "Processing of the shard begins."
+        );
+        ::metrics::gauge!(metrics::CURRENT_SHARDS).increment(1.0);
+        let end = loop {
+            match self.life.doing() {
+                Doing::Call(call) => self.call(call).await,
+                Doing::Pause(until) => self.watch(sleep_until(until).map(|()| Event::Rested)).await,
+                Doing::Fetch => self.fetch().await,
+                Doing::Release => self.release().await,
+                Doing::Park => self.watch(std::future::pending()).await,
+                Doing::Done(end) => break end,
+            }
+            self.tidy();
+        };
+        ::metrics::gauge!(metrics::CURRENT_SHARDS).decrement(1.0);
+        info!(
+            ?end,
+            checkpoint = self.checkpointer.last().checkpoint(),
+            "Processing of the shard is over."
+        );
+        match (end, self.failure) {
+            (End::Failed, Some(failure)) => Outcome::Failed(failure),
+            (End::Failed, None) => Outcome::Failed(Error::new(
+                ErrorKind::Internal,
+                "a shard failed without a cause",
+            )),
+            (End::Lost | End::Ended | End::Released | End::Abandoned, _) => Outcome::Over,
+        }
+    }
+
+    /// Drops what the next step has no use for, so that its memory serves other shards.
+    fn tidy(&mut self) {
+        let doing = self.life.doing();
+        let keeps_batch = matches!(doing, Doing::Call(Call::Process) | Doing::Pause(_));
+        if !keeps_batch && self.in_hand.take().is_some() {
+            // Not processed: nothing may checkpoint past it.
+            self.checkpointer.withdraw();
+        }
+        if matches!(
+            doing,
+            Doing::Call(Call::LeaseLost | Call::ShutdownRequested)
+                | Doing::Release
+                | Doing::Park
+                | Doing::Done(_)
+        ) {
+            self.fetching = None;
+        }
+    }
+
+    /// Awaits `work`, or what interrupts it, and tells `Life`.
+    async fn watch(&mut self, work: impl Future<Output = Event>) {
+        let event = interruptible(&self.life, &self.lease, &self.stop, work).await;
+        self.life.on(event, self.now());
+    }
+
+    async fn fetch(&mut self) {
+        let fetching = self.fetching.get_or_insert_with(|| {
+            let lease = self.lease.lease();
+            self.fetch
+                .start(self.lease.shard_id(), &lease.checkpoint, lease.range)
+        });
+        let mut fetched = None;
+        let next = fetching.next().map(|next| {
+            let event = Event::Fetched(match &next {
+                Some(Fetched::Batch(_)) => Fetch::Batch,
+                Some(Fetched::End(_)) => Fetch::End,
+                Some(Fetched::NotFound(_)) => Fetch::NotFound,
+                None => Fetch::Broken,
+            });
+            fetched = next;
+            event
+        });
+        let event = interruptible(&self.life, &self.lease, &self.stop, next).await;
+        if let Event::Fetched(what) = event {
+            self.take(what, fetched);
+        }
+        self.life.on(event, self.now());
+    }
+
+    fn take(&mut self, what: Fetch, fetched: Option<Fetched>) {
+        match (what, fetched) {
+            (_, Some(Fetched::Batch(batch))) => self.in_hand = Some(batch),
+            (_, Some(Fetched::End(children))) => self.take_end(children),
+            (_, Some(Fetched::NotFound(error))) => {
+                ::metrics::counter!(metrics::SHARDS_NOT_FOUND, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
+                error!(
+                    %error,
+                    "The stream no longer has this shard. It is not marked as ended: what it held beyond the checkpoint was not processed. The lease is kept, idle, until it is deleted or the worker stops."
+                );
+            }
+            (_, None) => {
+                error!("The task that reads the shard broke down.");
+                let text = format!(
+                    "reading shard {} stopped by a defect of this crate",
+                    self.lease.shard_id()
+                );
+                self.failure = Some(Error::new(ErrorKind::Internal, text));
+            }
+        }
+    }
+
+    fn take_end(&mut self, children: Vec<ChildShard>) {
+        info!(
+            children = children.len(),
+            "Every record of the shard was processed; it has no more."
+        );
+        self.checkpointer.end(children);
+    }
+
+    async fn release(&mut self) {
+        let lease = self.lease.clone();
+        let release = async move {
+            match lease.release().await {
+                Ok(()) => Event::Released(true),
+                Err(error) if error.kind() == ErrorKind::LeaseLost => Event::Lost,
+                Err(error) => {
+                    warn!(%error, "Releasing the lease failed and is tried again.");
+                    Event::Released(false)
+                }
+            }
+        };
+        self.watch(release).await;
+    }
+
+    /// Makes one call of the processor, or drops it when it is no longer what is to be done.
+    async fn call(&mut self, call: Call) {
+        let begun = self.now();
+        if call == Call::Process
+            && let Some(batch) = &self.in_hand
+        {
+            self.checkpointer.deliver(batch.end.clone());
+        }
+        let result = self.attempt(call).await;
+        match result {
+            Some(result) => self.returned(call, result, begun),
+            None => warn!(
+                ?call,
+                "A call of the processor was dropped: the lease is lost or the time to stop is over."
+            ),
+        }
+    }
+
+    /// Polls one call until it returns; `None` when it is no longer what is to be done.
+    async fn attempt(&mut self, call: Call) -> Option<CallResult> {
+        let input = Input {
+            lease: &self.lease,
+            checkpointer: &self.checkpointer,
+            batch: self.in_hand.as_ref(),
+        };
+        let mut work = std::pin::pin!(
+            AssertUnwindSafe(invoke(&mut *self.processor, call, input)).catch_unwind()
+        );
+        loop {
+            let mut returned = None;
+            let watched = (&mut work).map(|result| {
+                returned = Some(result);
+                Event::Returned(Returned::Ok)
+            });
+            let event = interruptible(&self.life, &self.lease, &self.stop, watched).await;
+            if let Some(result) = returned {
+                return Some(result);
+            }
+            self.life.on(event, self.fetch.clock.now());
+            if self.life.doing() != Doing::Call(call) {
+                return None;
+            }
+        }
+    }
+
+    fn returned(&mut self, call: Call, result: CallResult, begun: Instant) {
+        let returned = self.judge(call, result);
+        if call == Call::Process {
+            match returned {
+                Returned::Ok => self.settled(begun),
+                Returned::Again | Returned::Fatal => self.checkpointer.withdraw(),
+            }
+        }
+        self.life.on(Event::Returned(returned), self.now());
+        if call == Call::Process && returned == Returned::Again && self.life.attempts() > 0 {
+            ::metrics::counter!(metrics::BATCHES_RETRIED, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
+        }
+    }
+
+    /// What a call's result means, with the log and the failure that belong to it.
+    fn judge(&mut self, call: Call, result: CallResult) -> Returned {
+        let attempts = self.life.attempts() + 1;
+        let returned = match result {
+            Ok(Ok(())) => Returned::Ok,
+            Ok(Err(ProcessorError::Retry(cause))) => {
+                warn!(?call, attempts, error = %chain(&cause), "The record processor failed.");
+                Returned::Again
+            }
+            Ok(Err(ProcessorError::Fatal(cause))) => {
+                error!(?call, error = %chain(&cause), "The record processor gave up: the shard stops on this worker and the consumer shuts down.");
+                let text = format!(
+                    "the record processor of shard {} gave up in {call:?}",
+                    self.lease.shard_id()
+                );
+                self.failure = Some(Error::new(ErrorKind::Processor, text).with_source(cause));
+                Returned::Fatal
+            }
+            Err(panic) => {
+                ::metrics::counter!(metrics::PROCESSOR_PANICS, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
+                error!(
+                    ?call,
+                    attempts,
+                    panic = panic_text(&*panic),
+                    "The record processor panicked."
+                );
+                Returned::Again
+            }
+        };
+        if call != Call::ShardEnded {
+            return returned;
+        }
+        // The stored end is what counts, whatever was returned after it.
+        match (self.checkpointer.has_ended(), returned) {
+            (true, _) => {
+                ::metrics::counter!(metrics::SHARDS_ENDED, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
+                Returned::Ok
+            }
+            (false, Returned::Ok) => {
+                error!(
+                    attempts,
+                    "shard_ended returned without checkpointing the end of the shard; it is called again, and the shard's children wait."
+                );
+                Returned::Again
+            }
+            (false, other) => other,
+        }
+    }
+
+    fn settled(&mut self, begun: Instant) {
+        self.checkpointer.settle();
+        let Some(batch) = self.in_hand.take() else {
+            return;
+        };
+        let stream = || Arc::clone(&self.fetch.stream);
+        let took = self.now().duration_since(begun);
+        ::metrics::histogram!(metrics::PROCESS_RECORDS_SECONDS, "stream" => stream())
+            .record(took.as_secs_f64());
+        ::metrics::counter!(metrics::RECORDS_PROCESSED, "stream" => stream())
+            .increment(batch.records.len() as u64);
+        ::metrics::counter!(metrics::DATA_BYTES_PROCESSED, "stream" => stream())
+            .increment(batch.data_bytes);
+        let oldest = batch
+            .records
+            .first()
+            .and_then(|record| record.approximate_arrival_millis);
+        if let Some(arrival) = oldest {
+            let millis = self.fetch.clock.epoch_millis().saturating_sub(arrival);
+            ::metrics::histogram!(metrics::END_TO_END_SECONDS, "stream" => stream())
+                .record(millis as f64 / 1000.0);
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.fetch.clock.now()
+    }
+}
+
+/// What the calls are made with.
+struct Input<'a> {
+    lease: &'a HeldLease,
+    checkpointer: &'a Checkpointer,
+    batch: Option<&'a Batch>,
+}
+
+async fn invoke(
+    processor: &mut dyn RecordProcessor,
+    call: Call,
+    input: Input<'_>,
+) -> Result<(), ProcessorError> {
+    let checkpointer = input.checkpointer.clone();
+    match call {
+        Call::Initialize => {
+            let shard_id = input.lease.shard_id().clone();
+            processor
+                .initialize(InitializeInput::new(shard_id, checkpointer.last()))
+                .await
+        }
+        Call::Process => match input.batch {
+            Some(batch) => {
+                let mut input = ProcessRecordsInput::new(Arc::clone(&batch.records), checkpointer);
+                input.millis_behind_latest = batch.millis_behind_latest;
+                processor.process_records(input).await
+            }
+            None => Ok(()),
+        },
+        Call::LeaseLost => {
+            processor.lease_lost().await;
+            Ok(())
+        }
+        Call::ShardEnded => processor.shard_ended(checkpointer).await,
+        Call::ShutdownRequested => processor.shutdown_requested(checkpointer).await,
+    }
+}
+
+/// `work`, unless the lease is lost, a stop is requested or the deadline passes first. Loss comes
+/// before all else: once it is known, nothing that was done since counts.
+async fn interruptible(
+    life: &Life,
+    lease: &HeldLease,
+    stop: &CancellationToken,
+    work: impl Future<Output = Event>,
+) -> Event {
+    let deadline = life.deadline();
+    tokio::select! {
+        biased;
+        () = lease.lost().cancelled(), if life.minds_loss() => Event::Lost,
+        () = stop.cancelled(), if life.minds_stop() => Event::StopRequested,
+        () = lease.handoff_requested().cancelled(), if life.minds_stop() => Event::StopRequested,
+        event = work => event,
+        () = async { if let Some(at) = deadline { sleep_until(at).await } }, if deadline.is_some() => Event::Deadline,
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &BoxError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// The text of a panic, if it has one.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}

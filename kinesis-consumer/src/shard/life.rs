@@ -1,0 +1,367 @@
+//! The life of one shard on this worker: what the processor is asked to do, and when, without any
+//! I/O.
+//!
+//! ```text
+//!               ┌─────────── failed: pause, then again ───────────┐
+//!               ▼                                                 │
+//! Initialize ──▶ Idle ── batch ──▶ Process ── ok ──▶ Idle   Process/EndShard/Initialize
+//!                 │                   │
+//!                 ├── end of shard ───┼──▶ EndShard ── SHARD_END stored ──▶ Done(Ended)
+//!                 ├── asked to stop ──┴──▶ Stop ──▶ Release ──▶ Done(Released)
+//!                 ├── shard unknown ─────▶ Stop ──▶ Park (until lost or asked to stop)
+//!                 └── fatal ─────────────────────▶ Release ──▶ Done(Failed)
+//! anywhere: lease lost ──▶ Lose ──▶ Done(Lost)
+//! ```
+//!
+//! Invariants:
+//! - A batch in hand is processed successfully before the next is taken, or the shard stops.
+//! - `Done(Ended)` only after the end of the shard was stored under the lease.
+//! - After the lease is lost the processor gets one call, `lease_lost`, and the lease is not written.
+//! - Once asked to stop, every call has a deadline, so the shard ends.
+//!
+//! A shard whose parents are not finished does not get here: its lease is not taken before.
+
+use std::time::Duration;
+
+use kinesis_core::{Backoff, Rand};
+use tokio::time::Instant;
+
+/// The batch in hand may use this part of the time given to stop, `shutdown_requested` the rest.
+/// Source: none, reasonable default.
+const BATCH_SHARE_OF_SHUTDOWN: (u32, u32) = (2, 3);
+
+/// How long releasing the lease is tried after the time given to stop is over; then the lease is
+/// left to expire. Source: none, reasonable default.
+const RELEASE_GRACE: Duration = Duration::from_secs(5);
+
+/// A call of the processor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Call {
+    Initialize,
+    /// `process_records` with the batch in hand.
+    Process,
+    LeaseLost,
+    ShardEnded,
+    ShutdownRequested,
+}
+
+/// What the shard's task has to do now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Doing {
+    Call(Call),
+    /// Nothing, before a failed call is made again.
+    Pause(Instant),
+    /// Wait for what was fetched.
+    Fetch,
+    /// Give the lease up.
+    Release,
+    /// Hold the lease and do nothing with it.
+    Park,
+    Done(End),
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    /// Another worker has the lease.
+    Lost,
+    /// The shard is finished and its end stored.
+    Ended,
+    /// The lease was released.
+    Released,
+    /// The lease could not be released in time and expires by itself.
+    Abandoned,
+    /// The processor gave up, or the crate broke an own rule; the lease was released.
+    Failed,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Event {
+    /// The call under way returned.
+    Returned(Returned),
+    /// The pause is over.
+    Rested,
+    Fetched(Fetch),
+    /// Releasing the lease succeeded or failed.
+    Released(bool),
+    /// The lease is lost.
+    Lost,
+    /// The worker stops, or the lease is to be handed over.
+    StopRequested,
+    /// [`Life::deadline`] has passed.
+    Deadline,
+}
+
+/// How a call returned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Returned {
+    /// Done; for `shard_ended` this means that the end of the shard is stored.
+    Ok,
+    /// Failed or panicked.
+    Again,
+    /// The processor gave up.
+    Fatal,
+}
+
+/// What was fetched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fetch {
+    Batch,
+    End,
+    NotFound,
+    /// The fetch task broke down.
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Initialize,
+    Idle,
+    Process,
+    EndShard,
+    Stop,
+    Lose,
+    Release,
+    Park,
+    Done(End),
+}
+
+/// The times by which a shard that was asked to stop does so.
+#[derive(Clone, Copy, Debug)]
+struct StopBy {
+    batch: Instant,
+    all: Instant,
+}
+
+/// The life of one shard.
+#[derive(Debug)]
+pub(crate) struct Life {
+    state: State,
+    pause: Option<Instant>,
+    /// Failures in a row of what is being done.
+    attempts: u32,
+    stop: Option<StopBy>,
+    /// Deadline of the last call when nobody asked to stop.
+    last_call: Option<Instant>,
+    failed: bool,
+    not_found: bool,
+    shutdown_timeout: Duration,
+    backoff: Backoff,
+    rand: Rand,
+}
+
+impl Life {
+    pub(crate) fn new(shutdown_timeout: Duration, backoff: Backoff, rand: Rand) -> Self {
+        Self {
+            state: State::Initialize,
+            pause: None,
+            attempts: 0,
+            stop: None,
+            last_call: None,
+            failed: false,
+            not_found: false,
+            shutdown_timeout,
+            backoff,
+            rand,
+        }
+    }
+
+    /// What to do now. A call that is under way and is no longer what is to be done is dropped.
+    pub(crate) fn doing(&self) -> Doing {
+        if let Some(until) = self.pause {
+            return Doing::Pause(until);
+        }
+        match self.state {
+            State::Initialize => Doing::Call(Call::Initialize),
+            State::Idle => Doing::Fetch,
+            State::Process => Doing::Call(Call::Process),
+            State::EndShard => Doing::Call(Call::ShardEnded),
+            State::Stop => Doing::Call(Call::ShutdownRequested),
+            State::Lose => Doing::Call(Call::LeaseLost),
+            State::Release => Doing::Release,
+            State::Park => Doing::Park,
+            State::Done(end) => Doing::Done(end),
+        }
+    }
+
+    /// When [`Event::Deadline`] is due.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Initialize | State::Process | State::EndShard => {
+                self.stop.map(|stop| stop.batch)
+            }
+            State::Stop | State::Lose => self.stop.map(|stop| stop.all).or(self.last_call),
+            State::Release => self.stop.map(|stop| stop.all + RELEASE_GRACE),
+            State::Idle | State::Park | State::Done(_) => None,
+        }
+    }
+
+    /// Whether [`Event::Lost`] is still news.
+    pub(crate) fn minds_loss(&self) -> bool {
+        !matches!(self.state, State::Lose | State::Done(_))
+    }
+
+    /// Whether [`Event::StopRequested`] is still news.
+    pub(crate) fn minds_stop(&self) -> bool {
+        self.stop.is_none() && self.minds_loss()
+    }
+
+    /// Failures in a row of what is being done.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    pub(crate) fn on(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Lost => self.on_lost(now),
+            Event::StopRequested => self.on_stop(now),
+            Event::Deadline => self.on_deadline(now),
+            Event::Rested => self.pause = None,
+            Event::Fetched(fetched) => self.on_fetched(fetched, now),
+            Event::Released(done) => self.on_released(done, now),
+            Event::Returned(returned) => self.on_returned(returned, now),
+        }
+    }
+
+    fn on_lost(&mut self, now: Instant) {
+        match self.state {
+            State::Lose | State::Done(_) => {}
+            // The processor had its last call.
+            State::Release | State::Park => {
+                self.done(if self.failed { End::Failed } else { End::Lost })
+            }
+            State::Initialize | State::Idle | State::Process | State::EndShard | State::Stop => {
+                self.last_call = Some(now + self.shutdown_timeout);
+                self.go(State::Lose);
+            }
+        }
+    }
+
+    fn on_stop(&mut self, now: Instant) {
+        if !self.minds_stop() {
+            return;
+        }
+        let (part, whole) = BATCH_SHARE_OF_SHUTDOWN;
+        self.stop = Some(StopBy {
+            batch: now + self.shutdown_timeout * part / whole,
+            all: now + self.shutdown_timeout,
+        });
+        match (self.state, self.pause) {
+            (State::Idle, _) | (State::Process, Some(_)) => self.go(State::Stop),
+            // Nothing was delivered, or everything was and the next owner ends the shard.
+            (State::Initialize | State::EndShard, Some(_)) | (State::Park, _) => {
+                self.go(State::Release)
+            }
+            // What is under way may finish within the deadline.
+            (
+                State::Initialize | State::Process | State::EndShard | State::Stop | State::Release,
+                _,
+            ) => {}
+            (State::Lose | State::Done(_), _) => {}
+        }
+    }
+
+    fn on_deadline(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match self.state {
+            State::Process => self.go(State::Stop),
+            State::Initialize | State::EndShard => self.go(State::Release),
+            State::Stop => self.leave_stop(),
+            State::Lose => self.done(End::Lost),
+            State::Release => self.done(if self.failed {
+                End::Failed
+            } else {
+                End::Abandoned
+            }),
+            State::Idle | State::Park | State::Done(_) => {}
+        }
+    }
+
+    fn on_fetched(&mut self, fetched: Fetch, now: Instant) {
+        debug_assert_eq!(
+            self.state,
+            State::Idle,
+            "nothing is taken from the buffer in any other state"
+        );
+        match fetched {
+            Fetch::Batch => self.go(State::Process),
+            Fetch::End => self.go(State::EndShard),
+            Fetch::NotFound => {
+                self.not_found = true;
+                self.last_call = Some(now + self.shutdown_timeout);
+                self.go(State::Stop);
+            }
+            Fetch::Broken => self.fail(),
+        }
+    }
+
+    fn on_returned(&mut self, returned: Returned, now: Instant) {
+        match (self.state, returned) {
+            (State::Initialize | State::Process | State::EndShard, Returned::Fatal) => self.fail(),
+            (State::Initialize | State::Process, Returned::Ok) if self.stop.is_some() => {
+                self.go(State::Stop)
+            }
+            (State::Initialize | State::Process, Returned::Ok) => self.go(State::Idle),
+            (State::EndShard, Returned::Ok) => self.done(End::Ended),
+            (State::Process, Returned::Again) if self.stop.is_some() => self.go(State::Stop),
+            (State::Initialize | State::EndShard, Returned::Again) if self.stop.is_some() => {
+                self.go(State::Release)
+            }
+            (State::Initialize | State::Process | State::EndShard, Returned::Again) => {
+                self.rest(now)
+            }
+            (State::Stop, Returned::Fatal) => self.fail(),
+            (State::Stop, Returned::Ok | Returned::Again) => self.leave_stop(),
+            (State::Lose, _) => self.done(End::Lost),
+            // No call is under way in these.
+            (State::Idle | State::Release | State::Park | State::Done(_), _) => {}
+        }
+    }
+
+    fn on_released(&mut self, released: bool, now: Instant) {
+        if self.state != State::Release {
+            return;
+        }
+        if released {
+            self.done(if self.failed {
+                End::Failed
+            } else {
+                End::Released
+            });
+        } else {
+            self.rest(now);
+        }
+    }
+
+    fn leave_stop(&mut self) {
+        let park = self.not_found && self.stop.is_none();
+        self.go(if park { State::Park } else { State::Release });
+    }
+
+    fn fail(&mut self) {
+        self.failed = true;
+        self.go(State::Release);
+    }
+
+    fn done(&mut self, end: End) {
+        self.go(State::Done(end));
+    }
+
+    fn go(&mut self, state: State) {
+        self.state = state;
+        self.pause = None;
+        self.attempts = 0;
+    }
+
+    /// The same again, after a pause.
+    fn rest(&mut self, now: Instant) {
+        self.pause = Some(now + self.backoff.delay(self.attempts, &self.rand));
+        self.attempts = self.attempts.saturating_add(1);
+    }
+}
+
+#[cfg(test)]
+mod tests;
