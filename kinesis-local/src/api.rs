@@ -1,36 +1,241 @@
-//! Stand-in for the Kinesis service until its own module lands.
+//! The Kinesis service: one typed handler per operation over the streams.
+//!
+//! ```text
+//! call ─▶ front (who asks for what, in the service's order of checks)
+//!      ─▶ operation ─▶ decode ─▶ constraints ─▶ handler ─▶ stream, log ─▶ encode
+//! ```
+//! Promises: what is acknowledged is stored (with a data directory: on the disk); what is read was
+//! stored before; no lock is held across an await; a request that is dropped half-way leaves a
+//! change either whole or absent.
+//!
+//! Deliberately absent: signatures are looked at for their shape only, and nothing is authorised.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use kinesis_core::{Clock, Rand};
 
 use crate::body::ResponseBody;
+use crate::catalog::{Catalog, StreamCell};
 use crate::error::Error;
+use crate::limits::Limits;
+use crate::log::{Log, LogFailure};
+use crate::stream::lifecycle::{Delays, Status};
+use crate::wire::fault::Fault;
+use crate::wire::read::Text;
+use crate::wire::write::{Encode, Writer};
+
+mod consumers;
+mod front;
+mod get;
+mod operation;
+mod put;
+mod shards;
+mod streams;
+mod subscribe;
+
+use operation::Operation;
+use subscribe::Subscriptions;
 
 /// What the service needs to start.
+#[derive(Debug)]
 pub(crate) struct KinesisOptions {
     pub(crate) clock: Clock,
     pub(crate) rand: Rand,
+    /// Where the log is kept; `None`: in memory.
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) region: String,
     pub(crate) account: String,
+    pub(crate) limits: Limits,
+    pub(crate) delays: Delays,
 }
 
-/// The Kinesis service.
-#[derive(Clone)]
-pub(crate) struct Kinesis;
+/// The service. Cheap to clone; all clones are the same service.
+#[derive(Clone, Debug)]
+pub(crate) struct Kinesis {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    clock: Clock,
+    rand: Rand,
+    region: String,
+    account: String,
+    limits: Limits,
+    delays: Delays,
+    catalog: Catalog,
+    last_stream_id: AtomicU64,
+    log: Log,
+    subscriptions: Arc<Subscriptions>,
+}
+
+/// What a handler answers.
+#[derive(Debug)]
+enum Reply {
+    /// 200 without a body.
+    Empty,
+    Json(Vec<u8>),
+    /// SubscribeToShard's frames.
+    Events(ResponseBody),
+}
+
+impl Reply {
+    fn of(answer: &impl Encode) -> Self {
+        let mut writer = Writer::new();
+        answer.encode(&mut writer);
+        Self::Json(writer.into_bytes())
+    }
+}
 
 impl Kinesis {
+    /// Opens the service; with a data directory it recovers what was stored there. Blocks.
     pub(crate) fn open(options: KinesisOptions) -> Result<Self, Error> {
-        drop(options);
-        Ok(Self)
+        let (log, streams, last_stream_id) = Log::open(options.data_dir.as_deref())?;
+        let inner = Inner {
+            clock: options.clock,
+            rand: options.rand,
+            region: options.region,
+            account: options.account,
+            limits: options.limits,
+            delays: options.delays,
+            catalog: Catalog::new(streams),
+            last_stream_id: AtomicU64::new(last_stream_id),
+            log,
+            subscriptions: Arc::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
-    pub(crate) async fn call(&self, _request: Request<Bytes>) -> Response<ResponseBody> {
-        crate::route::refusal(StatusCode::BAD_REQUEST, "UnknownOperationException", "")
+    /// Answers one request; refusals are answers too.
+    pub(crate) async fn call(&self, request: Request<Bytes>) -> Response<ResponseBody> {
+        front::answer(&self.inner, request).await
     }
 
-    pub(crate) async fn close(&self) {}
+    /// Ends the subscriptions and waits until everything is stored.
+    pub(crate) async fn close(&self) {
+        self.inner.subscriptions.end_all();
+        self.inner.log.close().await;
+    }
+}
+
+impl Inner {
+    async fn run(&self, operation: Operation, body: &[u8]) -> Result<Reply, Fault> {
+        match operation {
+            Operation::PutRecord => self.put_record(body).await,
+            Operation::PutRecords => self.put_records(body).await,
+            Operation::GetRecords => self.get_records(body).await,
+            Operation::GetShardIterator => self.get_shard_iterator(body).await,
+            Operation::SubscribeToShard => self.subscribe_to_shard(body).await,
+            Operation::CreateStream => self.create_stream(body).await,
+            Operation::DeleteStream => self.delete_stream(body).await,
+            Operation::ListStreams => self.list_streams(body).await,
+            Operation::DescribeStream => self.describe_stream(body).await,
+            Operation::DescribeStreamSummary => self.describe_stream_summary(body).await,
+            Operation::ListShards => self.list_shards(body).await,
+            Operation::SplitShard => self.split_shard(body).await,
+            Operation::MergeShards => self.merge_shards(body).await,
+            Operation::RegisterStreamConsumer => self.register_stream_consumer(body).await,
+            Operation::DescribeStreamConsumer => self.describe_stream_consumer(body).await,
+            Operation::ListStreamConsumers => self.list_stream_consumers(body).await,
+            Operation::DeregisterStreamConsumer => self.deregister_stream_consumer(body).await,
+            Operation::NotYet(name) => Err(Fault::new(
+                "UnsupportedOperationException",
+                format!("kinesis-local does not implement {name}."),
+            )),
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.clock.epoch_millis()
+    }
+
+    fn stream_arn(&self, name: &str) -> String {
+        format!(
+            "arn:aws:kinesis:{}:{}:stream/{name}",
+            self.region, self.account
+        )
+    }
+
+    fn next_stream_id(&self) -> u64 {
+        self.last_stream_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The stream that a request names, whatever its state.
+    fn stream(
+        &self,
+        name: Option<&Text<'_>>,
+        arn: Option<&Text<'_>>,
+    ) -> Result<Arc<StreamCell>, Fault> {
+        let name = match (name, arn) {
+            (Some(name), None) => &**name,
+            (None, Some(arn)) => self.name_in_arn(arn)?,
+            (Some(name), Some(arn)) if self.name_in_arn(arn)? == &**name => name,
+            (Some(_), Some(_)) => {
+                return Err(Fault::invalid_argument(
+                    "StreamName and StreamARN name different streams.",
+                ));
+            }
+            (None, None) => {
+                return Err(Fault::invalid_argument(
+                    "Either StreamName or StreamARN should be provided.",
+                ));
+            }
+        };
+        self.stream_by_name(name)
+    }
+
+    fn stream_by_name(&self, name: &str) -> Result<Arc<StreamCell>, Fault> {
+        let cell = self.catalog.get(name).ok_or_else(|| self.no_stream(name))?;
+        if self.status(&cell) == Status::Gone {
+            return Err(self.no_stream(name));
+        }
+        Ok(cell)
+    }
+
+    fn name_in_arn<'a>(&self, arn: &'a str) -> Result<&'a str, Fault> {
+        let (place, name) = arn.split_once(":stream/").unwrap_or_default();
+        let name = name.split('/').next().unwrap_or_default();
+        let mut place = place.rsplit(':');
+        let (account, region) = (place.next().unwrap_or_default(), place.next());
+        if account != self.account || region != Some(self.region.as_str()) {
+            return Err(Fault::not_found(format!(
+                "Stream {name} under account {account} not found."
+            )));
+        }
+        Ok(name)
+    }
+
+    fn status(&self, cell: &StreamCell) -> Status {
+        cell.read().status(self.now_ms(), self.delays)
+    }
+
+    fn no_stream(&self, name: &str) -> Fault {
+        Fault::not_found(format!(
+            "Stream {name} under account {} not found.",
+            self.account
+        ))
+    }
+
+    /// Waits until no answer can show what a crash would take back.
+    async fn settled(&self) -> Result<(), Fault> {
+        self.log
+            .settled()
+            .await
+            .map_err(|failure| unwritable(&failure))
+    }
+
+    /// Refuses a change at once when the store cannot keep it.
+    fn check_writable(&self) -> Result<(), Fault> {
+        self.log.check().map_err(|failure| unwritable(&failure))
+    }
+}
+
+fn unwritable(failure: &LogFailure) -> Fault {
+    Fault::internal(failure.to_string())
 }

@@ -1,5 +1,7 @@
 //! The services behind the port and their data: opened together, closed together.
 
+use std::time::Duration;
+
 #[cfg(feature = "dynamodb")]
 use crate::dynamodb::DynamoDb;
 #[cfg(feature = "s3")]
@@ -11,6 +13,7 @@ use crate::api::{Kinesis, KinesisOptions};
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::settings::Settings;
+use crate::stream::lifecycle::Delays;
 
 /// The services of one instance.
 pub(crate) struct Services {
@@ -37,6 +40,11 @@ impl Services {
                 data_dir: part("kinesis")?,
                 region: settings.region.clone(),
                 account: settings.account.clone(),
+                limits: settings.limits,
+                delays: Delays {
+                    create: Duration::from_millis(settings.create_delay_ms),
+                    delete: Duration::from_millis(settings.delete_delay_ms),
+                },
             })?,
             #[cfg(feature = "dynamodb")]
             dynamodb: DynamoDb::open(data_dir.as_ref().map(DataDir::root), clock, rand)?,

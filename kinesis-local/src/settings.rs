@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+use crate::limits::Limits;
 
 /// The port of the binary. Source: kinesalite's default, which existing set-ups use.
 pub const DEFAULT_PORT: u16 = 4567;
@@ -47,6 +48,12 @@ pub struct Settings {
     pub region: String,
     /// The account in ARNs; 12 digits.
     pub account: String,
+    /// Throughput limits of the shards. Default: off.
+    pub limits: Limits,
+    /// How long a new stream or consumer is CREATING, in milliseconds. Default: 0.
+    pub create_delay_ms: u64,
+    /// How long a deleted stream is DELETING, in milliseconds. Default: 0.
+    pub delete_delay_ms: u64,
     /// Connections served at once; 1 to 65,536.
     pub max_connections: usize,
     /// How long a shutdown waits for requests that are under way, in milliseconds.
@@ -60,6 +67,9 @@ impl Default for Settings {
             listen: None,
             region: DEFAULT_REGION.to_owned(),
             account: DEFAULT_ACCOUNT.to_owned(),
+            limits: Limits::Off,
+            create_delay_ms: 0,
+            delete_delay_ms: 0,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             shutdown_deadline_ms: DEFAULT_SHUTDOWN_DEADLINE.as_millis() as u64,
         }

@@ -1,0 +1,349 @@
+//! RegisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers and
+//! DeregisterStreamConsumer.
+
+use std::sync::Arc;
+
+use kinesis_core::limits::CONSUMERS_PER_STREAM_MAX;
+use serde::Deserialize;
+
+use super::streams::check_tags;
+use super::{Inner, Reply, unwritable};
+use crate::catalog::StreamCell;
+use crate::log::entry::Entry;
+use crate::stream::consumer::{Consumer, consumer_arn, parse_consumer_arn};
+use crate::stream::lifecycle::Status;
+use crate::stream::token::{Opened, Sealer};
+use crate::wire::constraint::Constraints;
+use crate::wire::fault::Fault;
+use crate::wire::read::{Integer, Text, TextMap, Timestamp, decode};
+use crate::wire::write::{Encode, Writer};
+
+/// Consumers on a page that asks for no number. Source: API model.
+const PAGE_DEFAULT: usize = 100;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct RegisterRequest<'a> {
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<Text<'a>>,
+    consumer_name: Option<Text<'a>>,
+    stream_id: Option<Text<'a>>,
+    tags: Option<TextMap>,
+}
+
+/// DescribeStreamConsumer and DeregisterStreamConsumer.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct ConsumerRequest<'a> {
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<Text<'a>>,
+    consumer_name: Option<Text<'a>>,
+    #[serde(rename = "ConsumerARN")]
+    consumer_arn: Option<Text<'a>>,
+    stream_id: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct ListRequest<'a> {
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<Text<'a>>,
+    next_token: Option<Text<'a>>,
+    max_results: Option<Integer>,
+    stream_creation_timestamp: Option<Timestamp>,
+    stream_id: Option<Text<'a>>,
+}
+
+/// A consumer as it is described.
+#[derive(Debug)]
+struct ConsumerAnswer {
+    name: String,
+    arn: String,
+    status: Status,
+    created_ms: u64,
+    /// Only DescribeStreamConsumer names the stream.
+    stream_arn: Option<String>,
+}
+
+impl Encode for ConsumerAnswer {
+    fn encode(&self, writer: &mut Writer) {
+        writer.structure(|writer| {
+            writer.key("ConsumerName");
+            writer.plain(&self.name);
+            writer.key("ConsumerARN");
+            writer.plain(&self.arn);
+            writer.key("ConsumerStatus");
+            writer.plain(self.status.name());
+            writer.key("ConsumerCreationTimestamp");
+            writer.timestamp(self.created_ms);
+            if let Some(arn) = &self.stream_arn {
+                writer.key("StreamARN");
+                writer.plain(arn);
+            }
+        });
+    }
+}
+
+/// One consumer under the member that the operation calls it by.
+#[derive(Debug)]
+struct OneConsumer(&'static str, ConsumerAnswer);
+
+impl Encode for OneConsumer {
+    fn encode(&self, writer: &mut Writer) {
+        writer.structure(|writer| {
+            writer.key(self.0);
+            self.1.encode(writer);
+        });
+    }
+}
+
+#[derive(Debug)]
+struct ListAnswer {
+    consumers: Vec<ConsumerAnswer>,
+    next_token: Option<String>,
+}
+
+impl Encode for ListAnswer {
+    fn encode(&self, writer: &mut Writer) {
+        writer.structure(|writer| {
+            writer.key("Consumers");
+            writer.list(&self.consumers, |writer, consumer| consumer.encode(writer));
+            if let Some(token) = &self.next_token {
+                writer.key("NextToken");
+                writer.plain(token);
+            }
+        });
+    }
+}
+
+/// Tells ListStreamConsumers' tokens from other sealed texts.
+const TOKEN_KIND: u8 = 4;
+
+impl Inner {
+    pub(super) async fn register_stream_consumer(&self, body: &[u8]) -> Result<Reply, Fault> {
+        let request: RegisterRequest<'_> = decode(body)?;
+        check_register(&request)?;
+        self.check_writable()?;
+        let cell = self.stream(None, request.stream_arn.as_ref())?;
+        let name = request.consumer_name.as_deref().unwrap_or_default();
+        let (ticket, answer) = {
+            let mut stream = cell.write();
+            let account = &self.account;
+            if stream.status(self.now_ms(), self.delays) != Status::Active {
+                return Err(self.no_stream(&cell.name));
+            }
+            if stream.consumers.contains_key(name) {
+                return Err(Fault::in_use(format!(
+                    "Consumer {name} under stream {} already exists for account {account}.",
+                    cell.name
+                )));
+            }
+            if stream.consumers.len() >= CONSUMERS_PER_STREAM_MAX {
+                return Err(Fault::limit_exceeded(format!(
+                    "This request would exceed the limit of {CONSUMERS_PER_STREAM_MAX} consumers \
+                     for stream {} under account {account}.",
+                    cell.name
+                )));
+            }
+            let at_ms = self.now_ms();
+            let tags = request.tags.map(|tags| tags.0).unwrap_or_default();
+            let consumer = Consumer::registered(at_ms, tags.clone());
+            let answer = self.describe(&cell, name, &consumer, false);
+            stream.consumers.insert(name.to_owned(), consumer);
+            let entry = Entry::RegisterConsumer {
+                stream: cell.id,
+                name: name.to_owned(),
+                at_ms,
+                tags,
+            };
+            (self.log.submit(entry, None), answer)
+        };
+        ticket
+            .stored()
+            .await
+            .map_err(|failure| unwritable(&failure))?;
+        Ok(Reply::of(&OneConsumer("Consumer", answer)))
+    }
+
+    pub(super) async fn describe_stream_consumer(&self, body: &[u8]) -> Result<Reply, Fault> {
+        let request: ConsumerRequest<'_> = decode(body)?;
+        check_consumer(&request)?;
+        let (cell, name) = self.consumer_of(&request)?;
+        let answer = {
+            let stream = cell.read();
+            let consumer = stream
+                .consumers
+                .get(&name)
+                .ok_or_else(|| self.no_consumer(&name))?;
+            self.describe(&cell, &name, consumer, true)
+        };
+        self.settled().await?;
+        Ok(Reply::of(&OneConsumer("ConsumerDescription", answer)))
+    }
+
+    pub(super) async fn deregister_stream_consumer(&self, body: &[u8]) -> Result<Reply, Fault> {
+        let request: ConsumerRequest<'_> = decode(body)?;
+        check_consumer(&request)?;
+        self.check_writable()?;
+        let (cell, name) = self.consumer_of(&request)?;
+        let at_ms = self.now_ms();
+        let ticket = {
+            let mut stream = cell.write();
+            let consumer = stream
+                .consumers
+                .remove(&name)
+                .ok_or_else(|| self.no_consumer(&name))?;
+            let arn = consumer_arn(
+                &self.stream_arn(&cell.name),
+                &name,
+                consumer.life.created_ms,
+            );
+            self.subscriptions.end_consumer(&arn);
+            let entry = Entry::DeregisterConsumer {
+                stream: cell.id,
+                name,
+                at_ms,
+            };
+            self.log.submit(entry, None)
+        };
+        ticket
+            .stored()
+            .await
+            .map_err(|failure| unwritable(&failure))?;
+        Ok(Reply::Empty)
+    }
+
+    pub(super) async fn list_stream_consumers(&self, body: &[u8]) -> Result<Reply, Fault> {
+        let request: ListRequest<'_> = decode(body)?;
+        check_list(&request)?;
+        let cell = self.stream(None, request.stream_arn.as_ref())?;
+        let same = |asked: Timestamp| asked.0 / 1000 == cell.read().life.created_ms / 1000;
+        if !request.stream_creation_timestamp.is_none_or(same) {
+            return Err(self.no_stream(&cell.name));
+        }
+        let after = match &request.next_token {
+            None => String::new(),
+            Some(token) => Opened::open(token, TOKEN_KIND)
+                .and_then(|mut opened| opened.text())
+                .ok_or_else(|| Fault::invalid_argument("NextToken is invalid."))?,
+        };
+        let max = request
+            .max_results
+            .map_or(PAGE_DEFAULT, |max| max.0.max(1) as usize);
+        let mut consumers: Vec<ConsumerAnswer> = {
+            let stream = cell.read();
+            let later = stream.consumers.iter().filter(|(name, _)| **name > after);
+            later
+                .take(max.saturating_add(1))
+                .map(|(name, consumer)| self.describe(&cell, name, consumer, false))
+                .collect()
+        };
+        let has_more = consumers.len() > max;
+        consumers.truncate(max);
+        let last = consumers.last().filter(|_| has_more);
+        let next_token = last.map(|last| Sealer::new(TOKEN_KIND).text(&last.name).seal());
+        self.settled().await?;
+        Ok(Reply::of(&ListAnswer {
+            consumers,
+            next_token,
+        }))
+    }
+
+    fn describe(
+        &self,
+        cell: &StreamCell,
+        name: &str,
+        consumer: &Consumer,
+        with_stream: bool,
+    ) -> ConsumerAnswer {
+        let stream_arn = self.stream_arn(&cell.name);
+        ConsumerAnswer {
+            name: name.to_owned(),
+            arn: consumer_arn(&stream_arn, name, consumer.life.created_ms),
+            status: consumer.life.status(self.now_ms(), self.delays),
+            created_ms: consumer.life.created_ms,
+            stream_arn: with_stream.then_some(stream_arn),
+        }
+    }
+
+    /// The stream and the consumer's name, by the consumer's ARN or by the stream's and the name.
+    fn consumer_of(
+        &self,
+        request: &ConsumerRequest<'_>,
+    ) -> Result<(Arc<StreamCell>, String), Fault> {
+        if let Some(arn) = request.consumer_arn.as_deref() {
+            let (cell, name) = self.consumer_by_arn(arn)?;
+            return Ok((cell, name.to_owned()));
+        }
+        match (&request.stream_arn, request.consumer_name.as_deref()) {
+            (Some(_), Some(name)) => Ok((
+                self.stream(None, request.stream_arn.as_ref())?,
+                name.to_owned(),
+            )),
+            _ => Err(Fault::invalid_argument(
+                "Either ConsumerARN or both StreamARN and ConsumerName should be provided.",
+            )),
+        }
+    }
+
+    /// The stream and name of a registered consumer.
+    pub(super) fn consumer_by_arn<'a>(
+        &self,
+        arn: &'a str,
+    ) -> Result<(Arc<StreamCell>, &'a str), Fault> {
+        let (_, name, created_s) = parse_consumer_arn(arn).ok_or_else(|| self.no_consumer(arn))?;
+        let cell = self.stream_by_name(self.name_in_arn(arn)?)?;
+        let same = cell
+            .read()
+            .consumers
+            .get(name)
+            .is_some_and(|consumer| consumer.life.created_ms / 1000 == created_s);
+        if same {
+            Ok((cell, name))
+        } else {
+            Err(self.no_consumer(arn))
+        }
+    }
+
+    fn no_consumer(&self, name: &str) -> Fault {
+        Fault::not_found(format!(
+            "Consumer {name}, account {} not found.",
+            self.account
+        ))
+    }
+}
+
+fn check_register(request: &RegisterRequest<'_>) -> Result<(), Fault> {
+    let mut constraints = Constraints::default();
+    constraints.present(request.stream_arn.is_some(), "streamARN");
+    constraints.stream_arn(request.stream_arn.as_deref());
+    constraints.present(request.consumer_name.is_some(), "consumerName");
+    constraints.consumer_name(request.consumer_name.as_deref());
+    constraints.stream_id(request.stream_id.as_deref());
+    check_tags(&mut constraints, request.tags.as_ref());
+    constraints.done()
+}
+
+fn check_consumer(request: &ConsumerRequest<'_>) -> Result<(), Fault> {
+    let mut constraints = Constraints::default();
+    constraints.stream_arn(request.stream_arn.as_deref());
+    constraints.consumer_name(request.consumer_name.as_deref());
+    constraints.consumer_arn(request.consumer_arn.as_deref());
+    constraints.stream_id(request.stream_id.as_deref());
+    constraints.done()
+}
+
+fn check_list(request: &ListRequest<'_>) -> Result<(), Fault> {
+    let mut constraints = Constraints::default();
+    constraints.present(request.stream_arn.is_some(), "streamARN");
+    constraints.stream_arn(request.stream_arn.as_deref());
+    constraints.token(request.next_token.as_deref());
+    constraints.range(
+        "maxResults",
+        request.max_results.map(|max| max.0),
+        1,
+        10_000,
+    );
+    constraints.stream_id(request.stream_id.as_deref());
+    constraints.done()
+}

@@ -1,0 +1,297 @@
+//! What is checked of a request before it reaches its operation, in the service's order.
+//!
+//! ```text
+//! request ids ─ Origin ─ method ─ body there? ─ Content-Type ─ body an object? ─ operation ─ auth
+//! ```
+//! Promises: each refusal has the status, body and headers of the service (kinesalite's connection
+//! tests, which ran against it). The path is not looked at.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use kinesis_core::Rand;
+
+use super::operation::Operation;
+use super::{Inner, Reply};
+use crate::body::ResponseBody;
+use crate::wire::fault::{Fault, SERIALIZATION};
+use crate::wire::read;
+
+const JSON: &str = "application/x-amz-json-1.1";
+const CBOR: &str = "application/x-amz-cbor-1.1";
+const PLAIN_JSON: &str = "application/json";
+const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const ID_2: HeaderName = HeaderName::from_static("x-amz-id-2");
+const TARGET: HeaderName = HeaderName::from_static("x-amz-target");
+
+/// How long a browser may keep a preflight's answer. Source: service behaviour.
+const CORS_MAX_AGE_S: &str = "172800";
+const CORS_EXPOSED: &str =
+    "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date";
+
+/// Answers one request.
+pub(super) async fn answer(inner: &Inner, request: Request<Bytes>) -> Response<ResponseBody> {
+    let from_browser = request.headers().contains_key("origin");
+    if from_browser && request.method() == Method::OPTIONS {
+        return preflight(inner, request.headers());
+    }
+    let mut response = checked(inner, &request).await;
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, text(&inner.rand.uuid()));
+    headers.insert(ID_2, text(&id_2(&inner.rand)));
+    if from_browser {
+        headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+        headers.insert(
+            "access-control-expose-headers",
+            HeaderValue::from_static(CORS_EXPOSED),
+        );
+    }
+    response
+}
+
+async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBody> {
+    let body = request.body();
+    if request.method() != Method::POST {
+        return access_denied();
+    }
+    let target = request
+        .headers()
+        .get(TARGET)
+        .and_then(|target| target.to_str().ok());
+    let operation = target.and_then(Operation::from_target);
+    let content_type = content_type(request.headers());
+    if body.is_empty() {
+        let code = match operation {
+            Some(_) => SERIALIZATION,
+            None => "UnknownOperationException",
+        };
+        return fault(&Fault::bare(code));
+    }
+    match content_type {
+        JSON => {}
+        CBOR => return fault(&no_cbor()),
+        PLAIN_JSON => return plain_json(body),
+        _ if target.is_none() => return access_denied(),
+        _ => {
+            return respond(
+                StatusCode::NOT_FOUND,
+                None,
+                "<UnknownOperationException/>\n",
+            );
+        }
+    }
+    let Some(operation) = operation else {
+        let code = if read::is_object(body) {
+            "UnknownOperationException"
+        } else {
+            SERIALIZATION
+        };
+        return fault(&Fault::bare(code));
+    };
+    if let Err(refusal) = check_auth(request).or_else(|refusal| {
+        // A body that does not parse is told before a signature that is missing.
+        Err(if read::is_object(body) {
+            refusal
+        } else {
+            Fault::bare(SERIALIZATION)
+        })
+    }) {
+        return fault(&refusal);
+    }
+    match inner.run(operation, body).await {
+        Ok(Reply::Empty) => respond(StatusCode::OK, Some(JSON), ""),
+        Ok(Reply::Json(body)) => respond(StatusCode::OK, Some(JSON), body),
+        Ok(Reply::Events(body)) => {
+            let mut response = Response::new(body);
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+            response
+        }
+        Err(refusal) => fault(&refusal),
+    }
+}
+
+/// The answer to a browser that asks whether it may ask.
+fn preflight(inner: &Inner, asked: &HeaderMap) -> Response<ResponseBody> {
+    let mut response = respond(StatusCode::OK, None, "");
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, text(&inner.rand.uuid()));
+    headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
+    headers.insert(
+        "access-control-max-age",
+        HeaderValue::from_static(CORS_MAX_AGE_S),
+    );
+    for (from, to) in [
+        (
+            "access-control-request-headers",
+            "access-control-allow-headers",
+        ),
+        (
+            "access-control-request-method",
+            "access-control-allow-methods",
+        ),
+    ] {
+        if let Some(value) = asked.get(from) {
+            headers.insert(to, value.clone());
+        }
+    }
+    response
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim()
+}
+
+/// A body in plain JSON is never an operation: it is told so in the envelope of that type.
+fn plain_json(body: &[u8]) -> Response<ResponseBody> {
+    let (status, code) = if read::is_object(body) {
+        (StatusCode::NOT_FOUND, "UnknownOperationException")
+    } else {
+        (StatusCode::BAD_REQUEST, SERIALIZATION)
+    };
+    let envelope =
+        format!(r#"{{"Output":{{"__type":"com.amazon.coral.service#{code}"}},"Version":"1.0"}}"#);
+    respond(status, Some(PLAIN_JSON), envelope)
+}
+
+fn no_cbor() -> Fault {
+    Fault::new(
+        SERIALIZATION,
+        "kinesis-local reads application/x-amz-json-1.1 and not CBOR; switch CBOR off in the SDK \
+         (AWS_CBOR_DISABLE=true).",
+    )
+}
+
+fn access_denied() -> Response<ResponseBody> {
+    const BODY: &str = "<AccessDeniedException>\n  <Message>Unable to determine service/operation \
+                        name to be authorized</Message>\n</AccessDeniedException>\n";
+    respond(StatusCode::FORBIDDEN, None, BODY)
+}
+
+/// The shape of the signature; the signature itself is not checked.
+fn check_auth(request: &Request<Bytes>) -> Result<(), Fault> {
+    let headers = request.headers();
+    let header = headers
+        .get("authorization")
+        .map(|value| value.to_str().unwrap_or_default());
+    let query = request.uri().query().unwrap_or_default();
+    let in_query = |name: &str| {
+        query
+            .split('&')
+            .any(|pair| pair.split('=').next().is_some_and(|key| key == name))
+    };
+    match (header, in_query("X-Amz-Algorithm")) {
+        (Some(_), true) => Err(Fault::new(
+            "InvalidSignatureException",
+            "Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP \
+             header.",
+        )),
+        (None, false) => Err(Fault::new(
+            "MissingAuthenticationTokenException",
+            "Missing Authentication Token",
+        )),
+        (Some(header), false) => {
+            let dated = headers.contains_key("x-amz-date") || headers.contains_key("date");
+            check_header(header, dated)
+        }
+        (None, true) => check_query(in_query),
+    }
+}
+
+fn check_header(header: &str, dated: bool) -> Result<(), Fault> {
+    let mut missing = String::new();
+    for name in ["Credential", "Signature", "SignedHeaders"] {
+        let there = header.split([' ', ',']).any(|part| {
+            part.split_once('=')
+                .is_some_and(|(key, value)| key == name && !value.is_empty())
+        });
+        if !there {
+            missing.push_str(&format!(
+                "Authorization header requires '{name}' parameter. "
+            ));
+        }
+    }
+    if !dated {
+        missing.push_str(
+            "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. ",
+        );
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    // The service repeats the header here; ours keeps credentials out of its answers.
+    let scheme = header.split(' ').next().unwrap_or_default();
+    Err(Fault::new(
+        "IncompleteSignatureException",
+        format!("{missing}Authorization={scheme}"),
+    ))
+}
+
+fn check_query(in_query: impl Fn(&str) -> bool) -> Result<(), Fault> {
+    let mut missing = String::new();
+    for name in [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Signature",
+        "X-Amz-SignedHeaders",
+        "X-Amz-Date",
+    ] {
+        if !in_query(name) {
+            missing.push_str(&format!(
+                "AWS query-string parameters must include '{name}'. "
+            ));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Fault::new(
+        "IncompleteSignatureException",
+        format!("{missing}Re-examine the query-string parameters."),
+    ))
+}
+
+fn fault(fault: &Fault) -> Response<ResponseBody> {
+    respond(fault.status, Some(JSON), fault.body())
+}
+
+fn respond(
+    status: StatusCode,
+    content_type: Option<&'static str>,
+    body: impl Into<Bytes>,
+) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(body));
+    *response.status_mut() = status;
+    if let Some(content_type) = content_type {
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    }
+    response
+}
+
+fn text(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+/// Bytes in an extended request id. Source: the service's are 64 to 80.
+const ID_2_BYTES: usize = 64;
+
+fn id_2(rand: &Rand) -> String {
+    let mut state = rand.next_u64();
+    let mut bytes = [0; ID_2_BYTES];
+    for chunk in bytes.chunks_exact_mut(8) {
+        // Weyl steps through a mixer: this only has to look different each time.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        chunk.copy_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes());
+    }
+    base64_simd::STANDARD.encode_to_string(bytes)
+}

@@ -1,0 +1,444 @@
+//! PutRecord and PutRecords: a record's way into its shard.
+//!
+//! Promises: records of one request that go to the same shard get numbers in their order in the
+//! request; the answer comes after every record it acknowledges is stored. A throttled record of
+//! PutRecords fails alone.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kinesis_core::limits::{
+    PARTITION_KEY_MAX_CHARS, PUT_RECORDS_MAX_BYTES, PUT_RECORDS_MAX_RECORDS,
+    RECORD_MAX_BYTES_LARGEST,
+};
+use kinesis_core::{HashKey, SequenceNumber, ShardId};
+use serde::Deserialize;
+
+use super::{Inner, Reply, unwritable};
+use crate::catalog::StreamCell;
+use crate::log::Ticket;
+use crate::log::entry::Entry;
+use crate::stream::Stream;
+use crate::stream::lifecycle::Status;
+use crate::stream::shard::Shard;
+use crate::wire::constraint::{Constraints, at_least_long, at_most_long};
+use crate::wire::fault::Fault;
+use crate::wire::read::{Blob, List, Structure, Text, decode};
+use crate::wire::write::{Encode, Writer};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct PutRecordRequest<'a> {
+    stream_name: Option<Text<'a>>,
+    data: Option<Blob>,
+    partition_key: Option<Text<'a>>,
+    explicit_hash_key: Option<Text<'a>>,
+    sequence_number_for_ordering: Option<Text<'a>>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<Text<'a>>,
+    stream_id: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct PutRecordsRequest<'a> {
+    records: Option<List<Structure<PutRecordsEntry<'a>>>>,
+    stream_name: Option<Text<'a>>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<Text<'a>>,
+    stream_id: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct PutRecordsEntry<'a> {
+    data: Option<Blob>,
+    explicit_hash_key: Option<Text<'a>>,
+    partition_key: Option<Text<'a>>,
+}
+
+#[derive(Debug)]
+struct PutRecordAnswer {
+    shard_id: ShardId,
+    sequence_number: SequenceNumber,
+}
+
+impl Encode for PutRecordAnswer {
+    fn encode(&self, writer: &mut Writer) {
+        writer.structure(|writer| {
+            writer.key("ShardId");
+            writer.plain(self.shard_id.as_str());
+            writer.key("SequenceNumber");
+            writer.plain(self.sequence_number.as_str());
+        });
+    }
+}
+
+#[derive(Debug)]
+struct PutRecordsAnswer {
+    entries: Vec<Result<PutRecordAnswer, Fault>>,
+}
+
+impl Encode for PutRecordsAnswer {
+    fn encode(&self, writer: &mut Writer) {
+        writer.structure(|writer| {
+            writer.key("FailedRecordCount");
+            writer.integer(self.entries.iter().filter(|entry| entry.is_err()).count() as u64);
+            writer.key("Records");
+            writer.list(&self.entries, |writer, entry| match entry {
+                Ok(put) => put.encode(writer),
+                Err(fault) => writer.structure(|writer| {
+                    writer.key("ErrorCode");
+                    writer.plain(fault.code);
+                    writer.key("ErrorMessage");
+                    writer.text(fault.message.as_deref().unwrap_or_default());
+                }),
+            });
+        });
+    }
+}
+
+/// A record that passed the model's constraints.
+#[derive(Debug)]
+struct Incoming {
+    hash_key: HashKey,
+    partition_key: Arc<str>,
+    data: Bytes,
+}
+
+/// A record with its number, or why it has none.
+type Placed = Result<PutRecordAnswer, Fault>;
+
+/// Bytes that an answer of PutRecords takes per record. Source: a 56-digit number, a shard id and
+/// their names.
+const ANSWER_ENTRY_BYTES: usize = 136;
+
+impl Inner {
+    pub(super) async fn put_record(&self, body: &[u8]) -> Result<Reply, Fault> {
+        let request: PutRecordRequest<'_> = decode(body)?;
+        check_put_record(&request)?;
+        let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
+        let hash_key = hash_key(
+            request.partition_key.as_deref(),
+            request.explicit_hash_key.as_deref(),
+        )?;
+        self.check_ordering(request.sequence_number_for_ordering.as_deref(), &cell)?;
+        let data = request.data.map(|data| data.0).unwrap_or_default();
+        let partition_key = request.partition_key.as_deref().unwrap_or_default().into();
+        let placed = self
+            .put(
+                &cell,
+                vec![Incoming {
+                    hash_key,
+                    partition_key,
+                    data,
+                }],
+            )
+            .await?;
+        match placed.into_iter().next() {
+            Some(placed) => Ok(Reply::of(&placed?)),
+            None => Err(Fault::internal("The record was not placed.")),
+        }
+    }
+
+    pub(super) async fn put_records(&self, body: &[u8]) -> Result<Reply, Fault> {
+        let request: PutRecordsRequest<'_> = decode(body)?;
+        check_put_records(&request)?;
+        let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
+        let mut incoming = Vec::new();
+        for Structure(entry) in request.records.unwrap_or_default().0 {
+            incoming.push(Incoming {
+                hash_key: hash_key(
+                    entry.partition_key.as_deref(),
+                    entry.explicit_hash_key.as_deref(),
+                )?,
+                partition_key: entry.partition_key.as_deref().unwrap_or_default().into(),
+                data: entry.data.map(|data| data.0).unwrap_or_default(),
+            });
+        }
+        if incoming.iter().map(Incoming::size).sum::<usize>() > PUT_RECORDS_MAX_BYTES {
+            return Err(Fault::invalid_argument("Records size exceeds 10 MB limit"));
+        }
+        let entries = self.put(&cell, incoming).await?;
+        let mut writer = Writer::with_capacity(64 + entries.len() * ANSWER_ENTRY_BYTES);
+        PutRecordsAnswer { entries }.encode(&mut writer);
+        Ok(Reply::Json(writer.into_bytes()))
+    }
+
+    /// Places the records and waits until they are stored.
+    async fn put(&self, cell: &StreamCell, incoming: Vec<Incoming>) -> Result<Vec<Placed>, Fault> {
+        let bytes = incoming.iter().map(Incoming::size).sum();
+        let room = self
+            .log
+            .admit(bytes)
+            .await
+            .map_err(|failure| unwritable(&failure))?;
+        let (placed, ticket) = self.place(cell, incoming)?;
+        if let Some(ticket) = ticket {
+            ticket
+                .stored()
+                .await
+                .map_err(|failure| unwritable(&failure))?;
+        }
+        drop(room);
+        Ok(placed)
+    }
+
+    /// Gives every record its shard and number; the ticket tells when all are stored.
+    fn place(
+        &self,
+        cell: &StreamCell,
+        incoming: Vec<Incoming>,
+    ) -> Result<(Vec<Placed>, Option<Ticket>), Fault> {
+        let stream = cell.read();
+        match stream.status(self.now_ms(), self.delays) {
+            Status::Active => {}
+            Status::Creating | Status::Deleting | Status::Gone => {
+                return Err(self.no_stream(&cell.name));
+            }
+        }
+        for record in &incoming {
+            check_size(record, stream.record_max_bytes as usize)?;
+        }
+        let mut by_shard: Vec<(u32, usize, Incoming)> = incoming
+            .into_iter()
+            .enumerate()
+            .map(|(at, record)| (stream.route(record.hash_key).identity.index, at, record))
+            .collect();
+        by_shard.sort_by_key(|(shard, at, _)| (*shard, *at));
+        let mut placed: Vec<(usize, Placed)> = Vec::with_capacity(by_shard.len());
+        let mut last = None;
+        let mut rest = by_shard.into_iter().peekable();
+        while let Some((index, at, record)) = rest.next() {
+            let mut group = vec![(at, record)];
+            while let Some((_, at, record)) = rest.next_if(|(shard, _, _)| *shard == index) {
+                group.push((at, record));
+            }
+            if let Some(shard) = stream.shard(index) {
+                last = self
+                    .append(cell, &stream, shard, group, &mut placed)
+                    .or(last);
+            }
+        }
+        placed.sort_by_key(|(at, _)| *at);
+        Ok((placed.into_iter().map(|(_, placed)| placed).collect(), last))
+    }
+
+    /// Appends the records of one shard, in their order.
+    fn append(
+        &self,
+        cell: &StreamCell,
+        stream: &Stream,
+        shard: &Arc<Shard>,
+        group: Vec<(usize, Incoming)>,
+        placed: &mut Vec<(usize, Placed)>,
+    ) -> Option<Ticket> {
+        let (now_ms, now) = (self.now_ms(), self.clock.now());
+        let shard_id = shard.identity.id();
+        let mut numbered = Vec::with_capacity(group.len());
+        let mut log = shard.log();
+        log.trim(stream.horizon_ms(now_ms));
+        for (at, record) in group {
+            if !log.limits.take_write(self.limits, record.size(), now) {
+                placed.push((at, Err(self.rate_exceeded(&shard_id, &cell.name))));
+                continue;
+            }
+            let record = log.append(record.partition_key, record.data, now_ms);
+            let sequence_number = shard
+                .identity
+                .sequence_number(record.counter, record.arrival_ms);
+            placed.push((
+                at,
+                Ok(PutRecordAnswer {
+                    shard_id: shard_id.clone(),
+                    sequence_number,
+                }),
+            ));
+            numbered.push(record);
+        }
+        if numbered.is_empty() {
+            return None;
+        }
+        if !self.log.is_durable() {
+            log.publish_all();
+            drop(log);
+            shard.wake();
+            return None;
+        }
+        // Submitted under the shard's lock: the log keeps the order of the numbers.
+        let publish = (Arc::clone(shard), log.taken_end());
+        let entry = Entry::Records {
+            stream: cell.id,
+            shard: shard.identity.index,
+            records: numbered,
+        };
+        Some(self.log.submit(entry, Some(publish)))
+    }
+
+    pub(super) fn rate_exceeded(&self, shard: &ShardId, stream: &str) -> Fault {
+        let account = &self.account;
+        Fault::throttled(format!(
+            "Rate exceeded for shard {shard} in stream {stream} under account {account}."
+        ))
+    }
+
+    /// A number "for ordering" has to be one that the service could have given before now.
+    fn check_ordering(&self, number: Option<&str>, cell: &StreamCell) -> Result<(), Fault> {
+        let Some(number) = number else { return Ok(()) };
+        let parts = SequenceNumber::try_from(number)
+            .ok()
+            .and_then(|number| number.parts());
+        if parts.is_some_and(|parts| parts.written_s * 1000 <= self.now_ms()) {
+            return Ok(());
+        }
+        Err(Fault::invalid_argument(format!(
+            "ExclusiveMinimumSequenceNumber {number} used in PutRecord on stream {} under account \
+             {} is invalid.",
+            cell.name, self.account
+        )))
+    }
+}
+
+impl Incoming {
+    /// What the service counts: data and key.
+    fn size(&self) -> usize {
+        self.data.len() + self.partition_key.len()
+    }
+}
+
+fn check_put_record(request: &PutRecordRequest<'_>) -> Result<(), Fault> {
+    let mut constraints = Constraints::default();
+    constraints.stream_name(request.stream_name.as_deref());
+    check_data(&mut constraints, "data", request.data.as_ref());
+    check_partition_key(
+        &mut constraints,
+        "partitionKey",
+        request.partition_key.as_deref(),
+    );
+    constraints.hash_key("explicitHashKey", request.explicit_hash_key.as_deref());
+    constraints.sequence_number(
+        "sequenceNumberForOrdering",
+        request.sequence_number_for_ordering.as_deref(),
+    );
+    constraints.stream_arn(request.stream_arn.as_deref());
+    constraints.stream_id(request.stream_id.as_deref());
+    constraints.done()
+}
+
+fn check_put_records(request: &PutRecordsRequest<'_>) -> Result<(), Fault> {
+    let mut constraints = Constraints::default();
+    constraints.present(request.records.is_some(), "records");
+    let records = request
+        .records
+        .as_ref()
+        .map_or(&[][..], |records| &records.0);
+    if request.records.is_some() {
+        let shown = Entries(records.len());
+        constraints.check(!records.is_empty(), "records", &shown, at_least_long(1));
+        let few = records.len() <= PUT_RECORDS_MAX_RECORDS;
+        constraints.check(
+            few,
+            "records",
+            &shown,
+            at_most_long(PUT_RECORDS_MAX_RECORDS),
+        );
+    }
+    for (at, Structure(entry)) in records.iter().enumerate() {
+        let at = at + 1;
+        check_data(
+            &mut constraints,
+            format_args!("records.{at}.member.data"),
+            entry.data.as_ref(),
+        );
+        constraints.hash_key(
+            format_args!("records.{at}.member.explicitHashKey"),
+            entry.explicit_hash_key.as_deref(),
+        );
+        check_partition_key(
+            &mut constraints,
+            format_args!("records.{at}.member.partitionKey"),
+            entry.partition_key.as_deref(),
+        );
+    }
+    constraints.stream_name(request.stream_name.as_deref());
+    constraints.stream_arn(request.stream_arn.as_deref());
+    constraints.stream_id(request.stream_id.as_deref());
+    constraints.done()
+}
+
+fn check_data(constraints: &mut Constraints, path: impl Display, data: Option<&Blob>) {
+    constraints.present(data.is_some(), &path);
+    if let Some(Blob(data)) = data {
+        let fits = data.len() <= RECORD_MAX_BYTES_LARGEST;
+        constraints.check(
+            fits,
+            path,
+            Buffer(data.len()),
+            at_most_long(RECORD_MAX_BYTES_LARGEST),
+        );
+    }
+}
+
+fn check_partition_key(constraints: &mut Constraints, path: impl Display, key: Option<&str>) {
+    constraints.present(key.is_some(), &path);
+    if let Some(key) = key {
+        constraints.length(path, key, 1, PARTITION_KEY_MAX_CHARS);
+    }
+}
+
+/// The stream's own bound on a record, which lies at or below the model's.
+fn check_size(record: &Incoming, max_bytes: usize) -> Result<(), Fault> {
+    if record.size() <= max_bytes {
+        return Ok(());
+    }
+    // Where only the key makes it too large, the data would have to be shorter by the key.
+    let max_data = if record.data.len() > max_bytes {
+        max_bytes
+    } else {
+        max_bytes - record.partition_key.len()
+    };
+    let mut constraints = Constraints::default();
+    constraints.check(
+        false,
+        "data",
+        Buffer(record.data.len()),
+        at_most_long(max_data),
+    );
+    constraints.done()
+}
+
+fn hash_key(partition_key: Option<&str>, explicit: Option<&str>) -> Result<HashKey, Fault> {
+    let Some(explicit) = explicit else {
+        return Ok(HashKey::of_partition_key(partition_key.unwrap_or_default()));
+    };
+    explicit.parse().map_err(|_| {
+        Fault::invalid_argument(format!(
+            "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. \
+             Specified value was {explicit}"
+        ))
+    })
+}
+
+/// How the service prints a blob.
+struct Buffer(usize);
+
+impl Display for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "java.nio.HeapByteBuffer[pos=0 lim={0} cap={0}]", self.0)
+    }
+}
+
+/// How the service prints a list of entries.
+struct Entries(usize);
+
+impl Display for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ENTRY: &str = "com.amazonaws.kinesis.v20131202.PutRecordsRequestEntry@c965e310";
+        f.write_str("[")?;
+        for at in 0..self.0 {
+            write!(f, "{}{ENTRY}", if at == 0 { "" } else { ", " })?;
+        }
+        f.write_str("]")
+    }
+}

@@ -1,0 +1,426 @@
+//! SubscribeToShard: reading a shard by push.
+//!
+//! ```text
+//! subscribe ─▶ initial-response ─▶ event … event ─▶ end of the life, of the shard, or exception
+//!                                  on write, and every 5 s without one
+//! ```
+//! Promises: an event comes when a record is stored, not on a timer; at most a few events wait for
+//! a slow reader, then the shard is not read on for it (nobody else is held up). One subscription
+//! per consumer and shard: a second within 5 s is refused, a later one takes over and the first
+//! ends with `ResourceInUseException`. Every event has either a `ContinuationSequenceNumber` and
+//! no `ChildShards`, or, as the last of a closed shard, no number and its `ChildShards`: the one
+//! form that KCL 2 and 3 accept. A subscription lasts five minutes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use kinesis_core::limits::{
+    FAN_OUT_BYTES_PER_SECOND, SUBSCRIPTION_LIFETIME, SUBSCRIPTION_TAKEOVER_AFTER,
+};
+use kinesis_core::{Clock, TokenBucket, TokenBucketRate};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use super::get::{
+    ChildShard, ITERATOR_TYPES, StartRequest, child_shards, encode_child_shards, encode_records,
+    encoded_bytes,
+};
+use super::{Inner, Reply};
+use crate::body::ResponseBody;
+use crate::catalog::StreamCell;
+use crate::limits::Limits;
+use crate::log::Log;
+use crate::stream::consumer::parse_consumer_arn;
+use crate::stream::lifecycle::Status;
+use crate::stream::shard::{Batch, Identity, Record, Shard};
+use crate::wire::constraint::Constraints;
+use crate::wire::event;
+use crate::wire::fault::Fault;
+use crate::wire::read::{Structure, Text, Timestamp, decode};
+use crate::wire::write::{Encode, Writer};
+
+/// An event comes at least this often. Source: developer guide ("about every 5 seconds").
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Events that wait for a slow reader. Source: none, reasonable default.
+const EVENTS_AHEAD: usize = 4;
+
+/// Most records of one event. Source: service limit of GetRecords.
+const EVENT_MAX_RECORDS: usize = 10_000;
+
+/// Most bytes of records in one event, larger single records apart. Source: none, reasonable
+/// default; well below the 16 MiB of an event-stream frame.
+const EVENT_MAX_BYTES: usize = 1024 * 1024;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct SubscribeToShardRequest<'a> {
+    #[serde(rename = "ConsumerARN")]
+    consumer_arn: Option<Text<'a>>,
+    stream_id: Option<Text<'a>>,
+    shard_id: Option<Text<'a>>,
+    starting_position: Option<Structure<StartingPosition<'a>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct StartingPosition<'a> {
+    r#type: Option<Text<'a>>,
+    sequence_number: Option<Text<'a>>,
+    timestamp: Option<Timestamp>,
+}
+
+#[derive(Debug)]
+struct SubscribeToShardEvent<'a> {
+    shard: &'a Identity,
+    batch: &'a Batch,
+    now_ms: u64,
+    child_shards: Vec<ChildShard>,
+}
+
+impl Encode for SubscribeToShardEvent<'_> {
+    fn encode(&self, writer: &mut Writer) {
+        writer.structure(|writer| {
+            encode_records(writer, self.shard, &self.batch.records);
+            if self.child_shards.is_empty() {
+                // It moves with time even without records, and lies below the next record's.
+                let last = self.batch.next.saturating_sub(1);
+                let at_ms = match self.batch.records.last() {
+                    Some(record) => record.arrival_ms,
+                    None => self.now_ms,
+                };
+                let number = self.shard.sequence_number(last, at_ms);
+                writer.key("ContinuationSequenceNumber");
+                writer.plain(number.as_str());
+            }
+            writer.key("MillisBehindLatest");
+            writer.integer(self.batch.behind_ms);
+            encode_child_shards(writer, &self.child_shards);
+        });
+    }
+}
+
+/// The subscriptions of all consumers, by consumer and shard.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    active: Mutex<HashMap<Key, Active>>,
+    /// Cancelled when the service closes.
+    ended: CancellationToken,
+}
+
+/// A consumer's ARN and the shard's index.
+type Key = (String, u32);
+
+#[derive(Debug)]
+struct Active {
+    since: Instant,
+    stop: CancellationToken,
+}
+
+impl Subscriptions {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the place at `key` from who had it; `None`: it was taken less than 5 s ago, even if
+    /// that subscription has ended since.
+    fn take(&self, key: Key, now: Instant) -> Option<CancellationToken> {
+        let recent =
+            |active: &Active| now.duration_since(active.since) < SUBSCRIPTION_TAKEOVER_AFTER;
+        let mut active = self.lock();
+        if active.get(&key).is_some_and(recent) {
+            return None;
+        }
+        // Forgets those that ended: the map holds no more than runs, and the last 5 s.
+        active.retain(|_, other| !other.stop.is_cancelled() || recent(other));
+        let stop = CancellationToken::new();
+        if let Some(other) = active.insert(
+            key,
+            Active {
+                since: now,
+                stop: stop.clone(),
+            },
+        ) {
+            other.stop.cancel();
+        }
+        Some(stop)
+    }
+
+    /// Ends the subscriptions of a consumer that is deregistered.
+    pub(super) fn end_consumer(&self, arn: &str) {
+        self.lock().retain(|(consumer, _), active| {
+            if consumer == arn {
+                active.stop.cancel();
+            }
+            consumer != arn
+        });
+    }
+
+    /// Ends all: the service closes.
+    pub(super) fn end_all(&self) {
+        self.ended.cancel();
+    }
+}
+
+/// One running subscription.
+#[derive(Debug)]
+struct Subscription {
+    clock: Clock,
+    log: Log,
+    account: String,
+    consumer_arn: String,
+    cell: Arc<StreamCell>,
+    shard: Arc<Shard>,
+    /// The counter of the next record.
+    next: u64,
+    /// What the consumer's 2 MiB a second allow, if that is limited.
+    pace: Option<TokenBucket>,
+    frames: mpsc::Sender<Bytes>,
+    /// Cancelled by the next subscription, or when the consumer is deregistered.
+    stop: CancellationToken,
+    /// Cancelled when the service closes.
+    closing: CancellationToken,
+    deadline: Instant,
+}
+
+/// Why a subscription ends.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum End {
+    ShardEnd,
+    LifeOver,
+    ReaderLeft,
+    ServiceClosing,
+    Stopped,
+    StreamGone,
+    StoreFailed,
+}
+
+impl Subscription {
+    async fn run(mut self) {
+        let end = match self.serve().await {
+            Ok(()) => End::ShardEnd,
+            Err(end) => end,
+        };
+        let fault = match end {
+            End::ShardEnd | End::LifeOver | End::ReaderLeft | End::ServiceClosing => None,
+            End::Stopped if self.is_registered() => Some(in_use(&self.consumer_arn)),
+            End::Stopped => Some(Fault::not_found(format!(
+                "Consumer {}, account {} not found.",
+                self.consumer_arn, self.account
+            ))),
+            End::StreamGone => Some(Fault::not_found(format!(
+                "Stream {} under account {} not found.",
+                self.cell.name, self.account
+            ))),
+            End::StoreFailed => Some(Fault::internal("The store failed.")),
+        };
+        if let Some(fault) = fault {
+            let frame = event::exception(&fault);
+            // A reader that does not even take this in time learns it from the end of the stream.
+            if tokio::time::timeout(HEARTBEAT, self.frames.send(frame))
+                .await
+                .is_err()
+            {
+                tracing::debug!(stream = %self.cell.name, "A subscriber did not read its end.");
+            }
+        }
+        self.stop.cancel(); // its place counts as free, five seconds after it was taken
+    }
+
+    /// Sends events until the shard's end, or until something else ends the subscription.
+    async fn serve(&mut self) -> Result<(), End> {
+        self.send(event::initial_response()).await?;
+        let mut changes = self.shard.watch();
+        let mut heartbeat = self.clock.now() + HEARTBEAT;
+        loop {
+            changes.mark_unchanged(); // before reading: nothing that comes later is missed
+            let batch = self.read();
+            let idle = batch.records.is_empty() && !batch.ended;
+            if idle && self.clock.now() < heartbeat {
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    () = tokio::time::sleep_until(heartbeat) => {}
+                    end = self.interrupted() => return Err(end),
+                }
+                continue;
+            }
+            self.keep_pace(&batch).await?;
+            if batch.ended {
+                self.log.settled().await.map_err(|_| End::StoreFailed)?;
+            }
+            self.send(self.event(&batch)).await?;
+            if batch.ended {
+                return Ok(());
+            }
+            self.next = batch.next;
+            heartbeat = self.clock.now() + HEARTBEAT;
+        }
+    }
+
+    fn read(&self) -> Batch {
+        let now_ms = self.clock.epoch_millis();
+        let horizon_ms = self.cell.read().horizon_ms(now_ms);
+        let mut log = self.shard.log();
+        log.trim(horizon_ms);
+        log.read(self.next, EVENT_MAX_RECORDS, EVENT_MAX_BYTES, now_ms)
+    }
+
+    fn event(&self, batch: &Batch) -> Bytes {
+        let mut writer = Writer::with_capacity(encoded_bytes(&batch.records));
+        let children = batch
+            .ended
+            .then(|| child_shards(&self.cell.read(), &self.shard));
+        SubscribeToShardEvent {
+            shard: &self.shard.identity,
+            batch,
+            now_ms: self.clock.epoch_millis(),
+            child_shards: children.unwrap_or_default(),
+        }
+        .encode(&mut writer);
+        event::subscribe_to_shard_event(writer.into_bytes())
+    }
+
+    /// Waits until the consumer's throughput allows the batch.
+    async fn keep_pace(&mut self, batch: &Batch) -> Result<(), End> {
+        let bytes: usize = batch.records.iter().map(Record::size).sum();
+        loop {
+            let now = self.clock.now();
+            let Some(pace) = &mut self.pace else {
+                return Ok(());
+            };
+            let Err(wait) = pace.try_take(0, bytes as u64, now) else {
+                return Ok(());
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                end = self.interrupted() => return Err(end),
+            }
+        }
+    }
+
+    /// Waits for room, so that a slow reader slows only itself.
+    async fn send(&self, frame: Bytes) -> Result<(), End> {
+        tokio::select! {
+            biased;
+            end = self.interrupted() => Err(end),
+            sent = self.frames.send(frame) => sent.map_err(|_| End::ReaderLeft),
+        }
+    }
+
+    /// Ends when the subscription has to.
+    async fn interrupted(&self) -> End {
+        tokio::select! {
+            () = self.frames.closed() => End::ReaderLeft,
+            () = self.stop.cancelled() => End::Stopped,
+            () = self.cell.gone.cancelled() => End::StreamGone,
+            () = self.closing.cancelled() => End::ServiceClosing,
+            () = tokio::time::sleep_until(self.deadline) => End::LifeOver,
+        }
+    }
+
+    fn is_registered(&self) -> bool {
+        let stream = self.cell.read();
+        parse_consumer_arn(&self.consumer_arn)
+            .is_some_and(|(_, name, _)| stream.consumers.contains_key(name))
+    }
+}
+
+impl Inner {
+    pub(super) async fn subscribe_to_shard(&self, body: &[u8]) -> Result<Reply, Fault> {
+        let request: SubscribeToShardRequest<'_> = decode(body)?;
+        check_subscribe_to_shard(&request)?;
+        let arn = request.consumer_arn.as_deref().unwrap_or_default();
+        let (cell, consumer) = self.consumer_by_arn(arn)?;
+        self.check_consumer_active(&cell, consumer)?;
+        let stream_name = Text::from(&*cell.name);
+        let shard_id = request.shard_id.as_deref().unwrap_or_default();
+        let (_, shard) = self.shard_to_read(Some(&stream_name), None, shard_id)?;
+        let Structure(position) = request.starting_position.unwrap_or_default();
+        let start = StartRequest {
+            kind: position.r#type.as_deref().unwrap_or_default(),
+            sequence_number: position.sequence_number.as_deref(),
+            timestamp: position.timestamp,
+        };
+        let start = self.start(start, &cell, &shard)?;
+        self.settled().await?;
+        let now = self.clock.now();
+        let key = (arn.to_owned(), shard.identity.index);
+        let stop = self
+            .subscriptions
+            .take(key, now)
+            .ok_or_else(|| in_use(arn))?;
+        let (frames, body) = ResponseBody::channel(EVENTS_AHEAD);
+        let next = shard.log().seek(start);
+        let subscription = Subscription {
+            clock: self.clock.clone(),
+            log: self.log.clone(),
+            account: self.account.clone(),
+            consumer_arn: arn.to_owned(),
+            next,
+            pace: self.fan_out_pace(now),
+            frames,
+            stop,
+            closing: self.subscriptions.ended.clone(),
+            deadline: now + SUBSCRIPTION_LIFETIME,
+            cell: Arc::clone(&cell),
+            shard,
+        };
+        tokio::spawn(subscription.run());
+        Ok(Reply::Events(body))
+    }
+
+    fn fan_out_pace(&self, now: Instant) -> Option<TokenBucket> {
+        let bytes = FAN_OUT_BYTES_PER_SECOND as f64;
+        match self.limits {
+            Limits::Off => None,
+            Limits::Aws => Some(TokenBucket::new(
+                TokenBucketRate::per_second(1.0, bytes),
+                now,
+            )),
+        }
+    }
+
+    fn check_consumer_active(&self, cell: &StreamCell, name: &str) -> Result<(), Fault> {
+        let stream = cell.read();
+        let Some(consumer) = stream.consumers.get(name) else {
+            return Ok(());
+        };
+        match consumer.life.status(self.now_ms(), self.delays) {
+            Status::Active => Ok(()),
+            Status::Creating | Status::Deleting | Status::Gone => Err(Fault::in_use(format!(
+                "Consumer {name} with creation timestamp {} under stream: {} , account {} is not \
+                 in ACTIVE status.",
+                consumer.life.created_ms / 1000,
+                cell.name,
+                self.account
+            ))),
+        }
+    }
+}
+
+fn in_use(consumer_arn: &str) -> Fault {
+    Fault::in_use(format!(
+        "Another active subscription exists for this consumer: {consumer_arn}"
+    ))
+}
+
+fn check_subscribe_to_shard(request: &SubscribeToShardRequest<'_>) -> Result<(), Fault> {
+    let mut constraints = Constraints::default();
+    constraints.present(request.consumer_arn.is_some(), "consumerARN");
+    constraints.consumer_arn(request.consumer_arn.as_deref());
+    constraints.stream_id(request.stream_id.as_deref());
+    constraints.present(request.shard_id.is_some(), "shardId");
+    constraints.shard_id("shardId", request.shard_id.as_deref());
+    constraints.present(request.starting_position.is_some(), "startingPosition");
+    if let Some(Structure(position)) = &request.starting_position {
+        constraints.present(position.r#type.is_some(), "startingPosition.type");
+        let kind = position.r#type.as_deref();
+        constraints.one_of("startingPosition.type", kind, &ITERATOR_TYPES);
+        let number = position.sequence_number.as_deref();
+        constraints.sequence_number("startingPosition.sequenceNumber", number);
+    }
+    constraints.done()
+}

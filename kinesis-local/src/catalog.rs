@@ -1,0 +1,70 @@
+//! All streams of the instance, by name.
+//!
+//! Promises: a name leads to one stream at a time; a stream that was deleted and created again is
+//! another stream (its id differs), so nothing that points into the old one is taken for the new.
+//! The locks are held for plain calls only, in this order: catalog, stream, shard.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::stream::{NewStream, Stream};
+
+/// A stream and what never changes about it.
+#[derive(Debug)]
+pub(crate) struct StreamCell {
+    pub(crate) id: u64,
+    pub(crate) name: Arc<str>,
+    /// Cancelled when the stream is gone: who still waits at its shards is to stop.
+    pub(crate) gone: CancellationToken,
+    stream: RwLock<Stream>,
+}
+
+impl StreamCell {
+    pub(crate) fn new(new: &NewStream) -> Self {
+        Self {
+            id: new.id,
+            name: Arc::clone(&new.name),
+            gone: CancellationToken::new(),
+            stream: RwLock::new(Stream::create(new)),
+        }
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Stream> {
+        self.stream.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Stream> {
+        self.stream.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The streams, in the order of their names.
+pub(crate) type Streams = BTreeMap<Arc<str>, Arc<StreamCell>>;
+
+/// All streams.
+#[derive(Debug, Default)]
+pub(crate) struct Catalog {
+    streams: RwLock<Streams>,
+}
+
+impl Catalog {
+    pub(crate) fn new(streams: Streams) -> Self {
+        Self {
+            streams: RwLock::new(streams),
+        }
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<Arc<StreamCell>> {
+        self.read().get(name).cloned()
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Streams> {
+        self.streams.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Streams> {
+        self.streams.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

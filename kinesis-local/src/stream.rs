@@ -1,0 +1,262 @@
+//! What a stream is: its shards, their lineage, its consumers and its life, without any I/O.
+//!
+//! Promises: the open shards always part the whole hash-key space between them; a closed shard
+//! keeps its records and never takes another; a shard's parents are closed before it opens; shard
+//! indices are given out in order and never again. Everything changes by plain calls that get the
+//! time from outside, so a recovery that replays the same calls ends in the same state.
+//!
+//! ```text
+//! shard 0 ├──────────────┤ split                 range [0, 2^127)
+//!                        ├─ shard 2 ──────▶      first half
+//!                        ├─ shard 3 ───┐ merge   second half
+//! shard 1 ├────────────────────────────┤         range [2^127, 2^128)
+//!                                      ├─ shard 4 ▶  parent 3, adjacent parent 1
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kinesis_core::{HashKey, HashKeyRange};
+
+pub(crate) mod consumer;
+pub(crate) mod filter;
+pub(crate) mod iterator;
+pub(crate) mod lifecycle;
+pub(crate) mod shard;
+pub(crate) mod token;
+
+use consumer::Consumer;
+use lifecycle::{Delays, Life, Status};
+use shard::{Identity, Shard};
+
+/// How a stream's capacity is ruled.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Mode {
+    Provisioned,
+    OnDemand,
+}
+
+impl Mode {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Provisioned => "PROVISIONED",
+            Self::OnDemand => "ON_DEMAND",
+        }
+    }
+}
+
+/// What CreateStream asked for, with everything settled that it left open.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct NewStream {
+    /// Tells this stream from an earlier one of the same name; never given twice by a store.
+    pub(crate) id: u64,
+    pub(crate) name: Arc<str>,
+    pub(crate) created_ms: u64,
+    pub(crate) mode: Mode,
+    pub(crate) shard_count: u32,
+    pub(crate) retention_hours: u32,
+    pub(crate) record_max_bytes: u32,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+/// One stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) mode: Mode,
+    pub(crate) retention_hours: u32,
+    pub(crate) record_max_bytes: u32,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) life: Life,
+    pub(crate) consumers: BTreeMap<String, Consumer>,
+    shards: Vec<Arc<Shard>>,
+    /// Indices of the open shards, by where their range starts.
+    open: Vec<u32>,
+}
+
+/// Why shards cannot be split or merged; the API puts it in the service's words.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum ReshardRefusal {
+    NoSuchShard(u32),
+    AlreadyClosed(u32),
+    KeyOutsideShard(HashKeyRange),
+    NotAdjacent,
+}
+
+const MILLIS_PER_HOUR: u64 = 3_600_000;
+
+impl Stream {
+    /// A stream with `shard_count` shards of equal size.
+    pub(crate) fn create(new: &NewStream) -> Self {
+        let mut stream = Self {
+            mode: new.mode,
+            retention_hours: new.retention_hours,
+            record_max_bytes: new.record_max_bytes,
+            tags: new.tags.clone(),
+            life: Life::created(new.created_ms),
+            consumers: BTreeMap::new(),
+            shards: Vec::new(),
+            open: Vec::new(),
+        };
+        for range in HashKeyRange::FULL.split_even(new.shard_count) {
+            stream.add_shard(range, [None, None], new.created_ms, new.created_ms / 1000);
+        }
+        stream
+    }
+
+    pub(crate) fn status(&self, now_ms: u64, delays: Delays) -> Status {
+        self.life.status(now_ms, delays)
+    }
+
+    /// All shards, by index.
+    pub(crate) fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    pub(crate) fn shard(&self, index: u32) -> Option<&Arc<Shard>> {
+        self.shards.get(index as usize)
+    }
+
+    pub(crate) fn open_count(&self) -> usize {
+        self.open.len()
+    }
+
+    /// The open shard that takes `key`.
+    pub(crate) fn route(&self, key: HashKey) -> &Arc<Shard> {
+        let after = self
+            .open
+            .partition_point(|&index| self.at(index).identity.range.start() <= key);
+        self.at(self.open[after - 1])
+    }
+
+    /// The shards that a split or merge of `index` opened; empty while it is open.
+    pub(crate) fn children(&self, index: u32) -> impl Iterator<Item = &Arc<Shard>> {
+        self.shards
+            .iter()
+            .filter(move |shard| shard.identity.parents().any(|parent| parent == index))
+    }
+
+    /// The oldest time whose records are kept.
+    pub(crate) fn horizon_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(u64::from(self.retention_hours) * MILLIS_PER_HOUR)
+    }
+
+    /// Whether `index` can be split so that `key` starts the second child.
+    pub(crate) fn check_split(&self, index: u32, key: HashKey) -> Result<(), ReshardRefusal> {
+        let shard = self.open_shard(index)?;
+        let range = shard.identity.range;
+        // The service wants the first child to have at least two keys.
+        if key.0 <= range.start().0.saturating_add(1) || key >= range.end() {
+            return Err(ReshardRefusal::KeyOutsideShard(range));
+        }
+        Ok(())
+    }
+
+    /// Closes `index` and opens its two children.
+    pub(crate) fn split(
+        &mut self,
+        index: u32,
+        key: HashKey,
+        now_ms: u64,
+    ) -> Result<(), ReshardRefusal> {
+        self.check_split(index, key)?;
+        let range = self.at(index).identity.range;
+        let (first, second) = range
+            .split_at(key)
+            .ok_or(ReshardRefusal::KeyOutsideShard(range))?;
+        let created_s = self.child_created_s(&[index], now_ms);
+        self.close(index, now_ms);
+        self.add_shard(first, [Some(index), None], now_ms, created_s);
+        self.add_shard(second, [Some(index), None], now_ms, created_s);
+        Ok(())
+    }
+
+    /// Whether `index` and `adjacent`, in this order, lie next to each other and are open.
+    pub(crate) fn check_merge(&self, index: u32, adjacent: u32) -> Result<(), ReshardRefusal> {
+        let first = self
+            .shard(index)
+            .ok_or(ReshardRefusal::NoSuchShard(index))?;
+        let second = self
+            .shard(adjacent)
+            .ok_or(ReshardRefusal::NoSuchShard(adjacent))?;
+        let end = first.identity.range.end().0;
+        if end.checked_add(1) != Some(second.identity.range.start().0) {
+            return Err(ReshardRefusal::NotAdjacent);
+        }
+        self.open_shard(index)?;
+        self.open_shard(adjacent)?;
+        Ok(())
+    }
+
+    /// Closes both shards and opens one over their ranges.
+    pub(crate) fn merge(
+        &mut self,
+        index: u32,
+        adjacent: u32,
+        now_ms: u64,
+    ) -> Result<(), ReshardRefusal> {
+        self.check_merge(index, adjacent)?;
+        let (first, second) = (
+            self.at(index).identity.range,
+            self.at(adjacent).identity.range,
+        );
+        let range = first.merge(second).ok_or(ReshardRefusal::NotAdjacent)?;
+        let created_s = self.child_created_s(&[index, adjacent], now_ms);
+        self.close(index, now_ms);
+        self.close(adjacent, now_ms);
+        self.add_shard(range, [Some(index), Some(adjacent)], now_ms, created_s);
+        Ok(())
+    }
+
+    fn at(&self, index: u32) -> &Arc<Shard> {
+        &self.shards[index as usize]
+    }
+
+    fn open_shard(&self, index: u32) -> Result<&Arc<Shard>, ReshardRefusal> {
+        let shard = self
+            .shard(index)
+            .ok_or(ReshardRefusal::NoSuchShard(index))?;
+        if self.open.contains(&index) {
+            Ok(shard)
+        } else {
+            Err(ReshardRefusal::AlreadyClosed(index))
+        }
+    }
+
+    /// The creation second in a child's sequence numbers: above its parents', so that every number
+    /// of a child is greater than every number of its parents.
+    fn child_created_s(&self, parents: &[u32], now_ms: u64) -> u64 {
+        let parents = parents
+            .iter()
+            .map(|&index| self.at(index).identity.created_s);
+        parents.chain([now_ms / 1000]).max().unwrap_or_default() + 1
+    }
+
+    fn close(&mut self, index: u32, now_ms: u64) {
+        self.at(index).close(now_ms);
+        self.open.retain(|&open| open != index);
+    }
+
+    fn add_shard(
+        &mut self,
+        range: HashKeyRange,
+        parents: [Option<u32>; 2],
+        created_ms: u64,
+        created_s: u64,
+    ) {
+        let index = u32::try_from(self.shards.len()).unwrap_or(u32::MAX);
+        let [parent, adjacent_parent] = parents;
+        let identity = Identity {
+            index,
+            range,
+            parent,
+            adjacent_parent,
+            created_ms,
+            created_s,
+        };
+        self.shards.push(Arc::new(Shard::open(identity)));
+        let place = self
+            .open
+            .partition_point(|&open| self.at(open).identity.range.start() < range.start());
+        self.open.insert(place, index);
+    }
+}

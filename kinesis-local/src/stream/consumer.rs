@@ -1,0 +1,47 @@
+//! A registered consumer of a stream: who may subscribe to its shards.
+
+use std::collections::BTreeMap;
+
+use super::lifecycle::Life;
+
+/// One registration; its name is the key that the stream keeps it under.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Consumer {
+    pub(crate) life: Life,
+    pub(crate) tags: BTreeMap<String, String>,
+}
+
+impl Consumer {
+    pub(crate) fn registered(created_ms: u64, tags: BTreeMap<String, String>) -> Self {
+        Self {
+            life: Life::created(created_ms),
+            tags,
+        }
+    }
+}
+
+/// `…stream/S/consumer/C:EPOCHSECONDS`
+pub(crate) fn consumer_arn(stream_arn: &str, name: &str, created_ms: u64) -> String {
+    format!("{stream_arn}/consumer/{name}:{}", created_ms / 1000)
+}
+
+/// The stream's name, the consumer's name and the creation second in a consumer's ARN.
+pub(crate) fn parse_consumer_arn(arn: &str) -> Option<(&str, &str, u64)> {
+    let (stream, consumer) = arn.split_once("/consumer/")?;
+    let (_, stream) = stream.split_once(":stream/")?;
+    let (name, created_s) = consumer.split_once(':')?;
+    Some((stream, name, created_s.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_leads_back_to_stream_and_consumer() {
+        let arn = consumer_arn("arn:aws:kinesis:r:0:stream/s", "c", 1_700_000_000_123);
+        assert_eq!(arn, "arn:aws:kinesis:r:0:stream/s/consumer/c:1700000000");
+        assert_eq!(parse_consumer_arn(&arn), Some(("s", "c", 1_700_000_000)));
+        assert_eq!(parse_consumer_arn("arn:aws:kinesis:r:0:stream/s"), None);
+    }
+}

@@ -1,0 +1,196 @@
+//! Shard iterators: a reader's place in a shard, as an opaque text.
+//!
+//! Promises: at most 512 characters; a new text each time, also for the same place; usable again
+//! and again until it expires 300 s after it was made; of no use for a later stream of the same
+//! name. A text that was not made here is refused as `Invalid ShardIterator.`
+
+use kinesis_core::limits::ITERATOR_LIFETIME;
+
+use super::token::{Opened, Sealer};
+
+/// Tells iterators from other sealed texts.
+const KIND: u8 = 1;
+
+/// What an iterator stands for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct ShardIterator {
+    pub(crate) stream: String,
+    pub(crate) stream_id: u64,
+    pub(crate) shard_index: u32,
+    /// The counter of the next record.
+    pub(crate) position: u64,
+    pub(crate) created_ms: u64,
+}
+
+/// Why an iterator is not taken.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum IteratorRefusal {
+    Invalid,
+    /// The text that tells when it was made and what time it is.
+    Expired(String),
+}
+
+impl ShardIterator {
+    /// The text; `nonce` makes it a new one.
+    pub(crate) fn seal(&self, nonce: u64) -> String {
+        Sealer::new(KIND)
+            .u64(nonce)
+            .text(&self.stream)
+            .u64(self.stream_id)
+            .u64(u64::from(self.shard_index))
+            .u64(self.position)
+            .u64(self.created_ms)
+            .seal()
+    }
+
+    /// Reads a text; surrounding double quotes are forgiven, as by the service.
+    pub(crate) fn open(text: &str, now_ms: u64) -> Result<Self, IteratorRefusal> {
+        let text = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'))
+            .unwrap_or(text);
+        let iterator = Self::parse(text).ok_or(IteratorRefusal::Invalid)?;
+        if iterator.created_ms > now_ms {
+            return Err(IteratorRefusal::Invalid);
+        }
+        let lifetime_ms = ITERATOR_LIFETIME.as_millis();
+        if u128::from(now_ms - iterator.created_ms) > lifetime_ms {
+            return Err(IteratorRefusal::Expired(format!(
+                "Iterator expired. The iterator was created at time {} while right now it is {} \
+                 which is further in the future than the tolerated delay of {lifetime_ms} \
+                 milliseconds.",
+                utc(iterator.created_ms),
+                utc(now_ms)
+            )));
+        }
+        Ok(iterator)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut opened = Opened::open(text, KIND)?;
+        opened.u64()?;
+        Some(Self {
+            stream: opened.text()?,
+            stream_id: opened.u64()?,
+            shard_index: u32::try_from(opened.u64()?).ok()?,
+            position: opened.u64()?,
+            created_ms: opened.u64()?,
+        })
+    }
+}
+
+/// `Thu Dec 10 01:59:39 UTC 2015`
+fn utc(epoch_ms: u64) -> String {
+    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [(&str, u64); 12] = [
+        ("Jan", 31),
+        ("Feb", 28),
+        ("Mar", 31),
+        ("Apr", 30),
+        ("May", 31),
+        ("Jun", 30),
+        ("Jul", 31),
+        ("Aug", 31),
+        ("Sep", 30),
+        ("Oct", 31),
+        ("Nov", 30),
+        ("Dec", 31),
+    ];
+    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let seconds = epoch_ms / 1000;
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let (mut year, mut day) = (1970, days);
+    loop {
+        let length = if is_leap(year) { 366 } else { 365 };
+        if day < length {
+            break;
+        }
+        day -= length;
+        year += 1;
+    }
+    let mut month = "Jan";
+    for (name, length) in MONTHS {
+        let length = if name == "Feb" && is_leap(year) {
+            length + 1
+        } else {
+            length
+        };
+        month = name;
+        if day < length {
+            break;
+        }
+        day -= length;
+    }
+    let weekday = WEEKDAYS[(days % 7) as usize];
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!(
+        "{weekday} {month} {:02} {hour:02}:{minute:02}:{:02} UTC {year}",
+        day + 1,
+        second % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn iterator() -> ShardIterator {
+        ShardIterator {
+            stream: "s".repeat(128),
+            stream_id: 3,
+            shard_index: 7,
+            position: 99,
+            created_ms: 1_449_712_779_000,
+        }
+    }
+
+    #[test]
+    fn it_comes_back_as_it_was_and_fits_512_characters() {
+        let text = iterator().seal(u64::MAX);
+        assert!(text.len() <= 512, "{}", text.len());
+        assert_eq!(
+            ShardIterator::open(&text, iterator().created_ms).unwrap(),
+            iterator()
+        );
+        let quoted = format!("\"{text}\"");
+        assert_eq!(
+            ShardIterator::open(&quoted, iterator().created_ms).unwrap(),
+            iterator()
+        );
+    }
+
+    #[test]
+    fn another_nonce_makes_another_text() {
+        assert_ne!(iterator().seal(1), iterator().seal(2));
+    }
+
+    #[test]
+    fn it_expires_after_300_seconds_in_the_services_words() {
+        let text = iterator().seal(0);
+        let made = iterator().created_ms;
+        assert!(ShardIterator::open(&text, made + 300_000).is_ok());
+        assert_eq!(
+            ShardIterator::open(&text, made + 396_000).unwrap_err(),
+            IteratorRefusal::Expired(
+                "Iterator expired. The iterator was created at time Thu Dec 10 01:59:39 UTC 2015 \
+                 while right now it is Thu Dec 10 02:06:15 UTC 2015 which is further in the future \
+                 than the tolerated delay of 300000 milliseconds."
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn one_from_the_future_is_invalid() {
+        let text = iterator().seal(0);
+        let refusal = ShardIterator::open(&text, iterator().created_ms - 1).unwrap_err();
+        assert_eq!(refusal, IteratorRefusal::Invalid);
+    }
+
+    #[test]
+    fn dates_are_right_at_their_edges() {
+        assert_eq!(utc(0), "Thu Jan 01 00:00:00 UTC 1970");
+        assert_eq!(utc(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
+        assert_eq!(utc(1_735_689_599_000), "Tue Dec 31 23:59:59 UTC 2024");
+    }
+}

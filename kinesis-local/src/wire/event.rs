@@ -1,0 +1,111 @@
+//! The frames of SubscribeToShard's answer.
+//!
+//! ```text
+//! u32 total · u32 headers · u32 crc32(both) │ headers │ payload │ u32 crc32(all before)
+//! ```
+//! Promises: the first frame is `initial-response` (some SDKs refuse the stream without it), then
+//! come `SubscribeToShardEvent`s and at most one exception, whose payload is `{"message":…}`.
+
+use aws_smithy_eventstream::frame::write_message_to;
+use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
+use bytes::Bytes;
+
+use super::fault::Fault;
+use super::write::Writer;
+
+/// The content type of the payloads.
+const JSON: &str = "application/json";
+
+/// The empty answer that opens the stream.
+pub(crate) fn initial_response() -> Bytes {
+    frame(
+        &[
+            (":message-type", "event"),
+            (":event-type", "initial-response"),
+        ],
+        "application/x-amz-json-1.1",
+        b"{}".to_vec(),
+    )
+}
+
+/// One event of records.
+pub(crate) fn subscribe_to_shard_event(payload: Vec<u8>) -> Bytes {
+    frame(
+        &[
+            (":message-type", "event"),
+            (":event-type", "SubscribeToShardEvent"),
+        ],
+        JSON,
+        payload,
+    )
+}
+
+/// The refusal that ends the stream.
+pub(crate) fn exception(fault: &Fault) -> Bytes {
+    let mut writer = Writer::new();
+    writer.structure(|writer| {
+        writer.key("message");
+        writer.text(fault.message.as_deref().unwrap_or_default());
+    });
+    frame(
+        &[
+            (":message-type", "exception"),
+            (":exception-type", fault.code),
+        ],
+        JSON,
+        writer.into_bytes(),
+    )
+}
+
+fn frame(
+    headers: &[(&'static str, &'static str)],
+    content_type: &'static str,
+    payload: Vec<u8>,
+) -> Bytes {
+    let mut message = Message::new(payload);
+    for (name, value) in headers.iter().chain(&[(":content-type", content_type)]) {
+        message = message.add_header(Header::new(*name, HeaderValue::String((*value).into())));
+    }
+    let mut buffer = Vec::with_capacity(message.payload().len() + 160);
+    match write_message_to(&message, &mut buffer) {
+        Ok(()) => buffer.into(),
+        // Only a frame of more than 4 GiB fails; events are bounded far below.
+        Err(error) => {
+            tracing::error!(%error, "An event could not be framed; the subscription ends.");
+            Bytes::new()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_smithy_eventstream::frame::read_message_from;
+
+    use super::*;
+
+    fn header(message: &Message, name: &str) -> Option<String> {
+        let header = message
+            .headers()
+            .iter()
+            .find(|header| header.name().as_str() == name)?;
+        Some(header.value().as_string().ok()?.as_str().to_owned())
+    }
+
+    #[test]
+    fn an_exception_names_its_code_and_carries_its_text() {
+        let frame = exception(&Fault::in_use("taken"));
+        let message = read_message_from(frame).unwrap();
+        assert_eq!(header(&message, ":message-type").unwrap(), "exception");
+        assert_eq!(
+            header(&message, ":exception-type").unwrap(),
+            "ResourceInUseException"
+        );
+        assert_eq!(&message.payload()[..], br#"{"message":"taken"}"#);
+    }
+
+    #[test]
+    fn the_stream_opens_with_an_initial_response() {
+        let message = read_message_from(initial_response()).unwrap();
+        assert_eq!(header(&message, ":event-type").unwrap(), "initial-response");
+    }
+}

@@ -1,0 +1,123 @@
+//! A refusal: the status, code and text that the service answers with.
+//!
+//! Promises: the body is `{"__type":CODE,"message":TEXT}` with a bare code, as SDKs read it; only
+//! `SerializationException` spells its text `Message`, because the service does. No text carries a
+//! payload or a credential.
+
+use http::StatusCode;
+
+use super::write::Writer;
+
+/// Why a request is refused, in the service's words.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Fault {
+    pub(crate) status: StatusCode,
+    pub(crate) code: &'static str,
+    pub(crate) message: Option<String>,
+}
+
+impl Fault {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code,
+            message: Some(message.into()),
+        }
+    }
+
+    pub(crate) fn bare(code: &'static str) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            code,
+            message: None,
+        }
+    }
+
+    pub(crate) fn serialization(message: impl Into<String>) -> Self {
+        Self::new(SERIALIZATION, message)
+    }
+
+    pub(crate) fn validation(message: impl Into<String>) -> Self {
+        Self::new("ValidationException", message)
+    }
+
+    pub(crate) fn invalid_argument(message: impl Into<String>) -> Self {
+        Self::new("InvalidArgumentException", message)
+    }
+
+    pub(crate) fn not_found(message: impl Into<String>) -> Self {
+        Self::new("ResourceNotFoundException", message)
+    }
+
+    pub(crate) fn in_use(message: impl Into<String>) -> Self {
+        Self::new("ResourceInUseException", message)
+    }
+
+    pub(crate) fn limit_exceeded(message: impl Into<String>) -> Self {
+        Self::new("LimitExceededException", message)
+    }
+
+    pub(crate) fn throttled(message: impl Into<String>) -> Self {
+        Self::new(THROTTLED, message)
+    }
+
+    /// The service itself failed: SDKs try again.
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            code: "InternalFailure",
+            message: Some(message.into()),
+        }
+    }
+
+    /// The body of the answer.
+    pub(crate) fn body(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.structure(|writer| {
+            writer.key("__type");
+            writer.plain(self.code);
+            if let Some(message) = &self.message {
+                writer.key(if self.code == SERIALIZATION {
+                    "Message"
+                } else {
+                    "message"
+                });
+                writer.text(message);
+            }
+        });
+        writer.into_bytes()
+    }
+}
+
+/// The code of a request that could not be read.
+pub(crate) const SERIALIZATION: &str = "SerializationException";
+
+/// The code of a shard whose throughput is used up; also in the entries of PutRecords.
+pub(crate) const THROTTLED: &str = "ProvisionedThroughputExceededException";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serialization_fault_alone_spells_its_text_with_a_capital() {
+        let fault = Fault::serialization("Expected list or null");
+        assert_eq!(
+            fault.body(),
+            br#"{"__type":"SerializationException","Message":"Expected list or null"}"#
+        );
+        let fault = Fault::in_use("Stream a under account 0 already exists.");
+        assert_eq!(
+            fault.body(),
+            br#"{"__type":"ResourceInUseException","message":"Stream a under account 0 already exists."}"#
+        );
+    }
+
+    #[test]
+    fn a_fault_without_a_text_has_a_code_alone() {
+        assert_eq!(
+            Fault::bare("UnknownOperationException").body(),
+            br#"{"__type":"UnknownOperationException"}"#
+        );
+    }
+}
