@@ -115,6 +115,9 @@ impl HashKeyRange {
     #[must_use]
     pub fn split_even(self, parts: u32) -> Vec<Self> {
         assert!(parts > 0, "a range cannot be split into 0 parts");
+        if parts == 1 {
+            return vec![self]; // the width of the whole key space, 2^128, does not fit below
+        }
         let span = self.end.0 - self.start.0;
         // The width is (span + 1) / parts; span + 1 may be 2^128.
         let parts_wide = u128::from(parts);
