@@ -43,8 +43,12 @@ pub const SHARDS_ENDED: &str = "kinesis_consumer_shards_ended";
 /// Shards that stopped because the stream no longer has them.
 pub const SHARDS_NOT_FOUND: &str = "kinesis_consumer_shards_not_found";
 
-/// Tells the installed recorder what each metric means. Call it once, after installing a recorder.
+/// Tells the installed recorder what each metric of this crate means, those of the leases and sinks
+/// included. Call it once, after installing a recorder.
 pub fn describe() {
+    crate::lease::metrics::describe();
+    #[cfg(feature = "sink-s3")]
+    crate::sink::metrics::describe();
     describe_counter!(RECORDS_PROCESSED, Unit::Count, "User records processed.");
     describe_counter!(
         DATA_BYTES_PROCESSED,

@@ -1,0 +1,141 @@
+//! From the stream's shards to rows of the lease table.
+//!
+//! Promise: after a sync every shard whose records the application has to read either has a lease,
+//! or gets one from the worker that finishes its parent. Any number of workers may sync at once:
+//! each creates rows only where there are none, parents before children.
+//!
+//! A sync happens when a worker starts, and while the leases do not cover the key space. Otherwise
+//! the leases of new shards come from the end of their parents.
+//!
+//! Deliberately absent: shard filters (`AT_LATEST` and the like); the whole listing is read, and
+//! [`plan`] picks from it, so that a first start and a repair follow one rule.
+
+mod plan;
+
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use backon::{ExponentialBuilder, Retryable};
+use kinesis_core::{HashKeyRange, Rand, Shard, ShardMap};
+
+use crate::error::{Error, ErrorKind};
+
+pub(crate) use plan::{Known, covers_key_space, descendant_position, missing_leases};
+
+/// First pause before a listing is tried again; doubles, with jitter. Source: none, reasonable
+/// default; the KCL pauses 1.5 s.
+const LIST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest pause. Source: none, reasonable default.
+const LIST_PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// How long to try. Source: KCL, 50 attempts with 1.5 s between.
+const LIST_PATIENCE: Duration = Duration::from_secs(75);
+
+/// Time for one attempt of one page. Source: none, reasonable default.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pages of one listing. Source: none; a million shards at the service's page size.
+const LIST_PAGES_MAX: usize = 1_000;
+
+/// Lists all shards of `stream`, open and closed. The open ones cover the whole key space, or it is
+/// an error.
+///
+/// # Errors
+/// `NotFound` if there is no such stream; `Unavailable` or `Throttled` if it could not be listed, or
+/// was being created or resharded, for more than a minute.
+pub(crate) async fn list_shards(
+    client: &Client,
+    stream: &str,
+    rand: &Rand,
+) -> Result<ShardMap, Error> {
+    let pauses = ExponentialBuilder::default()
+        .with_jitter()
+        .with_jitter_seed(rand.next_u64())
+        .with_min_delay(LIST_PAUSE)
+        .with_max_delay(LIST_PAUSE_MAX)
+        .with_total_delay(Some(LIST_PATIENCE))
+        .without_max_times();
+    (|| list_once(client, stream))
+        .retry(pauses)
+        .sleep(tokio::time::sleep)
+        .when(|error: &Error| error.kind().is_retryable())
+        .notify(|error: &Error, pause| {
+            tracing::warn!(stream, ?pause, "listing the shards is tried again: {error}");
+        })
+        .await
+}
+
+async fn list_once(client: &Client, stream: &str) -> Result<ShardMap, Error> {
+    let mut shards = Vec::new();
+    let mut token: Option<String> = None;
+    for _ in 0..LIST_PAGES_MAX {
+        // A page after the first is asked for by its token alone.
+        let request = match token.take() {
+            Some(token) => client.list_shards().next_token(token),
+            None => client.list_shards().stream_name(stream),
+        };
+        let answer = tokio::time::timeout(LIST_TIMEOUT, Box::pin(request.send()))
+            .await
+            .map_err(|_| not_yet(stream, "could not be listed in time"))?
+            .map_err(|error| match error.as_service_error() {
+                Some(refusal) if refusal.is_expired_next_token_exception() => {
+                    not_yet(stream, "took too long to list")
+                }
+                _ => Error::aws(format_args!("listing the shards of stream {stream}"), error),
+            })?;
+        for shard in answer.shards() {
+            shards.push(read(shard).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Corrupt,
+                    format!(
+                        "shard {} of stream {stream} is described in a way that cannot be read",
+                        shard.shard_id()
+                    ),
+                )
+            })?);
+        }
+        token = answer.next_token().map(str::to_owned);
+        if token.is_none() {
+            let map = ShardMap::new(shards);
+            return match map.hole() {
+                None => Ok(map),
+                Some(_) => Err(not_yet(
+                    stream,
+                    "has no open shard for a part of its keys yet",
+                )),
+            };
+        }
+    }
+    Err(Error::new(
+        ErrorKind::Internal,
+        format!("stream {stream} has more than {LIST_PAGES_MAX} pages of shards"),
+    ))
+}
+
+fn not_yet(stream: &str, what: &str) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("stream {stream} {what}; try again later"),
+    )
+}
+
+fn read(shard: &aws_sdk_kinesis::types::Shard) -> Option<Shard> {
+    let range = shard.hash_key_range()?;
+    let numbers = shard.sequence_number_range()?;
+    let ending = match numbers.ending_sequence_number() {
+        Some(number) => Some(number.parse().ok()?),
+        None => None,
+    };
+    Some(Shard {
+        id: shard.shard_id().into(),
+        range: HashKeyRange::new(
+            range.starting_hash_key().parse().ok()?,
+            range.ending_hash_key().parse().ok()?,
+        )?,
+        parent: shard.parent_shard_id().map(Into::into),
+        adjacent_parent: shard.adjacent_parent_shard_id().map(Into::into),
+        starting_sequence_number: numbers.starting_sequence_number().parse().ok()?,
+        ending_sequence_number: ending,
+    })
+}

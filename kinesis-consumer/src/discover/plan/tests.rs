@@ -1,0 +1,267 @@
+use kinesis_core::HashKeyRange;
+use proptest::prelude::*;
+
+use super::*;
+
+/// `(index, parents, open)`; ranges do not matter for the plan.
+fn shards(list: &[(u64, &[u64], bool)]) -> ShardMap {
+    list.iter()
+        .map(|(index, parents, open)| Shard {
+            id: ShardId::from_index(*index),
+            range: HashKeyRange::FULL,
+            parent: parents.first().map(|p| ShardId::from_index(*p)),
+            adjacent_parent: parents.get(1).map(|p| ShardId::from_index(*p)),
+            starting_sequence_number: "1".parse().expect("a number"),
+            ending_sequence_number: (!open).then(|| "2".parse().expect("a number")),
+        })
+        .collect()
+}
+
+fn lease(index: u64, checkpoint: Position) -> Lease {
+    Lease::new(ShardId::from_index(index), checkpoint)
+}
+
+fn missing(shards: &ShardMap, leases: &[Lease], initial: InitialPosition) -> Vec<(u64, Position)> {
+    let known = Known {
+        leases,
+        unreadable: &[],
+    };
+    missing_leases(shards, known, initial)
+        .into_iter()
+        .map(|lease| (lease.shard_id.index().expect("an index"), lease.checkpoint))
+        .collect()
+}
+
+const START: InitialPosition = InitialPosition::TrimHorizon;
+
+/// 0 and 1 open at first; 0 was split into 2 and 3; 1 and 3 were merged into 4.
+fn resharded() -> ShardMap {
+    shards(&[
+        (0, &[], false),
+        (1, &[], false),
+        (2, &[0], true),
+        (3, &[0], false),
+        (4, &[1, 3], true),
+    ])
+}
+
+#[test]
+fn an_empty_table_gets_the_oldest_shards_for_trim_horizon() {
+    let horizon = Position::TrimHorizon;
+    assert_eq!(
+        missing(&resharded(), &[], START),
+        [(0, horizon.clone()), (1, horizon)]
+    );
+}
+
+#[test]
+fn an_empty_table_gets_the_open_shards_for_latest() {
+    let found = missing(&resharded(), &[], InitialPosition::Latest);
+    assert_eq!(found, [(2, Position::Latest), (4, Position::Latest)]);
+}
+
+#[test]
+fn an_empty_table_gets_the_oldest_shards_at_the_timestamp() {
+    let found = missing(&resharded(), &[], InitialPosition::AtTimestamp(5));
+    assert_eq!(
+        found,
+        [(0, Position::AtTimestamp), (1, Position::AtTimestamp)]
+    );
+}
+
+#[test]
+fn shards_to_come_are_left_to_the_end_of_their_parents() {
+    let leases = [lease(0, Position::Latest), lease(1, Position::Latest)];
+    for initial in [START, InitialPosition::Latest] {
+        assert_eq!(missing(&resharded(), &leases, initial), []);
+    }
+}
+
+#[test]
+fn a_child_that_its_parent_did_not_create_is_created_from_its_beginning() {
+    let leases = [
+        lease(0, Position::ShardEnd),
+        lease(1, Position::TrimHorizon),
+        lease(3, Position::ShardEnd),
+    ];
+    let found = missing(&resharded(), &leases, InitialPosition::Latest);
+    assert_eq!(found, [(2, Position::TrimHorizon)]);
+}
+
+#[test]
+fn a_merged_shard_waits_for_a_parent_that_has_no_lease_yet() {
+    let leases = [
+        lease(0, Position::TrimHorizon),
+        lease(1, Position::ShardEnd),
+    ];
+    assert_eq!(
+        missing(&resharded(), &leases, START),
+        [],
+        "3 comes from 0, and 4 from 3"
+    );
+    let leases = [lease(2, Position::Latest), lease(1, Position::ShardEnd)];
+    let found = missing(&resharded(), &leases, InitialPosition::Latest);
+    assert_eq!(
+        found,
+        [(4, Position::TrimHorizon)],
+        "3 was closed before the application started"
+    );
+}
+
+#[test]
+fn finished_shards_do_not_come_back() {
+    let leases = [lease(2, Position::TrimHorizon), lease(4, Position::Latest)];
+    for initial in [
+        START,
+        InitialPosition::Latest,
+        InitialPosition::AtTimestamp(1),
+    ] {
+        assert_eq!(missing(&resharded(), &leases, initial), []);
+    }
+}
+
+#[test]
+fn a_first_start_that_broke_off_is_completed_at_the_initial_position() {
+    let map = shards(&[(0, &[], true), (1, &[], true)]);
+    let leases = [lease(0, Position::Latest)];
+    for (initial, position) in [
+        (START, Position::TrimHorizon),
+        (InitialPosition::Latest, Position::Latest),
+    ] {
+        assert_eq!(missing(&map, &leases, initial), [(1, position)]);
+    }
+}
+
+#[test]
+fn a_row_that_cannot_be_read_is_not_created_again_nor_are_its_children() {
+    let unreadable = [ShardId::from_index(0), ShardId::from_index(1)];
+    let known = Known {
+        leases: &[],
+        unreadable: &unreadable,
+    };
+    assert_eq!(missing_leases(&resharded(), known, START), []);
+}
+
+#[test]
+fn new_leases_carry_lineage_and_range() {
+    let known = Known {
+        leases: &[],
+        unreadable: &[],
+    };
+    let found = missing_leases(&resharded(), known, InitialPosition::Latest);
+    let parents = BTreeSet::from([ShardId::from_index(1), ShardId::from_index(3)]);
+    assert_eq!(found[1].parents, parents);
+    assert_eq!(found[1].range, Some(HashKeyRange::FULL));
+}
+
+#[test]
+fn only_unfinished_leases_with_a_range_cover_the_key_space() {
+    let part = |index: u64, range: HashKeyRange, checkpoint| Lease {
+        range: Some(range),
+        ..lease(index, checkpoint)
+    };
+    let [low, high] = HashKeyRange::FULL.split_even(2)[..] else {
+        panic!("two")
+    };
+    let one = part(0, low, Position::TrimHorizon);
+    let two = part(1, high, Position::Latest);
+    assert!(covers_key_space([&one, &two]));
+    assert!(covers_key_space([
+        &two,
+        &one,
+        &part(2, low, Position::Latest)
+    ]));
+    assert!(!covers_key_space([&one]));
+    assert!(!covers_key_space([&two]));
+    assert!(!covers_key_space([
+        &one,
+        &part(1, high, Position::ShardEnd)
+    ]));
+    assert!(!covers_key_space([&one, &lease(1, Position::Latest)]));
+    assert!(!covers_key_space([]));
+}
+
+/// A random history of splits and merges: `(parents, open)` by shard.
+fn history() -> impl Strategy<Value = Vec<(Vec<u64>, bool)>> {
+    let start = 1u64..4;
+    let steps = proptest::collection::vec((any::<bool>(), any::<u64>(), any::<u64>()), 0..12);
+    (start, steps).prop_map(|(start, steps)| {
+        let mut shards: Vec<(Vec<u64>, bool)> = (0..start).map(|_| (vec![], true)).collect();
+        for (split, first, second) in steps {
+            let open: Vec<u64> = (0..shards.len() as u64)
+                .filter(|i| shards[*i as usize].1)
+                .collect();
+            let one = open[(first % open.len() as u64) as usize];
+            let other = open[(second % open.len() as u64) as usize];
+            shards[one as usize].1 = false;
+            if split || one == other {
+                shards.extend([(vec![one], true), (vec![one], true)]);
+            } else {
+                shards[other as usize].1 = false;
+                shards.push((vec![one, other], true));
+            }
+        }
+        shards
+    })
+}
+
+proptest! {
+    /// Reads shards in any allowed order, loses rows on the way that a crash or clean-up may take,
+    /// syncs in between, and comes to read every shard exactly once, parents first.
+    #[test]
+    fn with_syncs_at_any_moment_every_shard_is_read_once_and_after_its_parents(
+        history in history(),
+        choices in proptest::collection::vec((any::<u64>(), any::<bool>()), 200),
+    ) {
+        let list: Vec<_> = history.iter().enumerate().map(|(i, (p, o))| (i as u64, &p[..], *o)).collect();
+        let map = shards(&list);
+        let mut rows: BTreeMap<ShardId, Lease> = BTreeMap::new();
+        let mut read = Vec::new();
+        for (choice, sync) in choices {
+            if sync || rows.is_empty() {
+                let leases: Vec<_> = rows.values().cloned().collect();
+                let known = Known { leases: &leases, unreadable: &[] };
+                for lease in missing_leases(&map, known, START) {
+                    rows.insert(lease.shard_id.clone(), lease);
+                }
+            }
+            let ready: Vec<ShardId> = rows.values()
+                .filter(|row| !row.is_ended())
+                .filter(|row| map.get(&row.shard_id).is_some_and(|shard| !shard.is_open()))
+                .filter(|row| row.parents.iter().all(|p| rows.get(p).is_none_or(Lease::is_ended)))
+                .map(|row| row.shard_id.clone())
+                .collect();
+            if ready.is_empty() {
+                continue;
+            }
+            let id = ready[(choice % ready.len() as u64) as usize].clone();
+            let both_known = |child: &&Shard| child.parents().all(|p| rows.contains_key(p));
+            let children: Vec<_> = map.children(&id).filter(both_known).collect();
+            for child in children {
+                let fresh = lease_of(child, Position::TrimHorizon);
+                rows.entry(child.id.clone()).or_insert(fresh);
+            }
+            let shard = map.get(&id).expect("listed");
+            prop_assert!(shard.parents().all(|parent| read.contains(parent)), "{id} before a parent");
+            prop_assert!(!read.contains(&id), "{id} twice");
+            read.push(id.clone());
+            rows.get_mut(&id).expect("a row").checkpoint = Position::ShardEnd;
+            // Clean-up: a finished row without parents, whose children all have rows.
+            let gone: Vec<ShardId> = rows.values()
+                .filter(|row| row.is_ended() && !row.parents.iter().any(|p| rows.contains_key(p)))
+                .filter(|row| map.children(&row.shard_id).all(|child| rows.contains_key(&child.id)))
+                .map(|row| row.shard_id.clone())
+                .collect();
+            if sync {
+                for id in gone {
+                    rows.remove(&id);
+                }
+            }
+        }
+        let closed = map.shards().filter(|shard| !shard.is_open()).count();
+        prop_assert_eq!(read.len(), closed);
+        for shard in map.open() {
+            prop_assert!(rows.contains_key(&shard.id), "no lease for open shard {}", shard.id);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Between a DynamoDB item and a [`Lease`].
+//!
+//! Promise: a row written by a KCL 2.x or 3.x, or by this crate, is read; what cannot be read is
+//! named by attribute and never guessed. Required are `leaseKey`, `leaseCounter` and `checkpoint`;
+//! everything else may be absent. `pendingCheckpointState` is not looked at: the KCL writes it with
+//! two different types.
+//!
+//! Rows are told apart by `entityType`: `LEASE` or none is a lease; any other is somebody else's
+//! (`LEADER`, `STREAM`, `WORKER_METRIC_STATS`, …) and ignored. A lease with a `streamName` belongs
+//! to a multi-stream application.
+
+use std::collections::{BTreeSet, HashMap};
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use kinesis_core::{HashKey, HashKeyRange, Position, ShardId};
+
+use super::Lease;
+
+pub(crate) const LEASE_KEY: &str = "leaseKey";
+pub(super) const OWNER: &str = "leaseOwner";
+pub(super) const COUNTER: &str = "leaseCounter";
+pub(super) const OWNER_SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
+pub(super) const CHECKPOINT: &str = "checkpoint";
+pub(super) const SUB_SEQUENCE: &str = "checkpointSubSequenceNumber";
+pub(super) const PENDING: &str = "pendingCheckpoint";
+pub(super) const PENDING_SUB_SEQUENCE: &str = "pendingCheckpointSubSequenceNumber";
+pub(super) const PENDING_STATE: &str = "pendingCheckpointState";
+pub(super) const PARENTS: &str = "parentShardId";
+pub(super) const CHILDREN: &str = "childShardIds";
+pub(super) const RANGE_START: &str = "startingHashKey";
+pub(super) const RANGE_END: &str = "endingHashKey";
+pub(super) const CHECKPOINT_OWNER: &str = "checkpointOwner";
+pub(super) const ENTITY_TYPE: &str = "entityType";
+pub(super) const STREAM_NAME: &str = "streamName";
+pub(super) const ACQUISITION: &str = "acquisitionId";
+
+pub(super) const ENTITY_LEASE: &str = "LEASE";
+
+pub(crate) type Item = HashMap<String, AttributeValue>;
+
+/// What a row of the table is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Row {
+    Lease(Lease),
+    /// A lease of a multi-stream application.
+    MultiStream,
+    /// A row that is not a lease.
+    Other,
+    Corrupt(CorruptRow),
+}
+
+/// Why a lease cannot be read.
+#[derive(Clone, Debug, Eq, PartialEq, Ord, PartialOrd, thiserror::Error)]
+#[error("lease {shard_id} cannot be read: attribute {attribute} {problem}")]
+pub(crate) struct CorruptRow {
+    pub(crate) shard_id: ShardId,
+    pub(crate) attribute: &'static str,
+    pub(crate) problem: &'static str,
+}
+
+/// Reads one row.
+pub(crate) fn read(item: &Item) -> Row {
+    match item.get(ENTITY_TYPE) {
+        None => {}
+        Some(AttributeValue::S(entity)) if entity == ENTITY_LEASE => {}
+        Some(_) => return Row::Other,
+    }
+    let Some(AttributeValue::S(key)) = item.get(LEASE_KEY) else {
+        return Row::Other;
+    };
+    if item.contains_key(STREAM_NAME) {
+        return Row::MultiStream;
+    }
+    let shard_id = ShardId::from(key.as_str());
+    let reader = Reader { item };
+    match reader.lease(shard_id.clone()) {
+        Ok(lease) => Row::Lease(lease),
+        Err((attribute, problem)) => Row::Corrupt(CorruptRow {
+            shard_id,
+            attribute,
+            problem,
+        }),
+    }
+}
+
+type Problem = (&'static str, &'static str);
+
+struct Reader<'a> {
+    item: &'a Item,
+}
+
+impl Reader<'_> {
+    fn lease(&self, shard_id: ShardId) -> Result<Lease, Problem> {
+        let counter = self.number(COUNTER)?.ok_or((COUNTER, "is missing"))?;
+        let checkpoint = self
+            .position(CHECKPOINT, SUB_SEQUENCE)?
+            .ok_or((CHECKPOINT, "is missing"))?;
+        Ok(Lease {
+            shard_id,
+            owner: self.text(OWNER)?.map(str::to_owned),
+            checkpoint_owner: self.text(CHECKPOINT_OWNER)?.map(str::to_owned),
+            counter,
+            checkpoint,
+            pending_checkpoint: self.position(PENDING, PENDING_SUB_SEQUENCE)?,
+            owner_switches: self.number(OWNER_SWITCHES)?.unwrap_or(0),
+            parents: self.shards(PARENTS)?,
+            children: self.shards(CHILDREN)?,
+            range: self.range()?,
+            acquisition: self.text(ACQUISITION)?.map(str::to_owned),
+        })
+    }
+
+    fn text(&self, name: &'static str) -> Result<Option<&str>, Problem> {
+        match self.item.get(name) {
+            None => Ok(None),
+            Some(AttributeValue::S(text)) if text.is_empty() => Err((name, "is empty")),
+            Some(AttributeValue::S(text)) => Ok(Some(text)),
+            Some(_) => Err((name, "is not a string")),
+        }
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<u64>, Problem> {
+        match self.item.get(name) {
+            None => Ok(None),
+            Some(AttributeValue::N(digits)) => {
+                let number = digits
+                    .parse()
+                    .map_err(|_| (name, "is not a whole number from 0"))?;
+                Ok(Some(number))
+            }
+            Some(_) => Err((name, "is not a number")),
+        }
+    }
+
+    fn position(
+        &self,
+        name: &'static str,
+        sub_name: &'static str,
+    ) -> Result<Option<Position>, Problem> {
+        let Some(text) = self.text(name)? else {
+            return Ok(None);
+        };
+        let sub_sequence = self.number(sub_name)?.unwrap_or(0);
+        let position = Position::parse(text, sub_sequence)
+            .map_err(|_| (name, "is neither a sequence number nor a known name"))?;
+        Ok(Some(position))
+    }
+
+    fn shards(&self, name: &'static str) -> Result<BTreeSet<ShardId>, Problem> {
+        match self.item.get(name) {
+            None => Ok(BTreeSet::new()),
+            Some(AttributeValue::Ss(ids)) => {
+                Ok(ids.iter().map(|id| ShardId::from(id.as_str())).collect())
+            }
+            Some(_) => Err((name, "is not a set of strings")),
+        }
+    }
+
+    fn range(&self) -> Result<Option<HashKeyRange>, Problem> {
+        let key = |name: &'static str| -> Result<Option<HashKey>, Problem> {
+            let Some(text) = self.text(name)? else {
+                return Ok(None);
+            };
+            Ok(Some(text.parse().map_err(|_| (name, "is not a hash key"))?))
+        };
+        match (key(RANGE_START)?, key(RANGE_END)?) {
+            (None, None) => Ok(None),
+            (Some(start), Some(end)) => {
+                let range = HashKeyRange::new(start, end);
+                Ok(Some(range.ok_or((RANGE_END, "is below startingHashKey"))?))
+            }
+            (None, Some(_)) => Err((RANGE_START, "is missing")),
+            (Some(_), None) => Err((RANGE_END, "is missing")),
+        }
+    }
+}
+
+/// The whole item of a new lease.
+pub(crate) fn new_item(lease: &Lease) -> Item {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let mut item = Item::from([
+        (LEASE_KEY.to_owned(), text(lease.shard_id.as_str())),
+        (COUNTER.to_owned(), number(lease.counter)),
+        (OWNER_SWITCHES.to_owned(), number(lease.owner_switches)),
+        (CHECKPOINT.to_owned(), text(lease.checkpoint.checkpoint())),
+        (
+            SUB_SEQUENCE.to_owned(),
+            number(lease.checkpoint.sub_sequence()),
+        ),
+        (ENTITY_TYPE.to_owned(), text(ENTITY_LEASE)),
+    ]);
+    // An empty set is not a value in DynamoDB.
+    if !lease.parents.is_empty() {
+        item.insert(PARENTS.to_owned(), shard_set(&lease.parents));
+    }
+    if let Some(range) = lease.range {
+        item.insert(RANGE_START.to_owned(), text(&range.start().to_string()));
+        item.insert(RANGE_END.to_owned(), text(&range.end().to_string()));
+    }
+    item
+}
+
+pub(super) fn number(number: u64) -> AttributeValue {
+    AttributeValue::N(number.to_string())
+}
+
+pub(super) fn shard_set(ids: &BTreeSet<ShardId>) -> AttributeValue {
+    AttributeValue::Ss(ids.iter().map(|id| id.as_str().to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests;

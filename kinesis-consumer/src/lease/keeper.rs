@@ -1,0 +1,330 @@
+//! The service that keeps this worker's share of the leases.
+//!
+//! ```text
+//!  ensure table ─▶ shard sync ─▶ every lease_scan_interval: scan ─▶ take ─▶ ask for handoffs ─▶ clean up
+//!                                                                    └──▶ HeldTask per lease (renews)
+//!  shutdown: no more scans; tasks go on until every lease is released or lost, or time is up
+//! ```
+//!
+//! The tasks of held leases run apart from the scans, so that a slow scan delays no renewal.
+//! Dropping [`LeaseKeeper::run`] drops them too: all handles are fenced, and other workers take the
+//! leases after `failover_time`, as after a crash.
+//!
+//! After a lease was given back, this worker leaves it to others for `failover_time`; after it was
+//! lost, until nobody here uses its handle any more, at most for `failover_time`.
+
+mod round;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kinesis_core::{Clock, Rand, ShardId};
+use metrics::gauge;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::held::{Ending, Trace};
+use super::item::CorruptRow;
+use super::observe::Observer;
+use super::table::{Created, LeaseTable};
+use super::tenure::Timing;
+use super::{HeldLease, Lease, LeaseSettings, metrics as names};
+use crate::discover::{self, Known};
+use crate::error::{Error, ErrorKind};
+use crate::settings::{InitialPosition, Settings};
+
+/// How much longer than `shutdown_timeout` the keeper waits for leases to be released, so that
+/// whoever releases them at the last moment still finds it. Source: none, reasonable default.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Leases being created at once during a shard sync. Source: none, reasonable default.
+const CREATES_AT_ONCE: usize = 8;
+
+/// Takes under way at once. Small, so that a worker that starts beside others learns of them before
+/// it has taken everything. Source: none, reasonable default.
+const TAKES_AT_ONCE: usize = 8;
+
+/// The lease keeper of one worker.
+#[derive(Debug)]
+pub(crate) struct LeaseKeeper {
+    kinesis: aws_sdk_kinesis::Client,
+    table: LeaseTable,
+    stream: String,
+    me: String,
+    settings: LeaseSettings,
+    initial: InitialPosition,
+    shutdown_timeout: Duration,
+    clock: Clock,
+    rand: Rand,
+}
+
+impl LeaseKeeper {
+    /// A keeper for `worker_id`'s share of the leases in table `table_name`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "components and names of one service"
+    )]
+    pub(crate) fn new(
+        kinesis: aws_sdk_kinesis::Client,
+        dynamodb: aws_sdk_dynamodb::Client,
+        table_name: impl Into<String>,
+        stream: impl Into<String>,
+        worker_id: impl Into<String>,
+        settings: &Settings,
+        clock: Clock,
+        rand: Rand,
+    ) -> Self {
+        let failover = settings.lease.failover_time;
+        Self {
+            kinesis,
+            table: LeaseTable::new(&dynamodb, &table_name.into(), failover, rand.clone()),
+            stream: stream.into(),
+            me: worker_id.into(),
+            settings: settings.lease.clone(),
+            initial: settings.initial_position,
+            shutdown_timeout: settings.shutdown_timeout,
+            clock,
+            rand,
+        }
+    }
+
+    /// Keeps the leases until `shutdown`; each lease taken is sent to `gained`.
+    ///
+    /// After `shutdown` nothing is taken any more; held leases are renewed until they are released or
+    /// lost. What is still held a little after `shutdown_timeout` is fenced and given away.
+    ///
+    /// # Errors
+    /// When the table or the stream cannot be used at the start, or the table is deleted later.
+    pub(crate) async fn run(
+        self,
+        gained: mpsc::Sender<HeldLease>,
+        shutdown: CancellationToken,
+    ) -> Result<(), Error> {
+        let mut service = Service::new(self, gained, shutdown.clone());
+        let started = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            started = service.start() => started,
+        };
+        let outcome = match started {
+            Ok(()) => service.keep().await,
+            Err(error) => Err(error),
+        };
+        service.drain().await;
+        outcome
+    }
+}
+
+/// A running keeper.
+struct Service {
+    keeper: LeaseKeeper,
+    gained: mpsc::Sender<HeldLease>,
+    shutdown: CancellationToken,
+    /// Fences and gives away whatever is still held.
+    abandon: CancellationToken,
+    /// What every `acquisitionId` of this process begins with.
+    process: String,
+    observer: Observer,
+    held: BTreeMap<ShardId, Trace>,
+    tasks: JoinSet<(ShardId, Ending)>,
+    resting: BTreeMap<ShardId, Rest>,
+    /// Unreadable rows that were reported.
+    reported: Vec<CorruptRow>,
+    multi_stream_reported: bool,
+    next_cleanup: Instant,
+    next_sync: Instant,
+    /// The last scan, too, found the key space not covered.
+    hole_seen: bool,
+}
+
+/// A lease that this worker held until a moment ago.
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    /// For a lost lease: rest only as long as this is in use.
+    while_used: Option<Trace>,
+}
+
+impl Rest {
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.until
+            || self
+                .while_used
+                .as_ref()
+                .is_some_and(|trace| !trace.is_in_use())
+    }
+}
+
+impl Service {
+    fn new(
+        keeper: LeaseKeeper,
+        gained: mpsc::Sender<HeldLease>,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let process = format!("{}/", keeper.rand.uuid());
+        let now = keeper.clock.now();
+        let timing = Timing::of(&keeper.settings);
+        Self {
+            observer: Observer::new(&keeper.me, &process, timing),
+            next_cleanup: now + keeper.settings.lease_cleanup_interval,
+            next_sync: now,
+            process,
+            keeper,
+            gained,
+            shutdown,
+            abandon: CancellationToken::new(),
+            held: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            resting: BTreeMap::new(),
+            reported: Vec::new(),
+            multi_stream_reported: false,
+            hole_seen: false,
+        }
+    }
+
+    /// The table, and the leases of the shards there are.
+    async fn start(&mut self) -> Result<(), Error> {
+        self.keeper.table.ensure().await?;
+        let rows = self.keeper.table.scan().await?;
+        let unreadable: Vec<ShardId> = rows
+            .corrupt
+            .iter()
+            .map(|row| row.shard_id.clone())
+            .collect();
+        self.sync(&rows.leases, &unreadable).await
+    }
+
+    /// Creates the leases that are missing.
+    async fn sync(&mut self, leases: &[Lease], unreadable: &[ShardId]) -> Result<(), Error> {
+        let keeper = &self.keeper;
+        let shards = discover::list_shards(&keeper.kinesis, &keeper.stream, &keeper.rand).await?;
+        let known = Known { leases, unreadable };
+        let missing = discover::missing_leases(&shards, known, keeper.initial);
+        let created = create_in_order(&keeper.table, &missing).await?;
+        if created > 0 {
+            metrics::counter!(names::LEASES_CREATED).increment(created as u64);
+            tracing::info!(stream = keeper.stream, created, "created leases of shards");
+        }
+        self.next_sync = keeper.clock.now() + keeper.settings.shard_sync_interval;
+        Ok(())
+    }
+
+    /// Scans until shutdown.
+    async fn keep(&mut self) -> Result<(), Error> {
+        loop {
+            if self.shutdown.is_cancelled() {
+                return Ok(());
+            }
+            match self.round().await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind().is_retryable() => {
+                    metrics::counter!(names::SCAN_FAILURES).increment(1);
+                    tracing::warn!("the leases could not be looked through: {error}");
+                }
+                Err(error) => {
+                    metrics::counter!(names::SCAN_FAILURES).increment(1);
+                    tracing::error!("the leases cannot be looked through: {error}");
+                }
+            }
+            let pause = self.keeper.settings.lease_scan_interval;
+            let next =
+                self.keeper.clock.now() + pause.mul_f64(0.75 + 0.25 * self.keeper.rand.unit());
+            if !self.wait_until(next).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits, forgetting leases that end meanwhile; `false` if the shutdown comes first.
+    async fn wait_until(&mut self, until: Instant) -> bool {
+        loop {
+            tokio::select! {
+                biased;
+                () = self.shutdown.cancelled() => return false,
+                Some(ended) = self.tasks.join_next() => self.ended(ended),
+                () = sleep_until(until) => return true,
+            }
+        }
+    }
+
+    /// Waits until every lease is released or lost.
+    async fn drain(&mut self) {
+        let mut deadline = self.keeper.clock.now() + self.keeper.shutdown_timeout + SHUTDOWN_GRACE;
+        loop {
+            tokio::select! {
+                ended = self.tasks.join_next() => match ended {
+                    Some(ended) => self.ended(ended),
+                    None => return,
+                },
+                () = sleep_until(deadline) => {
+                    if self.abandon.is_cancelled() {
+                        return;
+                    }
+                    let left = self.tasks.len();
+                    tracing::warn!(left, "leases were not released in time and are given away");
+                    self.abandon.cancel();
+                    deadline = self.keeper.clock.now() + self.keeper.settings.failover_time;
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(ShardId, Ending), tokio::task::JoinError>) {
+        let (shard_id, ending) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                // Its lease is fenced and expires; the trace is dropped below.
+                tracing::error!("the task of a lease ended early: {error}");
+                self.held.retain(|_, trace| trace.lease().is_some());
+                return;
+            }
+        };
+        let trace = self.held.remove(&shard_id);
+        let rest = Rest {
+            until: self.keeper.clock.now() + self.keeper.settings.failover_time,
+            while_used: match ending {
+                Ending::Released => None,
+                Ending::Lost(_) => trace,
+            },
+        };
+        self.resting.insert(shard_id, rest);
+        gauge!(names::LEASES_HELD).set(self.held.len() as f64);
+    }
+}
+
+/// Creates `leases` a few at a time, those of parents before those of their children. How many were
+/// not there yet.
+async fn create_in_order(table: &LeaseTable, leases: &[Lease]) -> Result<usize, Error> {
+    let mut created = 0;
+    let mut rest = leases;
+    while !rest.is_empty() {
+        let batch = independent_prefix(rest);
+        let (now, later) = rest.split_at(batch);
+        let creates = now.iter().map(|lease| table.create(lease));
+        for outcome in futures::future::try_join_all(creates).await? {
+            created += usize::from(outcome == Created::New);
+        }
+        rest = later;
+    }
+    Ok(created)
+}
+
+/// How many of the first leases have no parent among them; at least one.
+fn independent_prefix(leases: &[Lease]) -> usize {
+    let dependent = leases
+        .iter()
+        .enumerate()
+        .take(CREATES_AT_ONCE)
+        .skip(1)
+        .find(|(at, lease)| {
+            leases[..*at]
+                .iter()
+                .any(|earlier| lease.parents.contains(&earlier.shard_id))
+        });
+    dependent.map_or(leases.len().min(CREATES_AT_ONCE), |(at, _)| at)
+}
+
+#[cfg(test)]
+mod tests;

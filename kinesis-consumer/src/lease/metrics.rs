@@ -1,0 +1,69 @@
+//! Names of the metrics of the lease table and its workers.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// Gauge: leases this worker holds.
+pub(crate) const LEASES_HELD: &str = "kinesis_consumer_leases_held";
+/// Gauge: leases in the table that are not at `SHARD_END`.
+pub(crate) const LEASES_OPEN: &str = "kinesis_consumer_leases_open";
+/// Gauge: workers that own a lease, this one included.
+pub(crate) const WORKERS: &str = "kinesis_consumer_workers";
+/// Counter, label `reason` (`unowned`, `expired`, `assigned`, `forced`): leases taken.
+pub(crate) const LEASES_TAKEN: &str = "kinesis_consumer_leases_taken_total";
+/// Counter: leases lost without having been released.
+pub(crate) const LEASES_LOST: &str = "kinesis_consumer_leases_lost_total";
+/// Counter: leases released by this worker.
+pub(crate) const LEASES_RELEASED: &str = "kinesis_consumer_leases_released_total";
+/// Counter: renewals written.
+pub(crate) const RENEWALS: &str = "kinesis_consumer_lease_renewals_total";
+/// Counter: renewals that failed and were tried again.
+pub(crate) const RENEWAL_RETRIES: &str = "kinesis_consumer_lease_renewal_retries_total";
+/// Counter: checkpoints written.
+pub(crate) const CHECKPOINTS: &str = "kinesis_consumer_checkpoints_total";
+/// Counter: handoffs this worker asked for.
+pub(crate) const HANDOFFS_STARTED: &str = "kinesis_consumer_handoffs_started_total";
+/// Gauge: rows of the table that cannot be read.
+pub(crate) const CORRUPT_ROWS: &str = "kinesis_consumer_lease_rows_corrupt";
+/// Counter: leases created.
+pub(crate) const LEASES_CREATED: &str = "kinesis_consumer_leases_created_total";
+/// Counter: leases of finished shards deleted.
+pub(crate) const LEASES_DELETED: &str = "kinesis_consumer_leases_deleted_total";
+/// Histogram: time of one scan of the table.
+pub(crate) const SCAN_SECONDS: &str = "kinesis_consumer_lease_scan_seconds";
+/// Counter: scans that failed.
+pub(crate) const SCAN_FAILURES: &str = "kinesis_consumer_lease_scan_failures_total";
+
+/// Describes them to the installed recorder.
+pub(crate) fn describe() {
+    describe_gauge!(LEASES_HELD, Unit::Count, "Leases this worker holds");
+    describe_gauge!(LEASES_OPEN, Unit::Count, "Leases that are not at SHARD_END");
+    describe_gauge!(WORKERS, Unit::Count, "Workers that own a lease");
+    describe_counter!(LEASES_TAKEN, Unit::Count, "Leases taken, by reason");
+    describe_counter!(LEASES_LOST, Unit::Count, "Leases lost");
+    describe_counter!(LEASES_RELEASED, Unit::Count, "Leases released");
+    describe_counter!(RENEWALS, Unit::Count, "Lease renewals written");
+    describe_counter!(
+        RENEWAL_RETRIES,
+        Unit::Count,
+        "Lease renewals that failed and were tried again"
+    );
+    describe_counter!(CHECKPOINTS, Unit::Count, "Checkpoints written");
+    describe_counter!(HANDOFFS_STARTED, Unit::Count, "Handoffs asked for");
+    describe_gauge!(CORRUPT_ROWS, Unit::Count, "Lease rows that cannot be read");
+    describe_counter!(LEASES_CREATED, Unit::Count, "Leases created");
+    describe_counter!(
+        LEASES_DELETED,
+        Unit::Count,
+        "Leases of finished shards deleted"
+    );
+    describe_histogram!(
+        SCAN_SECONDS,
+        Unit::Seconds,
+        "Time of one scan of the leases"
+    );
+    describe_counter!(
+        SCAN_FAILURES,
+        Unit::Count,
+        "Scans of the leases that failed"
+    );
+}

@@ -1,0 +1,213 @@
+//! The writes that move a lease: what each demands of the row and what it changes, as data.
+//!
+//! | Write | Demands | Changes |
+//! | --- | --- | --- |
+//! | renew | counter as held, held by me | counter + 1 |
+//! | checkpoint | counter as held, held by me | counter + 1, checkpoint, switches = 0, pending removed |
+//! | take | counter and both owners as seen | counter + 1, owner = me, no checkpoint owner, switches + 1 |
+//! | start handoff | both owners as seen, not ended | owner = me, checkpoint owner = old |
+//! | complete handoff | counter and both owners as seen | counter + 1, no checkpoint owner, switches + 1 |
+//! | evict | counter and both owners as seen | counter + 1, no owner |
+//!
+//! "Held by me" is `checkpointOwner = me`, or `leaseOwner = me` without a `checkpointOwner`. It is
+//! stronger than what the KCL demands of a checkpoint (the counter only), and compatible: a KCL
+//! only looks at the result. A renewal does not demand that there is no handoff; its answer shows it.
+//!
+//! Every write that raises the counter also sets `acquisitionId`, save for the two that give the
+//! lease away.
+
+use kinesis_core::{Position, ShardId};
+
+use super::Lease;
+
+/// One write.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Write {
+    pub(crate) shard_id: ShardId,
+    pub(crate) demand: Demand,
+    pub(crate) change: Change,
+}
+
+/// What must be true of the row.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Demand {
+    /// `leaseCounter`; `None` leaves it open, but the row must exist and not be ended.
+    pub(crate) counter: Option<u64>,
+    pub(crate) owners: Owners,
+}
+
+/// What must be true of the owners.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Owners {
+    AsSeen {
+        owner: Option<String>,
+        checkpoint_owner: Option<String>,
+    },
+    HeldBy(String),
+}
+
+/// What the write changes. The counter is raised wherever it is demanded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Change {
+    pub(crate) owner: Set<String>,
+    pub(crate) checkpoint_owner: Set<String>,
+    pub(crate) acquisition: Option<String>,
+    pub(crate) checkpoint: Option<Position>,
+    /// Adds 1 to `ownerSwitchesSinceCheckpoint`.
+    pub(crate) owner_switch: bool,
+}
+
+/// What happens to an optional attribute.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Set<T> {
+    Keep,
+    Remove,
+    To(T),
+}
+
+const NO_CHANGE: Change = Change {
+    owner: Set::Keep,
+    checkpoint_owner: Set::Keep,
+    acquisition: None,
+    checkpoint: None,
+    owner_switch: false,
+};
+
+impl Write {
+    /// Proves that the holder lives.
+    pub(crate) fn renew(held: &Lease, me: &str, acquisition: &str) -> Self {
+        Self::by_holder(held, me, acquisition, None)
+    }
+
+    /// Moves the checkpoint.
+    pub(crate) fn checkpoint(
+        held: &Lease,
+        me: &str,
+        acquisition: &str,
+        position: &Position,
+    ) -> Self {
+        Self::by_holder(held, me, acquisition, Some(position.clone()))
+    }
+
+    fn by_holder(held: &Lease, me: &str, acquisition: &str, checkpoint: Option<Position>) -> Self {
+        Self {
+            shard_id: held.shard_id.clone(),
+            demand: Demand {
+                counter: Some(held.counter),
+                owners: Owners::HeldBy(me.to_owned()),
+            },
+            change: Change {
+                acquisition: Some(acquisition.to_owned()),
+                checkpoint,
+                ..NO_CHANGE
+            },
+        }
+    }
+
+    /// Makes this worker the holder. A handoff that was under way ends with it.
+    pub(crate) fn take(seen: &Lease, me: &str, acquisition: &str) -> Self {
+        let switches = seen.owner.as_deref() != Some(me) || seen.is_in_handoff();
+        Self {
+            shard_id: seen.shard_id.clone(),
+            demand: Demand {
+                counter: Some(seen.counter),
+                owners: owners_of(seen),
+            },
+            change: Change {
+                owner: Set::To(me.to_owned()),
+                checkpoint_owner: Set::Remove,
+                acquisition: Some(acquisition.to_owned()),
+                owner_switch: switches,
+                ..NO_CHANGE
+            },
+        }
+    }
+
+    /// Asks the holder to hand over to this worker; `None` if there is no holder or a handoff is
+    /// under way. The counter is neither demanded, since the holder goes on raising it, nor raised.
+    pub(crate) fn start_handoff(seen: &Lease, me: &str) -> Option<Self> {
+        let old = seen.owner.clone().filter(|_| !seen.is_in_handoff())?;
+        Some(Self {
+            shard_id: seen.shard_id.clone(),
+            demand: Demand {
+                counter: None,
+                owners: owners_of(seen),
+            },
+            change: Change {
+                owner: Set::To(me.to_owned()),
+                checkpoint_owner: Set::To(old),
+                ..NO_CHANGE
+            },
+        })
+    }
+
+    /// Gives a held lease away: to the next owner if a handoff is under way, else to whoever takes it.
+    pub(crate) fn give_up(held: &Lease) -> Self {
+        let handoff = held.is_in_handoff();
+        Self {
+            shard_id: held.shard_id.clone(),
+            demand: Demand {
+                counter: Some(held.counter),
+                owners: owners_of(held),
+            },
+            change: Change {
+                owner: if handoff { Set::Keep } else { Set::Remove },
+                checkpoint_owner: if handoff { Set::Remove } else { Set::Keep },
+                owner_switch: handoff,
+                ..NO_CHANGE
+            },
+        }
+    }
+}
+
+fn owners_of(lease: &Lease) -> Owners {
+    Owners::AsSeen {
+        owner: lease.owner.clone(),
+        checkpoint_owner: lease.checkpoint_owner.clone(),
+    }
+}
+
+/// The same rules on a row in memory: what a table that keeps them would do.
+#[cfg(test)]
+impl Write {
+    /// The row after this write, or `None` if the row refuses it.
+    pub(crate) fn apply(&self, row: &Lease) -> Option<Lease> {
+        let counter_holds = match self.demand.counter {
+            Some(counter) => row.counter == counter,
+            None => !row.is_ended(),
+        };
+        let owners_hold = match &self.demand.owners {
+            Owners::AsSeen {
+                owner,
+                checkpoint_owner,
+            } => row.owner == *owner && row.checkpoint_owner == *checkpoint_owner,
+            Owners::HeldBy(me) => row.holder() == Some(me),
+        };
+        if !counter_holds || !owners_hold || row.shard_id != self.shard_id {
+            return None;
+        }
+        let mut row = row.clone();
+        row.counter += u64::from(self.demand.counter.is_some());
+        set(&mut row.owner, &self.change.owner);
+        set(&mut row.checkpoint_owner, &self.change.checkpoint_owner);
+        if let Some(acquisition) = &self.change.acquisition {
+            row.acquisition = Some(acquisition.clone());
+        }
+        row.owner_switches += u64::from(self.change.owner_switch);
+        if let Some(position) = &self.change.checkpoint {
+            row.checkpoint = position.clone();
+            row.pending_checkpoint = None;
+            row.owner_switches = 0;
+        }
+        Some(row)
+    }
+}
+
+#[cfg(test)]
+fn set(field: &mut Option<String>, change: &Set<String>) {
+    match change {
+        Set::Keep => {}
+        Set::Remove => *field = None,
+        Set::To(value) => *field = Some(value.clone()),
+    }
+}
