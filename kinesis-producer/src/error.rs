@@ -1,0 +1,259 @@
+//! Why a record was not delivered, and what to do about it.
+//!
+//! [`ErrorKind`] is the caller's decision; the text says what happened to which stream; `source()`
+//! is the service's own answer. A record that failed comes back in the error. No text contains
+//! payload, partition keys or credentials: the service's message is left out where it may quote
+//! the request.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinesis_core::{InvalidRecord, UserRecord};
+
+/// What the caller can do about an [`Error`].
+#[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Fix the settings, or build the producer inside a tokio runtime.
+    InvalidSettings,
+    /// Fix the record: its key is empty or too long, or it is larger than the stream allows.
+    InvalidRecord,
+    /// Retry later: the intake has no room now. Only `try_send` says this; `send` waits instead.
+    Full,
+    /// Give up with this handle: the producer was closed. The record was not accepted.
+    Closed,
+    /// Give up or retry: the record's time to live ran out. The source is the last failure. An
+    /// attempt that timed out may have stored it.
+    Expired,
+    /// Fix: the stream does not exist in this account and region.
+    NotFound,
+    /// Fix: the credentials are refused, or do not allow the operation on this stream.
+    AccessDenied,
+    /// Fix the stream's KMS key: it is disabled, deleted, or not allowed to the producer.
+    Encryption,
+    /// Fix the record or request: the service refuses it and would refuse it again.
+    Rejected,
+    /// Retry elsewhere: the producer ended (deadline of `close`, runtime shut down) before the
+    /// outcome was known. A record that was in flight may have been stored.
+    Undelivered,
+}
+
+/// A failure of the producer, with the record if it was about one.
+pub struct Error {
+    inner: Box<Inner>,
+}
+
+struct Inner {
+    kind: ErrorKind,
+    reason: Reason,
+    attempts: u32,
+    record: Option<UserRecord>,
+}
+
+/// What happened, precisely. Its `Display` is the error's text.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Reason {
+    #[error("setting `{field}`: {bounds}")]
+    Setting { field: &'static str, bounds: String },
+    #[error("a producer needs a tokio runtime: call build() inside one")]
+    NoRuntime,
+    #[error("the record for stream {stream} was not accepted")]
+    Record {
+        stream: Arc<str>,
+        source: InvalidRecord,
+    },
+    #[error(
+        "the producer of stream {stream} has no room: {records} records and {bytes} bytes are \
+         outstanding; wait (send), slow down, or raise max_buffered_bytes or max_buffered_records"
+    )]
+    Full {
+        stream: Arc<str>,
+        records: u64,
+        bytes: u64,
+    },
+    #[error("the producer of stream {stream} is closed; the record was not accepted")]
+    Closed { stream: Arc<str> },
+    #[error("the record for stream {stream} was not stored within its time to live of {ttl:?}")]
+    Expired {
+        stream: Arc<str>,
+        ttl: Duration,
+        source: Option<Arc<Cause>>,
+    },
+    #[error("the record was not stored in stream {stream}: {}", source.class.advice())]
+    Service {
+        stream: Arc<str>,
+        source: Arc<Cause>,
+    },
+    #[error("the producer of stream {stream} ended before the outcome of the record was known")]
+    Undelivered {
+        stream: Arc<str>,
+        source: Option<Arc<Cause>>,
+    },
+    #[error(
+        "{records} records for stream {stream} were not delivered before the deadline of close(); \
+         their own errors give them back"
+    )]
+    Deadline { stream: Arc<str>, records: u64 },
+    #[error("the producer ended")]
+    Stopped,
+}
+
+impl Error {
+    pub(crate) fn new(reason: Reason) -> Self {
+        let kind = match &reason {
+            Reason::Setting { .. } | Reason::NoRuntime => ErrorKind::InvalidSettings,
+            Reason::Record { .. } => ErrorKind::InvalidRecord,
+            Reason::Full { .. } => ErrorKind::Full,
+            Reason::Closed { .. } => ErrorKind::Closed,
+            Reason::Expired { .. } => ErrorKind::Expired,
+            Reason::Service { source, .. } => source.class.kind(),
+            Reason::Undelivered { .. } | Reason::Deadline { .. } | Reason::Stopped => {
+                ErrorKind::Undelivered
+            }
+        };
+        Self {
+            inner: Box::new(Inner {
+                kind,
+                reason,
+                attempts: 0,
+                record: None,
+            }),
+        }
+    }
+
+    pub(crate) fn setting(field: &'static str, bounds: String) -> Self {
+        Self::new(Reason::Setting { field, bounds })
+    }
+
+    pub(crate) fn stopped() -> Self {
+        Self::new(Reason::Stopped)
+    }
+
+    pub(crate) fn about(mut self, record: UserRecord, attempts: u32) -> Self {
+        self.inner.record = Some(record);
+        self.inner.attempts = attempts;
+        self
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// How many requests carried the record; 0 if it was never sent.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.inner.attempts
+    }
+
+    /// The record that failed, if the error is about one.
+    #[must_use]
+    pub fn record(&self) -> Option<&UserRecord> {
+        self.inner.record.as_ref()
+    }
+
+    /// Gives the failed record back; its payload was not copied.
+    #[must_use]
+    pub fn into_record(self) -> Option<UserRecord> {
+        self.inner.record
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.reason.fmt(f)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.inner.kind)
+            .field("reason", &self.inner.reason)
+            .field("attempts", &self.inner.attempts)
+            .field("record", &self.inner.record)
+            .finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.inner.reason)
+    }
+}
+
+/// How a request or one of its records failed.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Class {
+    /// Over a quota; the same request passes later.
+    Throttled,
+    /// The service or the way to it is down; the outcome may be unknown.
+    Unavailable,
+    NotFound,
+    AccessDenied,
+    Encryption,
+    Rejected,
+}
+
+impl Class {
+    /// Whether the same request can succeed later without anybody's help.
+    pub(crate) fn is_transient(self) -> bool {
+        match self {
+            Self::Throttled | Self::Unavailable => true,
+            Self::NotFound | Self::AccessDenied | Self::Encryption | Self::Rejected => false,
+        }
+    }
+
+    fn kind(self) -> ErrorKind {
+        match self {
+            Self::Throttled | Self::Unavailable => ErrorKind::Undelivered,
+            Self::NotFound => ErrorKind::NotFound,
+            Self::AccessDenied => ErrorKind::AccessDenied,
+            Self::Encryption => ErrorKind::Encryption,
+            Self::Rejected => ErrorKind::Rejected,
+        }
+    }
+
+    fn advice(self) -> &'static str {
+        match self {
+            Self::Throttled => "the stream is over its write quota; send less or add shards",
+            Self::Unavailable => "the service could not be reached or failed; send it again",
+            Self::NotFound => "the stream does not exist; check name, account and region",
+            Self::AccessDenied => {
+                "access is denied; check the credentials and allow kinesis:PutRecords and \
+                 kinesis:ListShards on the stream"
+            }
+            Self::Encryption => "the stream's KMS key cannot be used; enable it or allow its use",
+            Self::Rejected => "the service refuses it; sending it again does not help",
+        }
+    }
+}
+
+/// The service's answer, or what stood in its place. Shared by all records it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation}: {}{}", code, detail.as_deref().map(|text| format!(": {text}")).unwrap_or_default())]
+pub(crate) struct Cause {
+    pub(crate) operation: &'static str,
+    pub(crate) class: Class,
+    /// The service's error code, or a word for what happened on the way.
+    pub(crate) code: String,
+    pub(crate) detail: Option<String>,
+}
+
+impl Cause {
+    pub(crate) fn new(operation: &'static str, class: Class, code: impl Into<String>) -> Self {
+        Self {
+            operation,
+            class,
+            code: code.into(),
+            detail: None,
+        }
+    }
+
+    pub(crate) fn with_detail(mut self, detail: Option<String>) -> Self {
+        self.detail = detail;
+        self
+    }
+}

@@ -1,0 +1,183 @@
+//! Metric names, as the KPL has them where they mean the same.
+//!
+//! Every metric carries the label `stream`; [`ERRORS_BY_CODE`] also `code`. Values are recorded
+//! through the `metrics` facade: without a recorder they cost nothing. Handles are made once per
+//! producer and counted per batch, not per record, where the loop is hot.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, Gauge, Histogram, Unit};
+
+/// User records accepted (KPL: UserRecordsReceived).
+pub const USER_RECORDS_RECEIVED: &str = "UserRecordsReceived";
+/// User records accepted and not yet resolved (KPL: UserRecordsPending).
+pub const USER_RECORDS_PENDING: &str = "UserRecordsPending";
+/// Bytes accepted and not yet resolved, data and keys. Not in the KPL.
+pub const USER_RECORD_BYTES_PENDING: &str = "UserRecordBytesPending";
+/// User records acknowledged (KPL: UserRecordsPut, its successes).
+pub const USER_RECORDS_PUT: &str = "UserRecordsPut";
+/// Bytes of data of acknowledged user records (KPL: UserRecordsDataPut).
+pub const USER_RECORDS_DATA_PUT: &str = "UserRecordsDataPut";
+/// User records that failed for good. The KPL counts them as zeros of UserRecordsPut.
+pub const USER_RECORDS_FAILED: &str = "UserRecordsFailed";
+/// User records whose time to live ran out (KPL: UserRecordExpired).
+pub const USER_RECORD_EXPIRED: &str = "UserRecordExpired";
+/// Kinesis records stored (KPL: KinesisRecordsPut, its successes).
+pub const KINESIS_RECORDS_PUT: &str = "KinesisRecordsPut";
+/// Bytes of data of stored Kinesis records (KPL: KinesisRecordsDataPut).
+pub const KINESIS_RECORDS_DATA_PUT: &str = "KinesisRecordsDataPut";
+/// Failures by error code: one per Kinesis record, or one per failed request (KPL: ErrorsByCode).
+pub const ERRORS_BY_CODE: &str = "ErrorsByCode";
+/// All failures (KPL: AllErrors).
+pub const ALL_ERRORS: &str = "AllErrors";
+/// Requests beyond the first that an acknowledged user record took (KPL: RetriesPerRecord).
+pub const RETRIES_PER_RECORD: &str = "RetriesPerRecord";
+/// Milliseconds from acceptance to the first request, oldest member of each Kinesis record
+/// (KPL: BufferingTime, per user record and attempt there).
+pub const BUFFERING_TIME: &str = "BufferingTime";
+/// Milliseconds of a PutRecords request (KPL: RequestTime).
+pub const REQUEST_TIME: &str = "RequestTime";
+/// Members of a Kinesis record sent (KPL: UserRecordsPerKinesisRecord).
+pub const USER_RECORDS_PER_KINESIS_RECORD: &str = "UserRecordsPerKinesisRecord";
+/// Kinesis records of a request (KPL: KinesisRecordsPerPutRecordsRequest).
+pub const KINESIS_RECORDS_PER_REQUEST: &str = "KinesisRecordsPerPutRecordsRequest";
+/// User records of a request (KPL: UserRecordsPerPutRecordsRequest).
+pub const USER_RECORDS_PER_REQUEST: &str = "UserRecordsPerPutRecordsRequest";
+/// Records of aggregates that landed in a shard they do not belong to (the KPL's error code
+/// "Wrong Shard").
+pub const WRONG_SHARD: &str = "WrongShard";
+
+/// Tells the installed recorder what each metric means. Call it once per process.
+pub fn describe() {
+    use metrics::{describe_counter, describe_gauge, describe_histogram};
+    describe_counter!(USER_RECORDS_RECEIVED, Unit::Count, "User records accepted.");
+    describe_gauge!(
+        USER_RECORDS_PENDING,
+        Unit::Count,
+        "User records accepted, not yet resolved."
+    );
+    describe_gauge!(
+        USER_RECORD_BYTES_PENDING,
+        Unit::Bytes,
+        "Bytes accepted, not yet resolved."
+    );
+    describe_counter!(USER_RECORDS_PUT, Unit::Count, "User records acknowledged.");
+    describe_counter!(
+        USER_RECORDS_DATA_PUT,
+        Unit::Bytes,
+        "Data of acknowledged user records."
+    );
+    describe_counter!(
+        USER_RECORDS_FAILED,
+        Unit::Count,
+        "User records that failed for good."
+    );
+    describe_counter!(
+        USER_RECORD_EXPIRED,
+        Unit::Count,
+        "User records whose time to live ran out."
+    );
+    describe_counter!(KINESIS_RECORDS_PUT, Unit::Count, "Kinesis records stored.");
+    describe_counter!(
+        KINESIS_RECORDS_DATA_PUT,
+        Unit::Bytes,
+        "Data of stored Kinesis records."
+    );
+    describe_counter!(ERRORS_BY_CODE, Unit::Count, "Failures by error code.");
+    describe_counter!(ALL_ERRORS, Unit::Count, "All failures.");
+    describe_histogram!(
+        RETRIES_PER_RECORD,
+        Unit::Count,
+        "Requests beyond the first per record."
+    );
+    describe_histogram!(
+        BUFFERING_TIME,
+        Unit::Milliseconds,
+        "Acceptance to first request."
+    );
+    describe_histogram!(REQUEST_TIME, Unit::Milliseconds, "Duration of PutRecords.");
+    describe_histogram!(
+        USER_RECORDS_PER_KINESIS_RECORD,
+        Unit::Count,
+        "Members per Kinesis record."
+    );
+    describe_histogram!(
+        KINESIS_RECORDS_PER_REQUEST,
+        Unit::Count,
+        "Kinesis records per request."
+    );
+    describe_histogram!(
+        USER_RECORDS_PER_REQUEST,
+        Unit::Count,
+        "User records per request."
+    );
+    describe_counter!(
+        WRONG_SHARD,
+        Unit::Count,
+        "Records of aggregates that landed elsewhere."
+    );
+}
+
+/// The handles of one producer.
+pub(crate) struct Meters {
+    stream: Arc<str>,
+    pub(crate) received: Counter,
+    pub(crate) pending: Gauge,
+    pub(crate) pending_bytes: Gauge,
+    pub(crate) put: Counter,
+    pub(crate) data_put: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) expired: Counter,
+    pub(crate) kinesis_put: Counter,
+    pub(crate) kinesis_data_put: Counter,
+    pub(crate) all_errors: Counter,
+    pub(crate) retries: Histogram,
+    pub(crate) buffering: Histogram,
+    pub(crate) request: Histogram,
+    pub(crate) users_per_kinesis: Histogram,
+    pub(crate) kinesis_per_request: Histogram,
+    pub(crate) users_per_request: Histogram,
+    pub(crate) wrong_shard: Counter,
+}
+
+impl Meters {
+    pub(crate) fn new(stream: &Arc<str>) -> Self {
+        let counter = |name: &'static str| metrics::counter!(name, "stream" => stream.to_string());
+        let gauge = |name: &'static str| metrics::gauge!(name, "stream" => stream.to_string());
+        let histogram =
+            |name: &'static str| metrics::histogram!(name, "stream" => stream.to_string());
+        Self {
+            stream: Arc::clone(stream),
+            received: counter(USER_RECORDS_RECEIVED),
+            pending: gauge(USER_RECORDS_PENDING),
+            pending_bytes: gauge(USER_RECORD_BYTES_PENDING),
+            put: counter(USER_RECORDS_PUT),
+            data_put: counter(USER_RECORDS_DATA_PUT),
+            failed: counter(USER_RECORDS_FAILED),
+            expired: counter(USER_RECORD_EXPIRED),
+            kinesis_put: counter(KINESIS_RECORDS_PUT),
+            kinesis_data_put: counter(KINESIS_RECORDS_DATA_PUT),
+            all_errors: counter(ALL_ERRORS),
+            retries: histogram(RETRIES_PER_RECORD),
+            buffering: histogram(BUFFERING_TIME),
+            request: histogram(REQUEST_TIME),
+            users_per_kinesis: histogram(USER_RECORDS_PER_KINESIS_RECORD),
+            kinesis_per_request: histogram(KINESIS_RECORDS_PER_REQUEST),
+            users_per_request: histogram(USER_RECORDS_PER_REQUEST),
+            wrong_shard: counter(WRONG_SHARD),
+        }
+    }
+
+    pub(crate) fn error(&self, code: &str) {
+        self.all_errors.increment(1);
+        let stream = self.stream.to_string();
+        metrics::counter!(ERRORS_BY_CODE, "stream" => stream, "code" => code.to_owned())
+            .increment(1);
+    }
+}
+
+/// A duration as the KPL records it.
+pub(crate) fn as_millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

@@ -1,0 +1,316 @@
+//! The pipeline: every accepted record from intake to outcome, as one synchronous machine.
+//!
+//! ```text
+//! accept ─▶ lane per shard ──────────────▶ flight ─────────────▶ settled
+//!           queue: aggregate.rs    ▲       one PutRecords        (delivered or failed)
+//!           pace:  limit.rs        │          │
+//!           next request:          │          ├─ failed, transient: back to the front of the lane
+//!             collect.rs           └──────────┤
+//!                                             ├─ invalid: halves ─▶ flights of their own
+//!                                             └─ landed elsewhere: undecided until the map is fresh
+//! ```
+//!
+//! Invariants: an entry is in exactly one place; every Kinesis record out of its lane (flight,
+//! half, undecided) counts in the `held` of the lanes its members belong to, so nothing of those
+//! lanes overtakes it; a new shard map moves waiting entries to their new lanes before anything
+//! else is cut.
+//!
+//! The machine does no I/O and reads no clock: the service task (`service.rs`) carries its requests
+//! out and tells it what came back.
+
+mod aggregate;
+mod collect;
+pub(crate) mod intake;
+mod limit;
+mod reshard;
+pub(crate) mod retry;
+pub(crate) mod send;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use kinesis_core::{HashKey, Rand, SequenceNumber, ShardId};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use self::aggregate::{AggregateLimits, KinesisRecord, Queue};
+use self::collect::{Lane, LaneKey, RequestLimits, Urgency, collect};
+use self::intake::{Entry, Epochs};
+use self::limit::Limiter;
+use self::send::Put;
+use crate::Settings;
+use crate::error::Reason;
+use crate::metrics::{Meters, as_millis};
+use crate::shard_map::MapKeeper;
+
+/// See the module.
+pub(crate) struct Pipeline {
+    stream: Arc<str>,
+    settings: Settings,
+    rand: Rand,
+    meters: Meters,
+    keeper: MapKeeper,
+    lanes: BTreeMap<LaneKey, Lane>,
+    /// The lane served last.
+    served: Option<LaneKey>,
+    flights: BTreeMap<u64, Flight>,
+    next_flight: u64,
+    /// Parts of invalid requests, to be sent as they are.
+    halves: VecDeque<Vec<KinesisRecord>>,
+    undecided: Vec<Landed>,
+    epochs: Epochs,
+    next_entry: u64,
+    draining: bool,
+}
+
+/// One request under way.
+struct Flight {
+    records: Vec<KinesisRecord>,
+    sent_at: Instant,
+}
+
+/// An aggregate in a shard that the map does not know.
+struct Landed {
+    record: KinesisRecord,
+    shard_id: ShardId,
+    sequence_number: SequenceNumber,
+}
+
+/// What is to be sent.
+pub(crate) struct Request {
+    pub(crate) flight: u64,
+    pub(crate) records: Vec<Put>,
+}
+
+impl Pipeline {
+    pub(crate) fn new(stream: Arc<str>, settings: Settings, rand: Rand, now: Instant) -> Self {
+        let unmapped = Lane {
+            queue: Queue::new(AggregateLimits::none()),
+            limiter: Limiter::new(None, now),
+            held: 0,
+        };
+        Self {
+            meters: Meters::new(&stream),
+            stream,
+            settings,
+            rand,
+            keeper: MapKeeper::new(),
+            lanes: BTreeMap::from([(None, unmapped)]),
+            served: None,
+            flights: BTreeMap::new(),
+            next_flight: 0,
+            halves: VecDeque::new(),
+            undecided: Vec::new(),
+            epochs: Epochs::new(),
+            next_entry: 0,
+            draining: false,
+        }
+    }
+
+    /// Takes charge of an accepted record.
+    pub(crate) fn accept(&mut self, mut entry: Entry, now: Instant) {
+        entry.id = self.next_entry;
+        entry.epoch = self.epochs.current();
+        self.next_entry += 1;
+        self.epochs.accepted();
+        self.meters.received.increment(1);
+        self.keeper.needed(now);
+        let key = self.lane_of(entry.hash_key);
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.queue.push_back(entry);
+        }
+    }
+
+    /// Answers `done` once everything accepted so far is settled; none of it lingers any more.
+    pub(crate) fn flush(&mut self, done: oneshot::Sender<()>) {
+        self.epochs.flush(done);
+    }
+
+    /// Nothing new comes: nothing lingers any more.
+    pub(crate) fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether everything accepted is settled.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.flights.is_empty()
+            && self.halves.is_empty()
+            && self.undecided.is_empty()
+            && self.lanes.values().all(|lane| lane.queue.is_empty())
+    }
+
+    /// The next request to send now, if there is one and a slot for it.
+    pub(crate) fn next_request(&mut self, now: Instant) -> Option<Request> {
+        self.expire(now);
+        if self.flights.len() >= self.settings.max_in_flight {
+            return None;
+        }
+        let records = match self.halves.pop_front() {
+            Some(mut half) => {
+                for member in half.iter_mut().flat_map(|record| &mut record.members) {
+                    member.attempts = member.attempts.saturating_add(1);
+                }
+                half
+            }
+            None => {
+                let urgency = self.urgency(now);
+                let limits = RequestLimits::new(&self.settings);
+                collect(&mut self.lanes, &mut self.served, &urgency, &limits)
+            }
+        };
+        if records.is_empty() {
+            return None;
+        }
+        let flight = self.next_flight;
+        self.next_flight += 1;
+        self.measure_request(&records, now);
+        let puts = records.iter().map(Put::of).collect();
+        self.flights.insert(
+            flight,
+            Flight {
+                records,
+                sent_at: now,
+            },
+        );
+        Some(Request {
+            flight,
+            records: puts,
+        })
+    }
+
+    /// Whether to load the shard map now; if so the load counts as begun.
+    pub(crate) fn begin_map_load(&mut self, now: Instant) -> bool {
+        self.keeper.begin(now)
+    }
+
+    /// When to ask again without an event, if ever.
+    pub(crate) fn next_wake(&self, now: Instant) -> Option<Instant> {
+        let urgency = self.urgency(now);
+        let ready = self
+            .lanes
+            .iter()
+            .filter_map(|(key, lane)| lane.ready_at(key, &urgency));
+        let expiry = self.settings.record_ttl.into_iter().flat_map(|ttl| {
+            let heads = self.lanes.values().filter_map(|lane| lane.queue.head());
+            heads.map(move |head| head.accepted_at + ttl)
+        });
+        ready
+            .chain(expiry)
+            .filter(|at| *at > now)
+            .chain(self.keeper.next_at())
+            .min()
+    }
+
+    /// Fails all that is left; how many there were.
+    pub(crate) fn abandon(&mut self) -> u64 {
+        let out = std::mem::take(&mut self.flights)
+            .into_values()
+            .flat_map(|flight| flight.records);
+        let out = out
+            .chain(std::mem::take(&mut self.halves).into_iter().flatten())
+            .chain(
+                std::mem::take(&mut self.undecided)
+                    .into_iter()
+                    .map(|landed| landed.record),
+            )
+            .flat_map(|record| record.members);
+        let waiting = self.lanes.values_mut().flat_map(|lane| lane.queue.drain());
+        let left: Vec<_> = out.chain(waiting).collect();
+        let count = left.len() as u64;
+        for mut entry in left {
+            let source = entry.last_failure.take();
+            self.fail(
+                entry,
+                Reason::Undelivered {
+                    stream: Arc::clone(&self.stream),
+                    source,
+                },
+            );
+        }
+        count
+    }
+
+    /// Publishes how much is outstanding.
+    pub(crate) fn measure_pending(&self, records: u64, bytes: u64) {
+        self.meters.pending.set(records as f64);
+        self.meters.pending_bytes.set(bytes as f64);
+    }
+
+    fn urgency(&self, now: Instant) -> Urgency {
+        Urgency {
+            now,
+            idle: self.flights.is_empty() && self.halves.is_empty(),
+            draining: self.draining,
+            epoch: self.epochs.current(),
+            unmapped_from: self.keeper.unmapped_from(now),
+            linger: self.settings.record_max_buffered_time,
+        }
+    }
+
+    /// The lane that takes `key` now.
+    fn lane_of(&self, key: HashKey) -> LaneKey {
+        self.keeper
+            .map()
+            .and_then(|map| map.lookup(key))
+            .map(|shard| shard.id.clone())
+    }
+
+    fn fail(&mut self, entry: Entry, reason: Reason) {
+        let epoch = entry.epoch;
+        self.meters.failed.increment(1);
+        entry.fail(reason);
+        self.epochs.settled(epoch);
+    }
+
+    fn expire(&mut self, now: Instant) {
+        let Some(ttl) = self.settings.record_ttl else {
+            return;
+        };
+        let Some(oldest) = now.checked_sub(ttl) else {
+            return;
+        };
+        let expired: Vec<_> = self
+            .lanes
+            .values_mut()
+            .flat_map(|lane| lane.queue.expire(oldest))
+            .collect();
+        if !expired.is_empty() {
+            tracing::error!(
+                stream = %self.stream, records = expired.len(),
+                "Records were not stored within their time to live."
+            );
+        }
+        self.meters.expired.increment(expired.len() as u64);
+        for mut entry in expired {
+            let (stream, source) = (Arc::clone(&self.stream), entry.last_failure.take());
+            self.fail(
+                entry,
+                Reason::Expired {
+                    stream,
+                    ttl,
+                    source,
+                },
+            );
+        }
+    }
+
+    fn measure_request(&self, records: &[KinesisRecord], now: Instant) {
+        let mut members = 0;
+        for record in records {
+            members += record.members.len();
+            self.meters
+                .users_per_kinesis
+                .record(record.members.len() as f64);
+            if let Some(first) = record.members.first().filter(|first| first.attempts == 1) {
+                self.meters
+                    .buffering
+                    .record(as_millis(now - first.accepted_at));
+            }
+        }
+        self.meters.users_per_request.record(members as f64);
+        self.meters.kinesis_per_request.record(records.len() as f64);
+    }
+}
+
+#[cfg(test)]
+mod tests;

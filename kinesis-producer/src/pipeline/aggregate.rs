@@ -1,0 +1,244 @@
+//! The records of one shard, in order of acceptance, with the next Kinesis record cut to size.
+//!
+//! ```text
+//! front                                                        back
+//! [ forming: what goes into the next Kinesis record ][ rest ......... ]
+//!   grows until the next record does not fit (full)     waits its turn
+//! ```
+//!
+//! Invariants: the whole queue is sorted by acceptance; `forming` never exceeds
+//! `aggregation_max_size` unless it is a single record; a record of that size or more is by
+//! itself; entries are encoded only when they are cut, so a new shard map moves records, never
+//! finished aggregates.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kinesis_core::{Aggregate, HashKey, ShardId, UserRecord};
+use tokio::time::Instant;
+
+use super::collect::LaneKey;
+use super::intake::Entry;
+use crate::Settings;
+
+/// The partition key of an aggregate's envelope. Source: KPL.
+const ENVELOPE_KEY: &str = "a";
+
+/// What may go into an aggregate.
+#[derive(Clone, Debug)]
+pub(crate) struct AggregateLimits {
+    pub(crate) count: usize,
+    /// Of the encoded aggregate and the envelope's key together.
+    pub(crate) bytes: usize,
+}
+
+impl AggregateLimits {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        let count = if settings.aggregation_enabled {
+            settings.aggregation_max_count
+        } else {
+            1
+        };
+        Self {
+            count,
+            bytes: settings.aggregation_max_size,
+        }
+    }
+
+    /// For records whose shard is not known: an aggregate would be a guess.
+    pub(crate) fn none() -> Self {
+        Self { count: 1, bytes: 0 }
+    }
+}
+
+/// One record as PutRecords takes it, with the entries it stands for.
+#[derive(Debug)]
+pub(crate) struct KinesisRecord {
+    /// The shard it was cut for; `None` where the map knew none.
+    pub(crate) predicted: Option<ShardId>,
+    pub(crate) data: Bytes,
+    pub(crate) partition_key: Arc<str>,
+    pub(crate) explicit_hash_key: Option<HashKey>,
+    /// In order of acceptance; the index is the sub-sequence number.
+    pub(crate) members: Vec<Entry>,
+    /// The lanes that wait for it: its own, or after a new shard map those its members belong to.
+    pub(crate) holds: Vec<LaneKey>,
+}
+
+impl KinesisRecord {
+    /// What counts against the limits of request and shard.
+    pub(crate) fn size(&self) -> usize {
+        self.data.len() + self.partition_key.len()
+    }
+}
+
+/// The queue of one shard.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    limits: AggregateLimits,
+    forming: Vec<Entry>,
+    /// The sizes of `forming`, exactly; empty while a single record forms that goes by itself.
+    aggregate: Aggregate,
+    /// `forming` takes no more.
+    full: bool,
+    rest: VecDeque<Entry>,
+}
+
+impl Queue {
+    pub(crate) fn new(limits: AggregateLimits) -> Self {
+        Self {
+            limits,
+            forming: Vec::new(),
+            aggregate: Aggregate::new(),
+            full: false,
+            rest: VecDeque::new(),
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.forming.is_empty()
+    }
+
+    /// Whether waiting longer cannot make the next Kinesis record any better.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// The oldest entry.
+    pub(crate) fn head(&self) -> Option<&Entry> {
+        self.forming.first()
+    }
+
+    /// Adds the youngest entry.
+    pub(crate) fn push_back(&mut self, entry: Entry) {
+        if self.rest.is_empty() && self.fits(&entry) {
+            self.form(entry);
+        } else {
+            self.full = true;
+            self.rest.push_back(entry);
+        }
+    }
+
+    /// Puts entries back where they belong by their order of acceptance: nearly always in front.
+    pub(crate) fn put_back(&mut self, entries: Vec<Entry>) {
+        let mut all = VecDeque::from(entries);
+        all.extend(std::mem::take(&mut self.forming));
+        all.append(&mut self.rest);
+        // In order already, except after a merge of shards whose records were both in flight.
+        all.make_contiguous().sort_by_key(|entry| entry.id);
+        self.rest = all;
+        self.refill();
+    }
+
+    /// Bytes that [`Self::cut`] gives; 0 if there is nothing.
+    pub(crate) fn next_size(&self) -> usize {
+        match self.forming.as_slice() {
+            [] => 0,
+            [single] => single.record.size(),
+            _ => self.aggregate.encoded_len() + ENVELOPE_KEY.len(),
+        }
+    }
+
+    /// The hash key of the next Kinesis record if it is a single user record.
+    pub(crate) fn next_single(&self) -> Option<HashKey> {
+        match self.forming.as_slice() {
+            [single] => Some(single.hash_key),
+            _ => None,
+        }
+    }
+
+    /// Takes the next Kinesis record out. A single member goes raw with its own key, so that
+    /// readers without de-aggregation get it too.
+    pub(crate) fn cut(&mut self, predicted: Option<ShardId>) -> Option<KinesisRecord> {
+        let mut members = std::mem::take(&mut self.forming);
+        let first = members.first()?;
+        let (data, partition_key, explicit_hash_key) = if members.len() == 1 {
+            let UserRecord {
+                partition_key,
+                explicit_hash_key,
+                data,
+            } = first.record.clone();
+            (data, partition_key, explicit_hash_key)
+        } else {
+            (
+                self.aggregate.encode(),
+                Arc::from(ENVELOPE_KEY),
+                Some(first.hash_key),
+            )
+        };
+        for member in &mut members {
+            member.attempts = member.attempts.saturating_add(1);
+        }
+        self.refill();
+        let holds = vec![predicted.clone()];
+        Some(KinesisRecord {
+            predicted,
+            data,
+            partition_key,
+            explicit_hash_key,
+            members,
+            holds,
+        })
+    }
+
+    /// Takes out what was accepted at `oldest` or before.
+    pub(crate) fn expire(&mut self, oldest: Instant) -> Vec<Entry> {
+        if self.head().is_none_or(|head| head.accepted_at > oldest) {
+            return Vec::new();
+        }
+        let (expired, kept) = self
+            .drain()
+            .into_iter()
+            .partition(|entry| entry.accepted_at <= oldest);
+        self.put_back(kept);
+        expired
+    }
+
+    /// Takes everything out, in order.
+    pub(crate) fn drain(&mut self) -> Vec<Entry> {
+        self.full = false;
+        self.aggregate = Aggregate::new();
+        let mut all = std::mem::take(&mut self.forming);
+        all.extend(std::mem::take(&mut self.rest));
+        all
+    }
+
+    fn refill(&mut self) {
+        self.full = false;
+        self.aggregate = Aggregate::new();
+        while let Some(entry) = self.rest.pop_front() {
+            if !self.fits(&entry) {
+                self.full = true;
+                self.rest.push_front(entry);
+                return;
+            }
+            self.form(entry);
+        }
+    }
+
+    /// Whether `entry` may join what forms.
+    fn fits(&self, entry: &Entry) -> bool {
+        self.forming.is_empty()
+            || !self.full
+                && !self.goes_alone(entry)
+                && self.aggregate.size_with(&entry.record) + ENVELOPE_KEY.len() <= self.limits.bytes
+    }
+
+    fn form(&mut self, entry: Entry) {
+        let alone = self.goes_alone(&entry);
+        if !alone {
+            // Reference counts only: the payload is copied once, when the aggregate is encoded.
+            self.aggregate.push(entry.record.clone());
+        }
+        self.forming.push(entry);
+        self.full = alone || self.forming.len() >= self.limits.count;
+    }
+
+    fn goes_alone(&self, entry: &Entry) -> bool {
+        entry.alone || self.limits.count == 1 || entry.record.size() >= self.limits.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! One PutRecords request out of the shards that are ready.
+//!
+//! A lane is a shard's queue with its pace. It is *due* when waiting longer would serve nothing:
+//! its next Kinesis record is full, it is a retry, a flush or close waits for it, nothing at all is
+//! in flight, or it has waited `record_max_buffered_time`. A due lane whose shard may be sent to
+//! and has nothing in flight is *ready*. A request takes from the ready lanes in turn, beginning
+//! behind the one served last, until 500 records or 10 MiB are full.
+//!
+//! Order: a lane has one request in flight at a time (`held`), so the order of its records is kept
+//! as long as they succeed. In ordered mode it is kept through partial failures too: an aggregate
+//! is its lane's only Kinesis record in a request, and single records share one only if their hash
+//! keys differ.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::time::Duration;
+
+use kinesis_core::{HashKey, ShardId};
+use tokio::time::Instant;
+
+use super::aggregate::{KinesisRecord, Queue};
+use super::limit::Limiter;
+use crate::Settings;
+
+/// A shard, or `None` for records whose shard is not known.
+pub(crate) type LaneKey = Option<ShardId>;
+
+/// One shard's queue and pace.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) queue: Queue,
+    pub(crate) limiter: Limiter,
+    /// Kinesis records in flight that must settle before this lane sends again.
+    pub(crate) held: usize,
+}
+
+/// What decides when a lane is due.
+#[derive(Debug)]
+pub(crate) struct Urgency {
+    pub(crate) now: Instant,
+    /// Nothing is in flight.
+    pub(crate) idle: bool,
+    /// Nothing new is accepted.
+    pub(crate) draining: bool,
+    /// Entries of earlier epochs are being flushed.
+    pub(crate) epoch: u64,
+    /// When records may be sent without a known shard.
+    pub(crate) unmapped_from: Option<Instant>,
+    pub(crate) linger: Duration,
+}
+
+impl Lane {
+    /// When this lane is ready; `None` if only an event can make it so.
+    pub(crate) fn ready_at(&self, key: &LaneKey, urgency: &Urgency) -> Option<Instant> {
+        let head = self.queue.head()?;
+        if self.held > 0 {
+            return None;
+        }
+        let due = urgency.idle
+            || urgency.draining
+            || self.queue.is_full()
+            || head.epoch < urgency.epoch
+            || head.attempts > 0;
+        let mut at = if due {
+            urgency.now
+        } else {
+            head.accepted_at + urgency.linger
+        };
+        if key.is_none() {
+            at = at.max(urgency.unmapped_from?);
+        }
+        Some(
+            self.limiter
+                .not_before()
+                .map_or(at, |not_before| at.max(not_before)),
+        )
+    }
+}
+
+/// How much a request holds.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestLimits {
+    pub(crate) count: usize,
+    pub(crate) bytes: usize,
+    pub(crate) ordered: bool,
+}
+
+impl RequestLimits {
+    pub(crate) fn new(settings: &Settings) -> Self {
+        Self {
+            count: settings.collection_max_count,
+            bytes: settings.collection_max_size,
+            ordered: settings.ordered,
+        }
+    }
+}
+
+/// Takes a request's worth out of the ready lanes and holds them. `served` is the lane to begin
+/// behind, and then the last one served. Empty if no lane is ready.
+pub(crate) fn collect(
+    lanes: &mut BTreeMap<LaneKey, Lane>,
+    served: &mut Option<LaneKey>,
+    urgency: &Urgency,
+    limits: &RequestLimits,
+) -> Vec<KinesisRecord> {
+    let mut request = Vec::new();
+    let mut bytes = 0;
+    for key in turn(lanes, served.as_ref(), urgency) {
+        let Some(lane) = lanes.get_mut(&key) else {
+            continue;
+        };
+        let before = request.len();
+        let mut keys = BTreeSet::new();
+        while request.len() < limits.count
+            && bytes + lane.queue.next_size() <= limits.bytes
+            && lane
+                .ready_at(&key, urgency)
+                .is_some_and(|at| at <= urgency.now)
+            && (!limits.ordered || may_share(lane, request.len() > before, &mut keys))
+            && lane.limiter.admit(lane.queue.next_size(), urgency.now)
+        {
+            let Some(record) = lane.queue.cut(key.clone()) else {
+                break;
+            };
+            bytes += record.size();
+            request.push(record);
+        }
+        if request.len() > before {
+            lane.held += request.len() - before;
+            *served = Some(key);
+        }
+        if request.len() >= limits.count {
+            break;
+        }
+    }
+    request
+}
+
+/// The keys of the ready lanes, beginning behind `served`.
+fn turn(
+    lanes: &BTreeMap<LaneKey, Lane>,
+    served: Option<&LaneKey>,
+    urgency: &Urgency,
+) -> Vec<LaneKey> {
+    let ready = |(key, lane): &(&LaneKey, &Lane)| {
+        lane.ready_at(key, urgency)
+            .is_some_and(|at| at <= urgency.now)
+    };
+    let keys = |(key, _): (&LaneKey, &Lane)| key.clone();
+    match served {
+        None => lanes.iter().filter(ready).map(keys).collect(),
+        Some(served) => lanes
+            .range((Bound::Excluded(served), Bound::Unbounded))
+            .chain(lanes.range(..=served))
+            .filter(ready)
+            .map(keys)
+            .collect(),
+    }
+}
+
+/// Whether the lane's next Kinesis record may go into the same request as those before it without
+/// any key appearing twice; `keys` are the single records' so far.
+fn may_share(lane: &Lane, has_others: bool, keys: &mut BTreeSet<HashKey>) -> bool {
+    match lane.queue.next_single() {
+        // An aggregate was first: it left no key behind, and shares with nobody.
+        Some(_) if has_others && keys.is_empty() => false,
+        Some(key) => keys.insert(key),
+        None => !has_others,
+    }
+}

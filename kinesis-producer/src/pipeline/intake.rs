@@ -1,0 +1,341 @@
+//! The way in: room for what is outstanding, the entry of one record, and what a flush waits for.
+//!
+//! ```text
+//! send ─▶ Room (records, then bytes; first come, first served) ─▶ Entry ─▶ service task
+//!                ▲                                                  │
+//!                └──────── given back when the entry settles ◀──────┘
+//! ```
+//!
+//! Invariants: an [`Entry`] settles exactly once, and gives its room back before its outcome is
+//! seen; one that is dropped unsettled (the runtime shut down, a panic) settles with
+//! `Undelivered` and the record. So no record and no room can be lost by leaving a path out.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kinesis_core::{HashKey, UserRecord};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
+use tokio::time::Instant;
+
+use crate::error::{Cause, Reason};
+use crate::{Delivery, Error};
+
+/// What is accepted and not yet resolved, bounded in records and bytes.
+#[derive(Debug)]
+pub(crate) struct Room {
+    stream: Arc<str>,
+    records: Semaphore,
+    bytes: Semaphore,
+    records_taken: AtomicU64,
+    bytes_taken: AtomicU64,
+}
+
+impl Room {
+    pub(crate) fn new(stream: Arc<str>, max_records: usize, max_bytes: usize) -> Self {
+        Self {
+            stream,
+            records: Semaphore::new(max_records),
+            bytes: Semaphore::new(max_bytes),
+            records_taken: AtomicU64::new(0),
+            bytes_taken: AtomicU64::new(0),
+        }
+    }
+
+    /// Waits for room for a record of `bytes`. Both queues are first come, first served. `false`
+    /// once the room is closed. Cancel safe: a dropped wait holds nothing.
+    pub(crate) async fn take(&self, bytes: usize) -> bool {
+        let Ok(record) = self.records.acquire().await else {
+            return false;
+        };
+        let Ok(bytes_permit) = self.bytes.acquire_many(permits(bytes)).await else {
+            return false;
+        };
+        record.forget();
+        bytes_permit.forget();
+        self.taken(bytes);
+        true
+    }
+
+    /// Takes room only if there is some now and nobody waits for it.
+    pub(crate) fn try_take(&self, bytes: usize) -> Result<(), TryAcquireError> {
+        let record = self.records.try_acquire()?;
+        self.bytes.try_acquire_many(permits(bytes))?.forget();
+        record.forget();
+        self.taken(bytes);
+        Ok(())
+    }
+
+    fn taken(&self, bytes: usize) {
+        self.records_taken.fetch_add(1, Ordering::Relaxed);
+        self.bytes_taken.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.records_taken.fetch_sub(1, Ordering::Relaxed);
+        self.bytes_taken.fetch_sub(bytes as u64, Ordering::Relaxed);
+        self.bytes.add_permits(permits(bytes) as usize);
+        self.records.add_permits(1);
+    }
+
+    /// Refuses everybody from now on, those who wait included.
+    pub(crate) fn close(&self) {
+        self.records.close();
+        self.bytes.close();
+    }
+
+    /// Records and bytes outstanding.
+    pub(crate) fn outstanding(&self) -> (u64, u64) {
+        (
+            self.records_taken.load(Ordering::Relaxed),
+            self.bytes_taken.load(Ordering::Relaxed),
+        )
+    }
+
+    pub(crate) fn stream(&self) -> &Arc<str> {
+        &self.stream
+    }
+}
+
+/// A record is at most 10 MiB, so its size is a permit count.
+fn permits(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// What travels from the handles to the service task.
+#[derive(Debug)]
+pub(crate) enum Message {
+    Record(Entry),
+    Flush {
+        done: oneshot::Sender<()>,
+        _slot: OwnedSemaphorePermit,
+    },
+}
+
+/// One accepted record until its outcome is known.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The order of acceptance; queues are sorted by it.
+    pub(crate) id: u64,
+    /// Which flush waits for it.
+    pub(crate) epoch: u64,
+    pub(crate) record: UserRecord,
+    pub(crate) hash_key: HashKey,
+    pub(crate) accepted_at: Instant,
+    /// Requests that carried it so far.
+    pub(crate) attempts: u32,
+    /// Must not share a Kinesis record with others any more.
+    pub(crate) alone: bool,
+    pub(crate) last_failure: Option<Arc<Cause>>,
+    reply: Option<oneshot::Sender<Result<Delivery, Error>>>,
+    room: Arc<Room>,
+}
+
+impl Entry {
+    /// An entry for a record that has its room; its number and epoch are given on arrival.
+    pub(crate) fn new(
+        record: UserRecord,
+        room: Arc<Room>,
+        now: Instant,
+    ) -> (Self, oneshot::Receiver<Result<Delivery, Error>>) {
+        let (reply, outcome) = oneshot::channel();
+        let hash_key = record.hash_key();
+        let entry = Self {
+            id: 0,
+            epoch: 0,
+            record,
+            hash_key,
+            accepted_at: now,
+            attempts: 0,
+            alone: false,
+            last_failure: None,
+            reply: Some(reply),
+            room,
+        };
+        (entry, outcome)
+    }
+
+    pub(crate) fn deliver(mut self, delivery: Delivery) {
+        self.settle(Ok(delivery));
+    }
+
+    pub(crate) fn fail(mut self, reason: Reason) {
+        self.fail_with(reason);
+    }
+
+    /// Not accepted after all: the error instead of an outcome.
+    pub(crate) fn take_back(mut self, reason: Reason) -> Error {
+        let record = self.record.clone();
+        if self.reply.take().is_some() {
+            self.room.give_back(record.size());
+        }
+        Error::new(reason).about(record, 0)
+    }
+
+    fn fail_with(&mut self, reason: Reason) {
+        // A clone of reference counts; the payload stays where it is.
+        let error = Error::new(reason).about(self.record.clone(), self.attempts);
+        self.settle(Err(error));
+    }
+
+    fn settle(&mut self, outcome: Result<Delivery, Error>) {
+        if let Some(reply) = self.reply.take() {
+            self.room.give_back(self.record.size());
+            // The caller may have dropped its future; the record is settled all the same.
+            reply.send(outcome).ok();
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.reply.is_some() {
+            let stream = Arc::clone(self.room.stream());
+            let source = self.last_failure.take();
+            self.fail_with(Reason::Undelivered { stream, source });
+        }
+    }
+}
+
+/// What each flush still waits for.
+///
+/// A flush ends the current epoch; it is done when every entry of its epoch and of those before is
+/// settled. Entries settle in any order, so each epoch counts its own.
+#[derive(Debug)]
+pub(crate) struct Epochs {
+    /// The number of the first epoch in `open`.
+    first: u64,
+    /// Never empty; the last one is current.
+    open: VecDeque<Epoch>,
+}
+
+#[derive(Debug, Default)]
+struct Epoch {
+    unsettled: usize,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl Epochs {
+    pub(crate) fn new() -> Self {
+        Self {
+            first: 0,
+            open: VecDeque::from([Epoch::default()]),
+        }
+    }
+
+    /// The epoch that new entries belong to. Entries of earlier ones are not to linger.
+    pub(crate) fn current(&self) -> u64 {
+        self.first + self.open.len() as u64 - 1
+    }
+
+    pub(crate) fn accepted(&mut self) {
+        if let Some(epoch) = self.open.back_mut() {
+            epoch.unsettled += 1;
+        }
+    }
+
+    pub(crate) fn settled(&mut self, epoch: u64) {
+        let index = epoch
+            .checked_sub(self.first)
+            .and_then(|index| usize::try_from(index).ok());
+        if let Some(epoch) = index.and_then(|index| self.open.get_mut(index)) {
+            epoch.unsettled -= 1;
+        }
+        self.finish();
+    }
+
+    pub(crate) fn flush(&mut self, done: oneshot::Sender<()>) {
+        if let Some(epoch) = self.open.back_mut() {
+            epoch.waiting.push(done);
+        }
+        self.open.push_back(Epoch::default());
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        while self.open.len() > 1 && self.open.front().is_some_and(|epoch| epoch.unsettled == 0) {
+            for done in self
+                .open
+                .pop_front()
+                .into_iter()
+                .flat_map(|epoch| epoch.waiting)
+            {
+                // Whoever flushed may have gone.
+                done.send(()).ok();
+            }
+            self.first += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room() -> Arc<Room> {
+        Arc::new(Room::new("stream".into(), 2, 100))
+    }
+
+    #[tokio::test]
+    async fn an_entry_that_is_dropped_gives_its_record_and_room_back() {
+        let room = room();
+        assert!(room.take(3).await);
+        let now = kinesis_core::Clock::system().now();
+        let (entry, outcome) = Entry::new(UserRecord::new("k", "xx"), Arc::clone(&room), now);
+        assert_eq!(room.outstanding(), (1, 3));
+        drop(entry);
+        assert_eq!(room.outstanding(), (0, 0));
+        let error = outcome.await.expect("answered").expect_err("undelivered");
+        assert_eq!(error.kind(), crate::ErrorKind::Undelivered);
+        assert_eq!(error.into_record(), Some(UserRecord::new("k", "xx")));
+    }
+
+    #[tokio::test]
+    async fn room_is_bounded_in_records_and_in_bytes_and_a_refusal_takes_nothing() {
+        let room = room();
+        assert!(room.take(60).await);
+        assert!(room.try_take(41).is_err(), "bytes");
+        assert!(room.try_take(40).is_ok());
+        assert!(room.try_take(0).is_err(), "records");
+        room.give_back(60);
+        assert!(room.try_take(60).is_ok(), "the refusals took nothing");
+        room.close();
+        assert!(!room.take(1).await);
+    }
+
+    #[test]
+    fn a_flush_is_done_when_its_epoch_and_all_before_are_settled() {
+        let mut epochs = Epochs::new();
+        let (mut receivers, mut of) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            epochs.accepted();
+            of.push(epochs.current());
+            let (done, waiting) = oneshot::channel();
+            epochs.flush(done);
+            receivers.push(waiting);
+        }
+        epochs.accepted();
+        let later = epochs.current();
+        epochs.settled(of[1]);
+        assert!(
+            receivers[1].try_recv().is_err(),
+            "the epoch before is unsettled"
+        );
+        epochs.settled(of[0]);
+        assert!(receivers[0].try_recv().is_ok() && receivers[1].try_recv().is_ok());
+        assert!(receivers[2].try_recv().is_err());
+        epochs.settled(later);
+        assert!(
+            receivers[2].try_recv().is_err(),
+            "a later record does not count"
+        );
+        epochs.settled(of[2]);
+        assert!(receivers[2].try_recv().is_ok());
+        let (done, mut waiting) = oneshot::channel();
+        epochs.flush(done);
+        assert!(
+            waiting.try_recv().is_ok(),
+            "nothing outstanding: done at once"
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! A new shard map: waiting records move to their new lanes, and what is under way is judged.
+//!
+//! Entries are encoded only when a request is made, so moving them is all that a split or merge
+//! asks for. What is under way cannot move; it holds the lanes that its members belong to now, so
+//! that a younger record of the same key does not overtake it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kinesis_core::ShardMap;
+use tokio::time::Instant;
+
+use super::aggregate::{AggregateLimits, Queue};
+use super::collect::{Lane, LaneKey};
+use super::intake::Entry;
+use super::limit::{Limiter, shard_rate};
+use super::retry::{Aftermath, Verdict, judge};
+use super::{Landed, Pipeline};
+use crate::error::{Cause, Reason};
+
+impl Pipeline {
+    /// A walk through the shards came back.
+    pub(crate) fn map_loaded(&mut self, result: Result<ShardMap, Cause>, now: Instant) {
+        let mut after = Aftermath::default();
+        match result {
+            Ok(map) => {
+                tracing::debug!(stream = %self.stream, shards = map.len(), "Shard map loaded.");
+                if self.keeper.loaded(map, now, &self.rand) {
+                    self.move_to_new_lanes(now);
+                }
+            }
+            Err(cause) => {
+                self.meters.error(&cause.code);
+                let hopeless = self.keeper.failed(&cause, now, &self.rand);
+                tracing::warn!(stream = %self.stream, %cause, hopeless, "Shard map not loaded.");
+                if hopeless {
+                    self.fail_unmapped(&Arc::new(cause));
+                }
+            }
+        }
+        for Landed {
+            record,
+            shard_id,
+            sequence_number,
+        } in std::mem::take(&mut self.undecided)
+        {
+            match judge(&record, &shard_id, self.keeper.map()) {
+                Verdict::Delivered => self.delivered(record, &shard_id, &sequence_number),
+                Verdict::Foreign => self.again(record, false, &mut after),
+                Verdict::Undecided => self.again(record, true, &mut after),
+            }
+        }
+        self.clear_up(after, now);
+    }
+
+    /// Gives every waiting entry the lane that the new map says, and has what is under way hold
+    /// the new lanes of its members. A shard that stays keeps its pace; closed ones are forgotten.
+    fn move_to_new_lanes(&mut self, now: Instant) {
+        let mut old = std::mem::take(&mut self.lanes);
+        let mut waiting: Vec<_> = old
+            .values_mut()
+            .flat_map(|lane| lane.queue.drain())
+            .collect();
+        waiting.sort_by_key(|entry| entry.id);
+        let rate = shard_rate(self.settings.rate_limit);
+        let shards = self.keeper.map().into_iter().flat_map(ShardMap::open);
+        for key in shards.map(|shard| Some(shard.id.clone())).chain([None]) {
+            let known = key.is_some();
+            let limits = if known {
+                AggregateLimits::new(&self.settings)
+            } else {
+                AggregateLimits::none()
+            };
+            let limiter = old.remove(&key).map(|lane| lane.limiter);
+            let limiter = limiter.unwrap_or_else(|| Limiter::new(known.then_some(rate), now));
+            self.lanes.insert(
+                key,
+                Lane {
+                    queue: Queue::new(limits),
+                    limiter,
+                    held: 0,
+                },
+            );
+        }
+        for entry in waiting {
+            let key = self.lane_of(entry.hash_key);
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.queue.push_back(entry);
+            }
+        }
+        self.hold_again();
+    }
+
+    fn hold_again(&mut self) {
+        let map = self.keeper.map();
+        let under_way = self
+            .flights
+            .values_mut()
+            .flat_map(|flight| &mut flight.records);
+        let under_way = under_way
+            .chain(self.halves.iter_mut().flatten())
+            .chain(self.undecided.iter_mut().map(|landed| &mut landed.record));
+        for record in under_way {
+            let lane = |entry: &Entry| {
+                map.and_then(|map| map.lookup(entry.hash_key))
+                    .map(|shard| shard.id.clone())
+            };
+            let lanes: BTreeSet<LaneKey> = record.members.iter().map(lane).collect();
+            record.holds = lanes.into_iter().collect();
+            for key in &record.holds {
+                if let Some(lane) = self.lanes.get_mut(key) {
+                    lane.held += 1;
+                }
+            }
+        }
+    }
+
+    fn fail_unmapped(&mut self, cause: &Arc<Cause>) {
+        let waiting = self
+            .lanes
+            .get_mut(&None)
+            .map(|lane| lane.queue.drain())
+            .unwrap_or_default();
+        for entry in waiting {
+            let stream = Arc::clone(&self.stream);
+            self.fail(
+                entry,
+                Reason::Service {
+                    stream,
+                    source: Arc::clone(cause),
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What becomes of a Kinesis record after the service answered.
+//!
+//! | answer | then |
+//! | --- | --- |
+//! | stored in the predicted shard, or a single record anywhere | delivered |
+//! | aggregate stored elsewhere, every member belongs there | delivered |
+//! | aggregate stored elsewhere, some member does not belong | all members again: a KCL reader drops the whole aggregate |
+//! | aggregate stored in a shard the map does not know | undecided until the map is fresh, then one of the above; if the map is no wiser, all members again, each by itself |
+//! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff |
+//! | access denied, no such stream, KMS | failed |
+//! | request invalid, several Kinesis records in it | each half by itself, until the guilty one is alone |
+//! | request invalid, one aggregate in it | its members, each by itself |
+//! | request invalid, one user record in it | failed |
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kinesis_core::{SequenceNumber, ShardId, ShardMap};
+use tokio::time::Instant;
+
+use super::aggregate::KinesisRecord;
+use super::collect::LaneKey;
+use super::intake::Entry;
+use super::{Flight, Landed, Pipeline};
+use crate::Delivery;
+use crate::error::{Cause, Class, Reason};
+use crate::metrics::as_millis;
+
+/// The service's answer to one Kinesis record.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Stored {
+        shard_id: ShardId,
+        sequence_number: SequenceNumber,
+    },
+    Failed(Arc<Cause>),
+}
+
+/// How a stored Kinesis record stands with readers that check the shard's range.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Verdict {
+    /// Every member will be read.
+    Delivered,
+    /// A reader drops it whole.
+    Foreign,
+    /// The shard's range is not known.
+    Undecided,
+}
+
+pub(crate) fn judge(
+    record: &KinesisRecord,
+    stored_in: &ShardId,
+    map: Option<&ShardMap>,
+) -> Verdict {
+    // A shard's range never changes: what was cut for it belongs to it.
+    if record.members.len() < 2 || record.predicted.as_ref() == Some(stored_in) {
+        return Verdict::Delivered;
+    }
+    match map.and_then(|map| map.get(stored_in)) {
+        None => Verdict::Undecided,
+        Some(shard)
+            if record
+                .members
+                .iter()
+                .all(|m| shard.range.contains(m.hash_key)) =>
+        {
+            Verdict::Delivered
+        }
+        Some(_) => Verdict::Foreign,
+    }
+}
+
+/// What to do with a failed request.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Remedy {
+    /// Send everything again after the backoff.
+    Retry,
+    /// Send each half as it is, by itself.
+    Halve,
+    /// Send the members of the one aggregate, each by itself.
+    Unpack,
+    /// Fail all members.
+    Fail,
+}
+
+pub(crate) fn remedy(class: Class, records: &[KinesisRecord]) -> Remedy {
+    match (class, records) {
+        (Class::Throttled | Class::Unavailable, _) => Remedy::Retry,
+        (Class::Rejected, [_, _, ..]) => Remedy::Halve,
+        (Class::Rejected, [one]) if one.members.len() > 1 => Remedy::Unpack,
+        (Class::Rejected | Class::NotFound | Class::AccessDenied | Class::Encryption, _) => {
+            Remedy::Fail
+        }
+    }
+}
+
+/// What a batch of answers leaves to do, collected so that each lane is touched once.
+#[derive(Default)]
+pub(super) struct Aftermath {
+    again: Vec<Entry>,
+    failed_lanes: BTreeMap<LaneKey, Arc<Cause>>,
+    good_lanes: BTreeSet<LaneKey>,
+}
+
+impl Pipeline {
+    /// A request came back.
+    pub(crate) fn completed(
+        &mut self,
+        flight: u64,
+        reply: Result<Vec<Answer>, Cause>,
+        now: Instant,
+    ) {
+        let Some(Flight { records, sent_at }) = self.flights.remove(&flight) else {
+            return;
+        };
+        self.meters.request.record(as_millis(now - sent_at));
+        let mut after = Aftermath::default();
+        match reply {
+            Ok(answers) => {
+                for (record, answer) in records.into_iter().zip(answers) {
+                    self.answered(record, answer, sent_at, now, &mut after);
+                }
+            }
+            Err(cause) => {
+                self.meters.error(&cause.code);
+                self.refused(records, &Arc::new(cause), &mut after);
+            }
+        }
+        self.clear_up(after, now);
+    }
+
+    fn answered(
+        &mut self,
+        record: KinesisRecord,
+        answer: Answer,
+        sent_at: Instant,
+        now: Instant,
+        after: &mut Aftermath,
+    ) {
+        let (shard_id, sequence_number) = match answer {
+            Answer::Stored {
+                shard_id,
+                sequence_number,
+            } => (shard_id, sequence_number),
+            Answer::Failed(cause) => {
+                self.meters.error(&cause.code);
+                return self.refused(vec![record], &cause, after);
+            }
+        };
+        self.meters.kinesis_put.increment(1);
+        self.meters
+            .kinesis_data_put
+            .increment(record.data.len() as u64);
+        after.good_lanes.extend(record.holds.iter().cloned());
+        let as_predicted = record.predicted.as_ref() == Some(&shard_id);
+        let fresher = !as_predicted && self.keeper.suspect(sent_at, now);
+        match judge(&record, &shard_id, self.keeper.map()) {
+            Verdict::Delivered => self.delivered(record, &shard_id, &sequence_number),
+            Verdict::Undecided if fresher => {
+                self.undecided.push(Landed {
+                    record,
+                    shard_id,
+                    sequence_number,
+                });
+            }
+            verdict => self.again(record, verdict == Verdict::Undecided, after),
+        }
+    }
+
+    pub(super) fn delivered(
+        &mut self,
+        record: KinesisRecord,
+        shard: &ShardId,
+        number: &SequenceNumber,
+    ) {
+        self.release(&record);
+        let bytes: usize = record
+            .members
+            .iter()
+            .map(|member| member.record.data.len())
+            .sum();
+        self.meters.put.increment(record.members.len() as u64);
+        self.meters.data_put.increment(bytes as u64);
+        for (member, sub_sequence) in record.members.into_iter().zip(0..) {
+            self.meters
+                .retries
+                .record(f64::from(member.attempts.saturating_sub(1)));
+            let (epoch, attempts) = (member.epoch, member.attempts);
+            member.deliver(Delivery {
+                shard_id: shard.clone(),
+                sequence_number: number.clone(),
+                sub_sequence,
+                attempts,
+            });
+            self.epochs.settled(epoch);
+        }
+    }
+
+    /// Stored where a reader drops it: everything again.
+    pub(super) fn again(&mut self, mut record: KinesisRecord, alone: bool, after: &mut Aftermath) {
+        self.release(&record);
+        self.meters.wrong_shard.increment(1);
+        for member in &mut record.members {
+            member.alone |= alone;
+        }
+        after.again.append(&mut record.members);
+    }
+
+    fn refused(
+        &mut self,
+        mut records: Vec<KinesisRecord>,
+        cause: &Arc<Cause>,
+        after: &mut Aftermath,
+    ) {
+        let remedy = remedy(cause.class, &records);
+        if remedy == Remedy::Halve {
+            let second = records.split_off(records.len() / 2);
+            self.halves.extend([records, second]);
+            return;
+        }
+        if remedy == Remedy::Fail {
+            let members: usize = records.iter().map(|record| record.members.len()).sum();
+            tracing::error!(stream = %self.stream, records = members, %cause, "Records failed for good.");
+        }
+        for record in records {
+            self.release(&record);
+            if remedy == Remedy::Retry {
+                after
+                    .failed_lanes
+                    .extend(record.holds.into_iter().map(|key| (key, Arc::clone(cause))));
+            }
+            for mut member in record.members {
+                member.last_failure = Some(Arc::clone(cause));
+                member.alone |= remedy == Remedy::Unpack;
+                if remedy == Remedy::Fail {
+                    let stream = Arc::clone(&self.stream);
+                    self.fail(
+                        member,
+                        Reason::Service {
+                            stream,
+                            source: Arc::clone(cause),
+                        },
+                    );
+                } else {
+                    after.again.push(member);
+                }
+            }
+        }
+    }
+
+    pub(super) fn clear_up(&mut self, after: Aftermath, now: Instant) {
+        let Aftermath {
+            again,
+            failed_lanes,
+            good_lanes,
+        } = after;
+        for key in good_lanes
+            .iter()
+            .filter(|key| !failed_lanes.contains_key(*key))
+        {
+            if let Some(lane) = self.lanes.get_mut(key) {
+                lane.limiter.succeeded();
+            }
+        }
+        for (key, cause) in failed_lanes {
+            let Some(lane) = self.lanes.get_mut(&key) else {
+                continue;
+            };
+            if lane.limiter.failed(now, &self.rand) {
+                let shard = key.as_ref().map_or("unknown", ShardId::as_str);
+                tracing::warn!(stream = %self.stream, shard, %cause, "Records are sent again.");
+            }
+        }
+        let mut groups: BTreeMap<LaneKey, Vec<Entry>> = BTreeMap::new();
+        for entry in again {
+            groups
+                .entry(self.lane_of(entry.hash_key))
+                .or_default()
+                .push(entry);
+        }
+        for (key, group) in groups {
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.queue.put_back(group);
+            }
+        }
+    }
+
+    fn release(&mut self, record: &KinesisRecord) {
+        for key in &record.holds {
+            if let Some(lane) = self.lanes.get_mut(key) {
+                lane.held -= 1;
+            }
+        }
+    }
+}

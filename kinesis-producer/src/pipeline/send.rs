@@ -1,0 +1,233 @@
+//! One PutRecords call: the request out, an answer per record back.
+//!
+//! The caller's SDK client is used as it is, except that its own retries are off for this call:
+//! the SDK would send a whole request again where only some records failed, and would not know
+//! which shard to leave alone. A call ends after `request_timeout` at the latest.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::retry::RetryConfig;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
+use aws_smithy_runtime_api::http::Response;
+use bytes::Bytes;
+use kinesis_core::{HashKey, SequenceNumber, ShardId};
+
+use super::aggregate::KinesisRecord;
+use super::retry::Answer;
+use crate::error::{Cause, Class};
+
+const OPERATION: &str = "PutRecords";
+
+/// One record of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Put {
+    pub(super) data: Bytes,
+    pub(super) partition_key: Arc<str>,
+    pub(super) explicit_hash_key: Option<HashKey>,
+}
+
+impl Put {
+    pub(crate) fn of(record: &KinesisRecord) -> Self {
+        Self {
+            data: record.data.clone(),
+            partition_key: Arc::clone(&record.partition_key),
+            explicit_hash_key: record.explicit_hash_key,
+        }
+    }
+}
+
+/// Sends one request. As many answers as records, in their order; or why there are none.
+pub(crate) async fn put_records(
+    client: Client,
+    stream: Arc<str>,
+    records: Vec<Put>,
+    timeout: Duration,
+) -> Result<Vec<Answer>, Cause> {
+    let count = records.len();
+    let mut request = client.put_records().stream_name(&*stream);
+    for put in records {
+        let entry = PutRecordsRequestEntry::builder()
+            .data(Blob::new(put.data))
+            .partition_key(&*put.partition_key)
+            .set_explicit_hash_key(put.explicit_hash_key.map(|key| key.to_string()))
+            .build()
+            .map_err(|_missing| Cause::new(OPERATION, Class::Rejected, "InvalidEntry"))?;
+        request = request.records(entry);
+    }
+    let no_retries =
+        aws_sdk_kinesis::config::Config::builder().retry_config(RetryConfig::disabled());
+    let call = request.customize().config_override(no_retries).send();
+    // tokio's own timeout, because the SDK's needs a sleep implementation in the caller's client.
+    let output = match tokio::time::timeout(timeout, call).await {
+        Err(_elapsed) => return Err(Cause::new(OPERATION, Class::Unavailable, "Timeout")),
+        Ok(Err(error)) => return Err(cause_of(OPERATION, &error)),
+        Ok(Ok(output)) => output,
+    };
+    if output.records.len() != count {
+        let detail = format!("{} answers to {count} records", output.records.len());
+        let cause = Cause::new(OPERATION, Class::Unavailable, "RecordCountMismatch");
+        return Err(cause.with_detail(Some(detail)));
+    }
+    Ok(output.records.iter().map(answer).collect())
+}
+
+fn answer(entry: &PutRecordsResultEntry) -> Answer {
+    if let Some(code) = entry.error_code() {
+        let class = class_of_code(code).unwrap_or(Class::Unavailable);
+        let detail = quotable(class, entry.error_message());
+        return Answer::Failed(Arc::new(
+            Cause::new(OPERATION, class, code).with_detail(detail),
+        ));
+    }
+    let number = entry.sequence_number().map(SequenceNumber::try_from);
+    match (entry.shard_id(), number) {
+        (Some(shard_id), Some(Ok(sequence_number))) => Answer::Stored {
+            shard_id: ShardId::from(shard_id),
+            sequence_number,
+        },
+        _ => Answer::Failed(Arc::new(Cause::new(
+            OPERATION,
+            Class::Unavailable,
+            "MalformedAnswer",
+        ))),
+    }
+}
+
+/// What an SDK error means for us.
+pub(crate) fn cause_of<E: ProvideErrorMetadata + std::error::Error + 'static>(
+    operation: &'static str,
+    error: &SdkError<E, Response>,
+) -> Cause {
+    match error {
+        SdkError::ServiceError(answer) => {
+            let metadata = answer.err();
+            let status = answer.raw().status().as_u16();
+            let class = metadata
+                .code()
+                .and_then(class_of_code)
+                .unwrap_or(match status {
+                    429 => Class::Throttled,
+                    400..=499 if status != 408 => Class::Rejected,
+                    _ => Class::Unavailable,
+                });
+            let code = metadata
+                .code()
+                .map_or_else(|| format!("Http{status}"), str::to_owned);
+            let detail = quotable(class, metadata.message());
+            Cause::new(operation, class, code).with_detail(detail)
+        }
+        SdkError::TimeoutError(_) => Cause::new(operation, Class::Unavailable, "Timeout"),
+        SdkError::ConstructionFailure(_) => {
+            Cause::new(operation, Class::Rejected, "ConstructionFailure").with_detail(chain(error))
+        }
+        SdkError::DispatchFailure(failure) => {
+            let class = if failure.is_user() {
+                Class::Rejected
+            } else {
+                Class::Unavailable
+            };
+            let code = if failure.is_timeout() {
+                "Timeout"
+            } else {
+                "DispatchFailure"
+            };
+            Cause::new(operation, class, code).with_detail(chain(error))
+        }
+        _ => Cause::new(operation, Class::Unavailable, "ResponseError").with_detail(chain(error)),
+    }
+}
+
+/// The service's own error codes; `None` for one that is not known.
+/// Source: API reference of PutRecords and ListShards, "Common Error Types".
+fn class_of_code(code: &str) -> Option<Class> {
+    Some(match code {
+        "ProvisionedThroughputExceededException"
+        | "LimitExceededException"
+        | "KMSThrottlingException"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequestsException" => Class::Throttled,
+        "InternalFailure"
+        | "InternalFailureException"
+        | "InternalServerError"
+        | "ServiceUnavailable"
+        | "ServiceUnavailableException"
+        | "ResourceInUseException" => Class::Unavailable,
+        "ResourceNotFoundException" => Class::NotFound,
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "IncompleteSignature"
+        | "IncompleteSignatureException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "NotAuthorized"
+        | "OptInRequired"
+        | "SignatureDoesNotMatch"
+        | "UnrecognizedClientException" => Class::AccessDenied,
+        "KMSAccessDeniedException"
+        | "KMSDisabledException"
+        | "KMSInvalidStateException"
+        | "KMSNotFoundException"
+        | "KMSOptInRequired" => Class::Encryption,
+        "InvalidArgumentException" | "ValidationException" | "SerializationException" => {
+            Class::Rejected
+        }
+        _ => return None,
+    })
+}
+
+/// The service's message, unless it may quote the request: a validation message holds the value
+/// that it refuses, and that may be a key or payload.
+fn quotable(class: Class, message: Option<&str>) -> Option<String> {
+    message
+        .filter(|_| class != Class::Rejected)
+        .map(str::to_owned)
+}
+
+/// The texts of an error that never reached the service, from outside in.
+fn chain(error: &dyn std::error::Error) -> Option<String> {
+    let texts = std::iter::successors(error.source(), |error| error.source());
+    let texts: Vec<_> = texts.map(ToString::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(": "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_without_a_place_or_with_an_unknown_code_is_retried() {
+        let class = |entry: PutRecordsResultEntry| match answer(&entry) {
+            Answer::Failed(cause) => cause.class,
+            Answer::Stored { .. } => panic!("not stored"),
+        };
+        let entry = PutRecordsResultEntry::builder;
+        assert_eq!(class(entry().build()), Class::Unavailable);
+        assert_eq!(
+            class(entry().error_code("NewFailure").build()),
+            Class::Unavailable
+        );
+        let throttled = entry()
+            .error_code("ProvisionedThroughputExceededException")
+            .build();
+        assert_eq!(class(throttled), Class::Throttled);
+        let key = entry().error_code("KMSDisabledException").build();
+        assert_eq!(class(key), Class::Encryption);
+    }
+
+    #[test]
+    fn a_message_that_may_quote_the_request_is_left_out() {
+        let message = Some("Value 'secret' at 'records.1.member.partitionKey' is too long");
+        assert_eq!(quotable(Class::Rejected, message), None);
+        assert!(quotable(Class::AccessDenied, Some("User is not authorized")).is_some());
+    }
+}

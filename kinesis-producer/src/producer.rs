@@ -1,0 +1,332 @@
+//! The handle that applications hold.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use kinesis_core::{Clock, Rand, UserRecord};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Reason;
+use crate::pipeline::Pipeline;
+use crate::pipeline::intake::{Entry, Message, Room};
+use crate::service::{Service, Tasks};
+use crate::{Delivery, DeliveryFuture, Error, Settings};
+
+/// Flushes on their way to the service task; more wait for their turn.
+/// Source: none, reasonable default.
+const FLUSH_SLOTS: usize = 16;
+
+/// The longest deadline that `close` counts with: a year. Source: none, keeps the arithmetic safe.
+const CLOSE_DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Puts records into one stream.
+///
+/// A cheap clone: all clones feed one service task on the runtime in which [`Builder::build`] ran.
+///
+/// # Order
+/// Records with one hash key (one partition key without explicit hash keys) that one caller gives
+/// one after another reach the stream in that order, also when requests fail in part, are retried,
+/// or the stream is resharded. What order cannot survive: a request that timed out here and is
+/// stored later all the same may leave an older duplicate behind a newer record; and with
+/// [`Settings::ordered`] off a throttled record may be overtaken within its request.
+///
+/// # Delivery
+/// At least once: a record whose outcome was unknown (timeout, lost connection) is sent again and
+/// may be stored twice. `Ok` means stored in a place where a KCL consumer reads it.
+///
+/// # Ending
+/// [`Producer::flush`] waits for what was accepted, [`Producer::close`] ends the producer. When
+/// the last handle is dropped without `close`, the task delivers what is buffered for at most 30
+/// seconds, without waiting for company; what is left then fails. If the runtime shuts down
+/// first, what is left fails at once. Neither blocks the drop. Every outstanding
+/// [`DeliveryFuture`] resolves in each of these cases.
+#[derive(Clone)]
+pub struct Producer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    room: Arc<Room>,
+    max_record_bytes: usize,
+    clock: Clock,
+    to_service: mpsc::Sender<Message>,
+    flush_slots: Arc<Semaphore>,
+    closing: watch::Sender<Option<Instant>>,
+    abandoned: Arc<AtomicU64>,
+    ended: CancellationToken,
+}
+
+/// What is accepted and not yet resolved.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Outstanding {
+    /// User records.
+    pub records: u64,
+    /// Their bytes of data and partition key.
+    pub bytes: u64,
+}
+
+/// The components of a producer; see [`Producer::builder`].
+#[derive(Debug)]
+#[must_use]
+pub struct Builder {
+    client: Client,
+    stream: Arc<str>,
+    settings: Settings,
+    clock: Clock,
+    rand: Option<Rand>,
+}
+
+impl Builder {
+    /// The options; the defaults otherwise.
+    pub fn settings(self, settings: Settings) -> Self {
+        Self { settings, ..self }
+    }
+
+    /// The clock that deadlines are read from; the system's otherwise.
+    pub fn clock(self, clock: Clock) -> Self {
+        Self { clock, ..self }
+    }
+
+    /// The source of jitter; seeded by the system otherwise.
+    pub fn rand(self, rand: Rand) -> Self {
+        Self {
+            rand: Some(rand),
+            ..self
+        }
+    }
+
+    /// Starts the producer. Nothing is sent before the first record, not even ListShards.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSettings`](crate::ErrorKind::InvalidSettings) if a setting is out of
+    /// bounds, the stream has no name, or there is no tokio runtime here.
+    pub fn build(self) -> Result<Producer, Error> {
+        let Self {
+            client,
+            stream,
+            settings,
+            clock,
+            rand,
+        } = self;
+        settings.validate()?;
+        if stream.is_empty() {
+            return Err(Error::setting("stream", "the name is empty".to_owned()));
+        }
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_no_runtime| Error::new(Reason::NoRuntime))?;
+        let room = Arc::new(Room::new(
+            Arc::clone(&stream),
+            settings.max_buffered_records,
+            settings.max_buffered_bytes,
+        ));
+        // Every message holds a record's room or a flush slot, so the channel is never full.
+        let (to_service, intake) = mpsc::channel(settings.max_buffered_records + FLUSH_SLOTS);
+        let (closing, closing_seen) = watch::channel(None);
+        let (abandoned, ended) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+        let rand = rand.unwrap_or_else(Rand::from_entropy);
+        let service = Service {
+            client,
+            stream: Arc::clone(&stream),
+            request_timeout: settings.request_timeout,
+            clock: clock.clone(),
+            pipeline: Pipeline::new(stream, settings.clone(), rand, clock.now()),
+            room: Arc::clone(&room),
+            intake,
+            closing: closing_seen,
+            abandoned: Arc::clone(&abandoned),
+            tasks: Tasks::default(),
+            ended: ended.clone().drop_guard(),
+        };
+        runtime.spawn(service.run());
+        let inner = Inner {
+            room,
+            max_record_bytes: settings.max_user_record_size,
+            clock,
+            to_service,
+            flush_slots: Arc::new(Semaphore::new(FLUSH_SLOTS)),
+            closing,
+            abandoned,
+            ended,
+        };
+        Ok(Producer {
+            inner: Arc::new(inner),
+        })
+    }
+}
+
+impl Producer {
+    /// A producer for `stream` (its name) over an SDK client of the caller's, which needs no
+    /// special set-up: its retries are not used for PutRecords, and its credentials must allow
+    /// `kinesis:PutRecords` and `kinesis:ListShards`.
+    pub fn builder(client: Client, stream: impl Into<Arc<str>>) -> Builder {
+        Builder {
+            client,
+            stream: stream.into(),
+            settings: Settings::default(),
+            clock: Clock::system(),
+            rand: None,
+        }
+    }
+
+    /// Delivers one record: waits for room, then for the outcome.
+    ///
+    /// For many records at a time use [`Self::enqueue`]: one `send` after another takes a round
+    /// trip each.
+    ///
+    /// # Errors
+    /// As [`Self::enqueue`]; and why the record was not delivered. The record comes back in the
+    /// error either way.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits for room, the record is not sent. Dropped afterwards it is delivered
+    /// all the same, and its outcome goes unseen.
+    pub async fn send(&self, record: UserRecord) -> Result<Delivery, Error> {
+        self.enqueue(record).await?.await
+    }
+
+    /// Hands one record over and returns once it is accepted, with a future for its outcome.
+    ///
+    /// Waits while the outstanding records or bytes are at their bound. Room is given first come,
+    /// first served: a large record that waits is not overtaken by small ones.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidRecord`](crate::ErrorKind::InvalidRecord) or
+    /// [`ErrorKind::Closed`](crate::ErrorKind::Closed); the record comes back in the error.
+    ///
+    /// # Cancel safety
+    /// Dropped before it returns, the record is not sent and no room is taken.
+    pub async fn enqueue(&self, record: UserRecord) -> Result<DeliveryFuture, Error> {
+        let record = self.checked(record)?;
+        if !self.inner.room.take(record.size()).await {
+            return Err(self.closed(record));
+        }
+        self.hand_over(record)
+    }
+
+    /// Hands one record over if there is room for it now and nobody waits for some.
+    ///
+    /// # Errors
+    /// As [`Self::enqueue`], and [`ErrorKind::Full`](crate::ErrorKind::Full) if there is no room;
+    /// the record comes back in the error.
+    pub fn try_send(&self, record: UserRecord) -> Result<DeliveryFuture, Error> {
+        use tokio::sync::TryAcquireError;
+        let record = self.checked(record)?;
+        match self.inner.room.try_take(record.size()) {
+            Ok(()) => self.hand_over(record),
+            Err(TryAcquireError::Closed) => Err(self.closed(record)),
+            Err(TryAcquireError::NoPermits) => {
+                let Outstanding { records, bytes } = self.outstanding();
+                let stream = Arc::clone(self.inner.room.stream());
+                Err(Error::new(Reason::Full {
+                    stream,
+                    records,
+                    bytes,
+                })
+                .about(record, 0))
+            }
+        }
+    }
+
+    /// Ends when every record accepted before the call is resolved, delivered or failed; their
+    /// outcomes are in their own futures. None of them waits for company any longer; backoff
+    /// after failures goes on. Records accepted later do not prolong it.
+    ///
+    /// # Cancel safety
+    /// Dropping it only stops the waiting.
+    pub async fn flush(&self) {
+        // The semaphore is never closed, and without a slot there is nothing to wait for.
+        if let Ok(slot) = Arc::clone(&self.inner.flush_slots).acquire_owned().await {
+            let (done, resolved) = oneshot::channel();
+            let message = Message::Flush { done, _slot: slot };
+            if self.inner.to_service.try_send(message).is_ok() && resolved.await.is_ok() {
+                return;
+            }
+        }
+        // The producer is ending: then everything is resolved when it has ended.
+        self.inner.ended.cancelled().await;
+    }
+
+    /// Ends the producer for all its handles: refuses new records, delivers what was accepted, and
+    /// at `deadline` (from now) fails what is left, handing the records back in their errors.
+    /// Waits until the service task has ended. Called again, the earlier deadline counts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Undelivered`](crate::ErrorKind::Undelivered) if the deadline left records
+    /// undelivered.
+    ///
+    /// # Cancel safety
+    /// Dropping it after its first poll only stops the waiting; the producer closes all the same.
+    pub async fn close(&self, deadline: Duration) -> Result<(), Error> {
+        let at = self.inner.clock.now() + deadline.min(CLOSE_DEADLINE_MAX);
+        self.inner.room.close();
+        self.inner
+            .closing
+            .send_modify(|asked| *asked = Some(asked.map_or(at, |old| old.min(at))));
+        self.inner.ended.cancelled().await;
+        match self.inner.abandoned.load(Ordering::Acquire) {
+            0 => Ok(()),
+            records => {
+                let stream = Arc::clone(self.inner.room.stream());
+                Err(Error::new(Reason::Deadline { stream, records }))
+            }
+        }
+    }
+
+    /// What is accepted and not yet resolved.
+    #[must_use]
+    pub fn outstanding(&self) -> Outstanding {
+        let (records, bytes) = self.inner.room.outstanding();
+        Outstanding { records, bytes }
+    }
+
+    /// The stream's name.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        self.inner.room.stream()
+    }
+
+    fn checked(&self, record: UserRecord) -> Result<UserRecord, Error> {
+        match record.validate(self.inner.max_record_bytes) {
+            Ok(()) => Ok(record),
+            Err(source) => {
+                let stream = Arc::clone(self.inner.room.stream());
+                Err(Error::new(Reason::Record { stream, source }).about(record, 0))
+            }
+        }
+    }
+
+    /// The record has its room; from here on it is accepted or comes back.
+    fn hand_over(&self, record: UserRecord) -> Result<DeliveryFuture, Error> {
+        let (room, now) = (Arc::clone(&self.inner.room), self.inner.clock.now());
+        let (entry, outcome) = Entry::new(record, room, now);
+        match self.inner.to_service.try_send(Message::Record(entry)) {
+            Ok(()) => Ok(DeliveryFuture::new(outcome)),
+            Err(refused) => match refused.into_inner() {
+                Message::Record(entry) => Err(entry.take_back(Reason::Closed {
+                    stream: Arc::clone(self.inner.room.stream()),
+                })),
+                Message::Flush { .. } => Err(Error::stopped()),
+            },
+        }
+    }
+
+    fn closed(&self, record: UserRecord) -> Error {
+        let stream = Arc::clone(self.inner.room.stream());
+        Error::new(Reason::Closed { stream }).about(record, 0)
+    }
+}
+
+impl fmt::Debug for Producer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer")
+            .field("stream", &self.stream())
+            .field("outstanding", &self.outstanding())
+            .finish_non_exhaustive()
+    }
+}

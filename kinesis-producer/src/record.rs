@@ -1,0 +1,62 @@
+//! What goes in and what comes out: a user record, and where it landed.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+pub use kinesis_core::UserRecord;
+use kinesis_core::{Position, SequenceNumber, ShardId};
+use tokio::sync::oneshot;
+
+use crate::Error;
+
+/// Where an acknowledged record stands in the stream.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Delivery {
+    /// The shard that took it.
+    pub shard_id: ShardId,
+    /// The sequence number of the Kinesis record that holds it.
+    pub sequence_number: SequenceNumber,
+    /// Its place among the members of that Kinesis record's aggregate, from 0; 0 for a record
+    /// that was sent by itself.
+    pub sub_sequence: u64,
+    /// How many PutRecords requests carried it, the successful one included.
+    pub attempts: u32,
+}
+
+impl Delivery {
+    /// The same place as a reader names it.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::at(self.sequence_number.clone(), self.sub_sequence)
+    }
+}
+
+/// The outcome of one accepted record, on its way.
+///
+/// Dropping it does not take the record back: it is delivered all the same, and only its outcome
+/// goes unseen. The future is cancel safe: it may be polled by `select!` in a loop.
+#[derive(Debug)]
+#[must_use = "a dropped outcome goes unseen; await it, or call flush() and count"]
+pub struct DeliveryFuture {
+    outcome: oneshot::Receiver<Result<Delivery, Error>>,
+}
+
+impl DeliveryFuture {
+    pub(crate) fn new(outcome: oneshot::Receiver<Result<Delivery, Error>>) -> Self {
+        Self { outcome }
+    }
+}
+
+impl Future for DeliveryFuture {
+    type Output = Result<Delivery, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // An entry answers even when it is dropped, so the sender never disappears silently; the
+        // fallback only keeps this function total.
+        Pin::new(&mut self.outcome)
+            .poll(cx)
+            .map(|answer| answer.unwrap_or_else(|_gone| Err(Error::stopped())))
+    }
+}

@@ -1,0 +1,191 @@
+//! The one task behind all handles of a producer: carries messages, requests and time to the
+//! pipeline.
+//!
+//! It ends when everything is settled after `close` or after the last handle is gone, and at the
+//! deadline in any case. Requests run as tasks of its own, aborted with it, so that encoding and
+//! signing use all the runtime's threads; what they carry stays in the pipeline, so that a panic or
+//! abort in one loses no record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use kinesis_core::{Clock, ShardMap};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::DropGuard;
+
+use crate::error::{Cause, Class};
+use crate::pipeline::Pipeline;
+use crate::pipeline::intake::{Message, Room};
+use crate::pipeline::retry::Answer;
+use crate::pipeline::send::put_records;
+use crate::shard_map::list_shards;
+
+/// Messages taken from the intake at a time. Source: none, reasonable default; bounds how long
+/// answers wait behind new records.
+const INTAKE_BATCH: usize = 1024;
+
+/// How long the task goes on delivering after the last handle was dropped.
+/// Source: none, reasonable default; the KPL's default time to live of a record.
+pub(crate) const DROP_DEADLINE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Service {
+    pub(crate) client: Client,
+    pub(crate) stream: Arc<str>,
+    pub(crate) request_timeout: Duration,
+    pub(crate) clock: Clock,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) room: Arc<Room>,
+    pub(crate) intake: mpsc::Receiver<Message>,
+    /// The deadline of `close`, once it was called.
+    pub(crate) closing: watch::Receiver<Option<Instant>>,
+    /// Records given up at the deadline.
+    pub(crate) abandoned: Arc<AtomicU64>,
+    pub(crate) tasks: Tasks,
+    /// Tells the handles that the task has ended. The last field, so dropped after the pipeline
+    /// has settled whatever is left in it.
+    pub(crate) ended: DropGuard,
+}
+
+/// What runs beside the loop.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    running: JoinSet<Done>,
+    /// Which flight a task carries, to find it again if the task panics; absent = the shard map.
+    flights: BTreeMap<Id, u64>,
+}
+
+enum Done {
+    Put(u64, Result<Vec<Answer>, Cause>),
+    Map(Result<ShardMap, Cause>),
+}
+
+impl Service {
+    pub(crate) async fn run(mut self) {
+        let mut messages = Vec::with_capacity(INTAKE_BATCH);
+        let (mut open, mut handles) = (true, true);
+        let mut deadline: Option<Instant> = None;
+        loop {
+            let now = self.clock.now();
+            self.start_work(now);
+            if !open && self.pipeline.is_empty() || deadline.is_some_and(|at| at <= now) {
+                break;
+            }
+            let wake = self
+                .pipeline
+                .next_wake(now)
+                .into_iter()
+                .chain(deadline)
+                .min();
+            tokio::select! {
+                count = self.intake.recv_many(&mut messages, INTAKE_BATCH), if open => {
+                    self.receive(&mut messages);
+                    if count == 0 {
+                        open = false;
+                        self.pipeline.drain();
+                        let latest = self.clock.now() + DROP_DEADLINE;
+                        deadline = deadline.or(Some(latest));
+                    }
+                }
+                Some(done) = self.tasks.running.join_next_with_id() => self.done(done),
+                changed = self.closing.changed(), if handles => {
+                    handles = changed.is_ok();
+                    let asked = *self.closing.borrow_and_update();
+                    if asked.is_some() {
+                        self.intake.close();
+                        self.pipeline.drain();
+                        deadline = asked;
+                    }
+                }
+                () = sleep_until(wake) => {}
+            }
+            let (records, bytes) = self.room.outstanding();
+            self.pipeline.measure_pending(records, bytes);
+        }
+        self.end();
+    }
+
+    fn start_work(&mut self, now: Instant) {
+        while let Some(request) = self.pipeline.next_request(now) {
+            let (client, stream) = (self.client.clone(), Arc::clone(&self.stream));
+            let (timeout, flight) = (self.request_timeout, request.flight);
+            let task = self.tasks.running.spawn(async move {
+                Done::Put(
+                    flight,
+                    put_records(client, stream, request.records, timeout).await,
+                )
+            });
+            self.tasks.flights.insert(task.id(), flight);
+        }
+        if self.pipeline.begin_map_load(now) {
+            let (client, stream) = (self.client.clone(), Arc::clone(&self.stream));
+            let timeout = self.request_timeout;
+            self.tasks
+                .running
+                .spawn(async move { Done::Map(list_shards(&client, &stream, timeout).await) });
+        }
+    }
+
+    fn receive(&mut self, messages: &mut Vec<Message>) {
+        let now = self.clock.now();
+        for message in messages.drain(..) {
+            match message {
+                Message::Record(entry) => self.pipeline.accept(entry, now),
+                Message::Flush { done, _slot } => self.pipeline.flush(done),
+            }
+        }
+    }
+
+    fn done(&mut self, done: Result<(Id, Done), JoinError>) {
+        let now = self.clock.now();
+        match done {
+            Ok((task, Done::Put(flight, reply))) => {
+                self.tasks.flights.remove(&task);
+                self.pipeline.completed(flight, reply, now);
+            }
+            Ok((_, Done::Map(result))) => self.pipeline.map_loaded(result, now),
+            Err(error) => {
+                tracing::error!(stream = %self.stream, %error, "A request panicked.");
+                let panicked = |operation| Cause::new(operation, Class::Unavailable, "Panic");
+                match self.tasks.flights.remove(&error.id()) {
+                    Some(flight) => {
+                        self.pipeline
+                            .completed(flight, Err(panicked("PutRecords")), now);
+                    }
+                    None => self.pipeline.map_loaded(Err(panicked("ListShards")), now),
+                }
+            }
+        }
+    }
+
+    /// Fails what the deadline left, in the pipeline and in the channel.
+    fn end(mut self) {
+        self.room.close();
+        self.intake.close();
+        let mut messages = Vec::new();
+        while let Ok(message) = self.intake.try_recv() {
+            messages.push(message);
+        }
+        self.receive(&mut messages);
+        let abandoned = self.pipeline.abandon();
+        if abandoned > 0 {
+            self.abandoned.store(abandoned, Ordering::Release);
+            tracing::error!(
+                stream = %self.stream, records = abandoned,
+                "The producer ended with records undelivered; their errors give them back."
+            );
+        }
+        drop(self.ended);
+    }
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,282 @@
+//! What can be set, within which bounds.
+//!
+//! Durations are read and written as whole milliseconds, as in a KPL properties file. Options that
+//! mean what a KPL option means carry its name. An unknown field is refused.
+
+use std::time::Duration;
+
+use kinesis_core::limits::{
+    KIB, MIB, PUT_RECORDS_MAX_BYTES, PUT_RECORDS_MAX_RECORDS, RECORD_MAX_BYTES_DEFAULT,
+    RECORD_MAX_BYTES_LARGEST,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Most bytes that may be outstanding in one producer.
+/// Source: none, a bound far above any use (1 TiB) that keeps the arithmetic safe.
+const BUFFERED_BYTES_MAX: usize = 1024 * 1024 * MIB;
+/// Most records that may be outstanding in one producer.
+/// Source: none, a bound far above any use that keeps the arithmetic safe.
+const BUFFERED_RECORDS_MAX: usize = 100_000_000;
+/// Most requests in flight. Source: KPL MaxConnections, upper bound.
+const IN_FLIGHT_MAX: usize = 256;
+/// Smallest aggregate limit. Source: KPL AggregationMaxSize, lower bound.
+const AGGREGATION_MIN_BYTES: usize = 64;
+/// Longest duration of any kind: a year. Source: none, keeps the arithmetic safe.
+const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Options of a producer. Every field has a default; [`Settings::validate`] runs in `build()`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Bytes of data and partition key that may be accepted and not yet resolved. At the bound
+    /// `send` and `enqueue` wait and `try_send` refuses. The encoded copy of what is in flight
+    /// comes on top. Bounds: `max_user_record_size`..=1 TiB.
+    /// Source of the default (64 MiB): none, reasonable default.
+    pub max_buffered_bytes: usize,
+    /// Records that may be accepted and not yet resolved. Bounds: 1..=100,000,000.
+    /// Source of the default (100,000): none, reasonable default.
+    pub max_buffered_records: usize,
+    /// Largest record, data and partition key together, in bytes: the stream's own maximum record
+    /// size. Bounds: 64..=10 MiB.
+    /// Source of the default (1 MiB): service quota for a stream that was not changed.
+    pub max_user_record_size: usize,
+    /// Whether records of one shard are packed into aggregates. Consumers must then
+    /// de-aggregate, as the KCL does. Source of the default (true): KPL.
+    pub aggregation_enabled: bool,
+    /// Most user records in an aggregate. Bounds: 1..=4,294,967,295.
+    /// Source of the default (4,294,967,295): KPL.
+    pub aggregation_max_count: usize,
+    /// Largest aggregate in bytes, envelope and partition key included. A record of this size or
+    /// more goes by itself. Bounds: 64..=10 MiB.
+    /// Source of the default (51,200): KPL.
+    pub aggregation_max_size: usize,
+    /// Most Kinesis records in a request. Bounds: 1..=500. Source of the default: service quota.
+    pub collection_max_count: usize,
+    /// Most bytes in a request. Bounds: `max_user_record_size` and
+    /// `aggregation_max_size`..=10 MiB. Source of the default (10 MiB): service quota.
+    pub collection_max_size: usize,
+    /// The longest that a record waits for company while its shard could take it. It only waits
+    /// while a request is in flight: an idle producer sends at once. 0 sends as soon as the shard
+    /// is free. Bounds: 0..=one year. Source of the default (100 ms): KPL.
+    #[serde(with = "millis")]
+    pub record_max_buffered_time: Duration,
+    /// PutRecords requests at one time. Bounds: 1..=256.
+    /// Source of the default (24): KPL MaxConnections.
+    pub max_in_flight: usize,
+    /// Per cent of a shard's write quota (1000 records/s and 1 MiB/s, keys counted) that this
+    /// producer uses at most. Bounds: 1..=1,000,000.
+    /// Source of the default (100): service quota. The KPL's 150 has a third of what a saturating
+    /// producer sends throttled and sent again; raise it only to take a share back from other
+    /// producers of the stream, lower it to leave them one.
+    pub rate_limit: u32,
+    /// How long after acceptance a record may still be sent; then it fails with
+    /// [`ErrorKind::Expired`](crate::ErrorKind::Expired). `None` = for ever. Bounds: 1 ms..=one
+    /// year. Source of the default (`None`): none; the KPL's 30 s drops records in an outage.
+    #[serde(with = "optional_millis")]
+    pub record_ttl: Option<Duration>,
+    /// After how long without an answer a request counts as failed and is sent again. Bounds:
+    /// 1 ms..=one year. Source of the default (6 s): KPL.
+    #[serde(with = "millis")]
+    pub request_timeout: Duration,
+    /// Keep the order of each hash key even when a part of a request fails: an aggregate is then
+    /// the only Kinesis record of its shard in flight. That allows one `aggregation_max_size` per
+    /// shard and round trip (a shard's full 1 MiB/s up to a round trip of 48 ms at the defaults).
+    /// `false` lets one request carry several Kinesis records of a shard; a throttled one among
+    /// them is then overtaken. Source of the default (true): none; the KPL has no such mode.
+    pub ordered: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_buffered_bytes: 64 * MIB,
+            max_buffered_records: 100_000,
+            max_user_record_size: RECORD_MAX_BYTES_DEFAULT,
+            aggregation_enabled: true,
+            aggregation_max_count: u32::MAX as usize,
+            aggregation_max_size: 50 * KIB,
+            collection_max_count: PUT_RECORDS_MAX_RECORDS,
+            collection_max_size: PUT_RECORDS_MAX_BYTES,
+            record_max_buffered_time: Duration::from_millis(100),
+            max_in_flight: 24,
+            rate_limit: 100,
+            record_ttl: None,
+            request_timeout: Duration::from_secs(6),
+            ordered: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks every bound.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSettings`](crate::ErrorKind::InvalidSettings), naming the first field
+    /// out of bounds and its bounds.
+    pub fn validate(&self) -> Result<(), Error> {
+        let millisecond = Duration::from_millis(1);
+        let request_min = self.max_user_record_size.max(self.aggregation_max_size);
+        let counts = [
+            (
+                "max_user_record_size",
+                self.max_user_record_size,
+                64,
+                RECORD_MAX_BYTES_LARGEST,
+            ),
+            (
+                "aggregation_max_size",
+                self.aggregation_max_size,
+                AGGREGATION_MIN_BYTES,
+                RECORD_MAX_BYTES_LARGEST,
+            ),
+            (
+                "aggregation_max_count",
+                self.aggregation_max_count,
+                1,
+                u32::MAX as usize,
+            ),
+            (
+                "max_buffered_bytes",
+                self.max_buffered_bytes,
+                self.max_user_record_size,
+                BUFFERED_BYTES_MAX,
+            ),
+            (
+                "max_buffered_records",
+                self.max_buffered_records,
+                1,
+                BUFFERED_RECORDS_MAX,
+            ),
+            (
+                "collection_max_count",
+                self.collection_max_count,
+                1,
+                PUT_RECORDS_MAX_RECORDS,
+            ),
+            (
+                "collection_max_size",
+                self.collection_max_size,
+                request_min,
+                PUT_RECORDS_MAX_BYTES,
+            ),
+            ("max_in_flight", self.max_in_flight, 1, IN_FLIGHT_MAX),
+            ("rate_limit", self.rate_limit as usize, 1, 1_000_000),
+        ];
+        for (field, value, min, max) in counts {
+            if !(min..=max).contains(&value) {
+                return Err(Error::setting(
+                    field,
+                    format!("{value} is not in {min}..={max}"),
+                ));
+            }
+        }
+        let durations = [
+            (
+                "record_max_buffered_time",
+                self.record_max_buffered_time,
+                Duration::ZERO,
+            ),
+            (
+                "record_ttl",
+                self.record_ttl.unwrap_or(millisecond),
+                millisecond,
+            ),
+            ("request_timeout", self.request_timeout, millisecond),
+        ];
+        for (field, value, min) in durations {
+            if !(min..=DURATION_MAX).contains(&value) {
+                let bounds = format!("{value:?} is not in {min:?}..={DURATION_MAX:?}");
+                return Err(Error::setting(field, bounds));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A duration as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
+    }
+}
+
+/// A duration as whole milliseconds, or nothing.
+mod optional_millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the signature serde's `with` calls")]
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        value
+            .map(|value| u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
+            .serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(from)?.map(Duration::from_millis))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        Settings::default().validate().expect("defaults");
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_named_with_its_bounds() {
+        type Change = fn(&mut Settings);
+        let cases: [(&str, Change); 7] = [
+            ("max_buffered_bytes", |s| s.max_buffered_bytes = 1000),
+            ("max_buffered_records", |s| s.max_buffered_records = 0),
+            ("collection_max_count", |s| s.collection_max_count = 501),
+            ("collection_max_size", |s| s.collection_max_size = 1000),
+            ("max_in_flight", |s| s.max_in_flight = 0),
+            ("record_ttl", |s| s.record_ttl = Some(Duration::ZERO)),
+            ("request_timeout", |s| s.request_timeout = Duration::ZERO),
+        ];
+        for (field, change) in cases {
+            let mut settings = Settings::default();
+            change(&mut settings);
+            let error = settings.validate().expect_err(field);
+            assert_eq!(error.kind(), ErrorKind::InvalidSettings);
+            let text = error.to_string();
+            assert!(text.contains(field) && text.contains("..="), "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_are_read_from_a_file_with_milliseconds_and_defaults() {
+        let text = r#"{"record_ttl": 30000, "record_max_buffered_time": 5}"#;
+        let settings: Settings = serde_json::from_str(text).expect("valid");
+        assert_eq!(settings.record_ttl, Some(Duration::from_secs(30)));
+        assert_eq!(settings.record_max_buffered_time, Duration::from_millis(5));
+        assert_eq!(settings.max_in_flight, 24);
+        let back = serde_json::to_string(&settings).expect("serializable");
+        assert_eq!(
+            serde_json::from_str::<Settings>(&back).expect("valid"),
+            settings
+        );
+        assert!(serde_json::from_str::<Settings>(r#"{"linger": 5}"#).is_err());
+    }
+}

@@ -1,0 +1,221 @@
+//! The producer's picture of the stream's shards: when to ask for it, and the asking.
+//!
+//! ```text
+//! no map ──first record──▶ loading ──ok──▶ map ◀──ok── loading (the old map stays in use)
+//!    ▲                        │ failed       │ every minute or so, or a record landed elsewhere
+//!    └── again after backoff ─┘              └──────────▶ loading
+//! ```
+//!
+//! One ListShards walk at a time. While there is no map, records wait at most [`COLD_START_WAIT`]
+//! and are then sent unaggregated; a cause that no waiting cures (no such stream, access denied)
+//! fails those that wait. A map in use is kept through failed refreshes.
+
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::types::{ShardFilter, ShardFilterType};
+use kinesis_core::limits::LIST_SHARDS_MAX;
+use kinesis_core::{Backoff, HashKeyRange, Rand, SequenceNumber, Shard, ShardId, ShardMap};
+use tokio::time::Instant;
+
+use crate::error::{Cause, Class};
+use crate::pipeline::send::cause_of;
+
+/// How long a cold start waits for the shard map before records go unaggregated.
+/// Source: none, reasonable default.
+const COLD_START_WAIT: Duration = Duration::from_secs(5);
+/// Mean age at which the map is asked for again; each time ± a quarter.
+/// Source: none, reasonable default (the KPL never refreshes unasked).
+const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+/// Shortest time between two walks. Source: none; far below the service's quota for ListShards.
+const REFRESH_MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// The wait after a failed walk. Source: none, reasonable default; the maximum is the KPL's.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
+/// Most pages of one walk: a million shards. Source: none, a bound on a server that never ends.
+const PAGES_MAX: usize = 1000;
+
+/// The map and when to load it. Pure: time and outcomes are passed in.
+#[derive(Debug)]
+pub(crate) struct MapKeeper {
+    map: Option<ShardMap>,
+    loading: bool,
+    /// When the last walk began.
+    started_at: Option<Instant>,
+    /// When the walk that gave the map began.
+    map_as_of: Option<Instant>,
+    /// When to load next; `None` while nobody needs a map.
+    next_at: Option<Instant>,
+    failures_in_a_row: u32,
+    /// When records stop waiting for the first map.
+    cold_until: Option<Instant>,
+}
+
+impl MapKeeper {
+    pub(crate) fn new() -> Self {
+        Self {
+            map: None,
+            loading: false,
+            started_at: None,
+            map_as_of: None,
+            next_at: None,
+            failures_in_a_row: 0,
+            cold_until: None,
+        }
+    }
+
+    pub(crate) fn map(&self) -> Option<&ShardMap> {
+        self.map.as_ref()
+    }
+
+    /// A record was accepted: sees to it that a map comes.
+    pub(crate) fn needed(&mut self, now: Instant) {
+        if self.map.is_none() && self.cold_until.is_none() {
+            self.cold_until = Some(now + COLD_START_WAIT);
+            self.schedule(now);
+        }
+    }
+
+    /// When records may be sent without a known shard.
+    pub(crate) fn unmapped_from(&self, now: Instant) -> Option<Instant> {
+        if self.map.is_some() {
+            Some(now)
+        } else {
+            self.cold_until
+        }
+    }
+
+    /// A record sent at `sent_at` landed where the map did not expect it. `true` if a fresher map
+    /// is on its way; `false` if the map is younger than the request.
+    pub(crate) fn suspect(&mut self, sent_at: Instant, now: Instant) -> bool {
+        if self.map.is_none() {
+            return self.next_at.is_some() || self.loading;
+        }
+        if self.map_as_of.is_some_and(|as_of| as_of > sent_at) && !self.loading {
+            return false;
+        }
+        if !self.loading {
+            self.schedule(now);
+        }
+        true
+    }
+
+    fn schedule(&mut self, now: Instant) {
+        let earliest = self
+            .started_at
+            .map_or(now, |at| now.max(at + REFRESH_MIN_INTERVAL));
+        self.next_at = Some(self.next_at.map_or(earliest, |at| at.min(earliest)));
+    }
+
+    /// When a walk is to begin; `None` while one runs or none is wanted.
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        self.next_at.filter(|_| !self.loading)
+    }
+
+    /// Whether a walk is to begin now; if so it counts as begun.
+    pub(crate) fn begin(&mut self, now: Instant) -> bool {
+        let due = self.next_at().is_some_and(|at| at <= now);
+        if due {
+            self.loading = true;
+            self.started_at = Some(now);
+            self.next_at = None;
+        }
+        due
+    }
+
+    /// The walk gave `map`. `true` if the open shards are others than before.
+    pub(crate) fn loaded(&mut self, map: ShardMap, now: Instant, rand: &Rand) -> bool {
+        self.loading = false;
+        self.failures_in_a_row = 0;
+        self.map_as_of = self.started_at;
+        self.cold_until = None;
+        self.next_at = Some(if map.hole().is_some() {
+            // The listing caught a split or merge half-way.
+            now + REFRESH_MIN_INTERVAL
+        } else {
+            now + REFRESH_INTERVAL.mul_f64(0.75 + 0.5 * rand.unit())
+        });
+        let open = |map: &ShardMap| {
+            map.open()
+                .map(|s| (s.id.clone(), s.range))
+                .collect::<Vec<_>>()
+        };
+        let changed = self.map.as_ref().map(open) != Some(open(&map));
+        self.map = Some(map);
+        changed
+    }
+
+    /// The walk failed. With a map in use, or for a transient cause, it is tried again; else
+    /// `true`: whoever waits for the first map is to be failed, and the next record asks anew.
+    pub(crate) fn failed(&mut self, cause: &Cause, now: Instant, rand: &Rand) -> bool {
+        self.loading = false;
+        self.next_at = Some(now + BACKOFF.delay(self.failures_in_a_row, rand));
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        let hopeless = self.map.is_none() && !cause.class.is_transient();
+        if hopeless {
+            self.next_at = None;
+            self.cold_until = None;
+        }
+        hopeless
+    }
+}
+
+/// Walks through all pages of the open shards.
+pub(crate) async fn list_shards(
+    client: &Client,
+    stream: &str,
+    page_timeout: Duration,
+) -> Result<ShardMap, Cause> {
+    let failed = |code| Cause::new("ListShards", Class::Unavailable, code);
+    let open_shards = ShardFilter::builder()
+        .r#type(ShardFilterType::AtLatest)
+        .build();
+    let open_shards = open_shards.map_err(|_invalid| failed("InvalidFilter"))?;
+    let mut shards = Vec::new();
+    let mut token: Option<String> = None;
+    for _ in 0..PAGES_MAX {
+        let request = client.list_shards().max_results(LIST_SHARDS_MAX as i32);
+        // A continued walk names the token only; the service refuses the stream's name beside it.
+        let request = match token.take() {
+            Some(token) => request.next_token(token),
+            None => request
+                .stream_name(stream)
+                .shard_filter(open_shards.clone()),
+        };
+        let page = tokio::time::timeout(page_timeout, request.send())
+            .await
+            .map_err(|_elapsed| failed("Timeout"))?
+            .map_err(|error| cause_of("ListShards", &error))?;
+        for shard in page.shards() {
+            shards.push(parse(shard).ok_or_else(|| failed("MalformedShard"))?);
+        }
+        match page.next_token {
+            Some(next) => token = Some(next),
+            None if shards.is_empty() => return Err(failed("NoOpenShards")),
+            None => return Ok(ShardMap::new(shards)),
+        }
+    }
+    Err(failed("TooManyPages"))
+}
+
+fn parse(shard: &aws_sdk_kinesis::types::Shard) -> Option<Shard> {
+    let keys = shard.hash_key_range()?;
+    let numbers = shard.sequence_number_range()?;
+    let range = HashKeyRange::new(
+        keys.starting_hash_key().parse().ok()?,
+        keys.ending_hash_key().parse().ok()?,
+    )?;
+    let ending = numbers
+        .ending_sequence_number()
+        .map(SequenceNumber::try_from);
+    Some(Shard {
+        id: shard.shard_id().into(),
+        range,
+        parent: shard.parent_shard_id().map(ShardId::from),
+        adjacent_parent: shard.adjacent_parent_shard_id().map(ShardId::from),
+        starting_sequence_number: numbers.starting_sequence_number().try_into().ok()?,
+        ending_sequence_number: ending.transpose().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

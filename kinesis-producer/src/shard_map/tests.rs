@@ -1,0 +1,113 @@
+use kinesis_core::Clock;
+
+use super::*;
+
+fn map(shards: u32) -> ShardMap {
+    let ranges = HashKeyRange::FULL.split_even(shards);
+    ShardMap::new(ranges.into_iter().zip(0..).map(|(range, index)| Shard {
+        id: ShardId::from_index(index),
+        range,
+        parent: None,
+        adjacent_parent: None,
+        starting_sequence_number: "0".parse().expect("a number"),
+        ending_sequence_number: None,
+    }))
+}
+
+fn cause(class: Class) -> Cause {
+    Cause::new("ListShards", class, "Test")
+}
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+#[test]
+fn nobody_asks_for_a_map_before_a_record_needs_it_and_then_one_at_a_time() {
+    let now = Clock::system().now();
+    let mut keeper = MapKeeper::new();
+    assert!(!keeper.begin(now));
+    keeper.needed(now);
+    assert!(keeper.begin(now));
+    keeper.needed(now);
+    assert!(!keeper.begin(now + REFRESH_INTERVAL), "one walk at a time");
+    assert_eq!(keeper.unmapped_from(now), Some(now + COLD_START_WAIT));
+}
+
+#[test]
+fn a_record_that_landed_elsewhere_asks_for_a_map_younger_than_its_request() {
+    let (start, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.needed(start);
+    assert!(keeper.begin(start));
+    assert!(
+        keeper.loaded(map(2), start, &rand),
+        "the first map is a change"
+    );
+    assert!(
+        !keeper.suspect(start - MILLISECOND, start),
+        "the map is younger"
+    );
+    assert!(keeper.suspect(start + MILLISECOND, start + MILLISECOND));
+    let again = start + REFRESH_MIN_INTERVAL;
+    assert!(
+        !keeper.begin(again - MILLISECOND),
+        "not sooner than the least interval"
+    );
+    assert!(keeper.begin(again));
+    assert!(keeper.suspect(again, again), "one is on its way");
+    assert!(
+        !keeper.loaded(map(2), again, &rand),
+        "the same shards are no change"
+    );
+    assert!(
+        keeper
+            .next_at()
+            .is_some_and(|at| at >= again + REFRESH_INTERVAL.mul_f64(0.75))
+    );
+}
+
+#[test]
+fn a_map_in_use_survives_failed_refreshes() {
+    let (now, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.needed(now);
+    assert!(keeper.begin(now));
+    keeper.loaded(map(2), now, &rand);
+    let later = now + REFRESH_INTERVAL * 2;
+    assert!(keeper.begin(later));
+    assert!(!keeper.failed(&cause(Class::AccessDenied), later, &rand));
+    assert_eq!(keeper.map().map(ShardMap::len), Some(2));
+    assert!(keeper.next_at().is_some(), "and is tried again");
+}
+
+#[test]
+fn a_cold_start_outlasts_an_outage_but_not_a_missing_stream() {
+    let (now, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.needed(now);
+    assert!(keeper.begin(now));
+    assert!(!keeper.failed(&cause(Class::Unavailable), now, &rand));
+    let again = keeper.next_at().expect("tried again");
+    assert!(keeper.begin(again));
+    assert!(keeper.failed(&cause(Class::NotFound), again, &rand));
+    assert_eq!(keeper.next_at(), None, "until the next record");
+    keeper.needed(again);
+    assert!(keeper.next_at().is_some());
+}
+
+#[test]
+fn a_map_with_a_hole_is_used_and_soon_asked_for_again() {
+    let (now, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.needed(now);
+    assert!(keeper.begin(now));
+    let whole = map(3);
+    let holed = ShardMap::new(
+        whole
+            .shards()
+            .filter(|shard| shard.id != ShardId::from_index(1))
+            .cloned(),
+    );
+    keeper.loaded(holed, now, &rand);
+    assert_eq!(keeper.next_at(), Some(now + REFRESH_MIN_INTERVAL));
+    assert_eq!(keeper.unmapped_from(now), Some(now));
+}
