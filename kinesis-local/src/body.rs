@@ -41,11 +41,6 @@ impl ResponseBody {
         Self::Full(bytes.into())
     }
 
-    /// An empty body.
-    pub(crate) fn empty() -> Self {
-        Self::Full(Bytes::new())
-    }
-
     /// A body that is fed through the sender, at most `capacity` frames ahead of the reader.
     ///
     /// Dropping the sender ends the body; `Sender::closed` tells that the reader went away.
@@ -111,7 +106,7 @@ mod tests {
         let body = ResponseBody::full("twelve bytes");
         assert_eq!(body.size_hint().exact(), Some(12));
         assert_eq!(body.collect().await.unwrap().to_bytes(), "twelve bytes");
-        assert!(ResponseBody::empty().is_end_stream());
+        assert!(ResponseBody::full("").is_end_stream());
     }
 
     #[tokio::test]

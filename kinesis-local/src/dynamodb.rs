@@ -163,7 +163,9 @@ impl DynamoDb {
         });
         work.await.unwrap_or_else(|_| {
             tracing::error!("a DynamoDB operation panicked; it was answered with 500");
-            Err(Refusal::internal("the operation failed inside kinesis-local"))
+            Err(Refusal::internal(
+                "the operation failed inside kinesis-local",
+            ))
         })
     }
 
@@ -174,12 +176,17 @@ impl DynamoDb {
         // Closing SQLite writes its log back into the database file.
         let closed = tokio::task::spawn_blocking(move || drop(tables)).await;
         if closed.is_err() {
-            tracing::error!("closing the DynamoDB tables panicked; they are read back at the next start");
+            tracing::error!(
+                "closing the DynamoDB tables panicked; they are read back at the next start"
+            );
         }
     }
 
     fn tables(&self) -> std::sync::MutexGuard<'_, Option<Tables>> {
-        self.inner.tables.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn response(&self, answer: Answer) -> Response<ResponseBody> {
@@ -212,9 +219,7 @@ impl Tables {
     /// Carries out one operation. Blocks.
     fn answer(&self, operation: &str, host: &str, body: &[u8]) -> Answer {
         match operation {
-            "DescribeContinuousBackups" => {
-                self.backups.describe(&self.database, &self.clock, body)
-            }
+            "DescribeContinuousBackups" => self.backups.describe(&self.database, &self.clock, body),
             "UpdateContinuousBackups" => self.backups.update(&self.database, &self.clock, body),
             "DescribeLimits" => Ok(account::limits()),
             "DescribeEndpoints" => Ok(account::endpoints(host)),

@@ -15,6 +15,7 @@ mod log;
 mod route;
 #[cfg(feature = "s3")]
 mod s3;
+mod server;
 mod services;
 mod settings;
 mod stream;
@@ -22,6 +23,7 @@ mod wire;
 
 pub use embed::InProcessClient;
 pub use error::{Error, ErrorKind};
+pub use limits::Limits;
 pub use local::{Builder, KinesisLocal};
 pub use settings::{
     DEFAULT_ACCOUNT, DEFAULT_MAX_CONNECTIONS, DEFAULT_PORT, DEFAULT_REGION,

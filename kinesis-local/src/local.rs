@@ -1,6 +1,8 @@
 //! The handle of a running `kinesis-local`, and how one is started.
 
 use std::net::SocketAddr;
+#[cfg(feature = "s3")]
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,7 @@ use kinesis_core::{Clock, Rand};
 use crate::embed::InProcessClient;
 use crate::error::{Error, ErrorKind};
 use crate::route::Service;
+use crate::server::Server;
 use crate::services::Services;
 use crate::settings::Settings;
 
@@ -39,7 +42,7 @@ pub struct KinesisLocal {
 struct Running {
     service: Service,
     settings: Settings,
-    address: Option<SocketAddr>,
+    server: Option<Server>,
 }
 
 impl KinesisLocal {
@@ -52,8 +55,8 @@ impl KinesisLocal {
     /// [`http_client`](Self::http_client) understands.
     #[must_use]
     pub fn endpoint_url(&self) -> String {
-        match self.inner.address {
-            Some(address) => format!("http://{address}"),
+        match &self.inner.server {
+            Some(server) => format!("http://{}", server.address()),
             None => IN_PROCESS_ENDPOINT.to_owned(),
         }
     }
@@ -81,13 +84,38 @@ impl KinesisLocal {
             .build()
     }
 
+    /// The address of the socket, if there is one.
+    #[must_use]
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.inner.server.as_ref().map(Server::address)
+    }
+
+    /// The directory with the S3 buckets: `<bucket>/<key>`, every object a plain file. Without a data
+    /// directory it is temporary and removed by [`shutdown`](Self::shutdown) or when nothing uses
+    /// the instance any more.
+    #[cfg(feature = "s3")]
+    #[must_use]
+    pub fn s3_dir(&self) -> &Path {
+        self.inner.service.s3_dir()
+    }
+
     /// Ends the instance: admits no more requests, ends subscriptions, waits for the requests that
     /// are under way (at most the settings' deadline) and closes the data directory.
     ///
     /// Calling it again waits for the same end. Cancel safe: a later call goes on.
     pub async fn shutdown(&self) {
+        let clock = Clock::system();
         let deadline = Duration::from_millis(self.inner.settings.shutdown_deadline_ms);
+        let end = clock.now() + deadline;
+        if let Some(server) = &self.inner.server {
+            server.close();
+        }
         self.inner.service.finish(deadline).await;
+        if let Some(server) = &self.inner.server {
+            let left = end.saturating_duration_since(clock.now());
+            server.wait(left).await;
+        }
+        self.inner.service.close().await;
     }
 }
 
@@ -169,11 +197,19 @@ impl Builder {
         let services = opening.map_err(|panic| {
             Error::new(ErrorKind::Corrupt, "opening the data panicked").with_source(panic)
         })??;
+        let service = Service::new(services);
+        let server = match settings.listen {
+            Some(address) => {
+                let places = settings.max_connections;
+                Some(Server::listen(address, service.clone(), places).await?)
+            }
+            None => None,
+        };
         Ok(KinesisLocal {
             inner: Arc::new(Running {
-                service: Service::new(services),
+                service,
                 settings,
-                address: None,
+                server,
             }),
         })
     }

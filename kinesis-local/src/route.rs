@@ -160,7 +160,13 @@ impl Service {
                 "kinesis-local does not offer DynamoDB Streams",
             ),
             #[cfg(feature = "s3")]
-            Target::S3 => self.inner.services.s3.call(Request::from_parts(head, body)).await,
+            Target::S3 => {
+                self.inner
+                    .services
+                    .s3
+                    .call(Request::from_parts(head, body))
+                    .await
+            }
             #[cfg(not(feature = "s3"))]
             Target::S3 => not_built("s3"),
         }
@@ -225,6 +231,10 @@ impl Service {
         }
         self.inner.stopped.cancel();
         self.inner.tasks.wait().await;
+    }
+
+    /// Closes the stores. To be called after [`finish`](Self::finish).
+    pub(crate) async fn close(&self) {
         self.inner.services.close().await;
     }
 

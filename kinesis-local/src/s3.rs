@@ -93,7 +93,11 @@ impl S3 {
         let request = match unsigned::plain(request) {
             Ok(request) => request,
             Err(malformed) => {
-                return failure(StatusCode::BAD_REQUEST, "InvalidRequest", &malformed.to_string());
+                return failure(
+                    StatusCode::BAD_REQUEST,
+                    "InvalidRequest",
+                    &malformed.to_string(),
+                );
             }
         };
         match self.service.call(request).await {

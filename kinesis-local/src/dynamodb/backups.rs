@@ -69,7 +69,10 @@ impl Backups {
         let unreadable = |kind| {
             Error::new(
                 kind,
-                format!("{} cannot be read; move it aside to start without it", file.display()),
+                format!(
+                    "{} cannot be read; move it aside to start without it",
+                    file.display()
+                ),
             )
         };
         let enabled = match std::fs::read(&file) {
@@ -111,7 +114,8 @@ impl Backups {
         let before = next.remove(&input.table_name);
         if wanted.point_in_time_recovery_enabled {
             let since = before.filter(|before| before.table_id == table_id);
-            let enabled_at_s = since.map_or(clock.epoch_millis() / 1000, |since| since.enabled_at_s);
+            let enabled_at_s =
+                since.map_or(clock.epoch_millis() / 1000, |since| since.enabled_at_s);
             next.insert(
                 input.table_name.clone(),
                 Enabled {

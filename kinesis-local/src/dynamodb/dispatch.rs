@@ -62,10 +62,16 @@ impl From<DynoxideError> for Refusal {
     }
 }
 
+/// Makes one of DynamoDB's exceptions from its message.
+type Exception = fn(String) -> DynoxideError;
+
 /// How dynoxide's types mark, at the start of a serde message, which of DynamoDB's exceptions a
 /// refused value is. The longer of two marks that begin alike comes first.
-const MARKS: [(&str, fn(String) -> DynoxideError); 5] = [
-    ("SERIALIZATION_AS_READ:", DynoxideError::SerializationException),
+const MARKS: [(&str, Exception); 5] = [
+    (
+        "SERIALIZATION_AS_READ:",
+        DynoxideError::SerializationException,
+    ),
     ("SERIALIZATION:", DynoxideError::SerializationException),
     ("VALIDATION_AS_READ:", DynoxideError::ValidationException),
     ("VALIDATION_REQUEST:", DynoxideError::ValidationException),
@@ -85,7 +91,12 @@ pub(super) fn malformed(error: &serde_json::Error) -> DynoxideError {
             return exception(message.to_owned());
         }
     }
-    let invalid = ["missing field", "unknown variant", "invalid type: null", "Supplied AttributeValue"];
+    let invalid = [
+        "missing field",
+        "unknown variant",
+        "invalid type: null",
+        "Supplied AttributeValue",
+    ];
     if message.contains("empty AttributeValue") {
         DynoxideError::ValidationException(
             "Supplied AttributeValue is empty, must contain exactly one of the supported datatypes"

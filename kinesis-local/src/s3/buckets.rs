@@ -66,10 +66,16 @@ impl Buckets {
     /// The folder of a bucket, if there is such a bucket.
     async fn bucket(&self, bucket: &str) -> S3Result<PathBuf> {
         let folder = self.root.join(bucket);
-        if tokio::fs::metadata(&folder).await.is_ok_and(|found| found.is_dir()) {
+        if tokio::fs::metadata(&folder)
+            .await
+            .is_ok_and(|found| found.is_dir())
+        {
             Ok(folder)
         } else {
-            Err(s3_error!(NoSuchBucket, "The specified bucket does not exist"))
+            Err(s3_error!(
+                NoSuchBucket,
+                "The specified bucket does not exist"
+            ))
         }
     }
 
@@ -104,7 +110,10 @@ impl Buckets {
         let taken = |path: &Path, folder_wanted: bool| {
             std::fs::metadata(path).is_ok_and(|found| found.is_dir() != folder_wanted)
         };
-        let above = path.ancestors().skip(1).take_while(|above| *above != folder);
+        let above = path
+            .ancestors()
+            .skip(1)
+            .take_while(|above| *above != folder);
         if taken(&path, key.ends_with('/')) || above.into_iter().any(|above| taken(above, true)) {
             return Err(s3_error!(
                 InvalidArgument,
@@ -137,14 +146,21 @@ impl Buckets {
     async fn tidy(&self, bucket: &str, key: &str) {
         for file in long_key::dot_files(&self.root, bucket, key) {
             if let Err(error) = tokio::fs::remove_file(&file).await
-                && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename)
+                && !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
+                )
             {
                 tracing::warn!(%error, "what S3 kept about a deleted object was not removed");
             }
         }
         let folder = self.root.join(bucket);
         let object = folder.join(key);
-        for above in object.ancestors().skip(1).take_while(|above| *above != folder) {
+        for above in object
+            .ancestors()
+            .skip(1)
+            .take_while(|above| *above != folder)
+        {
             // Not empty: the folder of other objects.
             if tokio::fs::remove_dir(above).await.is_err() {
                 break;
@@ -199,7 +215,10 @@ type Answer<T> = S3Result<S3Response<T>>;
 
 #[async_trait]
 impl S3 for Buckets {
-    async fn create_bucket(&self, request: S3Request<CreateBucketInput>) -> Answer<CreateBucketOutput> {
+    async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> Answer<CreateBucketOutput> {
         if self.bucket(&request.input.bucket).await.is_ok() {
             return Err(s3_error!(
                 BucketAlreadyOwnedByYou,
@@ -212,7 +231,10 @@ impl S3 for Buckets {
         Ok(answer)
     }
 
-    async fn delete_bucket(&self, request: S3Request<DeleteBucketInput>) -> Answer<DeleteBucketOutput> {
+    async fn delete_bucket(
+        &self,
+        request: S3Request<DeleteBucketInput>,
+    ) -> Answer<DeleteBucketOutput> {
         let folder = self.bucket(&request.input.bucket).await?;
         let holds_files = tokio::task::spawn_blocking(move || holds_files(&folder))
             .await
@@ -284,16 +306,23 @@ impl S3 for Buckets {
     }
 
     async fn get_object(&self, request: S3Request<GetObjectInput>) -> Answer<GetObjectOutput> {
-        let _turn = self.existing(&request.input.bucket, &request.input.key).await?;
+        let _turn = self
+            .existing(&request.input.bucket, &request.input.key)
+            .await?;
         self.files.get_object(request).await
     }
 
     async fn head_object(&self, request: S3Request<HeadObjectInput>) -> Answer<HeadObjectOutput> {
-        let _turn = self.existing(&request.input.bucket, &request.input.key).await?;
+        let _turn = self
+            .existing(&request.input.bucket, &request.input.key)
+            .await?;
         self.files.head_object(request).await
     }
 
-    async fn delete_object(&self, request: S3Request<DeleteObjectInput>) -> Answer<DeleteObjectOutput> {
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> Answer<DeleteObjectOutput> {
         let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
         let _turn = self.turn(&bucket, &key).await?;
         let answer = self.files.delete_object(request).await?;
@@ -301,17 +330,29 @@ impl S3 for Buckets {
         Ok(answer)
     }
 
-    async fn delete_objects(&self, request: S3Request<DeleteObjectsInput>) -> Answer<DeleteObjectsOutput> {
+    async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> Answer<DeleteObjectsOutput> {
         let bucket = request.input.bucket.clone();
         self.bucket(&bucket).await?;
-        let keys: Vec<String> = request.input.delete.objects.iter().map(|object| object.key.clone()).collect();
+        let keys: Vec<String> = request
+            .input
+            .delete
+            .objects
+            .iter()
+            .map(|object| object.key.clone())
+            .collect();
         for key in &keys {
             check(key)?;
         }
         let answer = self.files.delete_objects(request).await?;
         for key in &keys {
             let _turn = self.turn(&bucket, key).await?;
-            if tokio::fs::metadata(self.root.join(&bucket).join(key)).await.is_err() {
+            if tokio::fs::metadata(self.root.join(&bucket).join(key))
+                .await
+                .is_err()
+            {
                 self.tidy(&bucket, key).await;
             }
         }
@@ -329,15 +370,24 @@ impl S3 for Buckets {
         self.files.head_bucket(request).await
     }
 
-    async fn list_buckets(&self, request: S3Request<ListBucketsInput>) -> Answer<ListBucketsOutput> {
+    async fn list_buckets(
+        &self,
+        request: S3Request<ListBucketsInput>,
+    ) -> Answer<ListBucketsOutput> {
         self.files.list_buckets(request).await
     }
 
-    async fn list_objects(&self, request: S3Request<ListObjectsInput>) -> Answer<ListObjectsOutput> {
+    async fn list_objects(
+        &self,
+        request: S3Request<ListObjectsInput>,
+    ) -> Answer<ListObjectsOutput> {
         self.files.list_objects(request).await
     }
 
-    async fn list_objects_v2(&self, request: S3Request<ListObjectsV2Input>) -> Answer<ListObjectsV2Output> {
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> Answer<ListObjectsV2Output> {
         self.files.list_objects_v2(request).await
     }
 
@@ -345,7 +395,10 @@ impl S3 for Buckets {
         self.files.upload_part(request).await
     }
 
-    async fn upload_part_copy(&self, request: S3Request<UploadPartCopyInput>) -> Answer<UploadPartCopyOutput> {
+    async fn upload_part_copy(
+        &self,
+        request: S3Request<UploadPartCopyInput>,
+    ) -> Answer<UploadPartCopyOutput> {
         self.files.upload_part_copy(request).await
     }
 

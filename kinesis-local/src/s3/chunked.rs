@@ -80,7 +80,10 @@ impl Decoder {
                         0 => State::DataEnd,
                         left => State::Data { left },
                     };
-                    self.left_in_all = self.left_in_all.checked_sub(taken).ok_or(Malformed::Length)?;
+                    self.left_in_all = self
+                        .left_in_all
+                        .checked_sub(taken)
+                        .ok_or(Malformed::Length)?;
                     self.hasher.update(&piece);
                     return Ok(Some(piece));
                 }
@@ -139,7 +142,11 @@ impl Decoder {
                 let (name, value) = line
                     .split_once(':')
                     .ok_or(Malformed::Framing("a trailer has no name"))?;
-                if name.trim().to_ascii_lowercase().starts_with("x-amz-checksum-") {
+                if name
+                    .trim()
+                    .to_ascii_lowercase()
+                    .starts_with("x-amz-checksum-")
+                {
                     self.trailer = Some(value.trim().to_owned());
                 }
                 Ok(State::Trailers)
@@ -173,7 +180,12 @@ mod tests {
     use super::*;
 
     /// Decodes `body` cut into pieces of `step` bytes.
-    fn decode(body: &str, length: u64, trailer: Option<&str>, step: usize) -> Result<Vec<u8>, Malformed> {
+    fn decode(
+        body: &str,
+        length: u64,
+        trailer: Option<&str>,
+        step: usize,
+    ) -> Result<Vec<u8>, Malformed> {
         let mut decoder = Decoder::new(length, trailer);
         let mut payload = Vec::new();
         for piece in body.as_bytes().chunks(step) {
@@ -204,17 +216,46 @@ mod tests {
     fn what_is_not_whole_is_refused() {
         let crc = Some("x-amz-checksum-crc32");
         let cases = [
-            ("5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n", 5, crc, Malformed::Checksum),
+            (
+                "5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AAAAAA==\r\n\r\n",
+                5,
+                crc,
+                Malformed::Checksum,
+            ),
             ("5\r\nhello\r\n0\r\n\r\n", 5, crc, Malformed::Checksum),
             ("5\r\nhello\r\n0\r\n\r\n", 6, None, Malformed::Length),
             ("5\r\nhello\r\n0\r\n\r\n", 4, None, Malformed::Length),
-            ("5\r\nhel", 5, None, Malformed::Framing("it ended before its last chunk")),
-            ("x\r\n", 5, None, Malformed::Framing("a chunk's length is not a number")),
-            ("4\r\nhello\r\n", 5, None, Malformed::Framing("a chunk is longer than it says")),
-            ("0\r\n\r\nmore", 0, None, Malformed::Framing("bytes after the end")),
+            (
+                "5\r\nhel",
+                5,
+                None,
+                Malformed::Framing("it ended before its last chunk"),
+            ),
+            (
+                "x\r\n",
+                5,
+                None,
+                Malformed::Framing("a chunk's length is not a number"),
+            ),
+            (
+                "4\r\nhello\r\n",
+                5,
+                None,
+                Malformed::Framing("a chunk is longer than it says"),
+            ),
+            (
+                "0\r\n\r\nmore",
+                0,
+                None,
+                Malformed::Framing("bytes after the end"),
+            ),
         ];
         for (body, length, trailer, expected) in cases {
-            assert_eq!(decode(body, length, trailer, 100), Err(expected), "{body:?}");
+            assert_eq!(
+                decode(body, length, trailer, 100),
+                Err(expected),
+                "{body:?}"
+            );
         }
     }
 

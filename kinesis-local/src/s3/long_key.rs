@@ -45,7 +45,11 @@ pub(super) fn fits_in_parts(bucket: &str, key: &str) -> bool {
 
 fn longest_name(bucket: &str, key: &str) -> usize {
     let names = dot_files(Path::new(""), bucket, key);
-    names.iter().map(|name| name.as_os_str().len()).max().unwrap_or(0)
+    names
+        .iter()
+        .map(|name| name.as_os_str().len())
+        .max()
+        .unwrap_or(0)
 }
 
 /// Stores an object without dot files. The caller has the turn for `path` and gives an unused name
@@ -61,7 +65,10 @@ pub(super) async fn put(
     let upload = Upload(upload);
     let written = write(&upload.0, body, hasher(&input)).await?;
     if written.differs_from(&input) {
-        return Err(s3_error!(BadDigest, "the checksum sent with the object does not match it"));
+        return Err(s3_error!(
+            BadDigest,
+            "the checksum sent with the object does not match it"
+        ));
     }
     let stored = async {
         if let Some(folder) = path.parent() {

@@ -69,7 +69,10 @@ where
         read: Bytes::new(),
         pause: Box::pin(tokio::time::sleep(UPLOAD_PAUSE_MAX)),
     };
-    Ok(Request::from_parts(head, s3s::Body::http_body_unsync(payload)))
+    Ok(Request::from_parts(
+        head,
+        s3s::Body::http_body_unsync(payload),
+    ))
 }
 
 /// What decodes the body, if it is `aws-chunked`.
@@ -136,7 +139,10 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<BoxError>,
 {
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.body.as_mut().poll_frame(context) {
             Poll::Ready(frame) => {
                 let now = kinesis_core::Clock::system().now();

@@ -1,0 +1,202 @@
+//! What the command line takes, and what the command prints and returns.
+//!
+//! ```text
+//! stdout   kinesis-local listening on http://127.0.0.1:4567      always the first line: parse this
+//!          export AWS_ENDPOINT_URL=http://127.0.0.1:4567
+//! stderr   the log; RUST_LOG filters it
+//! exit     0  ended by SIGINT or SIGTERM, everything stored
+//!          1  could not start: the port or the data directory; or could not go on
+//!          2  wrong arguments
+//! ```
+
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind as ClapErrorKind;
+use tracing_subscriber::EnvFilter;
+
+use kinesis_local::{
+    DEFAULT_ACCOUNT, DEFAULT_PORT, DEFAULT_REGION, ErrorKind, KinesisLocal, Settings,
+};
+
+/// The exit code for wrong arguments. Source: clap's own, and custom.
+const EXIT_USAGE: u8 = 2;
+
+/// Kinesis Data Streams on this machine, with the DynamoDB and S3 that consumers need, on one port.
+///
+/// Point any AWS SDK or the aws command at it with the line that it prints. Any credentials are
+/// accepted. Without --data-dir everything is in memory and gone at the end.
+#[derive(Debug, Parser)]
+#[command(name = "kinesis-local", version, about)]
+struct Arguments {
+    /// The port to listen on; 0 takes a free one
+    #[arg(long, env = "KINESIS_LOCAL_PORT", default_value_t = DEFAULT_PORT)]
+    port: u16,
+    /// The address to listen on; anything but loopback lets other machines in, unauthenticated
+    #[arg(long, env = "KINESIS_LOCAL_HOST", default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Keep streams, tables and buckets in this directory
+    #[arg(long, env = "KINESIS_LOCAL_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// The region in ARNs
+    #[arg(long, env = "KINESIS_LOCAL_REGION", default_value = DEFAULT_REGION)]
+    region: String,
+    /// The account in ARNs, 12 digits
+    #[arg(long, env = "KINESIS_LOCAL_ACCOUNT", default_value = DEFAULT_ACCOUNT)]
+    account: String,
+}
+
+/// Why the command ended in failure.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Local(#[from] kinesis_local::Error),
+    #[error("the system refused to start threads")]
+    Threads(#[source] io::Error),
+    #[error("signals cannot be caught")]
+    Signals(#[source] io::Error),
+    #[error("standard output cannot be written")]
+    Output(#[source] io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Local(error) if error.kind() == ErrorKind::Settings => ExitCode::from(EXIT_USAGE),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// Reads the arguments, serves until SIGINT or SIGTERM, and says how it ended.
+pub(crate) fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => return print(&answer),
+    };
+    start_log();
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::Threads)
+        .and_then(|runtime| runtime.block_on(serve(arguments)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            report(&failure);
+            failure.exit_code()
+        }
+    }
+}
+
+/// Prints the help that was asked for, or what is wrong with the arguments.
+fn print(answer: &clap::Error) -> ExitCode {
+    let asked = matches!(
+        answer.kind(),
+        ClapErrorKind::DisplayHelp | ClapErrorKind::DisplayVersion
+    );
+    match answer.print() {
+        Ok(()) if asked => ExitCode::SUCCESS,
+        _ => ExitCode::from(EXIT_USAGE),
+    }
+}
+
+fn start_log() {
+    let filter = EnvFilter::builder()
+        .with_default_directive(tracing::Level::WARN.into())
+        .from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+}
+
+async fn serve(arguments: Arguments) -> Result<(), Failure> {
+    let mut settings = Settings::default();
+    settings.listen = Some(SocketAddr::new(arguments.host, arguments.port));
+    settings.data_dir = arguments.data_dir;
+    settings.region = arguments.region;
+    settings.account = arguments.account;
+    // Before anything is announced, so that a signal right after it is not lost.
+    let mut signals = Signals::catch().map_err(Failure::Signals)?;
+    let local = KinesisLocal::builder().settings(settings).start().await?;
+    announce(&local).map_err(Failure::Output)?;
+    signals.wait().await;
+    tracing::info!("shutting down");
+    local.shutdown().await;
+    Ok(())
+}
+
+/// Tells where the server is, at once even if standard output is a pipe.
+fn announce(local: &KinesisLocal) -> io::Result<()> {
+    let endpoint = local.endpoint_url();
+    let mut out = io::stdout().lock();
+    writeln!(out, "kinesis-local listening on {endpoint}")?;
+    writeln!(out, "export AWS_ENDPOINT_URL={endpoint}")?;
+    out.flush()
+}
+
+/// The failure with its causes, on one line.
+fn report(failure: &Failure) {
+    let mut line = format!("kinesis-local: {failure}");
+    let mut cause = std::error::Error::source(failure);
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    eprintln!("{line}");
+}
+
+/// The signals that end the server.
+struct Signals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    fn catch() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    #[cfg(unix)]
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn catch() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    #[cfg(not(unix))]
+    async fn wait(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+}

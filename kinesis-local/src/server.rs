@@ -1,0 +1,228 @@
+//! The way in over a socket: HTTP/1.1 and HTTP/2 with prior knowledge, on one port.
+//!
+//! ```text
+//! accept ─▶ a place among max_connections ─▶ the first bytes tell the protocol ─▶ Service::call
+//!    └─ waits when all places are taken; the kernel's queue holds who comes then
+//! ```
+//!
+//! Promises: a connection that sends no request, or a half one, does not keep its place for ever;
+//! heads, streams and connections are bounded (bodies: see [`route`](crate::route)); at the end every
+//! connection finishes the requests it has, within a deadline.
+//!
+//! Deliberately absent: TLS, and the HTTP/1.1 upgrade to HTTP/2 (SDKs do not use it).
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::error::{Error, ErrorKind};
+use crate::route::Service;
+
+/// How long a client may take for the head of a request, the pause before it included. Source: longer
+/// than clients keep unused connections (hyper's pool: 90 s), so that they close them and not we.
+const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Longest head of an HTTP/1.1 request, in bytes. Source: none; a signed request has about 2 KiB.
+const HTTP1_HEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// Headers of a request. Source: hyper's default.
+const HTTP1_HEADERS_MAX: usize = 100;
+
+/// Longest header list of an HTTP/2 request, in bytes. Source: hyper's default.
+const HTTP2_HEADERS_MAX_BYTES: u32 = 16 * 1024;
+
+/// Requests at once on an HTTP/2 connection. Source: none; a consumer of enhanced fan-out has one
+/// subscription per shard on a few connections.
+const HTTP2_STREAMS_MAX: u32 = 256;
+
+/// How often an HTTP/2 peer is asked whether it is still there. Source: none, reasonable default.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long to wait before accepting again after the system refused (too many open files).
+/// Source: none, reasonable default.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket and its connections.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    /// Cancelled: accept no more, finish what there is.
+    closing: CancellationToken,
+    /// Cancelled: drop what there is.
+    closed: CancellationToken,
+    connections: TaskTracker,
+}
+
+/// What a connection needs.
+#[derive(Clone)]
+struct Shared {
+    service: Service,
+    closing: CancellationToken,
+    closed: CancellationToken,
+}
+
+impl Server {
+    /// Listens on `address` and serves `service`.
+    pub(crate) async fn listen(
+        address: SocketAddr,
+        service: Service,
+        max_connections: usize,
+    ) -> Result<Self, Error> {
+        let refused = |error: std::io::Error| {
+            Error::new(
+                ErrorKind::Listen,
+                format!(
+                    "cannot listen on {address}; if another program uses the port, stop it or \
+                     choose another port (0 takes a free one)"
+                ),
+            )
+            .with_source(error)
+        };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let server = Self {
+            address: listener.local_addr().map_err(refused)?,
+            closing: CancellationToken::new(),
+            closed: CancellationToken::new(),
+            connections: TaskTracker::new(),
+        };
+        let shared = Shared {
+            service,
+            closing: server.closing.clone(),
+            closed: server.closed.clone(),
+        };
+        let accepting = accept(
+            listener,
+            shared,
+            max_connections,
+            server.connections.clone(),
+        );
+        server.connections.spawn(accepting);
+        server.connections.close();
+        Ok(server)
+    }
+
+    /// The address that is really listened on.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts no more connections and lets the open ones finish their requests.
+    pub(crate) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Waits for every connection's end; those that last longer than `deadline` are cut.
+    pub(crate) async fn wait(&self, deadline: Duration) {
+        self.close();
+        let waited = tokio::time::timeout(deadline, self.connections.wait()).await;
+        if waited.is_err() {
+            tracing::warn!(
+                connections = self.connections.len(),
+                "connections were still open at the shutdown deadline and were cut"
+            );
+        }
+        self.closed.cancel();
+        self.connections.wait().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.closing.cancel();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    shared: Shared,
+    max_connections: usize,
+    connections: TaskTracker,
+) {
+    let places = Arc::new(Semaphore::new(max_connections));
+    loop {
+        let next = async {
+            let place = Arc::clone(&places).acquire_owned().await.ok()?;
+            Some((listener.accept().await, place))
+        };
+        let Some(Some((accepted, place))) = shared.closing.run_until_cancelled(next).await else {
+            return;
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(serve(stream, shared.clone(), place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Serves one connection until its end.
+async fn serve(stream: TcpStream, shared: Shared, _place: OwnedSemaphorePermit) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "answers on this connection may be delayed");
+    }
+    let seen = Arc::new(AtomicBool::new(false));
+    let service = service_fn({
+        let (service, seen) = (shared.service.clone(), Arc::clone(&seen));
+        move |request| {
+            seen.store(true, Ordering::Relaxed);
+            let service = service.clone();
+            async move { service.call(request).await }
+        }
+    });
+    let builder = protocol();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // Telling the protocols apart has no time limit of its own.
+    let mut first = pin!(tokio::time::sleep(HEAD_READ_TIMEOUT));
+    let mut waiting_for_first = true;
+    let mut closing = false;
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            () = shared.closed.cancelled() => return,
+            () = shared.closing.cancelled(), if !closing => {
+                closing = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = first.as_mut(), if waiting_for_first => {
+                if !seen.load(Ordering::Relaxed) {
+                    return;
+                }
+                waiting_for_first = false;
+            }
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error, "a connection ended early");
+    }
+}
+
+fn protocol() -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_READ_TIMEOUT)
+        .max_buf_size(HTTP1_HEAD_MAX_BYTES)
+        .max_headers(HTTP1_HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX)
+        .max_header_list_size(HTTP2_HEADERS_MAX_BYTES);
+    builder
+}

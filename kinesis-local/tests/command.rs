@@ -1,0 +1,160 @@
+//! The `kinesis-local` command as a process.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![cfg(all(feature = "cli", feature = "dynamodb", unix))]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use kinesis_local::KinesisLocal;
+
+/// A running command; killed when the test ends.
+struct Running {
+    process: Child,
+    out: BufReader<ChildStdout>,
+    endpoint: String,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.process.try_wait().unwrap().is_none() {
+            self.process.kill().unwrap();
+            self.process.wait().unwrap();
+        }
+    }
+}
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kinesis-local"));
+    command
+        .args(["--port", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn start(data_dir: &Path) -> Running {
+    let mut process = command().arg("--data-dir").arg(data_dir).spawn().unwrap();
+    let mut out = BufReader::new(process.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    let endpoint = first
+        .trim()
+        .strip_prefix("kinesis-local listening on ")
+        .unwrap()
+        .to_owned();
+    Running {
+        process,
+        out,
+        endpoint,
+    }
+}
+
+fn signal(process: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args([name, &process.id().to_string()])
+        .status()
+        .unwrap();
+    assert!(sent.success());
+}
+
+/// A client of the command, with an HTTP client over the socket.
+async fn client(running: &Running) -> Client {
+    let configured = KinesisLocal::builder().start().await.unwrap().sdk_config();
+    let config = configured
+        .into_builder()
+        .endpoint_url(&running.endpoint)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .build();
+    Client::new(&config)
+}
+
+async fn create_table(client: &Client) {
+    let attribute = AttributeDefinition::builder()
+        .attribute_name("k")
+        .attribute_type(ScalarAttributeType::S)
+        .build()
+        .unwrap();
+    let key = KeySchemaElement::builder()
+        .attribute_name("k")
+        .key_type(KeyType::Hash)
+        .build()
+        .unwrap();
+    client
+        .create_table()
+        .table_name("kept")
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(attribute)
+        .key_schema(key)
+        .send()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_signal_ends_it_in_order_and_the_endpoint_is_printed_for_the_shell() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["-INT", "-TERM"] {
+        let mut running = start(directory.path());
+        client(&running).await.list_tables().send().await.unwrap();
+        signal(&running.process, name);
+        assert_eq!(running.process.wait().unwrap().code(), Some(0));
+        let mut rest = String::new();
+        running.out.read_to_string(&mut rest).unwrap();
+        assert_eq!(
+            rest,
+            format!("export AWS_ENDPOINT_URL={}\n", running.endpoint)
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_kill() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path());
+    create_table(&client(&running).await).await;
+    drop(running);
+    let again = start(directory.path());
+    let tables = client(&again).await.list_tables().send().await.unwrap();
+    assert_eq!(tables.table_names(), ["kept"]);
+}
+
+#[test]
+fn a_directory_in_use_is_refused_with_the_process_that_uses_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let running = start(directory.path());
+    let Output { status, stderr, .. } = command()
+        .arg("--data-dir")
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+    let text = String::from_utf8(stderr).unwrap();
+    assert!(
+        text.contains(&format!("process {}", running.process.id())),
+        "{text}"
+    );
+}
+
+#[test]
+fn wrong_arguments_have_their_own_exit_code() {
+    for wrong in [
+        ["--account", "12"],
+        ["--region", "Us East"],
+        ["--port", "x"],
+    ] {
+        let Output { status, stderr, .. } = command().args(wrong).output().unwrap();
+        assert_eq!(
+            status.code(),
+            Some(2),
+            "{}",
+            String::from_utf8_lossy(&stderr)
+        );
+    }
+    let help = command().arg("--help").output().unwrap();
+    assert_eq!(help.status.code(), Some(0));
+}
