@@ -1,4 +1,123 @@
-//! The consumer's leg of a record's journey.
+//! The last leg of a record's journey: out of the stream, into your code, exactly where it stopped.
+//!
+//! ```text
+//! ListShards     DynamoDB          GetRecords       KPL aggregates           your code        DynamoDB
+//! discover ───▶ lease ──────────▶ fetch ─────────▶ de-aggregate ─────────▶ process ───────▶ checkpoint
+//!               one worker per    ahead of you,    user records, each      RecordProcessor, fenced by
+//!               shard; renewed    within a byte    with its position       or the S3 sink   the lease
+//!               by its own task   budget
+//! ```
+//!
+//! Any number of workers with the same application name share the shards of a stream through a
+//! lease table in DynamoDB that has the attributes of the KCL 3.5. A [`Consumer`] is one such
+//! worker. It gives each shard it holds a [`RecordProcessor`] of yours.
+//!
+//! # Example
+//!
+//! The whole path in one process, against kinesis-local; on AWS only the clients are made
+//! differently.
+//!
+//! ```
+//! use kinesis_consumer::{
+//!     Checkpointer, Consumer, ProcessRecordsInput, ProcessorError, RecordProcessor, ShardId,
+//! };
+//! use tokio_util::sync::CancellationToken;
+//!
+//! struct Printer {
+//!     seen: tokio::sync::mpsc::Sender<String>,
+//! }
+//!
+//! #[async_trait::async_trait]
+//! impl RecordProcessor for Printer {
+//!     async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
+//!         for record in input.records.iter() {
+//!             let text = String::from_utf8_lossy(&record.data).into_owned();
+//!             self.seen.send(text).await?; // an error here brings the batch again
+//!         }
+//!         input.checkpointer.checkpoint().await?; // done with everything up to here
+//!         Ok(())
+//!     }
+//!     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
+//!         Ok(checkpointer.checkpoint().await?) // lets the shard's children start
+//!     }
+//!     async fn shutdown_requested(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
+//!         Ok(checkpointer.checkpoint().await?)
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let local = kinesis_local::KinesisLocal::builder().start().await?;
+//! let kinesis = aws_sdk_kinesis::Client::new(&local.sdk_config());
+//! let dynamodb = aws_sdk_dynamodb::Client::new(&local.sdk_config());
+//! kinesis.create_stream().stream_name("flights").shard_count(2).send().await?;
+//! # loop {
+//! #     let summary = kinesis.describe_stream_summary().stream_name("flights").send().await?;
+//! #     let summary = summary.stream_description_summary.ok_or("no summary")?;
+//! #     if summary.stream_status.as_str() == "ACTIVE" { break; }
+//! #     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+//! # }
+//! let data = aws_sdk_kinesis::primitives::Blob::new("JFK to LAX");
+//! kinesis.put_record().stream_name("flights").partition_key("JFK").data(data).send().await?;
+//!
+//! let (seen, mut records) = tokio::sync::mpsc::channel(100);
+//! let factory = move |_shard: &ShardId| Printer { seen: seen.clone() };
+//! let consumer = Consumer::builder("arrivals", "flights", kinesis, dynamodb, factory).build()?;
+//!
+//! let shutdown = CancellationToken::new();
+//! let running = tokio::spawn(consumer.run(shutdown.clone()));
+//! assert_eq!(records.recv().await.as_deref(), Some("JFK to LAX"));
+//! shutdown.cancel(); // finish, checkpoint, hand the leases over
+//! running.await??;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What is guaranteed
+//!
+//! - **At least once.** A record counts as done only when its processor checkpointed it or a later
+//!   one of its shard. A batch that fails or panics comes again, with backoff, until it succeeds:
+//!   nothing is skipped, and no checkpoint passes a batch that failed. The one exception to "every
+//!   record" is retention: what the stream trims before it was read is gone, which is logged and
+//!   counted ([`metrics::TRIMMED_CHECKPOINTS`]).
+//! - **Order.** Records of a shard come in the order of the stream, one batch at a time, and so do
+//!   records of a partition key: a shard's children start only when the shard was processed to its
+//!   end and that is stored.
+//! - **One owner.** Leases are renewed by a task of their own; neither a slow processor nor a full
+//!   buffer delays that. A worker that cannot renew stops *before* another may take over: the
+//!   processor's future is dropped and no checkpoint of it is accepted any more.
+//! - **A clean stop costs nothing.** Cancelling the token passed to [`Consumer::run`] lets each
+//!   processor finish and checkpoint, then gives each lease away at once.
+//!
+//! # What may come twice
+//!
+//! - After a crash, or a lease lost: what was processed and not yet checkpointed.
+//! - After a batch failed half-way: its first half, to the same processor.
+//! - What the producer wrote twice (a retry after a lost answer): two records with two positions.
+//!
+//! Dedupe where it matters by (shard, [`Record::position`]), which never changes for a record.
+//!
+//! # Aggregates
+//!
+//! KPL aggregates are opened; each member has the stream record's sequence number and its own
+//! sub-sequence number, and a checkpoint may lie between two members. A record that claims to be
+//! an aggregate and cannot be opened is delivered as it is, with a WARN and a count. A member whose
+//! hash key is outside of the shard's range is dropped and counted: the producer aggregated it by
+//! an older shard map, sees that from the answer, and sends it again to the shard that owns it.
+//!
+//! # When something is wrong
+//!
+//! | What | What happens |
+//! |---|---|
+//! | a processor returns `Retry`, an error by `?`, or panics | the batch comes again, with backoff |
+//! | a processor returns [`ProcessorError::Fatal`] | the lease is released, the other shards stop cleanly, `run` returns the error |
+//! | a call hangs | renewal goes on and the shard waits; a stop or handoff drops the call at its deadline |
+//! | Kinesis throttles, fails or is away | reading is retried for ever, at most 10 s apart, with a WARN |
+//! | DynamoDB is away | renewals are retried until the lease must be given up, before anybody else takes it |
+//! | the stream no longer has the shard | ERROR, the shard stops and is never marked as finished |
+//!
+//! Deliberately absent: enhanced fan-out, several streams per consumer, concurrency within a
+//! shard, dead-letter queues.
 
 mod checkpoint;
 mod consumer;

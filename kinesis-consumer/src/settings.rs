@@ -15,41 +15,41 @@ use crate::error::{Error, ErrorKind};
 pub use crate::lease::LeaseSettings;
 
 /// Source: KCL `PollingConfig.maxRecords`, which is the service's limit for `GetRecords`.
-pub const MAX_RECORDS_DEFAULT: u32 = 10_000;
+const MAX_RECORDS_DEFAULT: u32 = 10_000;
 
 /// One second in place of the KCL's 1.5 s: it still leaves four of the five reads per second of a
 /// shard to other applications, and half of it is the mean wait a record adds at the tip.
 /// Source: measured against the service's limit, none stricter known.
-pub const IDLE_TIME_BETWEEN_READS_DEFAULT: Duration = Duration::from_secs(1);
+const IDLE_TIME_BETWEEN_READS_DEFAULT: Duration = Duration::from_secs(1);
 
 /// Source: KCL `PollingConfig.MIN_IDLE_MILLIS_BETWEEN_READS`; five reads a second, the quota.
-pub const IDLE_TIME_BETWEEN_READS_MIN: Duration = Duration::from_millis(200);
+const IDLE_TIME_BETWEEN_READS_MIN: Duration = Duration::from_millis(200);
 
 /// Source: KCL `PollingConfig.kinesisRequestTimeout`.
-pub const KINESIS_REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+const KINESIS_REQUEST_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Source: KCL `RecordsFetcherFactory.maxByteSize`.
-pub const MAX_BYTE_SIZE_DEFAULT: usize = 8 * 1024 * 1024;
+const MAX_BYTE_SIZE_DEFAULT: usize = 8 * 1024 * 1024;
 
 /// Source: KCL `RecordsFetcherFactory.maxRecordsCount`.
-pub const MAX_RECORDS_COUNT_DEFAULT: usize = 30_000;
+const MAX_RECORDS_COUNT_DEFAULT: usize = 30_000;
 
 /// Source: none, reasonable default: 25 full answers of `GetRecords` in flight or buffered at once.
-pub const MAX_BUFFERED_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
+const MAX_BUFFERED_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 
 /// Source: KCL `GracefulLeaseHandoffConfig.gracefulLeaseHandoffTimeoutMillis`.
-pub const SHUTDOWN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+const SHUTDOWN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Source: KCL `LifecycleConfig.taskBackoffTimeMillis`; here the base of a growing, jittered pause.
-pub const TASK_BACKOFF_DEFAULT: Duration = Duration::from_millis(500);
+const TASK_BACKOFF_DEFAULT: Duration = Duration::from_millis(500);
 
 /// Source: none, reasonable default: a processor that depends on a service that came back is not
 /// idle for longer.
-pub const TASK_BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(30);
+const TASK_BACKOFF_MAX_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Upper bound of every duration here, so that deadlines cannot overflow.
 /// Source: none, reasonable default.
-pub const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where an application starts in a shard that it never checkpointed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]

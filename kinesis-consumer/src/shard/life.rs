@@ -6,11 +6,11 @@
 //!               ▼                                                 │
 //! Initialize ──▶ Idle ── batch ──▶ Process ── ok ──▶ Idle   Process/EndShard/Initialize
 //!                 │                   │
-//!                 ├── end of shard ───┼──▶ EndShard ── SHARD_END stored ──▶ Done(Ended)
+//!                 ├── end of shard ───┼──▶ EndShard ── SHARD_END stored ──▶ Release ──▶ Done(Ended)
 //!                 ├── asked to stop ──┴──▶ Stop ──▶ Release ──▶ Done(Released)
 //!                 ├── shard unknown ─────▶ Stop ──▶ Park (until lost or asked to stop)
 //!                 └── fatal ─────────────────────▶ Release ──▶ Done(Failed)
-//! anywhere: lease lost ──▶ Lose ──▶ Done(Lost)
+//! before Release: lease lost ──▶ Lose ──▶ Done(Lost)
 //! ```
 //!
 //! Invariants:
@@ -144,7 +144,8 @@ pub(crate) struct Life {
     stop: Option<StopBy>,
     /// Deadline of the last call when nobody asked to stop.
     last_call: Option<Instant>,
-    failed: bool,
+    /// How the life ends once the lease is released.
+    end: End,
     not_found: bool,
     shutdown_timeout: Duration,
     backoff: Backoff,
@@ -159,7 +160,7 @@ impl Life {
             attempts: 0,
             stop: None,
             last_call: None,
-            failed: false,
+            end: End::Released,
             not_found: false,
             shutdown_timeout,
             backoff,
@@ -199,12 +200,13 @@ impl Life {
 
     /// Whether [`Event::Lost`] is still news.
     pub(crate) fn minds_loss(&self) -> bool {
-        !matches!(self.state, State::Lose | State::Done(_))
+        // Releasing a lease fences it first: that is no loss.
+        !matches!(self.state, State::Lose | State::Release | State::Done(_))
     }
 
     /// Whether [`Event::StopRequested`] is still news.
     pub(crate) fn minds_stop(&self) -> bool {
-        self.stop.is_none() && self.minds_loss()
+        self.stop.is_none() && !matches!(self.state, State::Lose | State::Done(_))
     }
 
     /// Failures in a row of what is being done.
@@ -226,11 +228,9 @@ impl Life {
 
     fn on_lost(&mut self, now: Instant) {
         match self.state {
-            State::Lose | State::Done(_) => {}
+            State::Lose | State::Release | State::Done(_) => {}
             // The processor had its last call.
-            State::Release | State::Park => {
-                self.done(if self.failed { End::Failed } else { End::Lost })
-            }
+            State::Park => self.done(End::Lost),
             State::Initialize | State::Idle | State::Process | State::EndShard | State::Stop => {
                 self.last_call = Some(now + self.shutdown_timeout);
                 self.go(State::Lose);
@@ -271,11 +271,8 @@ impl Life {
             State::Initialize | State::EndShard => self.go(State::Release),
             State::Stop => self.leave_stop(),
             State::Lose => self.done(End::Lost),
-            State::Release => self.done(if self.failed {
-                End::Failed
-            } else {
-                End::Abandoned
-            }),
+            State::Release if self.end == End::Released => self.done(End::Abandoned),
+            State::Release => self.done(self.end),
             State::Idle | State::Park | State::Done(_) => {}
         }
     }
@@ -305,7 +302,10 @@ impl Life {
                 self.go(State::Stop)
             }
             (State::Initialize | State::Process, Returned::Ok) => self.go(State::Idle),
-            (State::EndShard, Returned::Ok) => self.done(End::Ended),
+            (State::EndShard, Returned::Ok) => {
+                self.end = End::Ended;
+                self.go(State::Release);
+            }
             (State::Process, Returned::Again) if self.stop.is_some() => self.go(State::Stop),
             (State::Initialize | State::EndShard, Returned::Again) if self.stop.is_some() => {
                 self.go(State::Release)
@@ -326,11 +326,7 @@ impl Life {
             return;
         }
         if released {
-            self.done(if self.failed {
-                End::Failed
-            } else {
-                End::Released
-            });
+            self.done(self.end);
         } else {
             self.rest(now);
         }
@@ -342,7 +338,7 @@ impl Life {
     }
 
     fn fail(&mut self) {
-        self.failed = true;
+        self.end = End::Failed;
         self.go(State::Release);
     }
 

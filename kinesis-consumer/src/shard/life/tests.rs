@@ -37,6 +37,8 @@ fn a_shard_goes_from_its_first_batch_to_its_end() {
     life.on(Event::Fetched(Fetch::End), now);
     assert_eq!(life.doing(), Doing::Call(Call::ShardEnded));
     life.on(Event::Returned(Returned::Ok), now);
+    assert_eq!(life.doing(), Doing::Release);
+    life.on(Event::Released(true), now);
     assert_eq!(life.doing(), Doing::Done(End::Ended));
 }
 
@@ -166,7 +168,8 @@ fn event_for(life: &Life, choice: u8) -> Event {
             [Fetch::Batch, Fetch::Batch, Fetch::End, Fetch::NotFound][usize::from(choice / 64)],
         ),
         Doing::Release => Event::Released(choice < 128),
-        Doing::Park | Doing::Done(_) => Event::Lost,
+        Doing::Park => Event::Lost,
+        Doing::Done(_) => Event::Rested,
     })
 }
 
@@ -176,6 +179,7 @@ proptest! {
         let (mut life, mut now) = life();
         let mut lost = false;
         let mut stopped = false;
+        let mut ended = false;
         for choice in choices {
             let before = life.doing();
             let event = event_for(&life, choice);
@@ -190,6 +194,12 @@ proptest! {
             if before == Doing::Call(Call::Process) && event == Event::Returned(Returned::Again) && !stopped {
                 prop_assert!(matches!(after, Doing::Pause(_)), "a failed batch is not left: {:?}", after);
             }
+            if before == Doing::Call(Call::ShardEnded) && event == Event::Returned(Returned::Ok) {
+                ended = true;
+            }
+            if after == Doing::Done(End::Ended) {
+                prop_assert!(ended, "the end was not stored");
+            }
             if lost {
                 let allowed = matches!(after, Doing::Call(Call::LeaseLost) | Doing::Done(_));
                 prop_assert!(allowed, "after the loss: {:?}", after);
@@ -198,9 +208,6 @@ proptest! {
                 prop_assert!(!matches!(after, Doing::Fetch | Doing::Park), "after a stop: {:?}", after);
                 let waits = matches!(after, Doing::Done(_)) || life.deadline().is_some();
                 prop_assert!(waits, "no deadline in {:?}", after);
-            }
-            if after == Doing::Done(End::Ended) && before != after {
-                prop_assert_eq!((before, event), (Doing::Call(Call::ShardEnded), Event::Returned(Returned::Ok)));
             }
         }
     }

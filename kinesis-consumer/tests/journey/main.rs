@@ -1,0 +1,8 @@
+//! The consumer against kinesis-local in process, under virtual time.
+
+mod aggregates;
+mod delivery;
+mod failures;
+mod handover;
+mod resharding;
+mod world;

@@ -1,0 +1,200 @@
+//! Shards that are split and merged on the way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use kinesis_consumer::{
+    Checkpointer, Consumer, Position, ProcessRecordsInput, ProcessorError, RecordProcessor, ShardId,
+};
+use kinesis_core::HashKeyRange;
+
+use crate::world::{APPLICATION, Behaviour, Note, STREAM, World};
+
+async fn split(world: &World, shard_id: &str, range: HashKeyRange) {
+    let middle = range.split_even(2)[1].start();
+    world
+        .kinesis
+        .split_shard()
+        .stream_name(STREAM)
+        .shard_to_split(shard_id)
+        .new_starting_hash_key(middle.to_string())
+        .send()
+        .await
+        .expect("split");
+    world.until_active().await;
+}
+
+async fn merge(world: &World, shard_id: &str, adjacent: &str) {
+    world
+        .kinesis
+        .merge_shards()
+        .stream_name(STREAM)
+        .shard_to_merge(shard_id)
+        .adjacent_shard_to_merge(adjacent)
+        .send()
+        .await
+        .expect("merged");
+    world.until_active().await;
+}
+
+/// Parents by child, as the service tells.
+async fn parents(world: &World) -> BTreeMap<String, Vec<String>> {
+    let answer = world
+        .kinesis
+        .list_shards()
+        .stream_name(STREAM)
+        .send()
+        .await
+        .expect("listed");
+    let shards = answer.shards.unwrap_or_default().into_iter();
+    shards
+        .map(|shard| {
+            let parents = [shard.parent_shard_id, shard.adjacent_parent_shard_id];
+            (shard.shard_id, parents.into_iter().flatten().collect())
+        })
+        .collect()
+}
+
+fn assert_parents_end_before_children_start(
+    notes: &[Note],
+    parents: &BTreeMap<String, Vec<String>>,
+) {
+    let ended = |shard: &str| {
+        notes
+            .iter()
+            .position(|note| matches!(note, Note::Ended(id) if id.as_str() == shard))
+    };
+    for (at, note) in notes.iter().enumerate() {
+        let Note::Initialized(_, shard_id) = note else {
+            continue;
+        };
+        for parent in &parents[shard_id.as_str()] {
+            let ended = ended(parent);
+            assert!(
+                ended.is_some_and(|ended| ended < at),
+                "{shard_id} started before {parent} ended"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn parents_are_finished_before_their_children_start_after_a_split_and_a_merge() {
+    let world = World::new(2).await;
+    let ranges = HashKeyRange::FULL.split_even(2);
+    world.put_numbers(0..50, 13).await;
+    split(&world, "shardId-000000000000", ranges[0]).await;
+    world.put_numbers(50..100, 13).await;
+    merge(&world, "shardId-000000000003", "shardId-000000000001").await;
+    world.put_numbers(100..150, 13).await;
+    let one = world.worker("one", |_| Behaviour::Process);
+    let two = world.worker("two-", |_| Behaviour::Process);
+    world.ledger.until_processed(150).await;
+    one.stop().await.expect("a clean stop");
+    two.stop().await.expect("a clean stop");
+    world.ledger.assert_each_once(0..150);
+    let parents = parents(&world).await;
+    assert_eq!(
+        parents["shardId-000000000004"].len(),
+        2,
+        "the merge is there: {parents:?}"
+    );
+    assert_parents_end_before_children_start(&world.ledger.notes(), &parents);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_is_split_while_it_is_read_goes_on_in_its_children_in_order() {
+    let world = World::new(1).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.put_numbers(0..50, 13).await;
+    world.ledger.until_processed(20).await;
+    split(&world, "shardId-000000000000", HashKeyRange::FULL).await;
+    world.put_numbers(50..100, 13).await;
+    world.ledger.until_processed(100).await;
+    worker.stop().await.expect("a clean stop");
+    world.ledger.assert_each_once(0..100);
+    assert_parents_end_before_children_start(&world.ledger.notes(), &parents(&world).await);
+    let row = world.lease_row("shardId-000000000000").await;
+    assert!(
+        row.get("checkpoint")
+            .is_none_or(|checkpoint| checkpoint == "SHARD_END"),
+        "{row:?}"
+    );
+}
+
+/// Forgets to checkpoint the end of its shard, twice.
+struct Forgetful {
+    shard_id: ShardId,
+    asked: Arc<AtomicU32>,
+}
+
+#[async_trait]
+impl RecordProcessor for Forgetful {
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
+        input.checkpointer.checkpoint().await?;
+        Ok(())
+    }
+
+    async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed) + 1;
+        if asked > 2 {
+            checkpointer.checkpoint().await?;
+            assert_eq!(checkpointer.last(), Position::ShardEnd);
+        }
+        Ok(())
+    }
+
+    async fn shutdown_requested(&mut self, _: Checkpointer) -> Result<(), ProcessorError> {
+        assert_ne!(
+            self.shard_id,
+            ShardId::from_index(0),
+            "the parent has ended"
+        );
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_processor_that_does_not_checkpoint_the_end_is_asked_again_and_the_children_wait() {
+    let world = World::new(1).await;
+    world.put_numbers(0..5, 3).await;
+    split(&world, "shardId-000000000000", HashKeyRange::FULL).await;
+    let asked = Arc::new(AtomicU32::new(0));
+    let factory = {
+        let asked = Arc::clone(&asked);
+        move |shard_id: &ShardId| {
+            let is_child = *shard_id != ShardId::from_index(0);
+            assert!(
+                !is_child || asked.load(Ordering::Relaxed) == 3,
+                "{shard_id} started too early"
+            );
+            Forgetful {
+                shard_id: shard_id.clone(),
+                asked: Arc::clone(&asked),
+            }
+        }
+    };
+    let consumer = Consumer::builder(
+        APPLICATION,
+        STREAM,
+        world.kinesis.clone(),
+        world.dynamodb.clone(),
+        factory,
+    )
+    .clock(world.clock.clone())
+    .build()
+    .expect("valid");
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let task = tokio::spawn(consumer.run(shutdown.clone()));
+    for child in ["shardId-000000000001", "shardId-000000000002"] {
+        crate::world::until("the children are held", async || {
+            world.lease_row(child).await.contains_key("leaseOwner")
+        })
+        .await;
+    }
+    shutdown.cancel();
+    task.await.expect("no panic").expect("a clean stop");
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
