@@ -36,6 +36,8 @@ use crate::error::Error;
 use crate::processor::{RecordProcessor, RecordProcessorFactory};
 use batch::Batcher;
 pub use format::LineFormat;
+pub use metrics::Stored;
+use metrics::Tally;
 use processor::ShardSink;
 use s3::Objects;
 pub use settings::S3SinkSettings;
@@ -69,6 +71,12 @@ impl S3Sink {
             clock: Clock::system(),
             rand: None,
         }
+    }
+
+    /// What this sink and its clones have stored so far, on all shards.
+    #[must_use]
+    pub fn stored(&self) -> Stored {
+        self.objects.tally.read()
     }
 }
 
@@ -126,6 +134,7 @@ impl S3SinkBuilder {
                 bucket: self.bucket,
                 prefix: self.settings.prefix.clone(),
                 rand: self.rand.unwrap_or_else(Rand::from_entropy),
+                tally: Tally::default(),
             },
             settings: self.settings,
             clock: self.clock,

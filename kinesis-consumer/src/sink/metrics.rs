@@ -1,4 +1,7 @@
-//! What a sink counts.
+//! What a sink counts: for a metrics recorder, and for whoever holds the sink.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Unit, counter, describe_counter};
 
@@ -29,12 +32,52 @@ pub fn describe() {
     );
 }
 
-pub(super) fn attempted(batch: &Batch, stored: bool) {
-    if stored {
-        counter!(OBJECTS_STORED).increment(1);
-        counter!(RECORDS_STORED).increment(batch.records as u64);
-        counter!(BYTES_STORED).increment(batch.body.len() as u64);
-    } else {
-        counter!(WRITES_FAILED).increment(1);
+/// What the processors of one sink have stored, since the sink was built, on all shards. A batch
+/// that had to be written again counts again.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stored {
+    /// Objects stored.
+    pub objects: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+}
+
+/// The running count behind [`Stored`]; clones share it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally {
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    objects: AtomicU64,
+    records: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Tally {
+    pub(super) fn read(&self) -> Stored {
+        Stored {
+            objects: self.counts.objects.load(Ordering::Relaxed),
+            records: self.counts.records.load(Ordering::Relaxed),
+            bytes: self.counts.bytes.load(Ordering::Relaxed),
+        }
     }
+
+    pub(super) fn stored(&self, batch: &Batch) {
+        let (records, bytes) = (batch.records as u64, batch.body.len() as u64);
+        self.counts.objects.fetch_add(1, Ordering::Relaxed);
+        self.counts.records.fetch_add(records, Ordering::Relaxed);
+        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        counter!(OBJECTS_STORED).increment(1);
+        counter!(RECORDS_STORED).increment(records);
+        counter!(BYTES_STORED).increment(bytes);
+    }
+}
+
+pub(super) fn write_failed() {
+    counter!(WRITES_FAILED).increment(1);
 }

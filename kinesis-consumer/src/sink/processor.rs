@@ -32,7 +32,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::batch::{Batcher, Pushed};
 use super::format::LineFormat;
-use super::metrics;
 use super::s3::{Objects, StoreError};
 use crate::checkpoint::Checkpointer;
 use crate::processor::{InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor};
@@ -190,10 +189,7 @@ impl Shard {
         tokio::select! {
             biased;
             () = self.stop.cancelled() => return Err(StoreError::Stopped.into()),
-            stored = self.objects.store(&self.id, batch) => {
-                metrics::attempted(batch, stored.is_ok());
-                stored?;
-            }
+            stored = self.objects.store(&self.id, batch) => stored?,
         }
         checkpointer.checkpoint_at(&batch.last).await?;
         tracing::debug!(

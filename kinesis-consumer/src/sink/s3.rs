@@ -24,6 +24,7 @@ use kinesis_core::{Position, Rand, ShardId};
 use tokio::time::timeout;
 
 use super::batch::Batch;
+use super::metrics::{self, Tally};
 
 /// How long one PutObject may take.
 /// Source: none, reasonable default: 256 MiB, the largest batch allowed, at 5 MiB/s.
@@ -108,6 +109,7 @@ pub(crate) struct Objects {
     pub(crate) bucket: String,
     pub(crate) prefix: String,
     pub(crate) rand: Rand,
+    pub(crate) tally: Tally,
 }
 
 impl Objects {
@@ -121,7 +123,7 @@ impl Objects {
             .with_max_times(PUT_ATTEMPTS - 1)
             .with_jitter()
             .with_jitter_seed(self.rand.next_u64());
-        (|| self.put(&key, batch))
+        let stored = (|| self.put(&key, batch))
             .retry(backoff)
             .sleep(tokio::time::sleep)
             .notify(|error, wait| {
@@ -129,13 +131,23 @@ impl Objects {
                     %shard_id, %error, wait_ms = wait.as_millis(), "an object was not stored, trying again"
                 );
             })
-            .await
-            .map_err(|source| StoreError::Put {
-                bucket: self.bucket.clone(),
-                key: key.clone(),
-                records: batch.records,
-                source,
-            })
+            .await;
+        match stored {
+            Ok(()) => {
+                self.tally.stored(batch);
+                Ok(())
+            }
+            Err(source) => {
+                metrics::write_failed();
+                let (bucket, records) = (self.bucket.clone(), batch.records);
+                Err(StoreError::Put {
+                    bucket,
+                    key,
+                    records,
+                    source,
+                })
+            }
+        }
     }
 
     async fn put(&self, key: &str, batch: &Batch) -> Result<(), PutError> {

@@ -20,7 +20,7 @@ use crate::error::ErrorKind;
 use crate::processor::{InitializeInput, ProcessRecordsInput, ProcessorError};
 use crate::record::Record;
 
-const BUCKET: &str = "b";
+const BUCKET: &str = "flights";
 
 /// The way to S3, with a switch that cuts it.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ impl HttpClient for Line {
 struct Shard {
     s3: Client,
     line: Line,
+    sink: S3Sink,
     processor: Box<dyn RecordProcessor>,
     checkpointer: Checkpointer,
     _local: KinesisLocal,
@@ -93,6 +94,7 @@ impl Shard {
         let s3 = Client::new(&config);
         s3.create_bucket().bucket(BUCKET).send().await.unwrap();
         let mut shard = Self {
+            sink: S3Sink::builder(s3.clone(), BUCKET).build().unwrap(),
             processor: Box::new(()),
             checkpointer: checkpointer(),
             s3,
@@ -105,13 +107,13 @@ impl Shard {
 
     /// Puts a new worker in the place of the one before, which is dropped.
     async fn worker(&mut self, settings: S3SinkSettings) {
-        let sink = S3Sink::builder(self.s3.clone(), BUCKET)
+        self.sink = S3Sink::builder(self.s3.clone(), BUCKET)
             .settings(settings)
             .rand(Rand::seeded(1))
             .build()
             .unwrap();
         self.checkpointer = checkpointer();
-        self.processor = sink.create(&shard_id());
+        self.processor = self.sink.create(&shard_id());
         let input = InitializeInput::new(shard_id(), Position::TrimHorizon);
         self.processor.initialize(input).await.unwrap();
     }
@@ -327,7 +329,10 @@ async fn after_the_lease_is_lost_nothing_is_written() {
     let mut shard = Shard::start(of_records(3)).await;
     shard.process(1..=2).await.unwrap();
     shard.processor.lease_lost().await;
-    assert!(shard.process(3..=3).await.is_err(), "not even what completes a batch");
+    assert!(
+        shard.process(3..=5).await.is_err(),
+        "not even a complete batch"
+    );
     tokio::time::sleep(Duration::from_secs(600)).await;
     assert_eq!(shard.contents().await, [""; 0]);
     assert_eq!(shard.checkpointer.last(), Position::TrimHorizon);

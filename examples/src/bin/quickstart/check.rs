@@ -1,0 +1,52 @@
+//! The proof: every stored object read back, every flight in it accounted for.
+
+use std::collections::BTreeMap;
+
+use examples::arrivals::Arrivals;
+use examples::bucket;
+use examples::flights::NumberedFlight;
+use kinesis_consumer::BoxError;
+
+use crate::place::{BUCKET, Place};
+use crate::tally::Tally;
+use crate::traffic::is_open;
+
+/// What is in the bucket.
+#[derive(Debug, Default)]
+pub(crate) struct Stored {
+    /// Shards that the stream has now, without those that were split.
+    pub(crate) shards: usize,
+    /// Objects in the bucket.
+    pub(crate) objects: usize,
+    /// The flights of every run, in the order of shards and positions.
+    pub(crate) runs: BTreeMap<u32, Arrivals>,
+    /// Sum of the delays in minutes and number of flights, by origin, each flight of any run once.
+    pub(crate) delays: BTreeMap<String, (i64, u32)>,
+    /// Flights of runs that had ended without a fault, and were processed again by this one.
+    pub(crate) processed_again: u64,
+}
+
+/// Reads the bucket. Shards come before those they were split into and objects in the order of
+/// their positions, so an airport's flights have to come in order here as well.
+pub(crate) async fn read_back(place: &Place, tally: &Tally) -> Result<Stored, BoxError> {
+    let shards = place.shards().await?;
+    let mut stored = Stored {
+        shards: shards.iter().filter(|shard| is_open(shard)).count(),
+        ..Stored::default()
+    };
+    for object in bucket::read(&place.s3, BUCKET, "").await? {
+        stored.objects += 1;
+        for line in object.content.lines() {
+            let flight: NumberedFlight = serde_json::from_str(line)?;
+            if stored.runs.entry(flight.run).or_default().see(&flight) {
+                let (minutes, flights) = stored.delays.entry(flight.flight.origin).or_default();
+                *minutes += i64::from(flight.flight.delay);
+                *flights += 1;
+            }
+        }
+    }
+    let earlier = &tally.processed().earlier;
+    let finished = earlier.iter().filter(|(run, _)| place.has_finished(**run));
+    stored.processed_again = finished.map(|(_, flights)| flights).sum();
+    Ok(stored)
+}
