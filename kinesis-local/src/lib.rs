@@ -1,4 +1,74 @@
 //! Kinesis Data Streams in one process, with the DynamoDB and S3 that consumers need beside it.
+//!
+//! On AWS a record's stream is Kinesis, a consumer's leases are in DynamoDB and what a sink stores is
+//! in S3. On a laptop or in a test all three are this crate: one process, one port, the same
+//! application code.
+//!
+//! ```text
+//!  producer ──PutRecords──▶ ┌────────── kinesis-local ──────────┐ ──GetRecords,──────▶ consumer
+//!                           │ route: which service?             │   SubscribeToShard     │
+//!                           │  ├─ Kinesis    streams, shards    │ ◀──leases, checkpoints─┤
+//!  aws command, ──────────▶ │  ├─ DynamoDB   tables             │                        │
+//!  any SDK                  │  └─ S3         buckets as folders │ ◀──objects─────────────┘
+//!                           └───────────────────────────────────┘
+//!          in process: an SDK HttpClient       over a socket: HTTP/1.1 and HTTP/2, one port
+//! ```
+//!
+//! In a test or a program of your own there is no socket and nothing to clean up:
+//!
+//! ```
+//! use aws_sdk_kinesis::{Client, primitives::Blob, types::ShardIteratorType};
+//! use kinesis_local::KinesisLocal;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let local = KinesisLocal::builder().start().await?;
+//! let kinesis = Client::new(&local.sdk_config());
+//!
+//! kinesis.create_stream().stream_name("flights").shard_count(1).send().await?;
+//! let flight = Blob::new(r#"{"from":"JFK"}"#);
+//! let put = kinesis.put_record().stream_name("flights").partition_key("JFK").data(flight);
+//! let put = put.send().await?;
+//!
+//! let iterator = kinesis
+//!     .get_shard_iterator()
+//!     .stream_name("flights")
+//!     .shard_id(put.shard_id())
+//!     .shard_iterator_type(ShardIteratorType::TrimHorizon)
+//!     .send()
+//!     .await?;
+//! let got = kinesis.get_records().set_shard_iterator(iterator.shard_iterator).send().await?;
+//! assert_eq!(got.records()[0].sequence_number(), put.sequence_number());
+//! local.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Everything works under tokio's paused time: virtual time stands still while a request is carried
+//! out, and moves on while everybody waits. Several instances in one process share nothing.
+//!
+//! For other processes [`Builder::listen`] opens a port, and so does the command `kinesis-local`,
+//! which prints the line that any SDK or the `aws` command needs:
+//! `export AWS_ENDPOINT_URL=http://127.0.0.1:4567`. Any credentials are accepted; keep it on
+//! loopback.
+//!
+//! # What survives what
+//!
+//! |  | shutdown | the process is killed | the machine stops |
+//! |---|---|---|---|
+//! | no data directory | nothing | nothing (buckets stay behind in the temporary directory) | nothing |
+//! | streams in a data directory | all | all that was answered | all that was answered |
+//! | tables in a data directory | all | all that was answered | all that was answered |
+//! | objects in a data directory | all | all that was answered | all that was answered, without their content type and user metadata if those were just written |
+//! | iterators, subscriptions, unfinished multipart uploads | iterators stay valid, the rest is gone | as before | as before |
+//!
+//! A request that was received whole is carried out even if its caller goes away. A request that was
+//! not answered may have been carried out or not, as with any service on the other end of a wire.
+//!
+//! # Features
+//!
+//! `cli` (the command), `dynamodb`, `s3`; all are on by default. Without `dynamodb` or `s3` a request
+//! for the service is answered with an error that names the feature.
 
 mod admin;
 mod api;

@@ -8,7 +8,8 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{
-    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, ObjectIdentifier,
+    ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, Delete, EncodingType,
+    ObjectIdentifier,
 };
 use kinesis_local::KinesisLocal;
 
@@ -128,6 +129,23 @@ async fn objects_are_listed_by_prefix_and_page() {
         .map(|folder| folder.prefix().unwrap())
         .collect();
     assert_eq!(folders, ["a/", "b/"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_listed_key_is_the_key_that_was_put_whatever_its_characters() {
+    let (_local, client) = with_bucket().await;
+    let key = "a b/c+d%2Fe &<>\"\u{e9}\u{1f980}";
+    put(&client, key, "x").await;
+    let listed = client
+        .list_objects_v2()
+        .bucket(BUCKET)
+        .encoding_type(EncodingType::Url)
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(listed.encoding_type(), None);
+    assert_eq!(listed.contents()[0].key(), Some(key));
+    assert_eq!(get(&client, key).await, "x");
 }
 
 #[tokio::test(start_paused = true)]

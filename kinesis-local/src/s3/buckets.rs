@@ -9,6 +9,7 @@
 //! | a folder answers like an object | `NoSuchKey` |
 //! | fails after storing when a key is too long for its dot files | stored without them, see [`long_key`](super::long_key) |
 //! | renames without syncing | synced before the answer, when durable |
+//! | says that listed keys are URL-encoded and does not encode them | says what is so |
 //! | leaves folders and dot files of deleted objects behind | removed |
 
 use std::io;
@@ -381,14 +382,18 @@ impl S3 for Buckets {
         &self,
         request: S3Request<ListObjectsInput>,
     ) -> Answer<ListObjectsOutput> {
-        self.files.list_objects(request).await
+        let mut answer = self.files.list_objects(request).await?;
+        answer.output.encoding_type = None;
+        Ok(answer)
     }
 
     async fn list_objects_v2(
         &self,
         request: S3Request<ListObjectsV2Input>,
     ) -> Answer<ListObjectsV2Output> {
-        self.files.list_objects_v2(request).await
+        let mut answer = self.files.list_objects_v2(request).await?;
+        answer.output.encoding_type = None;
+        Ok(answer)
     }
 
     async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
