@@ -137,10 +137,8 @@ impl Checkpointer {
         match step {
             Move::Nothing => return Ok(()),
             Move::To(position) => {
-                if let Store::Lease(lease) = &self.shared.store {
-                    lease.checkpoint(&position).await?;
-                }
-                self.with_window(|window| window.stored(position));
+                let stored = self.store(position).await?;
+                self.with_window(|window| window.stored(stored));
             }
             Move::End(children) => {
                 if let Store::Lease(lease) = &self.shared.store {
@@ -150,6 +148,26 @@ impl Checkpointer {
             }
         }
         Ok(())
+    }
+
+    /// Stores a position; what the table holds then.
+    async fn store(&self, position: Position) -> Result<Position, Error> {
+        let Store::Lease(lease) = &self.shared.store else {
+            return Ok(position);
+        };
+        match lease.checkpoint(&position).await {
+            Ok(()) => Ok(position),
+            // An earlier call that was dropped half-way was carried out after all, and went further.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                let stored = lease.lease().checkpoint;
+                if stored >= position {
+                    Ok(stored)
+                } else {
+                    Err(error)
+                }
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A batch that ends at `position` is being handed to the processor.

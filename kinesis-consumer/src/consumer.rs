@@ -11,6 +11,7 @@
 //! never loses one half-way.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -200,7 +201,16 @@ struct Shards {
 
 impl Shards {
     fn start(&mut self, lease: HeldLease) {
-        let processor = self.factory.create(lease.shard_id());
+        let create = AssertUnwindSafe(|| self.factory.create(lease.shard_id()));
+        let Ok(processor) = catch_unwind(create) else {
+            // Dropping the lease gives it back.
+            let text = format!(
+                "the processor factory panicked for shard {}",
+                lease.shard_id()
+            );
+            error!(shard = %lease.shard_id(), "The processor factory panicked: the consumer shuts down.");
+            return self.failed(Error::new(ErrorKind::Processor, text));
+        };
         let task = ShardTask::new(lease, processor, self.fetch.clone(), self.stop.clone());
         self.tasks.spawn(task.run().in_current_span());
     }
@@ -218,6 +228,11 @@ impl Shards {
                 .with_source(panic)
             }
         };
+        self.failed(failure);
+    }
+
+    /// Notes a failure, of which the first counts, and stops the others.
+    fn failed(&mut self, failure: Error) {
         self.stop.cancel();
         self.failure.get_or_insert(failure);
     }

@@ -10,9 +10,10 @@
 //! shard's end with its children. Failed calls are made again for ever with a bounded pause. The
 //! task stops when its [`Fetching`] is dropped; what it had fetched is dropped with it.
 //!
-//! What stops it otherwise: a stream or shard that the service does not know for
-//! [`poll::NOT_FOUND_PATIENCE`] ends with [`Fetched::NotFound`]. The shard then stops with an
-//! ERROR event and is never marked as ended: someone has to look.
+//! What stops it otherwise: a shard that the service does not know for
+//! [`poll::NOT_FOUND_PATIENCE`]. If the stream is there and does not list the shard, the shard has
+//! expired with all its records ([`Fetched::Expired`]); if there is no stream, someone has to look
+//! ([`Fetched::NotFound`]).
 //!
 //! Deliberately absent: enhanced fan-out.
 
@@ -76,7 +77,12 @@ pub(crate) enum Fetched {
     Batch(Batch),
     /// Every record was sent and the shard has no more.
     End(Vec<ChildShard>),
-    /// The stream no longer has the shard.
+    /// The stream no longer has the shard: it was closed, and retention took all that it held.
+    Expired {
+        error: Error,
+        children: Vec<ChildShard>,
+    },
+    /// There is no such stream.
     NotFound(Error),
 }
 
@@ -149,29 +155,34 @@ struct Task {
 impl Task {
     async fn run(mut self, filler: Filler) {
         let last = loop {
-            match self.poll.next(self.context.clock.now()) {
-                Ask::Wait(until) => tokio::time::sleep_until(until).await,
-                Ask::Iterator(start_at) => {
-                    if let Some(last) = self.new_iterator(start_at).await {
+            let step = match self.poll.next(self.context.clock.now()) {
+                Ask::Wait(until) => {
+                    tokio::time::sleep_until(until).await;
+                    Step::Continue
+                }
+                Ask::Iterator(start_at) => self.new_iterator(start_at).await,
+                Ask::Records(iterator) => self.records(iterator, &filler).await,
+            };
+            match step {
+                Step::Continue => {}
+                Step::Last(last) => break last,
+                Step::Abandoned => return,
+                Step::Unknown(error) => {
+                    if let Some(last) = self.look_for_shard(error).await {
                         break last;
                     }
                 }
-                Ask::Records(iterator) => match self.records(iterator, &filler).await {
-                    Step::Continue => {}
-                    Step::Last(last) => break last,
-                    Step::Abandoned => return,
-                },
             }
         };
         filler.finish(last).await;
     }
 
-    async fn new_iterator(&mut self, start_at: StartAt) -> Option<Fetched> {
+    async fn new_iterator(&mut self, start_at: StartAt) -> Step {
         let asked_at = self.context.clock.epoch_millis();
         match self.reader.iterator(&start_at).await {
             Ok(iterator) => {
                 self.poll.on_iterator(iterator, asked_at);
-                None
+                Step::Continue
             }
             Err(failure) => self.trouble(failure),
         }
@@ -184,7 +195,7 @@ impl Task {
         let begun = self.context.clock.now();
         let page = match self.reader.records(&iterator).await {
             Ok(page) => page,
-            Err(failure) => return self.trouble(failure).map_or(Step::Continue, Step::Last),
+            Err(failure) => return self.trouble(failure),
         };
         let now = self.context.clock.now();
         self.measure_call(now.duration_since(begun), page.millis_behind_latest);
@@ -210,20 +221,21 @@ impl Task {
         if !ended {
             return Step::Continue;
         }
-        match self.children(page.children).await {
-            Ok(children) => Step::Last(Fetched::End(children)),
-            Err(not_found) => Step::Last(not_found),
+        if let Some(checkpoint) = self.unpacker.unseen_checkpoint() {
+            self.report_gap(checkpoint.as_str(), "none, the shard has ended");
         }
+        self.end(page.children).await
     }
 
-    /// The children of the shard, which has ended: those the service told, or those it lists.
-    async fn children(&mut self, told: Vec<ChildShard>) -> Result<Vec<ChildShard>, Fetched> {
-        if !told.is_empty() {
-            return Ok(told);
-        }
-        loop {
-            let failure = match self.reader.list_children().await {
-                Ok(listed) if !listed.is_empty() => return Ok(listed),
+    /// The end of the shard, with the children the service told or lists.
+    async fn end(&mut self, told: Vec<ChildShard>) -> Step {
+        let mut children = told;
+        while children.is_empty() {
+            let failure = match self.reader.survey().await {
+                Ok(survey) if !survey.children.is_empty() => {
+                    children = survey.children;
+                    break;
+                }
                 Ok(_) => Failure::other(Error::new(
                     ErrorKind::Unavailable,
                     format!(
@@ -233,17 +245,39 @@ impl Task {
                 )),
                 Err(failure) => failure,
             };
-            if let Some(not_found) = self.trouble(failure) {
-                return Err(not_found);
+            if let Step::Unknown(error) = self.trouble(failure) {
+                return Step::Last(Fetched::NotFound(error));
             }
             if let Ask::Wait(until) = self.poll.next(self.context.clock.now()) {
                 tokio::time::sleep_until(until).await;
             }
         }
+        Step::Last(Fetched::End(children))
     }
 
-    /// Notes a failure; `Some` when it is to be given up.
-    fn trouble(&mut self, failure: Failure) -> Option<Fetched> {
+    /// The shard has been unknown for a while: is it the shard that is gone, or the stream?
+    async fn look_for_shard(&mut self, error: Error) -> Option<Fetched> {
+        match self.reader.survey().await {
+            Ok(survey) if survey.listed => {
+                self.poll.on_found();
+                None
+            }
+            Ok(survey) => Some(Fetched::Expired {
+                error,
+                children: survey.children,
+            }),
+            Err(failure) if failure.trouble == Trouble::NotFound => {
+                Some(Fetched::NotFound(failure.error))
+            }
+            Err(failure) => {
+                self.trouble(failure);
+                None
+            }
+        }
+    }
+
+    /// Notes a failure.
+    fn trouble(&mut self, failure: Failure) -> Step {
         let Failure { error, trouble } = failure;
         let kind = error.kind();
         ::metrics::counter!(metrics::FETCH_FAILURES, "stream" => self.stream(), "kind" => kind.as_str()).increment(1);
@@ -252,7 +286,7 @@ impl Task {
         }
         let verdict = self.poll.on_trouble(trouble, self.context.clock.now());
         let Verdict::Again { pause, attempts } = verdict else {
-            return Some(Fetched::NotFound(error));
+            return Step::Unknown(error);
         };
         let pause_ms = pause.as_millis();
         let source = cause(&error);
@@ -267,18 +301,12 @@ impl Task {
                 warn!(attempts, pause_ms, %error, source, "Reading failed and goes on after a pause.")
             }
         }
-        None
+        Step::Continue
     }
 
     fn report(&mut self, unpacked: &Unpacked) {
         if let Some(first) = &unpacked.gap_before {
-            ::metrics::counter!(metrics::TRIMMED_CHECKPOINTS, "stream" => self.stream())
-                .increment(1);
-            warn!(
-                checkpoint = self.start.checkpoint(),
-                first = first.as_str(),
-                "The checkpointed record is no longer in the stream: records between the checkpoint and the first one read may have been trimmed before they were processed. Reading goes on with the oldest record kept."
-            );
+            self.report_gap(self.start.checkpoint(), first.as_str());
         }
         if unpacked.foreign > 0 {
             ::metrics::counter!(metrics::FOREIGN_MEMBERS_DROPPED, "stream" => self.stream())
@@ -307,6 +335,16 @@ impl Task {
         }
     }
 
+    /// The record that reading resumed from was not there any more.
+    fn report_gap(&self, checkpoint: &str, first: &str) {
+        ::metrics::counter!(metrics::TRIMMED_CHECKPOINTS, "stream" => self.stream()).increment(1);
+        warn!(
+            checkpoint,
+            first,
+            "The checkpointed record is no longer in the stream: records between it and the first one read may have been trimmed before they were processed. Reading goes on with the oldest record kept."
+        );
+    }
+
     fn measure_call(&self, took: Duration, millis_behind_latest: u64) {
         ::metrics::histogram!(metrics::GET_RECORDS_SECONDS, "stream" => self.stream())
             .record(took.as_secs_f64());
@@ -319,12 +357,14 @@ impl Task {
     }
 }
 
-/// What comes after a `GetRecords`.
+/// What comes of a call.
 enum Step {
     Continue,
     Last(Fetched),
     /// Nobody reads any more.
     Abandoned,
+    /// The stream or shard has been unknown for too long.
+    Unknown(Error),
 }
 
 /// The innermost cause, which says what a service answered.

@@ -114,7 +114,8 @@
 //! | a call hangs | renewal goes on and the shard waits; a stop or handoff drops the call at its deadline |
 //! | Kinesis throttles, fails or is away | reading is retried for ever, at most 10 s apart, with a WARN |
 //! | DynamoDB is away | renewals are retried until the lease must be given up, before anybody else takes it |
-//! | the stream no longer has the shard | ERROR, the shard stops and is never marked as finished |
+//! | retention took a closed shard before it was read to its end | ERROR; the shard is marked as ended, so that its children start |
+//! | the stream is deleted | ERROR; its shards stop and are never marked as ended |
 //!
 //! Deliberately absent: enhanced fan-out, several streams per consumer, concurrency within a
 //! shard, dead-letter queues.

@@ -17,7 +17,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use kinesis_core::{Backoff, Rand};
+use kinesis_core::{Backoff, Position, Rand};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
@@ -49,6 +49,8 @@ pub(crate) struct ShardTask {
     life: Life,
     fetching: Option<Fetching>,
     in_hand: Option<Batch>,
+    /// Children of a shard that has expired.
+    expired: Vec<ChildShard>,
     failure: Option<Error>,
 }
 
@@ -74,6 +76,7 @@ impl ShardTask {
             life: Life::new(settings.shutdown_timeout, backoff, rand),
             fetching: None,
             in_hand: None,
+            expired: Vec::new(),
             failure: None,
         }
     }
@@ -95,6 +98,7 @@ impl ShardTask {
                 Doing::Call(call) => self.call(call).await,
                 Doing::Pause(until) => self.watch(sleep_until(until).map(|()| Event::Rested)).await,
                 Doing::Fetch => self.fetch().await,
+                Doing::Retire => self.retire().await,
                 Doing::Release => self.release().await,
                 Doing::Park => self.watch(std::future::pending()).await,
                 Doing::Done(end) => break end,
@@ -128,6 +132,7 @@ impl ShardTask {
         if matches!(
             doing,
             Doing::Call(Call::LeaseLost | Call::ShutdownRequested)
+                | Doing::Retire
                 | Doing::Release
                 | Doing::Park
                 | Doing::Done(_)
@@ -153,6 +158,7 @@ impl ShardTask {
             let event = Event::Fetched(match &next {
                 Some(Fetched::Batch(_)) => Fetch::Batch,
                 Some(Fetched::End(_)) => Fetch::End,
+                Some(Fetched::Expired { .. }) => Fetch::Expired,
                 Some(Fetched::NotFound(_)) => Fetch::NotFound,
                 None => Fetch::Broken,
             });
@@ -170,11 +176,20 @@ impl ShardTask {
         match (what, fetched) {
             (_, Some(Fetched::Batch(batch))) => self.in_hand = Some(batch),
             (_, Some(Fetched::End(children))) => self.take_end(children),
-            (_, Some(Fetched::NotFound(error))) => {
-                ::metrics::counter!(metrics::SHARDS_NOT_FOUND, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
+            (_, Some(Fetched::Expired { error, children })) => {
+                self.count_not_found();
+                self.expired = children;
                 error!(
                     %error,
-                    "The stream no longer has this shard. It is not marked as ended: what it held beyond the checkpoint was not processed. The lease is kept, idle, until it is deleted or the worker stops."
+                    checkpoint = self.checkpointer.last().checkpoint(),
+                    "The stream no longer has this shard: retention took it before it was read to its end. What it held beyond the checkpoint is lost. The shard is marked as ended so that its children start."
+                );
+            }
+            (_, Some(Fetched::NotFound(error))) => {
+                self.count_not_found();
+                error!(
+                    %error,
+                    "There is no such stream any more. The shard is not marked as ended; its lease is kept, idle, until it is deleted or the worker stops."
                 );
             }
             (_, None) => {
@@ -194,6 +209,27 @@ impl ShardTask {
             "Every record of the shard was processed; it has no more."
         );
         self.checkpointer.end(children);
+    }
+
+    fn count_not_found(&self) {
+        ::metrics::counter!(metrics::SHARDS_NOT_FOUND, "stream" => Arc::clone(&self.fetch.stream))
+            .increment(1);
+    }
+
+    /// Ends a shard that has expired, without its processor.
+    async fn retire(&mut self) {
+        self.checkpointer.end(self.expired.clone());
+        let checkpointer = self.checkpointer.clone();
+        let retire = async move {
+            match checkpointer.checkpoint_at(&Position::ShardEnd).await {
+                Ok(()) => Event::Retired(true),
+                Err(error) => {
+                    warn!(%error, "Ending the expired shard failed and is tried again.");
+                    Event::Retired(false)
+                }
+            }
+        };
+        self.watch(retire).await;
     }
 
     async fn release(&mut self) {

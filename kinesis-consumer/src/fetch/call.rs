@@ -17,7 +17,8 @@ use crate::fetch::poll::{StartAt, Trouble};
 use crate::fetch::unpack::StreamRecord;
 use crate::lease::ChildShard;
 
-/// Most pages of `ListShards` that are read for the children of one shard: 100,000 shards.
+/// Most pages of `ListShards` that are read to find one shard and its children: 100,000
+/// shards.
 /// Source: none, reasonable default, far above the largest stream.
 const LIST_PAGES_MAX: usize = 100;
 
@@ -45,6 +46,14 @@ pub(crate) struct Page {
     pub(crate) children: Vec<ChildShard>,
     pub(crate) millis_behind_latest: u64,
     pub(crate) bytes: u64,
+}
+
+/// What the listed shards tell about one of them.
+#[derive(Debug, Default)]
+pub(crate) struct Survey {
+    /// Whether it is listed itself.
+    pub(crate) listed: bool,
+    pub(crate) children: Vec<ChildShard>,
 }
 
 /// Calls Kinesis for one shard.
@@ -136,22 +145,20 @@ impl Reader {
         })
     }
 
-    /// The children of the shard, by `ListShards`; empty while the service does not list them.
-    pub(crate) async fn list_children(&self) -> Result<Vec<ChildShard>, Failure> {
-        let mut children = Vec::new();
+    /// What `ListShards` says about the shard and its children.
+    pub(crate) async fn survey(&self) -> Result<Survey, Failure> {
+        let mut survey = Survey::default();
         let mut token: Option<String> = None;
         for _page in 0..LIST_PAGES_MAX {
-            // Children are created after their parent, so their ids come after it.
             let request = match token.take() {
                 Some(token) => self.kinesis.list_shards().next_token(token),
-                None => self
-                    .kinesis
-                    .list_shards()
-                    .stream_name(&*self.stream)
-                    .exclusive_start_shard_id(self.shard_id.as_str()),
+                None => self.kinesis.list_shards().stream_name(&*self.stream),
             };
-            let answer = self.within("listing the children", request.send()).await?;
+            let answer = self
+                .within("listing the shards around", request.send())
+                .await?;
             for shard in answer.shards.unwrap_or_default() {
+                survey.listed |= shard.shard_id == self.shard_id.as_str();
                 let parents: Vec<ShardId> =
                     [&shard.parent_shard_id, &shard.adjacent_parent_shard_id]
                         .into_iter()
@@ -161,12 +168,12 @@ impl Reader {
                 if parents.contains(&self.shard_id) {
                     let range = self.range(shard.hash_key_range)?;
                     let id = ShardId::from(shard.shard_id);
-                    children.push(ChildShard { id, parents, range });
+                    survey.children.push(ChildShard { id, parents, range });
                 }
             }
             token = answer.next_token;
             if token.is_none() {
-                return Ok(children);
+                return Ok(survey);
             }
         }
         Err(self.malformed("ListShards has more pages than any stream"))

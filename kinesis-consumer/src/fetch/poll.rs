@@ -179,14 +179,6 @@ impl Poll {
     pub(crate) fn on_trouble(&mut self, trouble: Trouble, now: Instant) -> Verdict {
         let attempts = self.failures.saturating_add(1);
         self.failures = attempts;
-        if trouble == Trouble::NotFound {
-            let since = *self.unknown_since.get_or_insert(now);
-            if now.duration_since(since) >= NOT_FOUND_PATIENCE {
-                return Verdict::GiveUp;
-            }
-        } else {
-            self.unknown_since = None;
-        }
         if trouble == Trouble::Iterator {
             self.iterator = None;
         }
@@ -197,7 +189,18 @@ impl Poll {
             self.backoff.delay(attempts - 1, &self.rand)
         };
         self.not_before = now + pause;
+        if trouble == Trouble::NotFound {
+            let since = *self.unknown_since.get_or_insert(now);
+            if now.duration_since(since) >= NOT_FOUND_PATIENCE {
+                return Verdict::GiveUp;
+            }
+        }
         Verdict::Again { pause, attempts }
+    }
+
+    /// The shard is listed after all.
+    pub(crate) fn on_found(&mut self) {
+        self.unknown_since = None;
     }
 }
 

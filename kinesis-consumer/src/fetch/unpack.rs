@@ -83,6 +83,15 @@ impl Unpacker {
         unpacked
     }
 
+    /// The checkpoint that reading resumed from, as long as neither its record nor a later one
+    /// was seen.
+    pub(crate) fn unseen_checkpoint(&self) -> Option<&SequenceNumber> {
+        match &self.resume {
+            Resume::Looking(checkpoint, _) => Some(checkpoint),
+            Resume::Passed | Resume::Within(..) => None,
+        }
+    }
+
     fn open(&mut self, from: StreamRecord, into: &mut Unpacked) {
         let Some(first_new) = self.first_new_member(&from.sequence_number, into) else {
             return;

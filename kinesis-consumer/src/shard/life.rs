@@ -8,7 +8,8 @@
 //!                 │                   │
 //!                 ├── end of shard ───┼──▶ EndShard ── SHARD_END stored ──▶ Release ──▶ Done(Ended)
 //!                 ├── asked to stop ──┴──▶ Stop ──▶ Release ──▶ Done(Released)
-//!                 ├── shard unknown ─────▶ Stop ──▶ Park (until lost or asked to stop)
+//!                 ├── shard expired ─────▶ Stop ──▶ Retire ── SHARD_END stored ──▶ Release ──▶ Done(Ended)
+//!                 ├── stream unknown ────▶ Stop ──▶ Park (until lost or asked to stop)
 //!                 └── fatal ─────────────────────▶ Release ──▶ Done(Failed)
 //! before Release: lease lost ──▶ Lose ──▶ Done(Lost)
 //! ```
@@ -53,6 +54,8 @@ pub(crate) enum Doing {
     Pause(Instant),
     /// Wait for what was fetched.
     Fetch,
+    /// Store the end of a shard that the stream no longer has.
+    Retire,
     /// Give the lease up.
     Release,
     /// Hold the lease and do nothing with it.
@@ -83,6 +86,8 @@ pub(crate) enum Event {
     /// The pause is over.
     Rested,
     Fetched(Fetch),
+    /// Storing the end of an expired shard succeeded or failed.
+    Retired(bool),
     /// Releasing the lease succeeded or failed.
     Released(bool),
     /// The lease is lost.
@@ -109,6 +114,9 @@ pub(crate) enum Returned {
 pub(crate) enum Fetch {
     Batch,
     End,
+    /// The stream no longer has the shard.
+    Expired,
+    /// There is no such stream.
     NotFound,
     /// The fetch task broke down.
     Broken,
@@ -122,6 +130,7 @@ enum State {
     EndShard,
     Stop,
     Lose,
+    Retire,
     Release,
     Park,
     Done(End),
@@ -146,7 +155,8 @@ pub(crate) struct Life {
     last_call: Option<Instant>,
     /// How the life ends once the lease is released.
     end: End,
-    not_found: bool,
+    /// What comes after `Stop` when nobody asked to stop.
+    after_stop: State,
     shutdown_timeout: Duration,
     backoff: Backoff,
     rand: Rand,
@@ -161,7 +171,7 @@ impl Life {
             stop: None,
             last_call: None,
             end: End::Released,
-            not_found: false,
+            after_stop: State::Release,
             shutdown_timeout,
             backoff,
             rand,
@@ -180,6 +190,7 @@ impl Life {
             State::EndShard => Doing::Call(Call::ShardEnded),
             State::Stop => Doing::Call(Call::ShutdownRequested),
             State::Lose => Doing::Call(Call::LeaseLost),
+            State::Retire => Doing::Retire,
             State::Release => Doing::Release,
             State::Park => Doing::Park,
             State::Done(end) => Doing::Done(end),
@@ -194,7 +205,7 @@ impl Life {
             }
             State::Stop | State::Lose => self.stop.map(|stop| stop.all).or(self.last_call),
             State::Release => self.stop.map(|stop| stop.all + RELEASE_GRACE),
-            State::Idle | State::Park | State::Done(_) => None,
+            State::Idle | State::Retire | State::Park | State::Done(_) => None,
         }
     }
 
@@ -221,6 +232,7 @@ impl Life {
             Event::Deadline => self.on_deadline(now),
             Event::Rested => self.pause = None,
             Event::Fetched(fetched) => self.on_fetched(fetched, now),
+            Event::Retired(done) => self.on_retired(done, now),
             Event::Released(done) => self.on_released(done, now),
             Event::Returned(returned) => self.on_returned(returned, now),
         }
@@ -230,7 +242,7 @@ impl Life {
         match self.state {
             State::Lose | State::Release | State::Done(_) => {}
             // The processor had its last call.
-            State::Park => self.done(End::Lost),
+            State::Retire | State::Park => self.done(End::Lost),
             State::Initialize | State::Idle | State::Process | State::EndShard | State::Stop => {
                 self.last_call = Some(now + self.shutdown_timeout);
                 self.go(State::Lose);
@@ -250,7 +262,7 @@ impl Life {
         match (self.state, self.pause) {
             (State::Idle, _) | (State::Process, Some(_)) => self.go(State::Stop),
             // Nothing was delivered, or everything was and the next owner ends the shard.
-            (State::Initialize | State::EndShard, Some(_)) | (State::Park, _) => {
+            (State::Initialize | State::EndShard, Some(_)) | (State::Retire | State::Park, _) => {
                 self.go(State::Release)
             }
             // What is under way may finish within the deadline.
@@ -273,7 +285,7 @@ impl Life {
             State::Lose => self.done(End::Lost),
             State::Release if self.end == End::Released => self.done(End::Abandoned),
             State::Release => self.done(self.end),
-            State::Idle | State::Park | State::Done(_) => {}
+            State::Idle | State::Retire | State::Park | State::Done(_) => {}
         }
     }
 
@@ -286,11 +298,8 @@ impl Life {
         match fetched {
             Fetch::Batch => self.go(State::Process),
             Fetch::End => self.go(State::EndShard),
-            Fetch::NotFound => {
-                self.not_found = true;
-                self.last_call = Some(now + self.shutdown_timeout);
-                self.go(State::Stop);
-            }
+            Fetch::Expired => self.stop_before(State::Retire, now),
+            Fetch::NotFound => self.stop_before(State::Park, now),
             Fetch::Broken => self.fail(),
         }
     }
@@ -317,7 +326,7 @@ impl Life {
             (State::Stop, Returned::Ok | Returned::Again) => self.leave_stop(),
             (State::Lose, _) => self.done(End::Lost),
             // No call is under way in these.
-            (State::Idle | State::Release | State::Park | State::Done(_), _) => {}
+            (State::Idle | State::Retire | State::Release | State::Park | State::Done(_), _) => {}
         }
     }
 
@@ -332,9 +341,30 @@ impl Life {
         }
     }
 
+    fn on_retired(&mut self, retired: bool, now: Instant) {
+        if self.state != State::Retire {
+            return;
+        }
+        if retired {
+            self.end = End::Ended;
+            self.go(State::Release);
+        } else {
+            self.rest(now);
+        }
+    }
+
+    /// The processor's last call, of its own accord, before `after`.
+    fn stop_before(&mut self, after: State, now: Instant) {
+        self.after_stop = after;
+        self.last_call = Some(now + self.shutdown_timeout);
+        self.go(State::Stop);
+    }
+
     fn leave_stop(&mut self) {
-        let park = self.not_found && self.stop.is_none();
-        self.go(if park { State::Park } else { State::Release });
+        self.go(match self.stop {
+            Some(_) => State::Release,
+            None => self.after_stop,
+        });
     }
 
     fn fail(&mut self) {

@@ -198,3 +198,68 @@ async fn a_processor_that_does_not_checkpoint_the_end_is_asked_again_and_the_chi
     task.await.expect("no panic").expect("a clean stop");
     assert_eq!(asked.load(Ordering::Relaxed), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_the_stream_no_longer_has_is_ended_without_its_processor_saying_so() {
+    let world = World::new(2).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.put_numbers(0..20, 7).await;
+    world.ledger.until_processed(20).await;
+    world.delete_stream().await;
+    // The service's answer about shard 1 is the same as when retention took it.
+    world.create_stream(1).await;
+    crate::world::until("shard 1 is ended", async || {
+        world.lease_row("shardId-000000000001").await["checkpoint"] == "SHARD_END"
+    })
+    .await;
+    worker.stop().await.expect("a clean stop");
+    let notes = world.ledger.notes();
+    assert!(!notes.iter().any(|note| matches!(note, Note::Ended(..))));
+    assert_eq!(
+        notes
+            .iter()
+            .filter(|note| matches!(note, Note::Shutdown))
+            .count(),
+        2
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_of_a_deleted_stream_stop_are_not_ended_and_do_not_hinder_a_clean_stop() {
+    let world = World::new(2).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.put_numbers(0..20, 7).await;
+    world.ledger.until_processed(20).await;
+    world.delete_stream().await;
+    crate::world::until("both processors had their last call", async || {
+        let last = |note: &&Note| matches!(note, Note::Shutdown);
+        world.ledger.notes().iter().filter(last).count() == 2
+    })
+    .await;
+    worker.stop().await.expect("a clean stop");
+    for shard in ["shardId-000000000000", "shardId-000000000001"] {
+        let row = world.lease_row(shard).await;
+        assert_ne!(row["checkpoint"], "SHARD_END");
+        assert!(!row.contains_key("leaseOwner"), "{row:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_retention_took_before_they_were_read_do_not_stop_the_shard() {
+    let world = World::new(1).await;
+    world.put_numbers(0..5, 1).await;
+    let first = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(5).await;
+    first.stop().await.expect("a clean stop");
+    world.put_numbers(5..10, 1).await;
+    tokio::time::sleep(std::time::Duration::from_secs(25 * 60 * 60)).await;
+    world.put_numbers(10..15, 1).await;
+    let second = world.worker("two-", |_| Behaviour::Process);
+    world.ledger.until_processed(10).await;
+    second.stop().await.expect("a clean stop");
+    let expected: Vec<String> = (0..5)
+        .chain(10..15)
+        .map(|number: u32| number.to_string())
+        .collect();
+    assert_eq!(world.ledger.texts(), expected);
+}

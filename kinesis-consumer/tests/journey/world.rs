@@ -41,23 +41,40 @@ impl World {
             .await
             .expect("kinesis-local starts");
         let config = local.sdk_config();
-        let kinesis = aws_sdk_kinesis::Client::new(&config);
-        kinesis
-            .create_stream()
-            .stream_name(STREAM)
-            .shard_count(shards)
-            .send()
-            .await
-            .expect("the stream is created");
         let world = Self {
-            kinesis,
+            kinesis: aws_sdk_kinesis::Client::new(&config),
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             clock,
             ledger: Ledger::default(),
             _local: local,
         };
-        world.until_active().await;
+        world.create_stream(shards).await;
         world
+    }
+
+    pub(crate) async fn create_stream(&self, shards: i32) {
+        let create = self.kinesis.create_stream().stream_name(STREAM);
+        create
+            .shard_count(shards)
+            .send()
+            .await
+            .expect("the stream is created");
+        self.until_active().await;
+    }
+
+    pub(crate) async fn delete_stream(&self) {
+        let delete = self.kinesis.delete_stream().stream_name(STREAM);
+        delete.send().await.expect("the stream is deleted");
+        until("the stream is gone", async || {
+            let answer = self
+                .kinesis
+                .describe_stream_summary()
+                .stream_name(STREAM)
+                .send()
+                .await;
+            answer.is_err()
+        })
+        .await;
     }
 
     pub(crate) async fn until_active(&self) {

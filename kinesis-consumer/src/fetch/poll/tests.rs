@@ -160,6 +160,9 @@ fn a_shard_that_is_found_again_gets_its_patience_back() {
     let (mut poll, now) = poll(StartAt::TrimHorizon);
     poll.on_trouble(Trouble::NotFound, now);
     poll.on_iterator("found".into(), 0);
+    assert_eq!(poll.unknown_since, None);
+    poll.on_trouble(Trouble::NotFound, now);
+    poll.on_found();
     let later = now + NOT_FOUND_PATIENCE;
     assert!(matches!(
         poll.on_trouble(Trouble::NotFound, later),

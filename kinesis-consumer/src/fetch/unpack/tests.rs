@@ -80,6 +80,7 @@ fn a_checkpointed_plain_record_is_not_delivered_again() {
 fn a_trimmed_checkpoint_is_reported_with_the_first_record_after_the_gap() {
     let mut unpacker = Unpacker::new(&Position::at(sequence(2), 0), None);
     assert_eq!(unpacker.unpack(Vec::new()).gap_before, None);
+    assert_eq!(unpacker.unseen_checkpoint(), Some(&sequence(2)));
     let unpacked = unpacker.unpack(vec![stream_record(7, "oldest kept")]);
     assert_eq!(unpacked.gap_before, Some(sequence(7)));
     assert_eq!(positions(&unpacked), [("7".to_owned(), 0)]);

@@ -128,7 +128,7 @@ fn a_fatal_error_releases_the_lease_without_another_call() {
 }
 
 #[test]
-fn an_unknown_shard_is_parked_and_not_ended() {
+fn an_unknown_stream_parks_the_shard_and_does_not_end_it() {
     let (mut life, now) = life();
     life.on(Event::Returned(Returned::Ok), now);
     life.on(Event::Fetched(Fetch::NotFound), now);
@@ -137,6 +137,22 @@ fn an_unknown_shard_is_parked_and_not_ended() {
     assert_eq!(life.doing(), Doing::Park);
     life.on(Event::StopRequested, now);
     assert_eq!(life.doing(), Doing::Release);
+}
+
+#[test]
+fn an_expired_shard_is_ended_after_the_processors_last_call_and_tried_until_it_is_stored() {
+    let (mut life, now) = life();
+    life.on(Event::Returned(Returned::Ok), now);
+    life.on(Event::Fetched(Fetch::Expired), now);
+    assert_eq!(life.doing(), Doing::Call(Call::ShutdownRequested));
+    life.on(Event::Returned(Returned::Again), now);
+    assert_eq!(life.doing(), Doing::Retire);
+    life.on(Event::Retired(false), now);
+    assert!(matches!(life.doing(), Doing::Pause(_)));
+    life.on(Event::Rested, now);
+    life.on(Event::Retired(true), now);
+    life.on(Event::Released(true), now);
+    assert_eq!(life.doing(), Doing::Done(End::Ended));
 }
 
 #[test]
@@ -165,8 +181,18 @@ fn event_for(life: &Life, choice: u8) -> Event {
         ),
         Doing::Pause(_) => Event::Rested,
         Doing::Fetch => Event::Fetched(
-            [Fetch::Batch, Fetch::Batch, Fetch::End, Fetch::NotFound][usize::from(choice / 64)],
+            [
+                Fetch::Batch,
+                Fetch::Batch,
+                Fetch::Batch,
+                Fetch::End,
+                Fetch::NotFound,
+                Fetch::Expired,
+                Fetch::Batch,
+                Fetch::Broken,
+            ][usize::from(choice / 32)],
         ),
+        Doing::Retire => Event::Retired(choice < 128),
         Doing::Release => Event::Released(choice < 128),
         Doing::Park => Event::Lost,
         Doing::Done(_) => Event::Rested,
@@ -197,6 +223,7 @@ proptest! {
             if before == Doing::Call(Call::ShardEnded) && event == Event::Returned(Returned::Ok) {
                 ended = true;
             }
+            ended |= event == Event::Retired(true);
             if after == Doing::Done(End::Ended) {
                 prop_assert!(ended, "the end was not stored");
             }
