@@ -1,0 +1,255 @@
+//! What the processors of all workers saw, in the order it happened, and the promises about it.
+//!
+//! A record's payload is `key:number`, numbers counting up from 0 per key in the order of sending,
+//! so that loss, order and duplicates can be read off the payloads alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use kinesis_consumer::{
+    Checkpointer, InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor,
+};
+use kinesis_core::{Position, ShardId, UserRecord};
+
+/// One thing that happened to a processor.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A worker's processor started on a shard.
+    Started {
+        /// The worker's name.
+        worker: String,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A record was handed to a processor.
+    Delivered {
+        /// The worker's name.
+        worker: String,
+        /// The shard it came from.
+        shard: ShardId,
+        /// Its place in the shard.
+        position: Position,
+        /// Its payload.
+        payload: String,
+    },
+    /// A checkpoint was written and acknowledged.
+    Checkpointed {
+        /// The shard.
+        shard: ShardId,
+        /// Up to and including this position.
+        position: Position,
+    },
+    /// A processor was told that its shard has ended, and checkpointed that.
+    Ended {
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A processor was told that its lease is lost.
+    LeaseLost {
+        /// The worker's name.
+        worker: String,
+        /// The shard.
+        shard: ShardId,
+    },
+}
+
+/// The events of all workers, in order. Cheap to clone; clones share the list.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    events: Arc<Mutex<Vec<Event>>>,
+}
+
+impl History {
+    fn push(&self, event: Event) {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(event);
+    }
+
+    /// A copy of what happened so far.
+    pub fn events(&self) -> Vec<Event> {
+        self.events
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The payloads delivered so far, each once.
+    pub fn payloads(&self) -> BTreeSet<String> {
+        let delivered = |event| match event {
+            Event::Delivered { payload, .. } => Some(payload),
+            _ => None,
+        };
+        self.events().into_iter().filter_map(delivered).collect()
+    }
+
+    /// How many records were delivered more than once, counting each extra time.
+    pub fn duplicates(&self) -> usize {
+        let deliveries = self
+            .events()
+            .iter()
+            .filter(|e| matches!(e, Event::Delivered { .. }))
+            .count();
+        deliveries - self.payloads().len()
+    }
+
+    /// Fails unless every record that was sent was delivered, and nothing else.
+    pub fn assert_nothing_lost(&self, sent: &[UserRecord]) {
+        let sent: BTreeSet<_> = sent.iter().map(payload_of).collect();
+        let seen = self.payloads();
+        let lost: Vec<_> = sent.difference(&seen).take(5).collect();
+        assert!(
+            lost.is_empty(),
+            "{} of {} lost: {lost:?}…",
+            sent.len() - seen.len(),
+            sent.len()
+        );
+        let strange: Vec<_> = seen.difference(&sent).take(5).collect();
+        assert!(strange.is_empty(), "delivered but never sent: {strange:?}…");
+    }
+
+    /// Fails unless, per key, records were seen for the first time in the order of sending.
+    pub fn assert_order_per_key(&self) {
+        let mut next: BTreeMap<String, u64> = BTreeMap::new();
+        for event in self.events() {
+            let Event::Delivered { payload, shard, .. } = event else {
+                continue;
+            };
+            let (key, number) = payload.rsplit_once(':').expect("payload is key:number");
+            let number: u64 = number.parse().expect("payload is key:number");
+            let next = next.entry(key.to_owned()).or_default();
+            assert!(
+                number <= *next,
+                "{key}:{next} is missing before {payload} in {shard}"
+            );
+            *next = (*next).max(number + 1);
+        }
+    }
+
+    /// Fails if a record came again although a checkpoint already covered it.
+    pub fn assert_duplicates_were_not_checkpointed(&self) {
+        let mut checkpoints: BTreeMap<ShardId, Position> = BTreeMap::new();
+        for event in self.events() {
+            match event {
+                Event::Checkpointed { shard, position } => {
+                    let last = checkpoints.entry(shard).or_insert(Position::TrimHorizon);
+                    *last = position.max(last.clone());
+                }
+                Event::Ended { shard } => {
+                    checkpoints.insert(shard, Position::ShardEnd);
+                }
+                Event::Delivered {
+                    shard,
+                    position,
+                    payload,
+                    worker,
+                } => {
+                    if let Some(last) = checkpoints.get(&shard) {
+                        assert!(
+                            position > *last,
+                            "{payload} came to {worker} at {position} though {shard} was \
+                             checkpointed at {last}"
+                        );
+                    }
+                }
+                Event::Started { .. } | Event::LeaseLost { .. } => {}
+            }
+        }
+    }
+
+    /// A processor that writes what it sees here and checkpoints after every batch.
+    pub fn processor(&self, worker: &str) -> impl RecordProcessor + use<> {
+        Recorder {
+            history: self.clone(),
+            worker: worker.to_owned(),
+            shard: None,
+        }
+    }
+}
+
+/// The `key:number` of a record made by [`numbered`].
+fn payload_of(record: &UserRecord) -> String {
+    String::from_utf8_lossy(&record.data).into_owned()
+}
+
+/// `count` records over `keys` keys, each with its number within its key as payload.
+pub fn numbered(keys: usize, count: usize) -> Vec<UserRecord> {
+    let number = |n: usize| {
+        let key = format!("key-{}", n % keys);
+        UserRecord::new(key.as_str(), format!("{key}:{}", n / keys))
+    };
+    (0..count).map(number).collect()
+}
+
+struct Recorder {
+    history: History,
+    worker: String,
+    shard: Option<ShardId>,
+}
+
+impl Recorder {
+    fn shard(&self) -> ShardId {
+        self.shard.clone().expect("initialize came first")
+    }
+
+    async fn checkpoint(&self, checkpointer: &Checkpointer) -> Result<(), ProcessorError> {
+        let before = checkpointer.last();
+        checkpointer.checkpoint().await?;
+        let position = checkpointer.last();
+        if position != before {
+            self.history.push(Event::Checkpointed {
+                shard: self.shard(),
+                position,
+            });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl RecordProcessor for Recorder {
+    async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
+        let (worker, shard) = (self.worker.clone(), input.shard_id.clone());
+        self.history.push(Event::Started { worker, shard });
+        self.shard = Some(input.shard_id);
+        Ok(())
+    }
+
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
+        for record in input.records.iter() {
+            self.history.push(Event::Delivered {
+                worker: self.worker.clone(),
+                shard: self.shard(),
+                position: record.position(),
+                payload: String::from_utf8_lossy(&record.data).into_owned(),
+            });
+        }
+        self.checkpoint(&input.checkpointer).await
+    }
+
+    async fn lease_lost(&mut self) {
+        if let Some(shard) = self.shard.clone() {
+            self.history.push(Event::LeaseLost {
+                worker: self.worker.clone(),
+                shard,
+            });
+        }
+    }
+
+    async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
+        checkpointer.checkpoint().await?;
+        self.history.push(Event::Ended {
+            shard: self.shard(),
+        });
+        Ok(())
+    }
+
+    async fn shutdown_requested(
+        &mut self,
+        checkpointer: Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        self.checkpoint(&checkpointer).await
+    }
+}

@@ -1,0 +1,147 @@
+//! A stream in this process, and workers on it.
+
+use std::time::Duration;
+
+use kinesis_consumer::{Consumer, RecordProcessorFactory, Settings, ShardId};
+use kinesis_core::{Clock, Rand};
+use kinesis_local::KinesisLocal;
+use kinesis_producer::Producer;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::History;
+
+/// The stream every world has.
+pub const STREAM: &str = "flights";
+/// The application that every worker belongs to, and so the lease table's name.
+pub const APPLICATION: &str = "board";
+/// Wall time at the start of a world: 2026-01-01T00:00:00Z, in milliseconds since the epoch.
+pub const START_MILLIS: u64 = 1_767_225_600_000;
+
+/// A kinesis-local of its own with one stream, and the SDK clients to reach it.
+#[derive(Debug)]
+pub struct World {
+    /// The services.
+    pub local: KinesisLocal,
+    /// Kinesis.
+    pub kinesis: aws_sdk_kinesis::Client,
+    /// DynamoDB.
+    pub dynamodb: aws_sdk_dynamodb::Client,
+    /// S3.
+    pub s3: aws_sdk_s3::Client,
+}
+
+impl World {
+    /// A world whose stream has `shards` shards, in memory, in process, from a fixed seed. Its
+    /// wall clock follows tokio's, so it obeys paused time.
+    pub async fn start(shards: i32) -> Self {
+        let local = KinesisLocal::builder()
+            .clock(Clock::starting_at(START_MILLIS))
+            .rand(Rand::seeded(1))
+            .start()
+            .await
+            .expect("kinesis-local starts");
+        let world = Self::on(local);
+        let created = world
+            .kinesis
+            .create_stream()
+            .stream_name(STREAM)
+            .shard_count(shards);
+        created.send().await.expect("the stream is created");
+        world
+    }
+
+    /// The clients of a kinesis-local that runs already.
+    pub fn on(local: KinesisLocal) -> Self {
+        let config = local.sdk_config();
+        Self {
+            kinesis: aws_sdk_kinesis::Client::new(&config),
+            dynamodb: aws_sdk_dynamodb::Client::new(&config),
+            s3: aws_sdk_s3::Client::new(&config),
+            local,
+        }
+    }
+
+    /// A producer on the stream, with default settings.
+    pub fn producer(&self) -> Producer {
+        Producer::builder(self.kinesis.clone(), STREAM)
+            .build()
+            .expect("default settings are valid")
+    }
+
+    /// Starts a worker that writes what it sees into `history`.
+    pub fn worker(&self, name: &str, history: &History) -> Worker {
+        let (worker, history) = (name.to_owned(), history.clone());
+        self.worker_with(name, Settings::default(), move |_: &ShardId| {
+            history.processor(&worker)
+        })
+    }
+
+    /// Starts a worker with settings and processors of its own.
+    pub fn worker_with(
+        &self,
+        name: &str,
+        settings: Settings,
+        factory: impl RecordProcessorFactory + 'static,
+    ) -> Worker {
+        let clients = (self.kinesis.clone(), self.dynamodb.clone());
+        let consumer = Consumer::builder(APPLICATION, STREAM, clients.0, clients.1, factory)
+            .worker_id(name)
+            .settings(settings)
+            .clock(Clock::starting_at(START_MILLIS))
+            .rand(Rand::seeded(seed_of(name)))
+            .build()
+            .expect("the settings are valid");
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        Worker {
+            stop,
+            task: tokio::spawn(async move { consumer.run(token).await }),
+        }
+    }
+}
+
+/// A seed of its own for each worker: two processes never share their chance.
+fn seed_of(worker: &str) -> u64 {
+    worker
+        .bytes()
+        .fold(7, |seed, byte| seed * 31 + u64::from(byte))
+}
+
+/// A running worker.
+#[derive(Debug)]
+pub struct Worker {
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), kinesis_consumer::Error>>,
+}
+
+impl Worker {
+    /// Shuts the worker down in order and waits until it is gone.
+    pub async fn stop(self) -> Result<(), kinesis_consumer::Error> {
+        self.stop.cancel();
+        self.task.await.expect("the worker does not panic")
+    }
+
+    /// Drops the worker where it stands, as a crash would: nothing is checkpointed or released.
+    pub async fn kill(self) {
+        self.task.abort();
+        let ended = self.task.await;
+        assert!(
+            ended.is_err_and(|error| error.is_cancelled()),
+            "the worker ended before"
+        );
+    }
+}
+
+/// Waits until `done`, looking every 100 ms.
+///
+/// # Panics
+/// After an hour of (usually virtual) time, saying what it waited for.
+pub async fn wait_until(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(3600), async {
+        while !done().await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited an hour for: {what}");
+}
