@@ -1,4 +1,74 @@
-//! Puts records into a Kinesis stream.
+//! The first leg of a record's journey: from the application into the stream.
+//!
+//! ```text
+//! send ─▶ intake ─────▶ lane of its shard ───────────▶ request ───────▶ PutRecords ─▶ Delivery
+//!         room in        aggregate: many user records   collect: the      send: one      to each
+//!         records and    in one Kinesis record          ready lanes,      attempt        caller
+//!         bytes          limit: the shard's quota       ≤ 500, ≤ 10 MiB      │
+//!                             ▲                                              │
+//!                             └───────── retry: what failed, by record ◀─────┘
+//! ```
+//!
+//! A [`Producer`] is a cheap-clone handle over one task on the caller's tokio runtime; it starts
+//! no threads. The SDK client is the caller's and needs no special set-up.
+//!
+//! ```
+//! use aws_sdk_kinesis::Client;
+//! use kinesis_local::KinesisLocal;
+//! use kinesis_producer::{Producer, UserRecord};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // A stream in this process; on AWS this is aws_config and an existing stream.
+//! let local = KinesisLocal::builder().start().await?;
+//! let kinesis = Client::new(&local.sdk_config());
+//! kinesis.create_stream().stream_name("flights").shard_count(4).send().await?;
+//!
+//! let producer = Producer::builder(kinesis, "flights").build()?;
+//!
+//! // One record, and where it landed.
+//! let delivery = producer.send(UserRecord::new("JFK", r#"{"delay":12}"#)).await?;
+//! assert_eq!(delivery.shard_id.as_str(), "shardId-000000000003");
+//!
+//! // Many: `enqueue` waits for room only, so that records travel together.
+//! let mut outcomes = Vec::new();
+//! for delay in 0..1000 {
+//!     let record = UserRecord::new("LAX", format!(r#"{{"delay":{delay}}}"#));
+//!     outcomes.push(producer.enqueue(record).await?);
+//! }
+//! for outcome in outcomes {
+//!     if let Err(error) = outcome.await {
+//!         eprintln!("{:?}: {error}", error.kind());
+//!         let _yours_again = error.into_record();
+//!     }
+//! }
+//! producer.close(std::time::Duration::from_secs(10)).await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # When a record leaves
+//! As soon as its shard can take it, unless company is likely: while a request is in flight, a
+//! record waits until its aggregate is full, the request comes back, or
+//! [`Settings::record_max_buffered_time`] is over. So an idle producer adds no latency, and a busy
+//! one fills its aggregates without a timer. A flush, a close and a retry wait for nobody.
+//!
+//! # What a failure does
+//! Throttles, 5xx answers, timeouts and broken connections are retried per record, for as long as
+//! [`Settings::record_ttl`] says, with exponential backoff and full jitter per shard. What no retry
+//! cures (no such stream, access denied, a refused record, a KMS key) fails at once with the
+//! [`ErrorKind`] that says what to do; the record comes back in the [`Error`]. Of a request that
+//! the service refuses whole, only the guilty record fails.
+//!
+//! # When the stream is resharded
+//! An aggregate is only acknowledged if every member belongs to the shard that took it, because a
+//! KCL consumer drops any other; else its members are sent again. What waits moves to its new
+//! shards as soon as the map of them is fresh.
+//!
+//! # Deliberately absent
+//! Threads, child processes, CloudWatch, a schema registry, adaptive rates among several
+//! producers, and exactly-once: see [`Producer`] on order and delivery.
+
 mod error;
 pub mod metrics;
 mod pipeline;

@@ -1,0 +1,194 @@
+//! What a producer does when nothing fails.
+
+use kinesis_core::{HashKey, UserRecord};
+use kinesis_producer::{ErrorKind, Settings};
+
+use crate::faults::Fault;
+use crate::world::{World, delivered, enqueue, numbered, pairs};
+
+#[tokio::test(start_paused = true)]
+async fn every_record_is_readable_in_order_where_its_delivery_says() {
+    let world = World::new(4).await;
+    let producer = world.producer(Settings::default());
+    let deliveries = delivered(enqueue(&producer, 0..3000).await).await;
+    assert_eq!(producer.outstanding().records, 0);
+    let stream = world.read().await;
+    assert_eq!(stream.records.len(), 3000, "nothing twice");
+    stream.contains_all(pairs(&deliveries));
+    stream.is_ordered_by_key();
+    assert!(
+        stream.kinesis_records < 300,
+        "{} Kinesis records",
+        stream.kinesis_records
+    );
+    assert!(
+        deliveries
+            .iter()
+            .all(|(_, delivery)| delivery.attempts == 1)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_handles_share_one_stream_of_records() {
+    let world = World::new(2).await;
+    let producer = world.producer(Settings::default());
+    let tasks: Vec<_> = (0..8)
+        .map(|task| {
+            let producer = producer.clone();
+            tokio::spawn(async move {
+                for number in 0..50 {
+                    producer
+                        .send(numbered(task * 1000 + number))
+                        .await
+                        .expect("delivered");
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("no panic");
+    }
+    assert_eq!(world.read().await.records.len(), 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_explicit_hash_key_chooses_the_shard() {
+    let world = World::new(4).await;
+    let producer = world.producer(Settings::default());
+    let mut waiting = Vec::new();
+    for shard in 0..4u128 {
+        for _ in 0..3 {
+            let key = HashKey(shard * (u128::MAX / 4 + 1) + 5);
+            let record = UserRecord::new("same-key", "x").with_explicit_hash_key(key);
+            waiting.push((shard, producer.enqueue(record).await.expect("accepted")));
+        }
+    }
+    for (shard, outcome) in waiting {
+        let delivery = outcome.await.expect("delivered");
+        assert_eq!(delivery.shard_id.index(), Some(shard as u64));
+    }
+    assert!(
+        "340282366920938463463374607431768211456"
+            .parse::<HashKey>()
+            .is_err()
+    );
+    assert!("0x1".parse::<HashKey>().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bad_record_comes_back_and_its_neighbours_are_delivered() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    let good = producer.enqueue(numbered(1)).await.expect("accepted");
+    let largest = UserRecord::new("k", vec![1; 1024 * 1024 - 1]);
+    let bad = [
+        UserRecord::new("", "x"),
+        UserRecord::new("k".repeat(257), "x"),
+        UserRecord::new("kk", vec![1; 1024 * 1024 - 1]),
+    ];
+    for record in bad {
+        let error = producer.send(record.clone()).await.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::InvalidRecord);
+        assert_eq!(error.attempts(), 0);
+        assert!(std::error::Error::source(&error).is_some());
+        assert_eq!(error.into_record(), Some(record));
+    }
+    good.await.expect("delivered");
+    producer
+        .send(largest)
+        .await
+        .expect("the largest record is delivered");
+    assert_eq!(world.read().await.records.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_stream_fails_the_record_until_it_exists() {
+    let world = World::without_stream().await;
+    let producer = world.producer(Settings::default());
+    let error = producer.send(numbered(1)).await.expect_err("no stream");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.into_record(), Some(numbered(1)));
+    assert_eq!(producer.outstanding().bytes, 0);
+    world.create_stream(1).await;
+    producer.send(numbered(1)).await.expect("delivered");
+    assert_eq!(world.read().await.records.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_is_not_sent_more_than_its_quota_takes() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    let clock = kinesis_core::Clock::system();
+    let start = clock.now();
+    let mut sent = Vec::new();
+    for number in 0..60 {
+        let record = UserRecord::new(format!("key-{number}"), vec![0; 100_000]);
+        sent.push((
+            record.clone(),
+            producer.enqueue(record).await.expect("accepted"),
+        ));
+    }
+    let deliveries = delivered(sent).await;
+    let seconds = (clock.now() - start).as_secs_f64();
+    assert!(
+        (4.0..6.0).contains(&seconds),
+        "6 MB at 1 MiB/s and a burst: {seconds} s"
+    );
+    assert!(
+        deliveries
+            .iter()
+            .all(|(_, delivery)| delivery.attempts == 1),
+        "nothing throttled"
+    );
+    world.read().await.contains_all(pairs(&deliveries));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_intake_is_bounded_and_gives_a_record_back_when_it_is_full() {
+    let world = World::new(1).await;
+    world.faults.always(Fault::Hang);
+    let settings = Settings {
+        max_buffered_records: 3,
+        ..Settings::default()
+    };
+    let producer = world.producer(settings);
+    let sent = enqueue(&producer, 0..3).await;
+    let error = producer.try_send(numbered(3)).expect_err("full");
+    assert_eq!(error.kind(), ErrorKind::Full);
+    assert_eq!(error.into_record(), Some(numbered(3)));
+    let wait = std::time::Duration::from_secs(1);
+    let waiting = tokio::time::timeout(wait, producer.enqueue(numbered(3))).await;
+    assert!(waiting.is_err(), "waits while it is full");
+    assert_eq!(
+        producer.outstanding().records,
+        3,
+        "a cancelled wait holds nothing"
+    );
+    world.faults.always(Fault::Pass);
+    delivered(sent).await;
+    producer
+        .try_send(numbered(3))
+        .expect("room again")
+        .await
+        .expect("delivered");
+    assert_eq!(
+        world.read().await.records.len(),
+        4,
+        "the cancelled one was not sent"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_aggregation_each_record_is_a_kinesis_record() {
+    let world = World::new(2).await;
+    let settings = Settings {
+        aggregation_enabled: false,
+        ..Settings::default()
+    };
+    let producer = world.producer(settings);
+    let deliveries = delivered(enqueue(&producer, 0..500).await).await;
+    let stream = world.read().await;
+    assert_eq!(stream.kinesis_records, 500);
+    stream.contains_all(pairs(&deliveries));
+    stream.is_ordered_by_key();
+}

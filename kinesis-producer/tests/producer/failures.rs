@@ -1,0 +1,137 @@
+//! What a producer does when PutRecords fails, in whole or in part.
+
+use kinesis_producer::{ErrorKind, Settings};
+
+use crate::faults::Fault;
+use crate::world::{World, delivered, enqueue, numbered, pairs};
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_record_is_retried_until_it_is_taken() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    world.faults.next(vec![
+        Fault::RefuseHalf(
+            "ProvisionedThroughputExceededException"
+        );
+        5
+    ]);
+    let delivery = producer.send(numbered(1)).await.expect("delivered");
+    assert_eq!(delivery.attempts, 6);
+    assert_eq!(world.read().await.records.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_and_completeness_survive_every_kind_of_transient_failure() {
+    let world = World::new(4).await;
+    let settings = Settings {
+        aggregation_max_size: 2000,
+        ..Settings::default()
+    };
+    let producer = world.producer(settings);
+    let faults = [
+        Fault::RefuseHalf("ProvisionedThroughputExceededException"),
+        Fault::Pass,
+        Fault::Refuse(500, "InternalFailure"),
+        Fault::LoseAnswer,
+        Fault::RefuseHalf("InternalFailure"),
+        Fault::Refuse(503, "ServiceUnavailable"),
+        Fault::ShortAnswer,
+        Fault::Pass,
+        Fault::Hang,
+        Fault::Refuse(400, "ProvisionedThroughputExceededException"),
+        Fault::RefuseHalf("SomethingNew"),
+    ];
+    world.faults.next(faults.iter().cycle().take(60).cloned());
+    let deliveries = delivered(enqueue(&producer, 0..4000).await).await;
+    assert!(world.faults.requests().len() > 60, "all faults were met");
+    let stream = world.read().await;
+    stream.contains_all(pairs(&deliveries));
+    stream.is_ordered_by_key();
+    assert!(deliveries.iter().any(|(_, delivery)| delivery.attempts > 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_no_retry_cures_fails_at_once_with_its_kind_and_the_record() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    let cases = [
+        (
+            Fault::Refuse(400, "AccessDeniedException"),
+            ErrorKind::AccessDenied,
+        ),
+        (
+            Fault::Refuse(400, "ResourceNotFoundException"),
+            ErrorKind::NotFound,
+        ),
+        (
+            Fault::Refuse(400, "KMSDisabledException"),
+            ErrorKind::Encryption,
+        ),
+        (
+            Fault::RefuseHalf("KMSInvalidStateException"),
+            ErrorKind::Encryption,
+        ),
+        (
+            Fault::Refuse(400, "ValidationException"),
+            ErrorKind::Rejected,
+        ),
+        (Fault::Refuse(413, "Whatever"), ErrorKind::Rejected),
+    ];
+    for (fault, kind) in cases {
+        world.faults.next([fault]);
+        let error = producer.send(numbered(1)).await.expect_err("refused");
+        assert_eq!((error.kind(), error.attempts()), (kind, 1));
+        assert!(std::error::Error::source(&error).is_some());
+        assert_eq!(error.into_record(), Some(numbered(1)));
+    }
+    producer
+        .send(numbered(1))
+        .await
+        .expect("the producer goes on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_that_the_service_refuses_does_not_take_its_neighbours_along() {
+    let world = World::new(1).await;
+    // The producer believes in a larger maximum than the stream has.
+    let settings = Settings {
+        max_user_record_size: 2 << 20,
+        ..Settings::default()
+    };
+    let producer = world.producer(settings);
+    let first = enqueue(&producer, 0..200).await;
+    let oversize = kinesis_producer::UserRecord::new("k", vec![0; 3 << 19]);
+    let oversize = producer.enqueue(oversize).await.expect("accepted");
+    let second = enqueue(&producer, 200..400).await;
+    let error = oversize.await.expect_err("refused by the service");
+    assert_eq!(error.kind(), ErrorKind::Rejected);
+    let mut deliveries = delivered(first).await;
+    deliveries.extend(delivered(second).await);
+    let stream = world.read().await;
+    assert_eq!(stream.records.len(), 400);
+    stream.contains_all(pairs(&deliveries));
+    stream.is_ordered_by_key();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_fails_when_its_time_to_live_is_over() {
+    let world = World::new(1).await;
+    world
+        .faults
+        .always(Fault::Refuse(503, "ServiceUnavailable"));
+    let ttl = std::time::Duration::from_secs(20);
+    let producer = world.producer(Settings {
+        record_ttl: Some(ttl),
+        ..Settings::default()
+    });
+    let clock = kinesis_core::Clock::system();
+    let start = clock.now();
+    let error = producer.send(numbered(1)).await.expect_err("expired");
+    assert_eq!(error.kind(), ErrorKind::Expired);
+    assert!(error.attempts() > 3);
+    let source = std::error::Error::source(&error)
+        .expect("the last failure")
+        .to_string();
+    assert!(source.contains("ServiceUnavailable"), "{source}");
+    assert!((clock.now() - start).abs_diff(ttl) < std::time::Duration::from_secs(1));
+}

@@ -1,0 +1,8 @@
+//! The producer against kinesis-local in process, under virtual time, with faults by script.
+
+mod delivery;
+mod ending;
+mod failures;
+mod faults;
+mod resharding;
+mod world;

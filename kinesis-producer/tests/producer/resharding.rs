@@ -1,0 +1,81 @@
+//! Splits and merges under load: what is acknowledged is readable, and each key stays in order.
+
+use kinesis_producer::Settings;
+
+use crate::faults::Fault;
+use crate::world::{World, delivered, enqueue, pairs};
+
+#[tokio::test(start_paused = true)]
+async fn a_split_and_a_merge_under_load_lose_and_reorder_nothing() {
+    let world = World::new(2).await;
+    let settings = Settings {
+        aggregation_max_size: 1000,
+        ..Settings::default()
+    };
+    let producer = world.producer(settings);
+    let mut sent = enqueue(&producer, 0..2000).await;
+    world.split("shardId-000000000000").await;
+    sent.extend(enqueue(&producer, 2000..4000).await);
+    world.split("shardId-000000000001").await;
+    sent.extend(enqueue(&producer, 4000..6000).await);
+    producer.flush().await;
+    world
+        .merge("shardId-000000000003", "shardId-000000000004")
+        .await;
+    sent.extend(enqueue(&producer, 6000..8000).await);
+    let deliveries = delivered(sent).await;
+    let stream = world.read().await;
+    stream.contains_all(pairs(&deliveries));
+    stream.is_ordered_by_key();
+    let last = deliveries.last().expect("many");
+    assert!(
+        last.1.shard_id.index() > Some(1),
+        "the new shards are in use"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_behind_a_backlog_of_failures_loses_nothing() {
+    let world = World::new(1).await;
+    let settings = Settings {
+        aggregation_max_size: 1000,
+        ..Settings::default()
+    };
+    let producer = world.producer(settings);
+    let faults = [
+        Fault::Pass,
+        Fault::Refuse(400, "ProvisionedThroughputExceededException"),
+        Fault::LoseAnswer,
+    ];
+    world.faults.next(faults.iter().cycle().take(45).cloned());
+    let sent = enqueue(&producer, 0..3000).await;
+    world.split("shardId-000000000000").await;
+    let deliveries = delivered(sent).await;
+    let stream = world.read().await;
+    stream.contains_all(pairs(&deliveries));
+    stream.is_ordered_by_key();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_in_an_aggregate_of_a_split_shard_is_not_sent_twice() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    producer
+        .send(crate::world::numbered(0))
+        .await
+        .expect("delivered");
+    world.split("shardId-000000000000").await;
+    // All of one key, so the aggregate fits the child it lands in.
+    let mut sent = Vec::new();
+    for number in 1..100 {
+        let record = crate::world::numbered(number * 23);
+        sent.push((
+            record.clone(),
+            producer.enqueue(record).await.expect("accepted"),
+        ));
+    }
+    let deliveries = delivered(sent).await;
+    let stream = world.read().await;
+    stream.contains_all(pairs(&deliveries));
+    assert_eq!(stream.records.len(), 100, "nothing twice");
+}
