@@ -59,7 +59,7 @@
 //! | no data directory | nothing | nothing (buckets stay behind in the temporary directory) | nothing |
 //! | streams in a data directory | all | all that was answered | all that was answered |
 //! | tables in a data directory | all | all that was answered | all that was answered |
-//! | objects in a data directory | all | all that was answered | all that was answered, without their content type and user metadata if those were just written |
+//! | objects in a data directory | all | all that was answered | all that was answered |
 //! | iterators, subscriptions, unfinished multipart uploads | iterators stay valid, the rest is gone | as before | as before |
 //!
 //! A request that was received whole is carried out even if its caller goes away. A request that was

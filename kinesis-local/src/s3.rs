@@ -8,8 +8,9 @@
 //! ```
 //!
 //! Promises: an object appears whole or not at all; of concurrent writes with `If-None-Match: *`
-//! exactly one succeeds; in a data directory an answered write is synced to the disk. Without one
-//! the buckets live in a temporary directory that is removed at the end.
+//! exactly one succeeds; in a data directory an answered write is synced to the disk. (An object
+//! put together from parts is whole after a kill; after a power loss only once it was answered.)
+//! Without a data directory the buckets live in a temporary directory that is removed at the end.
 //!
 //! What S3 keeps about an object beside its bytes (content type, user metadata, checksums) is in
 //! dot files of the directory; losing them loses only that.
@@ -32,7 +33,7 @@ use crate::error::{Error, ErrorKind};
 
 mod buckets;
 mod chunked;
-mod long_key;
+mod put;
 mod turns;
 mod unsigned;
 

@@ -202,6 +202,13 @@ async fn a_deleted_object_is_gone_with_its_empty_folders_and_metadata() {
     client
         .delete_object()
         .bucket(BUCKET)
+        .key("a")
+        .send()
+        .await
+        .unwrap();
+    client
+        .delete_object()
+        .bucket(BUCKET)
         .key("never-there")
         .send()
         .await
@@ -236,8 +243,9 @@ async fn a_deleted_object_is_gone_with_its_empty_folders_and_metadata() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_object_is_put_together_from_parts() {
+async fn an_object_is_put_together_from_parts_in_place_of_another() {
     let (_local, client) = with_bucket().await;
+    put(&client, "big", "small").await;
     let upload = client
         .create_multipart_upload()
         .bucket(BUCKET)

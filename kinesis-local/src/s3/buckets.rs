@@ -7,7 +7,7 @@
 //! | checks `If-None-Match`, later renames: two writers can both succeed | one writer per object at a time |
 //! | `a//b` and `a/../b` reach another object | refused |
 //! | a folder answers like an object | `NoSuchKey` |
-//! | fails after storing when a key is too long for its dot files | stored without them, see [`long_key`](super::long_key) |
+//! | stores an object, then checks it, then fails if its key is long | own [`put`](super::put) |
 //! | renames without syncing | synced before the answer, when durable |
 //! | says that listed keys are URL-encoded and does not encode them | says what is so |
 //! | leaves folders and dot files of deleted objects behind | removed |
@@ -31,7 +31,7 @@ use s3s::dto::{
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
-use super::long_key;
+use super::put::{self, Place};
 use super::turns::{Turn, Turns};
 
 /// Longest key. Source: S3 user guide, "Naming Amazon S3 objects" (1,024 bytes of UTF-8).
@@ -46,7 +46,7 @@ pub(super) struct Buckets {
     files: FileSystem,
     root: PathBuf,
     turns: Turns,
-    /// Uploads of long keys so far; makes their names differ.
+    /// Uploads so far; makes their names differ.
     uploads: AtomicU64,
     /// Sync what was written before it is answered.
     durable: bool,
@@ -124,33 +124,40 @@ impl Buckets {
         Ok((path, turn))
     }
 
-    /// An unused name for an upload; s3s-fs removes files with such names when it starts.
+    /// An unused name for an upload.
     fn upload(&self) -> PathBuf {
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
-        self.root.join(format!(".tmp.long-{number}.internal.part"))
+        self.root.join(format!(".tmp.put-{number}.internal.part"))
     }
 
-    /// Puts what was just written on the disk, if this is a durable instance.
-    async fn sync(&self, path: PathBuf) -> S3Result<()> {
+    /// Puts a change at `path` on the disk, if this is a durable instance: the file, if it is still
+    /// there, with its dot files, and the folders above.
+    async fn sync(&self, path: PathBuf, dot_files: Vec<PathBuf>) -> S3Result<()> {
         if !self.durable {
             return Ok(());
         }
         let root = self.root.clone();
-        tokio::task::spawn_blocking(move || sync(&path, &root))
+        tokio::task::spawn_blocking(move || sync(&path, &dot_files, &root))
             .await
             .map_err(io::Error::other)
             .flatten()
-            .map_err(|error| s3_error!(error, InternalError, "the object cannot be synced"))
+            .map_err(|error| s3_error!(error, InternalError, "the change cannot be synced"))
+    }
+
+    /// The dot files of an object, if its key is not too long for them.
+    fn dot_files(&self, bucket: &str, key: &str) -> Vec<PathBuf> {
+        if put::has_dot_files(bucket, key) {
+            put::dot_files(&self.root, bucket, key).to_vec()
+        } else {
+            Vec::new()
+        }
     }
 
     /// Removes what a deleted object leaves behind: its dot files and its empty folders.
     async fn tidy(&self, bucket: &str, key: &str) {
-        for file in long_key::dot_files(&self.root, bucket, key) {
+        for file in self.dot_files(bucket, key) {
             if let Err(error) = tokio::fs::remove_file(&file).await
-                && !matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
-                )
+                && error.kind() != io::ErrorKind::NotFound
             {
                 tracing::warn!(%error, "what S3 kept about a deleted object was not removed");
             }
@@ -193,10 +200,15 @@ fn check(key: &str) -> S3Result<()> {
     Ok(())
 }
 
-/// Syncs a file and the folders down to it. Blocks.
-fn sync(path: &Path, root: &Path) -> io::Result<()> {
-    for part in path.ancestors().take_while(|part| part.starts_with(root)) {
-        std::fs::File::open(part)?.sync_all()?;
+/// Syncs files and the folders above the first of them. Blocks.
+fn sync(path: &Path, dot_files: &[PathBuf], root: &Path) -> io::Result<()> {
+    let above = path.ancestors().take_while(|part| part.starts_with(root));
+    for part in dot_files.iter().map(PathBuf::as_path).chain(above) {
+        match std::fs::File::open(part) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -228,7 +240,7 @@ impl S3 for Buckets {
         }
         let folder = self.root.join(&request.input.bucket);
         let answer = self.files.create_bucket(request).await?;
-        self.sync(folder).await?;
+        self.sync(folder, Vec::new()).await?;
         Ok(answer)
     }
 
@@ -254,13 +266,18 @@ impl S3 for Buckets {
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         let (bucket, key) = (&request.input.bucket, &request.input.key);
         let (path, _turn) = self.writable(bucket, key).await?;
-        let answer = if long_key::fits(bucket, key) {
-            self.files.put_object(request).await?
-        } else {
-            long_key::put(self.upload(), &path, request).await?
+        if key.ends_with('/') {
+            return self.files.put_object(request).await;
+        }
+        let place = Place {
+            root: self.root.clone(),
+            object: path.clone(),
+            upload: self.upload(),
+            durable: self.durable,
         };
-        self.sync(path).await?;
-        Ok(answer)
+        let output = put::put(place, request.input).await?;
+        self.sync(path, Vec::new()).await?;
+        Ok(S3Response::new(output))
     }
 
     async fn complete_multipart_upload(
@@ -269,8 +286,20 @@ impl S3 for Buckets {
     ) -> Answer<CompleteMultipartUploadOutput> {
         let (bucket, key) = (&request.input.bucket, &request.input.key);
         let (path, _turn) = self.writable(bucket, key).await?;
+        let dot_files = self.dot_files(bucket, key);
+        // s3s-fs would keep the checksums of the object that was there.
+        if let Some(internal) = dot_files.first()
+            && let Err(error) = tokio::fs::remove_file(internal).await
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(s3_error!(
+                error,
+                InternalError,
+                "the object cannot be replaced"
+            ));
+        }
         let answer = self.files.complete_multipart_upload(request).await?;
-        self.sync(path).await?;
+        self.sync(path, dot_files).await?;
         Ok(answer)
     }
 
@@ -280,7 +309,7 @@ impl S3 for Buckets {
     ) -> Answer<CreateMultipartUploadOutput> {
         let (bucket, key) = (&request.input.bucket, &request.input.key);
         drop(self.writable(bucket, key).await?);
-        if !long_key::fits_in_parts(bucket, key) {
+        if !put::fits_in_parts(bucket, key) {
             return Err(s3_error!(
                 KeyTooLongError,
                 "kinesis-local takes keys of this length in a single PutObject only"
@@ -295,14 +324,15 @@ impl S3 for Buckets {
         }
         let (bucket, key) = (&request.input.bucket, &request.input.key);
         let (path, _turn) = self.writable(bucket, key).await?;
-        if !long_key::fits(bucket, key) {
+        if !put::has_dot_files(bucket, key) {
             return Err(s3_error!(
                 KeyTooLongError,
                 "kinesis-local takes keys of this length in a single PutObject only"
             ));
         }
+        let dot_files = self.dot_files(bucket, key);
         let answer = self.files.copy_object(request).await?;
-        self.sync(path).await?;
+        self.sync(path, dot_files).await?;
         Ok(answer)
     }
 
@@ -325,9 +355,15 @@ impl S3 for Buckets {
         request: S3Request<DeleteObjectInput>,
     ) -> Answer<DeleteObjectOutput> {
         let (bucket, key) = (request.input.bucket.clone(), request.input.key.clone());
-        let _turn = self.turn(&bucket, &key).await?;
+        let (path, _turn) = self.turn(&bucket, &key).await?;
+        let found = tokio::fs::metadata(&path).await;
+        if found.is_ok_and(|found| found.is_dir() && !key.ends_with('/')) {
+            // The folder of other objects is no object: there is nothing to delete.
+            return Ok(S3Response::new(DeleteObjectOutput::default()));
+        }
         let answer = self.files.delete_object(request).await?;
         self.tidy(&bucket, &key).await;
+        self.sync(path, Vec::new()).await?;
         Ok(answer)
     }
 
@@ -349,12 +385,10 @@ impl S3 for Buckets {
         }
         let answer = self.files.delete_objects(request).await?;
         for key in &keys {
-            let _turn = self.turn(&bucket, key).await?;
-            if tokio::fs::metadata(self.root.join(&bucket).join(key))
-                .await
-                .is_err()
-            {
+            let (path, _turn) = self.turn(&bucket, key).await?;
+            if tokio::fs::metadata(&path).await.is_err() {
                 self.tidy(&bucket, key).await;
+                self.sync(path, Vec::new()).await?;
             }
         }
         Ok(answer)

@@ -54,8 +54,6 @@ where
         if let Some(length) = length {
             head.headers.insert(CONTENT_LENGTH, length);
         }
-        // The checksum came behind the payload and was compared there.
-        head.headers.remove("x-amz-sdk-checksum-algorithm");
         without_aws_chunked(&mut head.headers);
     }
     head.headers.remove(AUTHORIZATION);
