@@ -41,7 +41,7 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 /// What a row of the table is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Row {
-    Lease(Lease),
+    Lease(Box<Lease>),
     /// A lease of a multi-stream application.
     MultiStream,
     /// A row that is not a lease.
@@ -74,7 +74,7 @@ pub(crate) fn read(item: &Item) -> Row {
     let shard_id = ShardId::from(key.as_str());
     let reader = Reader { item };
     match reader.lease(shard_id.clone()) {
-        Ok(lease) => Row::Lease(lease),
+        Ok(lease) => Row::Lease(Box::new(lease)),
         Err((attribute, problem)) => Row::Corrupt(CorruptRow {
             shard_id,
             attribute,

@@ -91,9 +91,12 @@ impl Observer {
             note_leaving(&mut self.gave_back, &before.lease, lease, now);
         }
         let same_counter = before.filter(|before| before.lease.counter == lease.counter);
+        // One take of a lease sees one handoff at most; the same two workers may have had another
+        // one before it, with something in between that no scan showed.
         let same_handoff = before.filter(|before| {
             before.lease.owner == lease.owner
                 && before.lease.checkpoint_owner == lease.checkpoint_owner
+                && before.lease.acquisition == lease.acquisition
         });
         let seen = Seen {
             lease: lease.clone(),

@@ -125,7 +125,7 @@ impl LeaseTable {
             })?;
             for item in page.items() {
                 match item::read(item) {
-                    Row::Lease(lease) => rows.leases.push(lease),
+                    Row::Lease(lease) => rows.leases.push(*lease),
                     Row::Corrupt(row) => rows.corrupt.push(row),
                     Row::MultiStream => rows.multi_stream += 1,
                     Row::Other => {}
@@ -215,7 +215,7 @@ impl LeaseTable {
             .return_values_on_condition_check_failure(OnRefusal::AllOld);
         match Box::pin(request.send()).await {
             Ok(answer) => match answer.attributes().map(item::read) {
-                Some(Row::Lease(lease)) => Ok(Outcome::Done(lease)),
+                Some(Row::Lease(lease)) => Ok(Outcome::Done(*lease)),
                 _ => Ok(Outcome::Refused(None)),
             },
             Err(error) => match refused_row(&error) {
@@ -274,7 +274,7 @@ fn refused_row(
     match error.as_service_error() {
         Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
             Some(match refusal.item().map(item::read) {
-                Some(Row::Lease(lease)) => Some(lease),
+                Some(Row::Lease(lease)) => Some(*lease),
                 _ => None,
             })
         }

@@ -1,1 +1,4 @@
+//! What the tests of leases share, and the simulation of many workers.
 
+pub(super) mod rig;
+mod simulation;

@@ -36,7 +36,7 @@ fn a_row_of_kcl_2_without_entity_type_or_hash_keys_is_a_lease() {
         counter: 7,
         ..Lease::new("shardId-000000000001".into(), Position::TrimHorizon)
     };
-    assert_eq!(lease, expected);
+    assert_eq!(*lease, expected);
     assert_eq!(lease.holder(), None);
 }
 
@@ -139,7 +139,7 @@ fn a_new_item_reads_back_as_the_lease_and_has_no_empty_set() {
     let item = new_item(&lease);
     assert!(!item.contains_key(PARENTS));
     assert_eq!(item.get(ENTITY_TYPE), Some(&s("LEASE")));
-    assert_eq!(read(&item), Row::Lease(lease.clone()));
+    assert_eq!(read(&item), Row::Lease(Box::new(lease.clone())));
     lease.parents.insert("shardId-000000000001".into());
-    assert_eq!(read(&new_item(&lease)), Row::Lease(lease));
+    assert_eq!(read(&new_item(&lease)), Row::Lease(Box::new(lease)));
 }

@@ -47,7 +47,7 @@ impl Board {
 /// What came of trying to take a lease.
 enum Take {
     Taken {
-        tenure: Box<Tenure>,
+        tenure: Tenure,
         standing: Standing,
     },
     /// Somebody else was faster, or a parent is not finished.
@@ -119,7 +119,7 @@ impl Service {
                 match outcome {
                     Ok(Take::Taken { tenure, standing }) => {
                         board.put(tenure.lease().clone());
-                        self.hold(*tenure, standing).await;
+                        self.hold(tenure, standing).await;
                     }
                     Ok(Take::Left(Some(row))) => {
                         self.observer.saw(&row, self.keeper.clock.now());
@@ -200,12 +200,12 @@ impl Service {
             let sent = clock.now();
             match table.write(&Write::take(&seen, &me, &acquisition)).await? {
                 Outcome::Done(row) => {
-                    let tenure = Box::new(Tenure::new(&me, &acquisition, row, timing, sent));
+                    let tenure = Tenure::new(&me, &acquisition, row, timing, sent);
                     Ok(Take::Taken { tenure, standing })
                 }
                 // An attempt whose answer was lost took it.
                 Outcome::Refused(Some(row)) if row.acquisition.as_ref() == Some(&acquisition) => {
-                    let tenure = Box::new(Tenure::new(&me, &acquisition, row, timing, sent));
+                    let tenure = Tenure::new(&me, &acquisition, row, timing, sent);
                     Ok(Take::Taken { tenure, standing })
                 }
                 Outcome::Refused(row) => Ok(Take::Left(row)),
@@ -216,6 +216,11 @@ impl Service {
     /// Starts the task of a lease and hands it to the consumer.
     async fn hold(&mut self, tenure: Tenure, standing: Standing) {
         let row = tenure.lease().clone();
+        if self.keeper.clock.now() >= tenure.fence_at() {
+            // The answer took so long that others may take the lease; the next scan shows who has it.
+            tracing::warn!(shard = %row.shard_id, "took the lease too slowly to use it");
+            return;
+        }
         let reason = match standing {
             Standing::Unowned => "unowned",
             Standing::Expired => "expired",

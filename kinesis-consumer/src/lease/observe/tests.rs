@@ -123,6 +123,26 @@ fn an_overdue_handoff_is_first_for_its_next_owner_and_then_for_anybody() {
 }
 
 #[test]
+fn a_second_handoff_between_the_same_workers_has_its_own_time() {
+    let mut scene = Scene::new();
+    scene.at(0, &handoff("me", "you", 1));
+    let second = |counter| Lease {
+        acquisition: Some("other/2".to_owned()),
+        ..handoff("me", "you", counter)
+    };
+    // What came between the two was not seen.
+    for at in 1..70 {
+        let row = if at < 30 {
+            handoff("me", "you", at)
+        } else {
+            second(at)
+        };
+        assert_eq!(scene.at(at, &row), Standing::Active, "at {at}");
+    }
+    assert_eq!(scene.at(70, &second(70)), Standing::Overdue);
+}
+
+#[test]
 fn a_worker_that_gives_leases_back_is_leaving_until_it_takes_one_or_time_passes() {
     let mut scene = Scene::new();
     scene.at(0, &lease(Some("you"), 1));

@@ -1,1 +1,353 @@
+use aws_sdk_dynamodb::primitives::Blob;
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+use kinesis_core::Position;
 
+use super::*;
+use crate::error::ErrorKind;
+use crate::lease::tests::rig::{Fault, Rig, TABLE};
+
+fn shard(index: u64) -> ShardId {
+    ShardId::from_index(index)
+}
+
+fn at(number: u64) -> Position {
+    Position::parse(&number.to_string(), number % 3).expect("a sequence number")
+}
+
+fn done(outcome: Result<Outcome, Error>) -> Lease {
+    match outcome.expect("answers") {
+        Outcome::Done(row) => row,
+        Outcome::Refused(row) => panic!("refused by {row:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_table_is_made_once_however_many_ask_for_it() {
+    let rig = Rig::new(1).await;
+    let tables: Vec<_> = (0..4).map(|_| rig.table_through(&rig.dynamodb)).collect();
+    let made = futures::future::join_all(tables.iter().map(LeaseTable::ensure)).await;
+    made.into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .expect("all find the table");
+    let answer = rig
+        .dynamodb
+        .describe_table()
+        .table_name(TABLE)
+        .send()
+        .await
+        .expect("described");
+    let mode = answer
+        .table()
+        .and_then(|table| table.billing_mode_summary());
+    assert_eq!(
+        mode.and_then(|mode| mode.billing_mode()),
+        Some(&BillingMode::PayPerRequest)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_with_another_key_is_refused_with_a_clear_error() {
+    let rig = Rig::new(1).await;
+    let name = AttributeDefinition::builder()
+        .attribute_name("id")
+        .attribute_type(ScalarAttributeType::S)
+        .build()
+        .expect("complete");
+    let key = KeySchemaElement::builder()
+        .attribute_name("id")
+        .key_type(KeyType::Hash);
+    rig.dynamodb
+        .create_table()
+        .table_name(TABLE)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(name)
+        .key_schema(key.build().expect("complete"))
+        .send()
+        .await
+        .expect("creates the table");
+    let error = rig
+        .table_through(&rig.dynamodb)
+        .ensure()
+        .await
+        .expect_err("not a lease table");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("billing"), "{error}");
+    assert!(error.to_string().contains("leaseKey"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_is_created_once() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let lease = Lease {
+        parents: [shard(1)].into(),
+        range: Some(kinesis_core::HashKeyRange::FULL),
+        ..Lease::new(shard(3), Position::TrimHorizon)
+    };
+    assert_eq!(table.create(&lease).await.expect("creates"), Created::New);
+    let moved = done(table.write(&Write::take(&lease, "a", "t1")).await);
+    assert_eq!(
+        table.create(&lease).await.expect("finds it"),
+        Created::Existed
+    );
+    assert_eq!(
+        table.get(&shard(3)).await.expect("reads"),
+        Some(Row::Lease(Box::new(moved)))
+    );
+    assert_eq!(table.get(&shard(4)).await.expect("reads"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scan_reads_every_page_and_sorts_the_rows_by_what_they_are() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    // Twelve rows of 150 kB are two pages.
+    for index in 0..12 {
+        let mut row = item::new_item(&Lease::new(shard(index), Position::TrimHorizon));
+        row.insert(
+            "padding".to_owned(),
+            AttributeValue::B(Blob::new(vec![0; 150_000])),
+        );
+        rig.put(row).await;
+    }
+    let mut corrupt = item::new_item(&Lease::new(shard(20), Position::TrimHorizon));
+    corrupt.insert("checkpoint".to_owned(), text("nonsense"));
+    rig.put(corrupt).await;
+    for (key, kind) in [("Leader", "LEADER"), ("worker-1", "WORKER_METRIC_STATS")] {
+        rig.put(Item::from([
+            (LEASE_KEY.to_owned(), text(key)),
+            ("entityType".to_owned(), text(kind)),
+        ]))
+        .await;
+    }
+    let rows = table.scan().await.expect("scans");
+    let mut found: Vec<_> = rows
+        .leases
+        .iter()
+        .filter_map(|lease| lease.shard_id.index())
+        .collect();
+    found.sort_unstable();
+    assert_eq!(found, (0..12).collect::<Vec<_>>());
+    assert_eq!(rows.corrupt.len(), 1);
+    assert_eq!(rows.corrupt[0].attribute, "checkpoint");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_of_kcl_2_is_taken_and_checkpointed_and_keeps_what_is_not_known_here() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    rig.put(Item::from([
+        (LEASE_KEY.to_owned(), text("shardId-000000000000")),
+        ("leaseOwner".to_owned(), text("host-1:42")),
+        ("leaseCounter".to_owned(), item::number(812)),
+        ("ownerSwitchesSinceCheckpoint".to_owned(), item::number(3)),
+        (
+            "checkpoint".to_owned(),
+            text("49590338271490256608559692538361571095921575989136588898"),
+        ),
+        ("checkpointSubSequenceNumber".to_owned(), item::number(2)),
+        ("pendingCheckpoint".to_owned(), text("LATEST")),
+        (
+            "pendingCheckpointSubSequenceNumber".to_owned(),
+            item::number(0),
+        ),
+        (
+            "pendingCheckpointState".to_owned(),
+            AttributeValue::B(Blob::new([1])),
+        ),
+        (
+            "parentShardId".to_owned(),
+            AttributeValue::Ss(vec!["shardId-000000000009".into()]),
+        ),
+        (
+            "somethingNew".to_owned(),
+            AttributeValue::L(vec![text("kept")]),
+        ),
+    ]))
+    .await;
+    let seen = rig.lease(0).await;
+    let taken = done(table.write(&Write::take(&seen, "me", "t1")).await);
+    assert_eq!((taken.counter, taken.owner_switches), (813, 4));
+    let next = Position::parse(
+        "49590338271490256608559692538361571095921575989136588900",
+        0,
+    );
+    let next = next.expect("a sequence number");
+    let row = done(
+        table
+            .write(&Write::checkpoint(&taken, "me", "t1", &next))
+            .await,
+    );
+    assert_eq!(
+        (row.counter, row.owner_switches, row.checkpoint),
+        (814, 0, next)
+    );
+
+    let item = rig.item(0).await;
+    assert_eq!(item.get("leaseOwner"), Some(&text("me")));
+    assert_eq!(item.get("leaseCounter"), Some(&item::number(814)));
+    assert_eq!(
+        item.get("checkpointSubSequenceNumber"),
+        Some(&item::number(0))
+    );
+    assert_eq!(
+        item.get("ownerSwitchesSinceCheckpoint"),
+        Some(&item::number(0))
+    );
+    assert_eq!(
+        item.get("somethingNew"),
+        Some(&AttributeValue::L(vec![text("kept")]))
+    );
+    assert_eq!(
+        item.get("parentShardId"),
+        Some(&AttributeValue::Ss(vec!["shardId-000000000009".into()]))
+    );
+    assert!(
+        !item.keys().any(|name| name.starts_with("pending")),
+        "{:?}",
+        item.keys()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_children_are_noted_by_the_holder_only_and_without_raising_the_counter() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let lease = Lease::new(shard(0), Position::TrimHorizon);
+    table.create(&lease).await.expect("creates");
+    let held = done(table.write(&Write::take(&lease, "me", "t1")).await);
+    let children = [shard(1), shard(2)].into();
+    let refused = table
+        .put_children(&shard(0), &children, "you")
+        .await
+        .expect("answers");
+    assert!(matches!(refused, Outcome::Refused(Some(_))));
+    let row = done(table.put_children(&shard(0), &children, "me").await);
+    assert_eq!((row.counter, row.children), (held.counter, children));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_finished_lease_that_is_as_seen_is_deleted() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let lease = Lease::new(shard(0), Position::TrimHorizon);
+    table.create(&lease).await.expect("creates");
+    assert!(!table.delete_ended(&lease).await.expect("answers"));
+    let held = done(table.write(&Write::take(&lease, "me", "t1")).await);
+    let end = Position::ShardEnd;
+    let ended = done(
+        table
+            .write(&Write::checkpoint(&held, "me", "t1", &end))
+            .await,
+    );
+    assert!(!table.delete_ended(&held).await.expect("answers"));
+    assert!(table.delete_ended(&ended).await.expect("answers"));
+    assert!(!table.delete_ended(&ended).await.expect("it is gone"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_request_is_tried_again_and_one_that_goes_on_failing_is_an_error_to_retry() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    let mut left = 2;
+    let client = rig.faulty(move |_| {
+        left -= i32::from(left > 0);
+        if left > 0 {
+            Fault::Throttle
+        } else {
+            Fault::None
+        }
+    });
+    rig.table_through(&client)
+        .scan()
+        .await
+        .expect("the SDK tries again");
+    for (fault, kind) in [
+        (Fault::Throttle, ErrorKind::Throttled),
+        (Fault::Drop, ErrorKind::Unavailable),
+        (Fault::Hang, ErrorKind::Unavailable),
+    ] {
+        let client = rig.faulty(move |_| fault);
+        let lease = Lease::new(shard(0), Position::TrimHorizon);
+        let error = rig
+            .table_through(&client)
+            .create(&lease)
+            .await
+            .expect_err("never answers");
+        assert_eq!(error.kind(), kind, "{fault:?}: {error}");
+    }
+}
+
+/// Every write against the real expressions and against the same rules in memory, from states and
+/// with knowledge that is often stale.
+#[tokio::test(start_paused = true)]
+async fn dynamodb_takes_and_refuses_exactly_the_writes_that_the_rules_do() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let seed = 20_261_123;
+    let rand = Rand::seeded(seed);
+    let mut row = Lease::new(shard(0), Position::TrimHorizon);
+    table.create(&row).await.expect("creates");
+    let mut past = vec![row.clone()];
+    let (mut made, mut refused) = (0, 0);
+    for step in 0..600u64 {
+        let back = rand.below(3).min(past.len() as u64 - 1) as usize;
+        let seen = past[past.len() - 1 - back].clone();
+        let me = ["a", "b"][rand.below(2) as usize];
+        let write = match rand.below(6) {
+            0 => Write::renew(&seen, me, me),
+            1 => Write::checkpoint(&seen, me, me, &at(step)),
+            2 => Write::take(&seen, me, me),
+            3 => match Write::start_handoff(&seen, me) {
+                Some(write) => write,
+                None => continue,
+            },
+            _ => Write::give_up(&seen),
+        };
+        let expected = write.apply(&row);
+        match (table.write(&write).await.expect("answers"), expected) {
+            (Outcome::Done(found), Some(expected)) => {
+                assert_eq!(found, expected, "seed {seed} step {step}: {write:?}");
+                row = found;
+                past.push(row.clone());
+                made += 1;
+            }
+            (Outcome::Refused(Some(found)), None) => {
+                assert_eq!(found, row, "seed {seed} step {step}: {write:?}");
+                refused += 1;
+            }
+            (outcome, expected) => {
+                panic!("seed {seed} step {step}: {write:?} gave {outcome:?}, not {expected:?}")
+            }
+        }
+    }
+    assert!(
+        made > 100 && refused > 100,
+        "seed {seed}: {made} made, {refused} refused"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_to_a_lease_that_is_gone_creates_nothing() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let lease = Lease {
+        owner: Some("a".into()),
+        ..Lease::new(shard(0), Position::TrimHorizon)
+    };
+    let writes = [
+        Write::renew(&lease, "a", "t1"),
+        Write::take(&lease, "b", "t2"),
+        Write::give_up(&lease),
+        Write::start_handoff(&lease, "b").expect("has an owner"),
+    ];
+    for write in writes {
+        let outcome = table.write(&write).await.expect("answers");
+        assert!(matches!(outcome, Outcome::Refused(None)), "{write:?}");
+    }
+    assert!(table.scan().await.expect("scans").leases.is_empty());
+}

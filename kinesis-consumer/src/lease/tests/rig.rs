@@ -1,0 +1,322 @@
+//! A `kinesis-local` in process, with faults on the way to its DynamoDB, and workers on it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
+    SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use kinesis_core::{Clock, Rand, ShardId};
+use kinesis_local::KinesisLocal;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::Error;
+use crate::lease::item::{self, Item, Row};
+use crate::lease::table::LeaseTable;
+use crate::lease::{HeldLease, Lease, LeaseKeeper};
+use crate::settings::Settings;
+
+pub(crate) const STREAM: &str = "orders";
+pub(crate) const TABLE: &str = "billing";
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    /// Carried out and answered.
+    None,
+    /// Carried out, but the connection breaks before the answer.
+    LoseAnswer,
+    /// Refused for want of throughput.
+    Throttle,
+    /// Never arrives.
+    Drop,
+    /// Arrives nowhere and is never answered.
+    Hang,
+}
+
+type Judge = Arc<Mutex<Box<dyn FnMut(&str) -> Fault + Send>>>;
+
+/// Asks for each request, by the name of its operation, what happens to it.
+#[derive(Clone)]
+pub(crate) struct FaultyClient {
+    inner: SharedHttpConnector,
+    judge: Judge,
+}
+
+impl std::fmt::Debug for FaultyClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FaultyClient")
+    }
+}
+
+impl HttpConnector for FaultyClient {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
+        let fault = (self.judge.lock().expect("not poisoned"))(&operation);
+        let inner = self.inner.clone();
+        let broken = || ConnectorError::io("the connection broke".into());
+        HttpConnectorFuture::new(async move {
+            match fault {
+                Fault::None => inner.call(request).await,
+                Fault::LoseAnswer => {
+                    inner.call(request).await?;
+                    Err(broken())
+                }
+                Fault::Drop => Err(broken()),
+                Fault::Hang => std::future::pending().await,
+                Fault::Throttle => {
+                    let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}"#;
+                    let status = 400u16.try_into().map_err(|_| broken())?;
+                    Ok(HttpResponse::new(status, SdkBody::from(body)))
+                }
+            }
+        })
+    }
+}
+
+impl HttpClient for FaultyClient {
+    fn http_connector(
+        &self,
+        _: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+/// One stream and one lease table.
+pub(crate) struct Rig {
+    local: KinesisLocal,
+    pub(crate) kinesis: aws_sdk_kinesis::Client,
+    pub(crate) dynamodb: aws_sdk_dynamodb::Client,
+}
+
+impl Rig {
+    /// A stream of `shards` shards; no table yet.
+    pub(crate) async fn new(shards: i32) -> Self {
+        let local = KinesisLocal::builder()
+            .rand(Rand::seeded(7))
+            .start()
+            .await
+            .expect("starts");
+        let config = local.sdk_config();
+        let kinesis = aws_sdk_kinesis::Client::new(&config);
+        let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+        kinesis
+            .create_stream()
+            .stream_name(STREAM)
+            .shard_count(shards)
+            .send()
+            .await
+            .expect("creates the stream");
+        Self {
+            local,
+            kinesis,
+            dynamodb,
+        }
+    }
+
+    /// A DynamoDB client whose requests meet the faults that `judge` names.
+    pub(crate) fn faulty(
+        &self,
+        judge: impl FnMut(&str) -> Fault + Send + 'static,
+    ) -> aws_sdk_dynamodb::Client {
+        let client = FaultyClient {
+            inner: SharedHttpConnector::new(self.local.http_client()),
+            judge: Arc::new(Mutex::new(Box::new(judge))),
+        };
+        let config = aws_sdk_dynamodb::Config::from(&self.local.sdk_config()).to_builder();
+        let config = config.http_client(SharedHttpClient::new(client)).build();
+        aws_sdk_dynamodb::Client::from_conf(config)
+    }
+
+    /// The table, created if need be.
+    pub(crate) async fn table(&self) -> LeaseTable {
+        let table = self.table_through(&self.dynamodb);
+        table.ensure().await.expect("the table is there");
+        table
+    }
+
+    pub(crate) fn table_through(&self, client: &aws_sdk_dynamodb::Client) -> LeaseTable {
+        LeaseTable::new(client, TABLE, Duration::from_secs(10), Rand::seeded(3))
+    }
+
+    pub(crate) async fn put(&self, item: Item) {
+        let put = self
+            .dynamodb
+            .put_item()
+            .table_name(TABLE)
+            .set_item(Some(item));
+        put.send().await.expect("puts the row");
+    }
+
+    /// The row as stored.
+    pub(crate) async fn item(&self, shard: u64) -> Item {
+        let key = AttributeValue::S(ShardId::from_index(shard).to_string());
+        let get = self
+            .dynamodb
+            .get_item()
+            .table_name(TABLE)
+            .key(item::LEASE_KEY, key);
+        let answer = get
+            .consistent_read(true)
+            .send()
+            .await
+            .expect("gets the row");
+        answer.item().cloned().unwrap_or_default()
+    }
+
+    pub(crate) async fn lease(&self, shard: u64) -> Lease {
+        match item::read(&self.item(shard).await) {
+            Row::Lease(lease) => *lease,
+            other => panic!("not a lease: {other:?}"),
+        }
+    }
+
+    /// A worker with the defaults, seeded by its name.
+    pub(crate) fn worker(&self, id: &str) -> Worker {
+        self.worker_with(
+            id,
+            self.dynamodb.clone(),
+            &Settings::default(),
+            OnHandoff::Release,
+        )
+    }
+
+    pub(crate) fn worker_with(
+        &self,
+        id: &str,
+        dynamodb: aws_sdk_dynamodb::Client,
+        settings: &Settings,
+        on_handoff: OnHandoff,
+    ) -> Worker {
+        let seed = id
+            .bytes()
+            .fold(7, |seed: u64, byte| seed * 31 + u64::from(byte));
+        let keeper = LeaseKeeper::new(
+            self.kinesis.clone(),
+            dynamodb,
+            TABLE,
+            STREAM,
+            id,
+            settings,
+            Clock::system(),
+            Rand::seeded(seed),
+        );
+        Worker::start(keeper, on_handoff)
+    }
+}
+
+/// What a worker does when a lease is asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum OnHandoff {
+    Release,
+    Ignore,
+}
+
+pub(crate) type Held = Arc<Mutex<BTreeMap<ShardId, HeldLease>>>;
+
+/// A keeper and the simplest consumer: it keeps what it gains until it is lost or asked for.
+pub(crate) struct Worker {
+    pub(crate) held: Held,
+    stop: CancellationToken,
+    task: JoinHandle<Result<(), Error>>,
+}
+
+impl Worker {
+    fn start(keeper: LeaseKeeper, on_handoff: OnHandoff) -> Self {
+        let held = Held::default();
+        let stop = CancellationToken::new();
+        let (sender, mut gained) = mpsc::channel::<HeldLease>(4);
+        let run = keeper.run(sender, stop.clone());
+        let (leases, stopping) = (Arc::clone(&held), stop.clone());
+        // One task, so that aborting it ends all at once, as a crash does.
+        let task = tokio::spawn(async move {
+            let mut run = std::pin::pin!(run);
+            let mut watchers = tokio::task::JoinSet::new();
+            loop {
+                tokio::select! {
+                    outcome = &mut run => return outcome,
+                    Some(lease) = gained.recv() => {
+                        let id = lease.shard_id().clone();
+                        leases.lock().expect("not poisoned").insert(id, lease.clone());
+                        watchers.spawn(watch(lease, Arc::clone(&leases), stopping.clone(), on_handoff));
+                    }
+                }
+            }
+        });
+        Self { held, stop, task }
+    }
+
+    /// The shards this worker works on.
+    pub(crate) fn shards(&self) -> Vec<u64> {
+        let held = self.held.lock().expect("not poisoned");
+        let live = held.values().filter(|lease| !lease.lost().is_cancelled());
+        live.filter_map(|lease| lease.shard_id().index()).collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.shards().len()
+    }
+
+    pub(crate) fn lease(&self, shard: u64) -> HeldLease {
+        let held = self.held.lock().expect("not poisoned");
+        held.get(&ShardId::from_index(shard))
+            .expect("holds the lease")
+            .clone()
+    }
+
+    /// Ends at once, without a word to anybody.
+    pub(crate) fn crash(self) {
+        self.task.abort();
+    }
+
+    /// Ends as it should.
+    pub(crate) async fn stop(self) -> Result<(), Error> {
+        self.stop.cancel();
+        self.task.await.expect("no panic")
+    }
+}
+
+async fn watch(lease: HeldLease, held: Held, stop: CancellationToken, on_handoff: OnHandoff) {
+    let asked_for = async {
+        lease.handoff_requested().cancelled().await;
+        if on_handoff == OnHandoff::Ignore {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = lease.lost().cancelled() => {}
+        () = asked_for => lease.release().await.expect("hands over"),
+        () = stop.cancelled() => lease.release().await.expect("gives back"),
+    }
+    held.lock().expect("not poisoned").remove(lease.shard_id());
+}
+
+/// Waits in virtual time until `holds`, checking all along that no shard has two workers.
+pub(crate) async fn until(what: &str, workers: &[&Worker], mut holds: impl FnMut() -> bool) {
+    for _ in 0..4_000 {
+        let mut all: Vec<u64> = workers.iter().flat_map(|worker| worker.shards()).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count, "two workers on one shard");
+        if holds() {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    let state: Vec<_> = workers.iter().map(|worker| worker.shards()).collect();
+    panic!("never happened: {what}; workers hold {state:?}");
+}
