@@ -94,7 +94,9 @@ impl Reply {
 impl Kinesis {
     /// Opens the service; with a data directory it recovers what was stored there. Blocks.
     pub(crate) fn open(options: KinesisOptions) -> Result<Self, Error> {
-        let (log, streams, last_stream_id) = Log::open(options.data_dir.as_deref())?;
+        let (log, mut streams, last_stream_id) = Log::open(options.data_dir.as_deref())?;
+        let now_ms = options.clock.epoch_millis();
+        streams.retain(|_, cell| cell.read().status(now_ms, options.delays) != Status::Gone);
         let inner = Inner {
             clock: options.clock,
             rand: options.rand,
@@ -239,3 +241,6 @@ impl Inner {
 fn unwritable(failure: &LogFailure) -> Fault {
     Fault::internal(failure.to_string())
 }
+
+#[cfg(test)]
+mod tests;

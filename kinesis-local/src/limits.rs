@@ -77,6 +77,7 @@ fn take(
 mod tests {
     use std::time::Duration;
 
+    use kinesis_core::Clock;
     use kinesis_core::limits::MIB;
 
     use super::*;
@@ -84,14 +85,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_limits_everything_fits() {
         let mut limits = ShardLimits::default();
-        let now = Instant::now();
+        let now = Clock::system().now();
         assert!((0..5000).all(|_| limits.take_write(Limits::Off, MIB, now)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_shard_takes_a_thousand_records_a_second() {
         let mut limits = ShardLimits::default();
-        let now = Instant::now();
+        let now = Clock::system().now();
         assert!((0..1000).all(|_| limits.take_write(Limits::Aws, 1, now)));
         assert!(!limits.take_write(Limits::Aws, 1, now));
         assert!(limits.take_write(Limits::Aws, 1, now + Duration::from_millis(2)));
@@ -100,7 +101,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_shard_takes_a_mebibyte_a_second() {
         let mut limits = ShardLimits::default();
-        let now = Instant::now();
+        let now = Clock::system().now();
         assert!(limits.take_write(Limits::Aws, MIB, now));
         assert!(!limits.take_write(Limits::Aws, 1000, now));
         assert!(limits.take_write(Limits::Aws, 1000, now + Duration::from_secs(1)));
@@ -109,7 +110,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn after_ten_mebibytes_the_reads_of_the_next_seconds_are_refused() {
         let mut limits = ShardLimits::default();
-        let now = Instant::now();
+        let now = Clock::system().now();
         assert!(limits.take_read(Limits::Aws, 10 * MIB, now));
         assert!(!limits.take_read(Limits::Aws, 0, now + Duration::from_millis(3900)));
         assert!(limits.take_read(Limits::Aws, 0, now + Duration::from_millis(5000)));

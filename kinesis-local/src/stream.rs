@@ -56,6 +56,7 @@ pub(crate) struct NewStream {
     pub(crate) shard_count: u32,
     pub(crate) retention_hours: u32,
     pub(crate) record_max_bytes: u32,
+    /// Kept with the creation; no operation of this service reads them back.
     pub(crate) tags: BTreeMap<String, String>,
 }
 
@@ -65,7 +66,6 @@ pub(crate) struct Stream {
     pub(crate) mode: Mode,
     pub(crate) retention_hours: u32,
     pub(crate) record_max_bytes: u32,
-    pub(crate) tags: BTreeMap<String, String>,
     pub(crate) life: Life,
     pub(crate) consumers: BTreeMap<String, Consumer>,
     shards: Vec<Arc<Shard>>,
@@ -91,7 +91,6 @@ impl Stream {
             mode: new.mode,
             retention_hours: new.retention_hours,
             record_max_bytes: new.record_max_bytes,
-            tags: new.tags.clone(),
             life: Life::created(new.created_ms),
             consumers: BTreeMap::new(),
             shards: Vec::new(),
@@ -260,3 +259,6 @@ impl Stream {
         self.open.insert(place, index);
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

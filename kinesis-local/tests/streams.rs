@@ -1,4 +1,5 @@
 //! The Kinesis service through the official SDK, in process: no socket, no real time.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::primitives::Blob;

@@ -147,7 +147,7 @@ impl Inner {
             }
             let at_ms = self.now_ms();
             let tags = request.tags.map(|tags| tags.0).unwrap_or_default();
-            let consumer = Consumer::registered(at_ms, tags.clone());
+            let consumer = Consumer::registered(at_ms);
             let answer = self.describe(&cell, name, &consumer, false);
             stream.consumers.insert(name.to_owned(), consumer);
             let entry = Entry::RegisterConsumer {
@@ -156,7 +156,7 @@ impl Inner {
                 at_ms,
                 tags,
             };
-            (self.log.submit(entry, None), answer)
+            (self.log.submit(entry, None, None), answer)
         };
         ticket
             .stored()
@@ -204,7 +204,7 @@ impl Inner {
                 name,
                 at_ms,
             };
-            self.log.submit(entry, None)
+            self.log.submit(entry, None, None)
         };
         ticket
             .stored()

@@ -90,15 +90,13 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
         };
         return fault(&Fault::bare(code));
     };
-    if let Err(refusal) = check_auth(request).or_else(|refusal| {
+    if let Err(refusal) = check_auth(request) {
         // A body that does not parse is told before a signature that is missing.
-        Err(if read::is_object(body) {
+        return fault(&if read::is_object(body) {
             refusal
         } else {
             Fault::bare(SERIALIZATION)
-        })
-    }) {
-        return fault(&refusal);
+        });
     }
     match inner.run(operation, body).await {
         Ok(Reply::Empty) => respond(StatusCode::OK, Some(JSON), ""),

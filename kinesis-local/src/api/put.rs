@@ -17,8 +17,8 @@ use serde::Deserialize;
 
 use super::{Inner, Reply, unwritable};
 use crate::catalog::StreamCell;
-use crate::log::Ticket;
 use crate::log::entry::Entry;
+use crate::log::{Room, Ticket};
 use crate::stream::Stream;
 use crate::stream::lifecycle::Status;
 use crate::stream::shard::Shard;
@@ -174,14 +174,13 @@ impl Inner {
             .admit(bytes)
             .await
             .map_err(|failure| unwritable(&failure))?;
-        let (placed, ticket) = self.place(cell, incoming)?;
+        let (placed, ticket) = self.place(cell, incoming, &room)?;
         if let Some(ticket) = ticket {
             ticket
                 .stored()
                 .await
                 .map_err(|failure| unwritable(&failure))?;
         }
-        drop(room);
         Ok(placed)
     }
 
@@ -190,6 +189,7 @@ impl Inner {
         &self,
         cell: &StreamCell,
         incoming: Vec<Incoming>,
+        room: &Room,
     ) -> Result<(Vec<Placed>, Option<Ticket>), Fault> {
         let stream = cell.read();
         match stream.status(self.now_ms(), self.delays) {
@@ -217,7 +217,7 @@ impl Inner {
             }
             if let Some(shard) = stream.shard(index) {
                 last = self
-                    .append(cell, &stream, shard, group, &mut placed)
+                    .append(cell, &stream, shard, group, &mut placed, room)
                     .or(last);
             }
         }
@@ -233,6 +233,7 @@ impl Inner {
         shard: &Arc<Shard>,
         group: Vec<(usize, Incoming)>,
         placed: &mut Vec<(usize, Placed)>,
+        room: &Room,
     ) -> Option<Ticket> {
         let (now_ms, now) = (self.now_ms(), self.clock.now());
         let shard_id = shard.identity.id();
@@ -273,7 +274,7 @@ impl Inner {
             shard: shard.identity.index,
             records: numbered,
         };
-        Some(self.log.submit(entry, Some(publish)))
+        Some(self.log.submit(entry, Some(publish), room.clone()))
     }
 
     pub(super) fn rate_exceeded(&self, shard: &ShardId, stream: &str) -> Fault {

@@ -345,6 +345,7 @@ impl Inner {
                     at_ms,
                 },
                 None,
+                None,
             )
         };
         ticket
@@ -375,6 +376,7 @@ impl Inner {
                     adjacent,
                     at_ms,
                 },
+                None,
                 None,
             )
         };

@@ -219,7 +219,7 @@ impl Inner {
             }
             self.check_shard_limit(open_shards, new.shard_count as usize)?;
             streams.insert(Arc::clone(&new.name), Arc::new(StreamCell::new(&new)));
-            self.log.submit(Entry::CreateStream(new), None)
+            self.log.submit(Entry::CreateStream(new), None, None)
         };
         ticket
             .stored()
@@ -334,6 +334,7 @@ impl Inner {
                     stream: cell.id,
                     at_ms,
                 },
+                None,
                 None,
             )
         };

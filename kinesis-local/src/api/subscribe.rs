@@ -189,7 +189,7 @@ struct Subscription {
 /// Why a subscription ends.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 enum End {
-    ShardEnd,
+    ShardRead,
     LifeOver,
     ReaderLeft,
     ServiceClosing,
@@ -201,11 +201,11 @@ enum End {
 impl Subscription {
     async fn run(mut self) {
         let end = match self.serve().await {
-            Ok(()) => End::ShardEnd,
+            Ok(()) => End::ShardRead,
             Err(end) => end,
         };
         let fault = match end {
-            End::ShardEnd | End::LifeOver | End::ReaderLeft | End::ServiceClosing => None,
+            End::ShardRead | End::LifeOver | End::ReaderLeft | End::ServiceClosing => None,
             End::Stopped if self.is_registered() => Some(in_use(&self.consumer_arn)),
             End::Stopped => Some(Fault::not_found(format!(
                 "Consumer {}, account {} not found.",

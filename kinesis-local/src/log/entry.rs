@@ -1,11 +1,28 @@
-//! One change of the store.
+//! One change, and its bytes in the log.
+//!
+//! ```text
+//! u8 kind │ fields             u8, u16, u32, u64, u128 little-endian
+//! text    u16 length │ UTF-8   tags   u16 count │ key text │ value text │ …
+//!
+//! 1 create     u64 id │ text name │ u64 ms │ u8 mode │ u32 shards │ u32 hours │ u32 bytes │ tags
+//! 2 delete     u64 stream │ u64 ms
+//! 3 split      u64 stream │ u32 shard │ u128 key │ u64 ms
+//! 4 merge      u64 stream │ u32 shard │ u32 adjacent │ u64 ms
+//! 5 register   u64 stream │ text name │ u64 ms │ tags
+//! 6 deregister u64 stream │ text name │ u64 ms
+//! 7 records    u64 stream │ u32 shard │ u32 count │
+//!              u64 counter │ u64 arrival ms │ u16 key length │ u32 data length │ key │ data │ …
+//! ```
+//! Promises: what was encoded decodes to the same; anything else decodes to an error, never to a
+//! panic or to more memory than the bytes have. The data of records is not copied.
 
 use std::collections::BTreeMap;
 
+use bytes::{Buf as _, Bytes};
 use kinesis_core::HashKey;
 
-use crate::stream::NewStream;
 use crate::stream::shard::Record;
+use crate::stream::{Mode, NewStream};
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -31,7 +48,7 @@ pub(crate) enum Entry {
         stream: u64,
         name: String,
         at_ms: u64,
-        tags: BTreeMap<String, String>,
+        tags: Tags,
     },
     DeregisterConsumer {
         stream: u64,
@@ -43,4 +60,242 @@ pub(crate) enum Entry {
         shard: u32,
         records: Vec<Record>,
     },
+}
+
+type Tags = BTreeMap<String, String>;
+
+/// The bytes are no entry of this version.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("an entry cannot be read")]
+pub(super) struct Unreadable;
+
+const CREATE: u8 = 1;
+const DELETE: u8 = 2;
+const SPLIT: u8 = 3;
+const MERGE: u8 = 4;
+const REGISTER: u8 = 5;
+const DEREGISTER: u8 = 6;
+const RECORDS: u8 = 7;
+
+const PROVISIONED: u8 = 0;
+const ON_DEMAND: u8 = 1;
+
+impl Entry {
+    /// Appends the entry's bytes.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::CreateStream(new) => encode_create(new, out),
+            Self::DeleteStream { stream, at_ms } => {
+                out.push(DELETE);
+                put(out, &stream.to_le_bytes());
+                put(out, &at_ms.to_le_bytes());
+            }
+            Self::Split {
+                stream,
+                shard,
+                key,
+                at_ms,
+            } => {
+                out.push(SPLIT);
+                put(out, &stream.to_le_bytes());
+                put(out, &shard.to_le_bytes());
+                put(out, &key.0.to_le_bytes());
+                put(out, &at_ms.to_le_bytes());
+            }
+            Self::Merge {
+                stream,
+                shard,
+                adjacent,
+                at_ms,
+            } => {
+                out.push(MERGE);
+                put(out, &stream.to_le_bytes());
+                put(out, &shard.to_le_bytes());
+                put(out, &adjacent.to_le_bytes());
+                put(out, &at_ms.to_le_bytes());
+            }
+            Self::RegisterConsumer {
+                stream,
+                name,
+                at_ms,
+                tags,
+            } => {
+                out.push(REGISTER);
+                put(out, &stream.to_le_bytes());
+                put_text(out, name);
+                put(out, &at_ms.to_le_bytes());
+                put_tags(out, tags);
+            }
+            Self::DeregisterConsumer {
+                stream,
+                name,
+                at_ms,
+            } => {
+                out.push(DEREGISTER);
+                put(out, &stream.to_le_bytes());
+                put_text(out, name);
+                put(out, &at_ms.to_le_bytes());
+            }
+            Self::Records {
+                stream,
+                shard,
+                records,
+            } => {
+                out.push(RECORDS);
+                put(out, &stream.to_le_bytes());
+                put(out, &shard.to_le_bytes());
+                put(out, &(records.len() as u32).to_le_bytes());
+                for record in records {
+                    encode_record(record, out);
+                }
+            }
+        }
+    }
+
+    /// Takes the next entry off `bytes`.
+    pub(super) fn decode(bytes: &mut Bytes) -> Result<Self, Unreadable> {
+        let entry = match bytes.try_get_u8()? {
+            CREATE => Self::CreateStream(decode_create(bytes)?),
+            DELETE => Self::DeleteStream {
+                stream: bytes.try_get_u64_le()?,
+                at_ms: bytes.try_get_u64_le()?,
+            },
+            SPLIT => Self::Split {
+                stream: bytes.try_get_u64_le()?,
+                shard: bytes.try_get_u32_le()?,
+                key: HashKey(bytes.try_get_u128_le()?),
+                at_ms: bytes.try_get_u64_le()?,
+            },
+            MERGE => Self::Merge {
+                stream: bytes.try_get_u64_le()?,
+                shard: bytes.try_get_u32_le()?,
+                adjacent: bytes.try_get_u32_le()?,
+                at_ms: bytes.try_get_u64_le()?,
+            },
+            REGISTER => Self::RegisterConsumer {
+                stream: bytes.try_get_u64_le()?,
+                name: take_text(bytes)?,
+                at_ms: bytes.try_get_u64_le()?,
+                tags: take_tags(bytes)?,
+            },
+            DEREGISTER => Self::DeregisterConsumer {
+                stream: bytes.try_get_u64_le()?,
+                name: take_text(bytes)?,
+                at_ms: bytes.try_get_u64_le()?,
+            },
+            RECORDS => {
+                let (stream, shard) = (bytes.try_get_u64_le()?, bytes.try_get_u32_le()?);
+                let count = bytes.try_get_u32_le()?;
+                let records = (0..count)
+                    .map(|_| decode_record(bytes))
+                    .collect::<Result<_, _>>()?;
+                Self::Records {
+                    stream,
+                    shard,
+                    records,
+                }
+            }
+            _ => return Err(Unreadable),
+        };
+        Ok(entry)
+    }
+}
+
+fn encode_create(new: &NewStream, out: &mut Vec<u8>) {
+    out.push(CREATE);
+    put(out, &new.id.to_le_bytes());
+    put_text(out, &new.name);
+    put(out, &new.created_ms.to_le_bytes());
+    out.push(match new.mode {
+        Mode::Provisioned => PROVISIONED,
+        Mode::OnDemand => ON_DEMAND,
+    });
+    put(out, &new.shard_count.to_le_bytes());
+    put(out, &new.retention_hours.to_le_bytes());
+    put(out, &new.record_max_bytes.to_le_bytes());
+    put_tags(out, &new.tags);
+}
+
+fn decode_create(bytes: &mut Bytes) -> Result<NewStream, Unreadable> {
+    Ok(NewStream {
+        id: bytes.try_get_u64_le()?,
+        name: take_text(bytes)?.into(),
+        created_ms: bytes.try_get_u64_le()?,
+        mode: match bytes.try_get_u8()? {
+            PROVISIONED => Mode::Provisioned,
+            ON_DEMAND => Mode::OnDemand,
+            _ => return Err(Unreadable),
+        },
+        shard_count: bytes.try_get_u32_le()?,
+        retention_hours: bytes.try_get_u32_le()?,
+        record_max_bytes: bytes.try_get_u32_le()?,
+        tags: take_tags(bytes)?,
+    })
+}
+
+fn encode_record(record: &Record, out: &mut Vec<u8>) {
+    put(out, &record.counter.to_le_bytes());
+    put(out, &record.arrival_ms.to_le_bytes());
+    // At most 256 characters, so at most 1,024 bytes.
+    put(out, &(record.partition_key.len() as u16).to_le_bytes());
+    put(out, &(record.data.len() as u32).to_le_bytes());
+    put(out, record.partition_key.as_bytes());
+    put(out, &record.data);
+}
+
+fn decode_record(bytes: &mut Bytes) -> Result<Record, Unreadable> {
+    let (counter, arrival_ms) = (bytes.try_get_u64_le()?, bytes.try_get_u64_le()?);
+    let key_length = usize::from(bytes.try_get_u16_le()?);
+    let data_length = bytes.try_get_u32_le()? as usize;
+    let key = take(bytes, key_length)?;
+    let partition_key = std::str::from_utf8(&key).map_err(|_| Unreadable)?.into();
+    Ok(Record {
+        counter,
+        arrival_ms,
+        partition_key,
+        data: take(bytes, data_length)?,
+    })
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(bytes);
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    // Names and tags have at most 256 characters, so at most 1,024 bytes.
+    put(out, &(text.len() as u16).to_le_bytes());
+    put(out, text.as_bytes());
+}
+
+fn put_tags(out: &mut Vec<u8>, tags: &Tags) {
+    put(out, &(tags.len() as u16).to_le_bytes());
+    for (key, value) in tags {
+        put_text(out, key);
+        put_text(out, value);
+    }
+}
+
+fn take(bytes: &mut Bytes, length: usize) -> Result<Bytes, Unreadable> {
+    if length > bytes.len() {
+        return Err(Unreadable);
+    }
+    Ok(bytes.split_to(length))
+}
+
+fn take_text(bytes: &mut Bytes) -> Result<String, Unreadable> {
+    let length = usize::from(bytes.try_get_u16_le()?);
+    String::from_utf8(take(bytes, length)?.to_vec()).map_err(|_| Unreadable)
+}
+
+fn take_tags(bytes: &mut Bytes) -> Result<Tags, Unreadable> {
+    let count = bytes.try_get_u16_le()?;
+    (0..count)
+        .map(|_| Ok((take_text(bytes)?, take_text(bytes)?)))
+        .collect()
+}
+
+impl From<bytes::TryGetError> for Unreadable {
+    fn from(_: bytes::TryGetError) -> Self {
+        Self
+    }
 }

@@ -1,21 +1,17 @@
 //! A registered consumer of a stream: who may subscribe to its shards.
 
-use std::collections::BTreeMap;
-
 use super::lifecycle::Life;
 
 /// One registration; its name is the key that the stream keeps it under.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Consumer {
     pub(crate) life: Life,
-    pub(crate) tags: BTreeMap<String, String>,
 }
 
 impl Consumer {
-    pub(crate) fn registered(created_ms: u64, tags: BTreeMap<String, String>) -> Self {
+    pub(crate) fn registered(created_ms: u64) -> Self {
         Self {
             life: Life::created(created_ms),
-            tags,
         }
     }
 }

@@ -96,7 +96,9 @@ fn utc(epoch_ms: u64) -> String {
         ("Nov", 30),
         ("Dec", 31),
     ];
-    let is_leap = |year: u64| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let is_leap = |year: u64| {
+        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+    };
     let seconds = epoch_ms / 1000;
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     let (mut year, mut day) = (1970, days);

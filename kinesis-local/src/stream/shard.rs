@@ -307,3 +307,6 @@ impl ShardLog {
         self.records.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Registered consumers on the wire.
+
+use super::*;
+
+const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+
+pub(super) async fn register(kinesis: &Kinesis, name: &str) -> String {
+    let body = json!({"StreamARN": STREAM_ARN, "ConsumerName": name});
+    let answer = ok(kinesis, "RegisterStreamConsumer", body).await;
+    answer["Consumer"]["ConsumerARN"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_is_registered_described_and_deregistered() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    assert_eq!(arn, format!("{STREAM_ARN}/consumer/c:1795399200"));
+    let expected = json!({"ConsumerDescription": {
+        "ConsumerName": "c", "ConsumerARN": arn, "ConsumerStatus": "ACTIVE",
+        "ConsumerCreationTimestamp": 1_795_399_200.0, "StreamARN": STREAM_ARN,
+    }});
+    let by_name = json!({"StreamARN": STREAM_ARN, "ConsumerName": "c"});
+    for body in [by_name.clone(), json!({"ConsumerARN": arn})] {
+        assert_eq!(ok(&kinesis, "DescribeStreamConsumer", body).await, expected);
+    }
+    let summary = ok(
+        &kinesis,
+        "DescribeStreamSummary",
+        json!({"StreamName": "s"}),
+    )
+    .await;
+    assert_eq!(summary["StreamDescriptionSummary"]["ConsumerCount"], 1);
+    ok(
+        &kinesis,
+        "DeregisterStreamConsumer",
+        json!({"ConsumerARN": arn}),
+    )
+    .await;
+    let (code, _) = refused(&kinesis, "DescribeStreamConsumer", by_name).await;
+    assert_eq!(code, "ResourceNotFoundException");
+}
+
+#[tokio::test]
+async fn a_consumers_name_is_taken_once_and_twenty_are_enough() {
+    let kinesis = with_stream(1).await;
+    for at in 0..20 {
+        register(&kinesis, &format!("c{at:02}")).await;
+    }
+    let body = |name: &str| json!({"StreamARN": STREAM_ARN, "ConsumerName": name});
+    let (code, _) = refused(&kinesis, "RegisterStreamConsumer", body("c00")).await;
+    assert_eq!(code, "ResourceInUseException");
+    let (code, _) = refused(&kinesis, "RegisterStreamConsumer", body("one-more")).await;
+    assert_eq!(code, "LimitExceededException");
+    let names = |answer: &Value| -> Vec<String> {
+        let consumers = answer["Consumers"].as_array().unwrap().iter();
+        consumers
+            .map(|consumer| consumer["ConsumerName"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let page = json!({"StreamARN": STREAM_ARN, "MaxResults": 15});
+    let first = ok(&kinesis, "ListStreamConsumers", page).await;
+    assert_eq!(names(&first).len(), 15);
+    let next = json!({"StreamARN": STREAM_ARN, "NextToken": first["NextToken"]});
+    let second = ok(&kinesis, "ListStreamConsumers", next).await;
+    assert_eq!(names(&second), ["c15", "c16", "c17", "c18", "c19"]);
+    assert_eq!(second.get("NextToken"), None);
+}
+
+#[tokio::test]
+async fn a_stream_with_consumers_is_deleted_only_on_demand() {
+    let kinesis = with_stream(1).await;
+    register(&kinesis, "c").await;
+    assert_refused(
+        &kinesis,
+        "DeleteStream",
+        json!({"StreamName": "s"}),
+        "ResourceInUseException",
+        "DeleteStream can't delete arn:aws:kinesis:us-east-1:000000000000:stream/s because there \
+         are consumers associated with this data stream. To delete s anyway, set the \
+         EnforceConsumerDeletion parameter to true to force the deletion of all the consumers that \
+         are associated with it.",
+    )
+    .await;
+    let enforced = json!({"StreamName": "s", "EnforceConsumerDeletion": true});
+    ok(&kinesis, "DeleteStream", enforced).await;
+}
+
+#[tokio::test]
+async fn an_arn_of_an_earlier_registration_is_unknown() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let earlier = arn.replace(":1795399200", ":1795399100");
+    let (code, _) = refused(
+        &kinesis,
+        "DescribeStreamConsumer",
+        json!({"ConsumerARN": earlier}),
+    )
+    .await;
+    assert_eq!(code, "ResourceNotFoundException");
+}

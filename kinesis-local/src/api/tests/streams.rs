@@ -1,0 +1,304 @@
+//! Creating, deleting, listing and describing streams.
+
+use std::time::Duration;
+
+use super::*;
+
+#[tokio::test]
+async fn a_stream_is_active_as_soon_as_it_is_created() {
+    let kinesis = with_stream(2).await;
+    let summary = ok(
+        &kinesis,
+        "DescribeStreamSummary",
+        json!({"StreamName": "s"}),
+    )
+    .await;
+    assert_eq!(
+        summary,
+        json!({"StreamDescriptionSummary": {
+            "StreamName": "s",
+            "StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/s",
+            "StreamStatus": "ACTIVE",
+            "StreamModeDetails": {"StreamMode": "PROVISIONED"},
+            "StreamCreationTimestamp": 1_795_399_200.0,
+            "RetentionPeriodHours": 24,
+            "EnhancedMonitoring": [{"ShardLevelMetrics": []}],
+            "EncryptionType": "NONE",
+            "OpenShardCount": 2,
+            "ConsumerCount": 0,
+            "MaxRecordSizeInKiB": 1024,
+        }})
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configured_delay_keeps_a_stream_creating_and_deleting() {
+    let delays = Delays {
+        create: Duration::from_millis(500),
+        delete: Duration::from_millis(300),
+    };
+    let kinesis = Kinesis::open(KinesisOptions {
+        delays,
+        ..options()
+    })
+    .unwrap();
+    let status = async || {
+        let body = json!({"StreamName": "s"}).to_string();
+        let (_, text) = answer(&kinesis, request("DescribeStreamSummary", body)).await;
+        let answer: Value = serde_json::from_str(&text).unwrap();
+        answer["StreamDescriptionSummary"]["StreamStatus"]
+            .as_str()
+            .map(str::to_owned)
+    };
+    ok(
+        &kinesis,
+        "CreateStream",
+        json!({"StreamName": "s", "ShardCount": 1}),
+    )
+    .await;
+    assert_eq!(status().await.as_deref(), Some("CREATING"));
+    assert_refused(
+        &kinesis,
+        "PutRecord",
+        json!({"StreamName": "s", "PartitionKey": "k", "Data": ""}),
+        "ResourceNotFoundException",
+        "Stream s under account 000000000000 not found.",
+    )
+    .await;
+    tokio::time::advance(Duration::from_millis(500)).await;
+    assert_eq!(status().await.as_deref(), Some("ACTIVE"));
+    ok(&kinesis, "DeleteStream", json!({"StreamName": "s"})).await;
+    assert_eq!(status().await.as_deref(), Some("DELETING"));
+    assert_refused(
+        &kinesis,
+        "CreateStream",
+        json!({"StreamName": "s", "ShardCount": 1}),
+        "ResourceInUseException",
+        "Stream s under account 000000000000 already exists.",
+    )
+    .await;
+    tokio::time::advance(Duration::from_millis(300)).await;
+    assert_eq!(status().await, None);
+    ok(
+        &kinesis,
+        "CreateStream",
+        json!({"StreamName": "s", "ShardCount": 1}),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_is_taken_until_its_stream_is_deleted() {
+    let kinesis = with_stream(1).await;
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    let exists = "Stream s under account 000000000000 already exists.";
+    assert_refused(
+        &kinesis,
+        "CreateStream",
+        create.clone(),
+        "ResourceInUseException",
+        exists,
+    )
+    .await;
+    ok(&kinesis, "DeleteStream", json!({"StreamName": "s"})).await;
+    let missing = "Stream s under account 000000000000 not found.";
+    for operation in [
+        "DescribeStream",
+        "DescribeStreamSummary",
+        "DeleteStream",
+        "ListShards",
+    ] {
+        let by_name = json!({"StreamName": "s"});
+        assert_refused(
+            &kinesis,
+            operation,
+            by_name,
+            "ResourceNotFoundException",
+            missing,
+        )
+        .await;
+    }
+    ok(&kinesis, "CreateStream", create).await;
+}
+
+#[tokio::test]
+async fn every_stream_operation_takes_the_arn_in_place_of_the_name() {
+    let kinesis = with_stream(1).await;
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    let by_arn = json!({"StreamARN": arn});
+    let described = ok(&kinesis, "DescribeStream", by_arn.clone()).await;
+    assert_eq!(described["StreamDescription"]["StreamARN"], arn);
+    ok(&kinesis, "DescribeStreamSummary", by_arn.clone()).await;
+    ok(&kinesis, "ListShards", by_arn.clone()).await;
+    let put = json!({"StreamARN": arn, "PartitionKey": "k", "Data": ""});
+    ok(&kinesis, "PutRecord", put).await;
+    let put = json!({"StreamARN": arn, "Records": [{"PartitionKey": "k", "Data": ""}]});
+    ok(&kinesis, "PutRecords", put).await;
+    let start = json!({"StreamARN": arn, "ShardId": "0", "ShardIteratorType": "LATEST"});
+    let start = ok(&kinesis, "GetShardIterator", start).await;
+    let read = json!({"StreamARN": arn, "ShardIterator": start["ShardIterator"]});
+    ok(&kinesis, "GetRecords", read).await;
+    let split = json!({"StreamARN": arn, "ShardToSplit": "0", "NewStartingHashKey": "1000"});
+    ok(&kinesis, "SplitShard", split).await;
+    let merge = json!({"StreamARN": arn, "ShardToMerge": "1", "AdjacentShardToMerge": "2"});
+    ok(&kinesis, "MergeShards", merge).await;
+    ok(&kinesis, "DeleteStream", by_arn).await;
+}
+
+#[tokio::test]
+async fn an_arn_of_elsewhere_and_a_missing_name_are_refused() {
+    let kinesis = with_stream(1).await;
+    for arn in [
+        "arn:aws:kinesis:eu-west-1:000000000000:stream/s",
+        "arn:aws:kinesis:us-east-1:111111111111:stream/s",
+        "arn:aws:kinesis:us-east-1:000000000000:stream/other",
+    ] {
+        let (code, _) = refused(&kinesis, "DescribeStream", json!({"StreamARN": arn})).await;
+        assert_eq!(code, "ResourceNotFoundException", "{arn}");
+    }
+    let both =
+        json!({"StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/t", "StreamName": "s"});
+    for body in [json!({}), both] {
+        let (code, _) = refused(&kinesis, "DescribeStream", body).await;
+        assert_eq!(code, "InvalidArgumentException");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_name_and_count_are_refused_together_in_the_models_order() {
+    assert_refused(
+        &kinesis(),
+        "CreateStream",
+        json!({"StreamName": "a b", "ShardCount": 0}),
+        "ValidationException",
+        "2 validation errors detected: Value 'a b' at 'streamName' failed to satisfy constraint: \
+         Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+; Value '0' at \
+         'shardCount' failed to satisfy constraint: Member must have value greater than or equal \
+         to 1",
+    )
+    .await;
+    assert_refused(
+        &kinesis(),
+        "CreateStream",
+        json!({}),
+        "ValidationException",
+        "1 validation error detected: Value null at 'streamName' failed to satisfy constraint: \
+         Member must not be null",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn more_shards_than_the_account_may_have_are_refused() {
+    assert_refused(
+        &with_stream(3).await,
+        "CreateStream",
+        json!({"StreamName": "big", "ShardCount": 19_998}),
+        "LimitExceededException",
+        "This request would exceed the shard limit for the account 000000000000 in us-east-1. \
+         Current shard count for the account: 3. Limit: 20000. Number of additional shards that \
+         would have resulted from this request: 19998. Refer to the AWS Service Limits page \
+         (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for current \
+         limits and how to request higher limits.",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_on_demand_stream_starts_with_four_shards_and_is_not_resharded_by_hand() {
+    let kinesis = kinesis();
+    let create = json!({"StreamName": "s", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}});
+    ok(&kinesis, "CreateStream", create).await;
+    let summary = ok(
+        &kinesis,
+        "DescribeStreamSummary",
+        json!({"StreamName": "s"}),
+    )
+    .await;
+    let summary = &summary["StreamDescriptionSummary"];
+    assert_eq!(summary["OpenShardCount"], 4);
+    assert_eq!(summary["StreamModeDetails"]["StreamMode"], "ON_DEMAND");
+    let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"});
+    let refused = "Request is invalid. Stream s under account 000000000000 is in On-Demand mode.";
+    assert_refused(
+        &kinesis,
+        "SplitShard",
+        split,
+        "ValidationException",
+        refused,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn streams_are_listed_by_name_page_after_page() {
+    let kinesis = kinesis();
+    for name in ["c", "a", "b"] {
+        ok(
+            &kinesis,
+            "CreateStream",
+            json!({"StreamName": name, "ShardCount": 1}),
+        )
+        .await;
+    }
+    let first = ok(&kinesis, "ListStreams", json!({"Limit": 2})).await;
+    assert_eq!(first["StreamNames"], json!(["a", "b"]));
+    assert_eq!(first["HasMoreStreams"], true);
+    assert_eq!(first["StreamSummaries"][1]["StreamStatus"], "ACTIVE");
+    let next = json!({"NextToken": first["NextToken"]});
+    let second = ok(&kinesis, "ListStreams", next).await;
+    assert_eq!(second["StreamNames"], json!(["c"]));
+    assert_eq!(second["HasMoreStreams"], false);
+    assert_eq!(second.get("NextToken"), None);
+    let after = ok(
+        &kinesis,
+        "ListStreams",
+        json!({"ExclusiveStartStreamName": "a"}),
+    )
+    .await;
+    assert_eq!(after["StreamNames"], json!(["b", "c"]));
+}
+
+#[tokio::test]
+async fn a_description_is_paged_by_shard() {
+    let kinesis = with_stream(3).await;
+    let first = ok(
+        &kinesis,
+        "DescribeStream",
+        json!({"StreamName": "s", "Limit": 2}),
+    )
+    .await;
+    let first = &first["StreamDescription"];
+    assert_eq!(first["HasMoreShards"], true);
+    assert_eq!(first["Shards"][1]["ShardId"], "shardId-000000000001");
+    let next = json!({"StreamName": "s", "ExclusiveStartShardId": "shardId-000000000001"});
+    let next = ok(&kinesis, "DescribeStream", next).await;
+    let next = &next["StreamDescription"];
+    assert_eq!(
+        (
+            &next["HasMoreShards"],
+            next["Shards"].as_array().unwrap().len()
+        ),
+        (&json!(false), 1)
+    );
+}
+
+#[tokio::test]
+async fn answers_without_content_are_empty() {
+    let kinesis = kinesis();
+    let body = json!({"StreamName": "s", "ShardCount": 1}).to_string();
+    let response = kinesis.call(request("CreateStream", body)).await;
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/x-amz-json-1.1"
+    );
+    assert!(
+        response
+            .into_body()
+            .collect()
+            .await
+            .unwrap()
+            .to_bytes()
+            .is_empty()
+    );
+}

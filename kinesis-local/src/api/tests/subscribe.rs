@@ -1,0 +1,331 @@
+//! SubscribeToShard on the wire, under virtual time.
+
+use std::time::Duration;
+
+use aws_smithy_eventstream::frame::read_message_from;
+use http_body_util::BodyExt as _;
+use tokio::time::{advance, timeout};
+
+use super::consumers::register;
+use super::*;
+
+/// One frame: its event or exception type, and its payload.
+async fn frame(body: &mut ResponseBody) -> Option<(String, Value)> {
+    let frame = body.frame().await?.unwrap().into_data().unwrap();
+    let message = read_message_from(frame).unwrap();
+    let kind = message
+        .headers()
+        .iter()
+        .find(|header| [":event-type", ":exception-type"].contains(&header.name().as_str()));
+    let kind = kind
+        .unwrap()
+        .value()
+        .as_string()
+        .unwrap()
+        .as_str()
+        .to_owned();
+    Some((kind, serde_json::from_slice(message.payload()).unwrap()))
+}
+
+async fn event(body: &mut ResponseBody) -> Value {
+    let (kind, payload) = frame(body).await.expect("an event");
+    assert_eq!(kind, "SubscribeToShardEvent", "{payload}");
+    payload
+}
+
+fn position(arn: &str, shard: &str, start: Value) -> Value {
+    json!({"ConsumerARN": arn, "ShardId": shard, "StartingPosition": start})
+}
+
+/// A subscription whose first frame was read.
+async fn subscribe(kinesis: &Kinesis, arn: &str, shard: &str, start: Value) -> ResponseBody {
+    let body = position(arn, shard, start).to_string();
+    let response = kinesis.call(request("SubscribeToShard", body)).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(
+        response.headers()["content-type"],
+        "application/vnd.amazon.eventstream"
+    );
+    let mut body = response.into_body();
+    assert_eq!(
+        frame(&mut body).await.unwrap(),
+        ("initial-response".to_owned(), json!({}))
+    );
+    body
+}
+
+fn trim_horizon() -> Value {
+    json!({"Type": "TRIM_HORIZON"})
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_is_pushed_as_soon_as_it_is_written() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let mut body = subscribe(&kinesis, &arn, "0", json!({"Type": "LATEST"})).await;
+    let number = put(&kinesis, "k", "a").await;
+    // No time passes: a timer would let it.
+    let event = timeout(Duration::from_millis(1), event(&mut body))
+        .await
+        .unwrap();
+    assert_eq!(texts(&event), ["a"]);
+    assert_eq!(event["ContinuationSequenceNumber"], number);
+    assert_eq!(event["MillisBehindLatest"], 0);
+    assert_eq!(event.get("ChildShards"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_subscription_gets_an_event_every_five_seconds_and_ends_after_five_minutes() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let began = kinesis.inner.clock.now();
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    let mut numbers = Vec::new();
+    while let Some((kind, event)) = frame(&mut body).await {
+        assert_eq!(kind, "SubscribeToShardEvent");
+        assert_eq!(event["Records"], json!([]));
+        numbers.push(
+            event["ContinuationSequenceNumber"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
+    }
+    let lasted = kinesis.inner.clock.now().duration_since(began).as_secs();
+    assert_eq!(lasted, 300);
+    assert!((59..=60).contains(&numbers.len()), "{}", numbers.len());
+    assert!(numbers.is_sorted_by(|a, b| a < b), "the numbers move");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_continuation_number_goes_on_without_a_gap_or_a_repeat() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    put(&kinesis, "k", "a").await;
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    assert_eq!(texts(&event(&mut body).await), ["a"]);
+    let idle = event(&mut body).await; // five seconds later
+    drop(body);
+    put(&kinesis, "k", "b").await;
+    let number = &idle["ContinuationSequenceNumber"];
+    for kind in ["AFTER_SEQUENCE_NUMBER", "AT_SEQUENCE_NUMBER"] {
+        advance(Duration::from_secs(6)).await;
+        let start = json!({"Type": kind, "SequenceNumber": number});
+        let mut body = subscribe(&kinesis, &arn, "0", start).await;
+        assert_eq!(texts(&event(&mut body).await), ["b"], "{kind}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_split_ends_the_subscription_with_the_children() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    put(&kinesis, "k", "a").await;
+    assert_eq!(texts(&event(&mut body).await), ["a"]);
+    let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"});
+    ok(&kinesis, "SplitShard", split).await;
+    let end = timeout(Duration::from_millis(1), event(&mut body))
+        .await
+        .unwrap();
+    assert_eq!(end.get("ContinuationSequenceNumber"), None);
+    let children = end["ChildShards"].as_array().unwrap();
+    let ids: Vec<&Value> = children.iter().map(|child| &child["ShardId"]).collect();
+    assert_eq!(ids, ["shardId-000000000001", "shardId-000000000002"]);
+    for child in children {
+        assert_eq!(child["ParentShards"], json!(["shardId-000000000000"]));
+    }
+    assert_eq!(frame(&mut body).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merged_shard_names_both_parents_to_both_readers() {
+    let kinesis = with_stream(2).await;
+    let arn = register(&kinesis, "c").await;
+    let mut bodies = Vec::new();
+    for shard in ["0", "1"] {
+        bodies.push(subscribe(&kinesis, &arn, shard, trim_horizon()).await);
+    }
+    let merge = json!({"StreamName": "s", "ShardToMerge": "0", "AdjacentShardToMerge": "1"});
+    ok(&kinesis, "MergeShards", merge).await;
+    for mut body in bodies {
+        let end = event(&mut body).await;
+        assert_eq!(
+            end["ChildShards"][0]["ParentShards"],
+            json!(["shardId-000000000000", "shardId-000000000001"])
+        );
+        assert_eq!(frame(&mut body).await, None);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_shard_is_read_to_its_end_at_once() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    put(&kinesis, "k", "a").await;
+    let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"});
+    ok(&kinesis, "SplitShard", split).await;
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    let end = timeout(Duration::from_millis(1), event(&mut body))
+        .await
+        .unwrap();
+    assert_eq!(texts(&end), ["a"]);
+    assert_eq!(end["ChildShards"].as_array().unwrap().len(), 2);
+    assert_eq!(frame(&mut body).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_subscription_is_refused_for_five_seconds_and_then_takes_over() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let mut first = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    let text = format!("Another active subscription exists for this consumer: {arn}");
+    let body = position(&arn, "0", trim_horizon());
+    assert_refused(
+        &kinesis,
+        "SubscribeToShard",
+        body,
+        "ResourceInUseException",
+        &text,
+    )
+    .await;
+    advance(Duration::from_secs(5)).await;
+    let mut second = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    let end = loop {
+        let (kind, payload) = frame(&mut first).await.unwrap();
+        if kind != "SubscribeToShardEvent" {
+            break (kind, payload);
+        }
+    };
+    assert_eq!(
+        end,
+        (
+            "ResourceInUseException".to_owned(),
+            json!({"message": text})
+        )
+    );
+    assert_eq!(frame(&mut first).await, None);
+    put(&kinesis, "k", "a").await;
+    assert_eq!(texts(&event(&mut second).await), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn consumers_and_shards_do_not_take_each_others_place() {
+    let kinesis = with_stream(2).await;
+    let (one, other) = (register(&kinesis, "c").await, register(&kinesis, "d").await);
+    let mut bodies = Vec::new();
+    for (arn, shard) in [(&one, "0"), (&one, "1"), (&other, "0"), (&other, "1")] {
+        bodies.push(subscribe(&kinesis, arn, shard, trim_horizon()).await);
+    }
+    let body =
+        json!({"StreamName": "s", "PartitionKey": "k", "Data": "YQ==", "ExplicitHashKey": "0"});
+    ok(&kinesis, "PutRecord", body).await;
+    assert_eq!(texts(&event(&mut bodies[0]).await), ["a"]);
+    assert_eq!(texts(&event(&mut bodies[2]).await), ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_holds_up_nobody_and_loses_nothing() {
+    let kinesis = with_stream(1).await;
+    let (slow, fast) = (
+        register(&kinesis, "slow").await,
+        register(&kinesis, "fast").await,
+    );
+    let mut slow = subscribe(&kinesis, &slow, "0", trim_horizon()).await;
+    let mut fast = subscribe(&kinesis, &fast, "0", trim_horizon()).await;
+    let expected: Vec<String> = (0..100).map(|at| format!("{at:03}")).collect();
+    for text in &expected {
+        put(&kinesis, "k", text).await;
+        assert_eq!(texts(&event(&mut fast).await), [text.as_str()]);
+    }
+    let mut read = Vec::new();
+    while read.len() < expected.len() {
+        read.extend(texts(&event(&mut slow).await));
+    }
+    assert_eq!(read, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn deregistering_and_deleting_end_the_subscriptions() {
+    let kinesis = with_stream(1).await;
+    let (one, other) = (register(&kinesis, "c").await, register(&kinesis, "d").await);
+    let mut first = subscribe(&kinesis, &one, "0", trim_horizon()).await;
+    let mut second = subscribe(&kinesis, &other, "0", trim_horizon()).await;
+    ok(
+        &kinesis,
+        "DeregisterStreamConsumer",
+        json!({"ConsumerARN": one}),
+    )
+    .await;
+    assert_eq!(
+        frame(&mut first).await.unwrap().0,
+        "ResourceNotFoundException"
+    );
+    assert_eq!(frame(&mut first).await, None);
+    let delete = json!({"StreamName": "s", "EnforceConsumerDeletion": true});
+    ok(&kinesis, "DeleteStream", delete).await;
+    assert_eq!(
+        frame(&mut second).await.unwrap().0,
+        "ResourceNotFoundException"
+    );
+    assert_eq!(frame(&mut second).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_the_service_ends_the_subscriptions_in_order() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    kinesis.close().await;
+    assert_eq!(frame(&mut body).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_registered_consumer_can_subscribe() {
+    let kinesis = with_stream(1).await;
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s/consumer/c:1";
+    let (code, _) = refused(
+        &kinesis,
+        "SubscribeToShard",
+        position(arn, "0", trim_horizon()),
+    )
+    .await;
+    assert_eq!(code, "ResourceNotFoundException");
+    assert_refused(
+        &kinesis,
+        "SubscribeToShard",
+        json!({"ConsumerARN": arn, "StartingPosition": {}}),
+        "ValidationException",
+        "2 validation errors detected: Value null at 'shardId' failed to satisfy constraint: \
+         Member must not be null; Value null at 'startingPosition.type' failed to satisfy \
+         constraint: Member must not be null",
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_services_limits_a_consumer_gets_two_mebibytes_a_second() {
+    let kinesis = Kinesis::open(KinesisOptions {
+        limits: Limits::Aws,
+        ..options()
+    })
+    .unwrap();
+    ok(
+        &kinesis,
+        "CreateStream",
+        json!({"StreamName": "s", "ShardCount": 1}),
+    )
+    .await;
+    for _ in 0..8 {
+        put(&kinesis, "k", &"x".repeat(1000 * 1000)).await;
+        advance(Duration::from_secs(1)).await;
+    }
+    let arn = register(&kinesis, "c").await;
+    let began = kinesis.inner.clock.now();
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    for _ in 0..8 {
+        assert_eq!(texts(&event(&mut body).await).len(), 1);
+    }
+    let took = kinesis.inner.clock.now().duration_since(began);
+    assert!((2..5).contains(&took.as_secs()), "{took:?}");
+}

@@ -1,0 +1,254 @@
+//! Opens the log file and brings back the streams that it holds.
+//!
+//! Promises: every frame that was synced comes back, in order; a torn last frame is cut off, with
+//! a warning that tells how many bytes; a broken frame with a whole one behind it, an entry that
+//! cannot be read or one that does not fit what came before is an error that names the file and
+//! the offset, and the file is left as it is.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::entry::Entry;
+use super::frame::{self, FILE_HEAD, HEAD_BYTES, Head};
+use crate::catalog::{StreamCell, Streams};
+use crate::error::{Error, ErrorKind};
+use crate::stream::consumer::Consumer;
+
+/// Bytes read from the file at once. Source: none, reasonable default.
+const READ_AHEAD_BYTES: usize = 1024 * 1024;
+
+/// What the log held.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    /// Positioned where the next frame goes.
+    pub(super) file: File,
+    pub(super) streams: Streams,
+    pub(super) last_stream_id: u64,
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("it is no log of this version of kinesis-local")]
+    Foreign,
+    #[error("the bytes at offset {offset} were changed after they were written")]
+    Changed { offset: u64 },
+    #[error("the frame at offset {offset} does not fit what came before it: {reason}")]
+    Unfit { offset: u64, reason: &'static str },
+}
+
+/// Opens or creates the log at `path`. Blocks.
+pub(super) fn open(path: &Path) -> Result<Recovered, Error> {
+    recover(path).map_err(|refusal| {
+        let kind = match refusal {
+            Refusal::Io(_) => ErrorKind::Storage,
+            Refusal::Foreign | Refusal::Changed { .. } | Refusal::Unfit { .. } => {
+                ErrorKind::Corrupt
+            }
+        };
+        let message = format!("the log {} cannot be opened: {refusal}", path.display());
+        Error::new(kind, message).with_source(refusal)
+    })
+}
+
+fn recover(path: &Path) -> Result<Recovered, Refusal> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path)?;
+    let length = file.metadata()?.len();
+    let mut replay = Replay::default();
+    let mut end = FILE_HEAD.len() as u64;
+    if !has_head(&mut file, length)? {
+        write_head(&mut file, path)?;
+    } else {
+        let mut reader = BufReader::with_capacity(READ_AHEAD_BYTES, &mut file);
+        while let Some(payload) = read_frame(&mut reader, end, length)? {
+            let frame_bytes = (HEAD_BYTES + payload.len()) as u64;
+            replay.apply(payload, end)?;
+            end += frame_bytes;
+        }
+    }
+    if end < length {
+        let bytes = length - end;
+        tracing::warn!(path = %path.display(), bytes, "Cut off a write that a crash had torn.");
+        file.set_len(end)?;
+        file.sync_all()?;
+    }
+    file.seek(SeekFrom::Start(end))?;
+    Ok(replay.finish(file))
+}
+
+/// Whether the file has its head; without one it is new, or its creation was torn.
+fn has_head(file: &mut File, length: u64) -> Result<bool, Refusal> {
+    let mut head = Vec::with_capacity(FILE_HEAD.len());
+    file.take(FILE_HEAD.len() as u64).read_to_end(&mut head)?;
+    if head == FILE_HEAD {
+        Ok(true)
+    } else if length < FILE_HEAD.len() as u64 && FILE_HEAD.starts_with(&head) {
+        Ok(false)
+    } else {
+        Err(Refusal::Foreign)
+    }
+}
+
+fn write_head(file: &mut File, path: &Path) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&FILE_HEAD)?;
+    file.sync_all()?;
+    // The file's name has to survive as well.
+    match path.parent() {
+        Some(dir) => File::open(dir)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// The payload of the frame at `offset`; `None`: the log ends here, in order or torn.
+fn read_frame(
+    reader: &mut (impl Read + io::Seek),
+    offset: u64,
+    length: u64,
+) -> Result<Option<Bytes>, Refusal> {
+    let left = length.saturating_sub(offset);
+    if left == 0 {
+        return Ok(None);
+    }
+    if left >= HEAD_BYTES as u64 {
+        let mut head = [0; HEAD_BYTES];
+        reader.read_exact(&mut head)?;
+        if let Some(head) = Head::parse(&head)
+            && head.length as u64 <= left - HEAD_BYTES as u64
+        {
+            let mut payload = vec![0; head.length];
+            reader.read_exact(&mut payload)?;
+            if head.holds(&payload) {
+                return Ok(Some(payload.into()));
+            }
+        }
+    }
+    // Broken. If a whole frame lies behind, this one was synced before that was written.
+    reader.seek(SeekFrom::Start(offset + 1))?;
+    let mut behind = Vec::new();
+    reader.read_to_end(&mut behind)?;
+    if frame::any_in(&behind) {
+        Err(Refusal::Changed { offset })
+    } else {
+        Ok(None)
+    }
+}
+
+/// Makes the changes again, in their order.
+#[derive(Debug, Default)]
+struct Replay {
+    streams: HashMap<u64, Arc<StreamCell>>,
+    last_stream_id: u64,
+}
+
+impl Replay {
+    fn apply(&mut self, mut payload: Bytes, offset: u64) -> Result<(), Refusal> {
+        while !payload.is_empty() {
+            let entry = Entry::decode(&mut payload);
+            let entry = entry.map_err(|_| "it holds an entry that cannot be read");
+            entry
+                .and_then(|entry| self.apply_entry(entry))
+                .map_err(|reason| Refusal::Unfit { offset, reason })?;
+        }
+        Ok(())
+    }
+
+    fn apply_entry(&mut self, entry: Entry) -> Result<(), &'static str> {
+        match entry {
+            Entry::CreateStream(new) => {
+                self.last_stream_id = self.last_stream_id.max(new.id);
+                let cell = Arc::new(StreamCell::new(&new));
+                match self.streams.insert(new.id, cell) {
+                    None => Ok(()),
+                    Some(_) => Err("a stream's id was given twice"),
+                }
+            }
+            Entry::DeleteStream { stream, at_ms } => {
+                self.cell(stream)?.write().life.deleted_ms = Some(at_ms);
+                Ok(())
+            }
+            Entry::Split {
+                stream,
+                shard,
+                key,
+                at_ms,
+            } => {
+                let split = self.cell(stream)?.write().split(shard, key, at_ms);
+                split.map_err(|_| "a shard cannot be split like this")
+            }
+            Entry::Merge {
+                stream,
+                shard,
+                adjacent,
+                at_ms,
+            } => {
+                let merged = self.cell(stream)?.write().merge(shard, adjacent, at_ms);
+                merged.map_err(|_| "shards cannot be merged like this")
+            }
+            Entry::RegisterConsumer {
+                stream,
+                name,
+                at_ms,
+                tags: _,
+            } => {
+                let consumer = Consumer::registered(at_ms);
+                match self.cell(stream)?.write().consumers.insert(name, consumer) {
+                    None => Ok(()),
+                    Some(_) => Err("a consumer was registered twice"),
+                }
+            }
+            Entry::DeregisterConsumer {
+                stream,
+                name,
+                at_ms: _,
+            } => {
+                let removed = self.cell(stream)?.write().consumers.remove(&name);
+                removed.map(drop).ok_or("a consumer was not registered")
+            }
+            Entry::Records {
+                stream,
+                shard,
+                records,
+            } => {
+                let shard = self.cell(stream)?.read().shard(shard).cloned();
+                let shard = shard.ok_or("a shard is not known")?;
+                let mut log = shard.log();
+                for record in records {
+                    if !log.restore(record) {
+                        return Err("a sequence number was given twice");
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn cell(&self, id: u64) -> Result<&Arc<StreamCell>, &'static str> {
+        self.streams.get(&id).ok_or("a stream is not known")
+    }
+
+    fn finish(self, file: File) -> Recovered {
+        // In the order of their ids: a later stream takes its name over from an earlier one.
+        let mut cells: Vec<Arc<StreamCell>> = self.streams.into_values().collect();
+        cells.sort_by_key(|cell| cell.id);
+        let named = cells.into_iter().map(|cell| (Arc::clone(&cell.name), cell));
+        Recovered {
+            file,
+            streams: named.collect(),
+            last_stream_id: self.last_stream_id,
+        }
+    }
+}
