@@ -126,6 +126,14 @@ impl Kinesis {
     }
 }
 
+impl Drop for Inner {
+    /// A service that was dropped and not closed ends as in a crash.
+    fn drop(&mut self) {
+        self.subscriptions.end_all();
+        self.log.abandon();
+    }
+}
+
 impl Inner {
     async fn run(&self, operation: Operation, body: &[u8]) -> Result<Reply, Fault> {
         match operation {

@@ -201,6 +201,25 @@ impl Log {
         ticket.stored().await
     }
 
+    /// Lets go of the file at once, as a crash would: what waits is not written. Blocks while a
+    /// write is under way, so that nothing is written once this returns.
+    pub(crate) fn abandon(&self) {
+        let Some(file) = &self.file else { return };
+        let failure = LogFailure {
+            reason: "it was dropped".into(),
+            path: Arc::clone(&file.path),
+        };
+        let waiting = {
+            let mut queue = file.queue();
+            queue.failed.get_or_insert_with(|| failure.clone());
+            std::mem::take(&mut queue.waiting)
+        };
+        for waiting in waiting {
+            waiting.acknowledge(Err(failure.clone()));
+        }
+        drop(file.writer.lock());
+    }
+
     /// Waits until everything is on the disk and marks the log as closed in order. Changes are
     /// still taken.
     pub(crate) async fn close(&self) {

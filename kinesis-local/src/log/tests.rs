@@ -249,6 +249,18 @@ async fn after_a_failed_write_nothing_is_acknowledged_or_readable_any_more() {
 }
 
 #[tokio::test]
+async fn an_abandoned_log_writes_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    let cell = create(&log, "orders", 1).await;
+    append(&log, &cell, 0, "kept").stored().await.unwrap();
+    log.abandon();
+    assert!(append(&log, &cell, 0, "late").stored().await.is_err());
+    log.close().await;
+    assert_eq!(texts(open(dir.path()).1.get("orders").unwrap(), 0), ["kept"]);
+}
+
+#[tokio::test]
 async fn a_change_of_streams_that_failed_is_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
