@@ -1,11 +1,11 @@
 //! The directory of a durable instance, and the lock that keeps it to one process.
 //!
 //! ```text
-//! DIR/lock                    locked while an instance uses the directory; names its process
-//! DIR/kinesis/…               streams and their records
-//! DIR/dynamodb.sqlite         tables (SQLite), with its -wal and -shm beside it
-//! DIR/dynamodb-backups.json   tables that have point-in-time recovery
-//! DIR/s3/<bucket>/<key>       objects as plain files; what S3 keeps about them in DIR/s3/.*
+//! DIR/lock                     locked while an instance uses the directory; names its process
+//! DIR/kinesis/…                streams and their records
+//! DIR/dynamodb/tables.sqlite   tables (SQLite), with its -wal and -shm beside it
+//! DIR/dynamodb/backups.json    which tables have point-in-time recovery
+//! DIR/s3/<bucket>/<key>        objects as plain files; what S3 keeps about them in DIR/s3/.*
 //! ```
 //!
 //! The lock is the operating system's, on an open file: it is gone when the process is, however it
@@ -58,11 +58,6 @@ impl DataDir {
             root: root_path,
             lock,
         })
-    }
-
-    /// The directory itself, absolute.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
     }
 
     /// A directory inside it, created if missing. Blocks.

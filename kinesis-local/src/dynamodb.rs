@@ -38,11 +38,11 @@ mod dispatch;
 
 use backups::Backups;
 
-/// The tables of a durable instance, inside its data directory.
-const DATABASE_FILE: &str = "dynamodb.sqlite";
+/// The tables of a durable instance, inside its part of the data directory.
+const DATABASE_FILE: &str = "tables.sqlite";
 
-/// Which tables have point-in-time recovery, inside the data directory.
-const BACKUPS_FILE: &str = "dynamodb-backups.json";
+/// Which of them have point-in-time recovery.
+const BACKUPS_FILE: &str = "backups.json";
 
 /// What an operation answers: the JSON text of its output, or of its error with the status.
 type Answer = Result<String, Refusal>;
@@ -104,9 +104,9 @@ struct Tables {
 }
 
 impl DynamoDb {
-    /// Opens the tables of `data_dir`, or a database in memory. Blocks.
-    pub(crate) fn open(data_dir: Option<&Path>, clock: Clock, rand: Rand) -> Result<Self, Error> {
-        let (database, backups) = match data_dir {
+    /// Opens the tables in `directory`, or a database in memory. Blocks.
+    pub(crate) fn open(directory: Option<&Path>, clock: Clock, rand: Rand) -> Result<Self, Error> {
+        let (database, backups) = match directory {
             None => (Database::memory().map_err(unusable)?, Backups::in_memory()),
             Some(directory) => {
                 let file = directory.join(DATABASE_FILE);
@@ -251,7 +251,7 @@ fn unusable(error: dynoxide::DynoxideError) -> Error {
     Error::new(
         ErrorKind::Storage,
         "the DynamoDB tables cannot be opened; check the data directory's permissions, or move \
-         dynamodb.sqlite aside to start with no tables",
+         its dynamodb/ aside to start with no tables",
     )
     .with_source(error)
 }

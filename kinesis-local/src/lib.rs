@@ -82,6 +82,7 @@ mod error;
 mod limits;
 mod local;
 mod log;
+pub mod metrics;
 mod route;
 #[cfg(feature = "s3")]
 mod s3;

@@ -30,12 +30,14 @@ use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use kinesis_core::Clock;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::body::{BoxError, ResponseBody};
+use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::services::Services;
 
 mod target;
@@ -56,6 +58,9 @@ const OVERSIZE_DRAIN_BYTES: usize = 4 * BODY_MAX_BYTES;
 
 /// How long a body may take to arrive. Source: none, reasonable default.
 const BODY_READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An answer, or the one that refuses the request.
+type Answer = Result<Response<ResponseBody>, Response<ResponseBody>>;
 
 /// The server has been shut down.
 #[derive(Debug, thiserror::Error)]
@@ -140,40 +145,34 @@ impl Service {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let clock = Clock::system();
+        let began = clock.now();
         let (head, body) = request.into_parts();
-        match Target::of(&head) {
-            Target::Admin => admin::answer(&head),
-            Target::Kinesis => match self.whole(head, body).await {
-                Ok(request) => self.inner.services.kinesis.call(request).await,
-                Err(refusal) => refusal,
-            },
-            #[cfg(feature = "dynamodb")]
-            Target::DynamoDb => match self.whole(head, body).await {
-                Ok(request) => self.inner.services.dynamodb.call(request).await,
-                Err(refusal) => refusal,
-            },
-            #[cfg(not(feature = "dynamodb"))]
-            Target::DynamoDb => not_built("dynamodb"),
-            Target::DynamoDbStreams => refusal(
+        let target = Target::of(&head);
+        let answer = match target {
+            Target::Admin => Ok(admin::answer(&head)),
+            Target::Kinesis | Target::DynamoDb => self.serve_whole(target, head, body).await,
+            Target::DynamoDbStreams => Err(refusal(
                 StatusCode::BAD_REQUEST,
                 "UnknownOperationException",
                 "kinesis-local does not offer DynamoDB Streams",
-            ),
+            )),
             #[cfg(feature = "s3")]
-            Target::S3 => {
-                self.inner
-                    .services
-                    .s3
-                    .call(Request::from_parts(head, body))
-                    .await
-            }
+            Target::S3 => Ok(self.inner.services.s3.call(head, body).await),
             #[cfg(not(feature = "s3"))]
-            Target::S3 => not_built("s3"),
-        }
+            Target::S3 => Err(not_built("s3")),
+        };
+        let answer = answer.unwrap_or_else(|refusal| refusal);
+        let (service, status) = (target.name(), answer.status().as_u16().to_string());
+        metrics::counter!(REQUESTS, "service" => service, "status" => status).increment(1);
+        let took = clock.now().saturating_duration_since(began);
+        metrics::histogram!(REQUEST_SECONDS, "service" => service).record(took);
+        answer
     }
 
-    /// The request with its whole body in memory, or the answer that refuses it.
-    async fn whole<B>(&self, head: Parts, body: B) -> Result<Request<Bytes>, Response<ResponseBody>>
+    /// Carries out a request whose body is read first. Its share of memory is held until it is
+    /// answered.
+    async fn serve_whole<B>(&self, target: Target, head: Parts, body: B) -> Answer
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -187,25 +186,15 @@ impl Service {
         let share = body.size_hint().upper().unwrap_or(BODY_MAX_BYTES as u64);
         let share_kib = share.min(BODY_MAX_BYTES as u64).div_ceil(1024) as u32;
         let _share = self.inner.bodies.acquire_many(share_kib).await;
-        let mut body = Box::pin(body);
-        let read = Limited::new(body.as_mut(), BODY_MAX_BYTES).collect();
-        let read = tokio::time::timeout(BODY_READ_TIMEOUT, read).await;
-        match read {
-            Ok(Ok(whole)) => Ok(Request::from_parts(head, whole.to_bytes())),
-            Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                drain(body).await;
-                Err(too_large())
+        let request = Request::from_parts(head, whole(body).await?);
+        match target {
+            #[cfg(feature = "dynamodb")]
+            Target::DynamoDb => Ok(self.inner.services.dynamodb.call(request).await),
+            #[cfg(not(feature = "dynamodb"))]
+            Target::DynamoDb => Err(not_built("dynamodb")),
+            Target::Kinesis | Target::DynamoDbStreams | Target::S3 | Target::Admin => {
+                Ok(self.inner.services.kinesis.call(request).await)
             }
-            Ok(Err(_)) => Err(refusal(
-                StatusCode::BAD_REQUEST,
-                "SerializationException",
-                "the body of the request ended before its time",
-            )),
-            Err(_) => Err(refusal(
-                StatusCode::REQUEST_TIMEOUT,
-                "RequestTimeoutException",
-                "the body of the request took too long to arrive",
-            )),
         }
     }
 
@@ -242,6 +231,34 @@ impl Service {
     #[cfg(feature = "s3")]
     pub(crate) fn s3_dir(&self) -> &std::path::Path {
         self.inner.services.s3.directory()
+    }
+}
+
+/// The whole body in memory, or the answer that refuses the request.
+async fn whole<B>(body: B) -> Result<Bytes, Response<ResponseBody>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let mut body = Box::pin(body);
+    let read = Limited::new(body.as_mut(), BODY_MAX_BYTES).collect();
+    let read = tokio::time::timeout(BODY_READ_TIMEOUT, read).await;
+    match read {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            drain(body).await;
+            Err(too_large())
+        }
+        Ok(Err(_)) => Err(refusal(
+            StatusCode::BAD_REQUEST,
+            "SerializationException",
+            "the body of the request ended before its time",
+        )),
+        Err(_) => Err(refusal(
+            StatusCode::REQUEST_TIMEOUT,
+            "RequestTimeoutException",
+            "the body of the request took too long to arrive",
+        )),
     }
 }
 

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
 use s3s::service::{S3Service, S3ServiceBuilder};
@@ -86,12 +87,12 @@ impl S3 {
     }
 
     /// Answers one request; its body is read as it arrives.
-    pub(crate) async fn call<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    pub(crate) async fn call<B>(&self, head: Parts, body: B) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let request = match unsigned::plain(request) {
+        let request = match unsigned::plain(Request::from_parts(head, body)) {
             Ok(request) => request,
             Err(malformed) => {
                 return failure(

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, ErrorKind};
+use crate::metrics::CONNECTIONS;
 use crate::route::Service;
 
 /// How long a client may take for the head of a request, the pause before it included. Source: longer
@@ -169,11 +170,29 @@ async fn accept(
     }
 }
 
+/// Counts a connection as open until dropped.
+struct Open(metrics::Gauge);
+
+impl Open {
+    fn count() -> Self {
+        let gauge = metrics::gauge!(CONNECTIONS);
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
 /// Serves one connection until its end.
 async fn serve(stream: TcpStream, shared: Shared, _place: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "answers on this connection may be delayed");
     }
+    let _open = Open::count();
     let seen = Arc::new(AtomicBool::new(false));
     let service = service_fn({
         let (service, seen) = (shared.service.clone(), Arc::clone(&seen));

@@ -47,7 +47,7 @@ impl Services {
                 },
             })?,
             #[cfg(feature = "dynamodb")]
-            dynamodb: DynamoDb::open(data_dir.as_ref().map(DataDir::root), clock, rand)?,
+            dynamodb: DynamoDb::open(part("dynamodb")?.as_deref(), clock, rand)?,
             #[cfg(feature = "s3")]
             s3: S3::open(part("s3")?)?,
             data_dir,

@@ -31,6 +31,9 @@ const ACCOUNT_DIGITS: usize = 12;
 /// Longest region name accepted. Source: none; the longest of AWS has 16 characters.
 const REGION_MAX_CHARS: usize = 32;
 
+/// Longest duration that can be asked for, in milliseconds: an hour. Source: none, reasonable bound.
+const DURATION_MAX_MS: u64 = 3_600_000;
+
 /// Connections that can be asked for. Source: none, reasonable bound.
 const MAX_CONNECTIONS_BOUND: usize = 65_536;
 
@@ -50,13 +53,13 @@ pub struct Settings {
     pub account: String,
     /// Throughput limits of the shards. Default: off.
     pub limits: Limits,
-    /// How long a new stream or consumer is CREATING, in milliseconds. Default: 0.
+    /// How long a new stream or consumer is CREATING, in milliseconds; at most an hour. Default: 0.
     pub create_delay_ms: u64,
-    /// How long a deleted stream is DELETING, in milliseconds. Default: 0.
+    /// How long a deleted stream is DELETING, in milliseconds; at most an hour. Default: 0.
     pub delete_delay_ms: u64,
     /// Connections served at once; 1 to 65,536.
     pub max_connections: usize,
-    /// How long a shutdown waits for requests that are under way, in milliseconds.
+    /// How long a shutdown waits for requests that are under way, in milliseconds; at most an hour.
     pub shutdown_deadline_ms: u64,
 }
 
@@ -79,36 +82,46 @@ impl Default for Settings {
 impl Settings {
     /// Checks every field against its bound; the error names the first that is out of it.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let region_ok = (1..=REGION_MAX_CHARS).contains(&self.region.len())
-            && self
-                .region
-                .bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        let account_ok = self.account.len() == ACCOUNT_DIGITS
-            && self.account.bytes().all(|byte| byte.is_ascii_digit());
-        let refused = if !region_ok {
-            Some(format!(
+        let region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if !(1..=REGION_MAX_CHARS).contains(&self.region.len()) || !self.region.bytes().all(region)
+        {
+            return Err(out_of_bounds(format!(
                 "region must be 1 to {REGION_MAX_CHARS} characters of a-z, 0-9 and '-', it is {:?}",
                 self.region
-            ))
-        } else if !account_ok {
-            Some(format!(
+            )));
+        }
+        if self.account.len() != ACCOUNT_DIGITS
+            || !self.account.bytes().all(|byte| byte.is_ascii_digit())
+        {
+            return Err(out_of_bounds(format!(
                 "account must be {ACCOUNT_DIGITS} digits, it is {:?}",
                 self.account
-            ))
-        } else if !(1..=MAX_CONNECTIONS_BOUND).contains(&self.max_connections) {
-            Some(format!(
+            )));
+        }
+        if !(1..=MAX_CONNECTIONS_BOUND).contains(&self.max_connections) {
+            return Err(out_of_bounds(format!(
                 "max_connections must be 1 to {MAX_CONNECTIONS_BOUND}, it is {}",
                 self.max_connections
-            ))
-        } else {
-            None
-        };
-        match refused {
-            None => Ok(()),
-            Some(message) => Err(Error::new(ErrorKind::Settings, message)),
+            )));
         }
+        let durations = [
+            ("create_delay_ms", self.create_delay_ms),
+            ("delete_delay_ms", self.delete_delay_ms),
+            ("shutdown_deadline_ms", self.shutdown_deadline_ms),
+        ];
+        for (field, value) in durations {
+            if value > DURATION_MAX_MS {
+                return Err(out_of_bounds(format!(
+                    "{field} must be at most {DURATION_MAX_MS}, it is {value}"
+                )));
+            }
+        }
+        Ok(())
     }
+}
+
+fn out_of_bounds(message: String) -> Error {
+    Error::new(ErrorKind::Settings, message)
 }
 
 #[cfg(test)]
@@ -122,18 +135,73 @@ mod tests {
 
     #[test]
     fn an_error_names_the_field_that_is_out_of_its_bounds() {
-        let cases: [(&str, fn(&mut Settings)); 4] = [
-            ("region", |settings| settings.region = "US EAST".to_owned()),
-            ("region", |settings| settings.region = String::new()),
-            ("account", |settings| settings.account = "123".to_owned()),
-            ("max_connections", |settings| settings.max_connections = 0),
+        let settings = Settings::default;
+        let cases = [
+            (
+                "region",
+                Settings {
+                    region: "US EAST".to_owned(),
+                    ..settings()
+                },
+            ),
+            (
+                "region",
+                Settings {
+                    region: String::new(),
+                    ..settings()
+                },
+            ),
+            (
+                "account",
+                Settings {
+                    account: "123".to_owned(),
+                    ..settings()
+                },
+            ),
+            (
+                "max_connections",
+                Settings {
+                    max_connections: 0,
+                    ..settings()
+                },
+            ),
+            (
+                "create_delay_ms",
+                Settings {
+                    create_delay_ms: 3_600_001,
+                    ..settings()
+                },
+            ),
+            (
+                "delete_delay_ms",
+                Settings {
+                    delete_delay_ms: 3_600_001,
+                    ..settings()
+                },
+            ),
+            (
+                "shutdown_deadline_ms",
+                Settings {
+                    shutdown_deadline_ms: u64::MAX,
+                    ..settings()
+                },
+            ),
         ];
-        for (field, break_it) in cases {
-            let mut settings = Settings::default();
-            break_it(&mut settings);
+        for (field, settings) in cases {
             let error = settings.validate().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Settings);
             assert!(error.to_string().starts_with(field), "{error}");
         }
+    }
+
+    #[test]
+    fn a_part_of_the_settings_can_be_read_and_an_unknown_one_is_refused() {
+        let read: Settings = serde_json::from_str(r#"{"region":"eu-west-1"}"#).unwrap();
+        let expected = Settings {
+            region: "eu-west-1".to_owned(),
+            ..Settings::default()
+        };
+        assert_eq!(read, expected);
+        assert!(serde_json::from_str::<Settings>(r#"{"regoin":"eu-west-1"}"#).is_err());
     }
 }

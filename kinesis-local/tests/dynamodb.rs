@@ -281,7 +281,7 @@ async fn a_missing_table_and_an_unknown_operation_have_their_own_errors() {
     assert_eq!((status, code.as_str()), (400, "UnknownOperationException"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tables_and_their_state_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let start = || KinesisLocal::builder().data_dir(directory.path()).start();

@@ -431,7 +431,7 @@ async fn what_is_missing_or_in_the_way_has_its_own_error() {
     assert_eq!(get(&client, "a/b").await, "x");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn buckets_survive_a_restart_in_a_data_directory_and_not_without() {
     let directory = tempfile::tempdir().unwrap();
     let start = || KinesisLocal::builder().data_dir(directory.path()).start();

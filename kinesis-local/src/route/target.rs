@@ -15,6 +15,16 @@ pub(super) enum Target {
 }
 
 impl Target {
+    /// The name of the service in metrics.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "local",
+            Self::DynamoDb | Self::DynamoDbStreams => "dynamodb",
+            Self::S3 => "s3",
+            Self::Kinesis => "kinesis",
+        }
+    }
+
     pub(super) fn of(head: &Parts) -> Self {
         let path = head.uri.path();
         if path == "/_local" || path.starts_with("/_local/") {
