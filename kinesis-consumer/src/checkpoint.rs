@@ -214,3 +214,6 @@ impl fmt::Debug for Checkpointer {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,33 +12,6 @@ use kinesis_core::HashKeyRange;
 
 use crate::world::{APPLICATION, Behaviour, Note, STREAM, World};
 
-async fn split(world: &World, shard_id: &str, range: HashKeyRange) {
-    let middle = range.split_even(2)[1].start();
-    world
-        .kinesis
-        .split_shard()
-        .stream_name(STREAM)
-        .shard_to_split(shard_id)
-        .new_starting_hash_key(middle.to_string())
-        .send()
-        .await
-        .expect("split");
-    world.until_active().await;
-}
-
-async fn merge(world: &World, shard_id: &str, adjacent: &str) {
-    world
-        .kinesis
-        .merge_shards()
-        .stream_name(STREAM)
-        .shard_to_merge(shard_id)
-        .adjacent_shard_to_merge(adjacent)
-        .send()
-        .await
-        .expect("merged");
-    world.until_active().await;
-}
-
 /// Parents by child, as the service tells.
 async fn parents(world: &World) -> BTreeMap<String, Vec<String>> {
     let answer = world
@@ -85,9 +58,11 @@ async fn parents_are_finished_before_their_children_start_after_a_split_and_a_me
     let world = World::new(2).await;
     let ranges = HashKeyRange::FULL.split_even(2);
     world.put_numbers(0..50, 13).await;
-    split(&world, "shardId-000000000000", ranges[0]).await;
+    world.split("shardId-000000000000", ranges[0]).await;
     world.put_numbers(50..100, 13).await;
-    merge(&world, "shardId-000000000003", "shardId-000000000001").await;
+    world
+        .merge("shardId-000000000003", "shardId-000000000001")
+        .await;
     world.put_numbers(100..150, 13).await;
     let one = world.worker("one", |_| Behaviour::Process);
     let two = world.worker("two-", |_| Behaviour::Process);
@@ -110,7 +85,9 @@ async fn a_shard_that_is_split_while_it_is_read_goes_on_in_its_children_in_order
     let worker = world.worker("one", |_| Behaviour::Process);
     world.put_numbers(0..50, 13).await;
     world.ledger.until_processed(20).await;
-    split(&world, "shardId-000000000000", HashKeyRange::FULL).await;
+    world
+        .split("shardId-000000000000", HashKeyRange::FULL)
+        .await;
     world.put_numbers(50..100, 13).await;
     world.ledger.until_processed(100).await;
     worker.stop().await.expect("a clean stop");
@@ -160,7 +137,9 @@ impl RecordProcessor for Forgetful {
 async fn a_processor_that_does_not_checkpoint_the_end_is_asked_again_and_the_children_wait() {
     let world = World::new(1).await;
     world.put_numbers(0..5, 3).await;
-    split(&world, "shardId-000000000000", HashKeyRange::FULL).await;
+    world
+        .split("shardId-000000000000", HashKeyRange::FULL)
+        .await;
     let asked = Arc::new(AtomicU32::new(0));
     let factory = {
         let asked = Arc::clone(&asked);

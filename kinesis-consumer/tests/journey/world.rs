@@ -1,6 +1,6 @@
 //! A stream, workers on it, and a ledger of everything that processors saw.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +10,12 @@ use kinesis_consumer::{
     Checkpointer, Consumer, Error, InitializeInput, ProcessRecordsInput, ProcessorError, Record,
     RecordProcessor, Settings, ShardId,
 };
-use kinesis_core::{Clock, Rand};
-use kinesis_local::KinesisLocal;
+use kinesis_core::{Clock, HashKeyRange, Rand};
+use kinesis_local::{InProcessClient, KinesisLocal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::faulty::Faulty;
 
 pub(crate) const STREAM: &str = "flights";
 pub(crate) const APPLICATION: &str = "arrivals";
@@ -27,7 +29,9 @@ pub(crate) struct World {
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
-    _local: KinesisLocal,
+    /// What workers reach the services by, if not by a perfect network.
+    pub(crate) network: Option<Faulty>,
+    local: KinesisLocal,
 }
 
 impl World {
@@ -46,7 +50,8 @@ impl World {
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             clock,
             ledger: Ledger::default(),
-            _local: local,
+            network: None,
+            local,
         };
         world.create_stream(shards).await;
         world
@@ -152,22 +157,68 @@ impl World {
             ledger: ledger.clone(),
             behave: Arc::clone(&behave),
         };
-        let consumer = Consumer::builder(
-            APPLICATION,
-            STREAM,
-            self.kinesis.clone(),
-            self.dynamodb.clone(),
-            factory,
-        )
-        .worker_id(name)
-        .settings(settings)
-        .clock(self.clock.clone())
-        .rand(Rand::seeded(name.len() as u64))
-        .build()
-        .expect("valid");
+        let (kinesis, dynamodb) = self.clients_of_workers();
+        let consumer = Consumer::builder(APPLICATION, STREAM, kinesis, dynamodb, factory)
+            .worker_id(name)
+            .settings(settings)
+            .clock(self.clock.clone())
+            .rand(Rand::seeded(name.len() as u64))
+            .build()
+            .expect("valid");
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(consumer.run(shutdown.clone()));
         Worker { shutdown, task }
+    }
+
+    /// The way to the services without a fault.
+    pub(crate) fn http_client(&self) -> InProcessClient {
+        self.local.http_client()
+    }
+
+    fn clients_of_workers(&self) -> (aws_sdk_kinesis::Client, aws_sdk_dynamodb::Client) {
+        let Some(network) = &self.network else {
+            return (self.kinesis.clone(), self.dynamodb.clone());
+        };
+        let config = self
+            .local
+            .sdk_config()
+            .into_builder()
+            .http_client(network.clone())
+            .build();
+        (
+            aws_sdk_kinesis::Client::new(&config),
+            aws_sdk_dynamodb::Client::new(&config),
+        )
+    }
+
+    /// Splits a shard with this range in its middle.
+    pub(crate) async fn split(&self, shard_id: &str, range: HashKeyRange) {
+        let middle = range.split_even(2)[1].start();
+        let split = self
+            .kinesis
+            .split_shard()
+            .stream_name(STREAM)
+            .shard_to_split(shard_id);
+        split
+            .new_starting_hash_key(middle.to_string())
+            .send()
+            .await
+            .expect("split");
+        self.until_active().await;
+    }
+
+    pub(crate) async fn merge(&self, shard_id: &str, adjacent: &str) {
+        let merge = self
+            .kinesis
+            .merge_shards()
+            .stream_name(STREAM)
+            .shard_to_merge(shard_id);
+        merge
+            .adjacent_shard_to_merge(adjacent)
+            .send()
+            .await
+            .expect("merged");
+        self.until_active().await;
     }
 
     /// The lease row of a shard, as strings; empty if there is none.
@@ -314,6 +365,11 @@ impl Ledger {
     /// Texts of the processed records, in order.
     pub(crate) fn texts(&self) -> Vec<String> {
         self.processed().iter().map(Seen::text).collect()
+    }
+
+    /// How many different texts were processed.
+    pub(crate) fn numbers(&self) -> usize {
+        self.texts().into_iter().collect::<BTreeSet<_>>().len()
     }
 
     pub(crate) async fn until_processed(&self, count: usize) {

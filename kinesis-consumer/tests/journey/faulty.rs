@@ -1,0 +1,134 @@
+//! An SDK HTTP client on a bad network: some requests never arrive, some answers get lost, some
+//! requests are refused, some answers are late.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use kinesis_core::Rand;
+use kinesis_local::InProcessClient;
+use serde_json::Value;
+
+/// What a request meets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    NeverArrives,
+    LosesItsAnswer,
+    /// Refused with this error code.
+    Refused(&'static str),
+    /// Carried out, and answered this much later.
+    Late(Duration),
+    /// Carried out; the answer does not name the children of the shard.
+    WithoutChildShards,
+}
+
+/// Which request, by its `X-Amz-Target`, meets which fault.
+type Rule = Arc<dyn Fn(&str) -> Option<Fault> + Send + Sync>;
+
+#[derive(Clone)]
+pub(crate) struct Faulty {
+    inner: InProcessClient,
+    rule: Rule,
+    hits: Arc<AtomicU64>,
+}
+
+impl Faulty {
+    pub(crate) fn new(
+        inner: InProcessClient,
+        rule: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            inner,
+            rule: Arc::new(rule),
+            hits: Arc::default(),
+        }
+    }
+
+    /// Every `one_in`th request, at random, meets a fault.
+    pub(crate) fn random(inner: InProcessClient, rand: Rand, one_in: u64) -> Self {
+        Self::new(inner, move |_| {
+            if rand.below(one_in) != 0 {
+                return None;
+            }
+            Some(match rand.below(4) {
+                0 => Fault::NeverArrives,
+                1 => Fault::LosesItsAnswer,
+                2 => Fault::Refused("ProvisionedThroughputExceededException"),
+                _ => Fault::Late(Duration::from_millis(rand.below(8000))),
+            })
+        })
+    }
+
+    /// How many requests met a fault.
+    pub(crate) fn hits(&self) -> u64 {
+        self.hits.load(Ordering::Relaxed)
+    }
+
+    async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        let broken = || ConnectorError::io("the connection broke".into());
+        let target = request.headers().get("x-amz-target").unwrap_or_default();
+        let fault = (self.rule)(target);
+        self.hits
+            .fetch_add(u64::from(fault.is_some()), Ordering::Relaxed);
+        match fault {
+            None => self.inner.call(request).await,
+            Some(Fault::NeverArrives) => Err(broken()),
+            Some(Fault::LosesItsAnswer) => {
+                self.inner.call(request).await?;
+                Err(broken())
+            }
+            Some(Fault::Refused(code)) => {
+                let body = SdkBody::from(format!(r#"{{"__type":"{code}"}}"#));
+                Ok(HttpResponse::new(400.try_into().expect("a status"), body))
+            }
+            Some(Fault::Late(by)) => {
+                let answer = self.inner.call(request).await;
+                tokio::time::sleep(by).await;
+                answer
+            }
+            Some(Fault::WithoutChildShards) => {
+                let answer = self.inner.call(request).await?;
+                let status = answer.status();
+                let body = ByteStream::new(answer.into_body())
+                    .collect()
+                    .await
+                    .expect("a body");
+                let mut body: Value = serde_json::from_slice(&body.into_bytes()).expect("JSON");
+                body.as_object_mut()
+                    .expect("an object")
+                    .remove("ChildShards");
+                Ok(HttpResponse::new(status, SdkBody::from(body.to_string())))
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Faulty").finish_non_exhaustive()
+    }
+}
+
+impl HttpConnector for Faulty {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        HttpConnectorFuture::new(self.clone().send(request))
+    }
+}
+
+impl HttpClient for Faulty {
+    fn http_connector(
+        &self,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
