@@ -105,9 +105,9 @@ fn print(answer: &clap::Error) -> ExitCode {
 }
 
 fn start_log() {
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::Level::WARN.into())
-        .from_env_lossy();
+    // s3s logs every refused request, a missing key too, as an error.
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("warn,s3s=off,s3s_fs=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

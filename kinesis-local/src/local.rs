@@ -1,6 +1,6 @@
 //! The handle of a running `kinesis-local`, and how one is started.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 #[cfg(feature = "s3")]
 use std::path::Path;
 use std::path::PathBuf;
@@ -56,7 +56,7 @@ impl KinesisLocal {
     #[must_use]
     pub fn endpoint_url(&self) -> String {
         match &self.inner.server {
-            Some(server) => format!("http://{}", server.address()),
+            Some(server) => format!("http://{}", reachable(server.address())),
             None => IN_PROCESS_ENDPOINT.to_owned(),
         }
     }
@@ -117,6 +117,16 @@ impl KinesisLocal {
         }
         self.inner.service.close().await;
     }
+}
+
+/// An address to connect to: this machine's, if the server listens on all of them.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
 }
 
 /// What to run; see [`KinesisLocal::builder`].

@@ -89,6 +89,9 @@ impl Server {
             )
             .with_source(error)
         };
+        if !address.ip().is_loopback() {
+            tracing::warn!(%address, "other machines can use this server: it accepts any credentials");
+        }
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let server = Self {
             address: listener.local_addr().map_err(refused)?,

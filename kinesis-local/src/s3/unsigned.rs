@@ -16,6 +16,9 @@ use tokio::time::Sleep;
 use super::chunked::{Decoder, Malformed};
 use crate::body::BoxError;
 
+/// Largest payload of a request. Source: S3 quotas (5 GiB for an object in one request or a part).
+const PAYLOAD_MAX_BYTES: u64 = 5 * 1024 * 1024 * 1024;
+
 /// How long an upload may pause before it is given up. Source: none, reasonable default.
 const UPLOAD_PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -63,6 +66,7 @@ where
     head.uri = without_signature(head.uri)?;
     let payload = Payload {
         body: Box::pin(body),
+        left: PAYLOAD_MAX_BYTES,
         decoder,
         read: Bytes::new(),
         pause: Box::pin(tokio::time::sleep(UPLOAD_PAUSE_MAX)),
@@ -126,6 +130,8 @@ fn without_signature(uri: Uri) -> Result<Uri, Malformed> {
 /// The payload of a request, as it arrives. Ends in an error if the client pauses for too long.
 struct Payload<B> {
     body: Pin<Box<B>>,
+    /// How many bytes may still come.
+    left: u64,
     decoder: Option<Decoder>,
     /// What was read and not yet decoded.
     read: Bytes,
@@ -175,7 +181,14 @@ where
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
             let frame = ready!(payload.poll_read(context)).transpose()?;
-            match frame.map(Frame::into_data) {
+            let data = frame.map(Frame::into_data);
+            if let Some(Ok(data)) = &data {
+                payload.left = payload
+                    .left
+                    .checked_sub(data.len() as u64)
+                    .ok_or("the upload is larger than 5 GiB")?;
+            }
+            match data {
                 Some(Ok(data)) if payload.decoder.is_some() => payload.read = data,
                 Some(Ok(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
                 // Trailers of HTTP itself mean nothing here.
