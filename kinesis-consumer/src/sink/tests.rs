@@ -22,17 +22,21 @@ use crate::record::Record;
 
 const BUCKET: &str = "flights";
 
-/// The way to S3, with a switch that cuts it.
+/// The way to S3, with a switch that cuts it and one that leaves requests without an answer.
 #[derive(Clone, Debug)]
 struct Line {
     s3: InProcessClient,
     is_cut: Arc<AtomicBool>,
+    is_silent: Arc<AtomicBool>,
 }
 
 impl HttpConnector for Line {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         if self.is_cut.load(Ordering::Relaxed) {
             return HttpConnectorFuture::ready(Err(ConnectorError::io("the line is cut".into())));
+        }
+        if self.is_silent.load(Ordering::Relaxed) {
+            return HttpConnectorFuture::new(std::future::pending());
         }
         self.s3.call(request)
     }
@@ -85,6 +89,7 @@ impl Shard {
         let line = Line {
             s3: local.http_client(),
             is_cut: Arc::default(),
+            is_silent: Arc::default(),
         };
         let config = local
             .sdk_config()
@@ -259,6 +264,52 @@ async fn nothing_is_checkpointed_or_lost_while_the_bucket_is_out_of_reach() {
     shard.process(2..=5).await.unwrap();
     assert_eq!(shard.contents().await, [lines(1..=2), lines(3..=4)]);
     assert_eq!(shard.checkpointer.last(), at(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bucket_that_does_not_answer_is_a_bucket_out_of_reach() {
+    let mut shard = Shard::start(of_records(2)).await;
+    shard.line.is_silent.store(true, Ordering::Relaxed);
+    assert!(matches!(
+        shard.process(1..=2).await,
+        Err(ProcessorError::Retry(_))
+    ));
+    shard.line.is_silent.store(false, Ordering::Relaxed);
+    shard.process(1..=2).await.unwrap();
+    assert_eq!(shard.contents().await, [lines(1..=2)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_half_way_loses_and_repeats_nothing() {
+    let mut shard = Shard::start(of_records(2)).await;
+    shard.line.is_silent.store(true, Ordering::Relaxed);
+    let dropped = tokio::time::timeout(Duration::from_secs(1), shard.process(1..=5)).await;
+    assert!(dropped.is_err());
+    shard.line.is_silent.store(false, Ordering::Relaxed);
+    shard.process(1..=5).await.unwrap();
+    let checkpointer = shard.checkpointer.clone();
+    shard
+        .processor
+        .shutdown_requested(checkpointer)
+        .await
+        .unwrap();
+    let all = [lines(1..=2), lines(3..=4), lines(5..=5)];
+    assert_eq!(shard.contents().await, all);
+    assert_eq!(shard.checkpointer.last(), at(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_lost_during_a_write_ends_the_write() {
+    let mut shard = Shard::start(S3SinkSettings::default()).await;
+    shard.process(1..=2).await.unwrap();
+    shard.line.is_silent.store(true, Ordering::Relaxed);
+    // The batch became due a second ago; its write waits for an answer.
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    let told = tokio::time::timeout(Duration::from_secs(1), shard.processor.lease_lost()).await;
+    assert!(told.is_ok(), "losing a lease waits for nobody");
+    shard.line.is_silent.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(shard.contents().await, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]

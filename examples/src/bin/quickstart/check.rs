@@ -9,7 +9,6 @@ use kinesis_consumer::BoxError;
 
 use crate::place::{BUCKET, Place};
 use crate::tally::Tally;
-use crate::traffic::is_open;
 
 /// What is in the bucket.
 #[derive(Debug, Default)]
@@ -29,9 +28,8 @@ pub(crate) struct Stored {
 /// Reads the bucket. Shards come before those they were split into and objects in the order of
 /// their positions, so an airport's flights have to come in order here as well.
 pub(crate) async fn read_back(place: &Place, tally: &Tally) -> Result<Stored, BoxError> {
-    let shards = place.shards().await?;
     let mut stored = Stored {
-        shards: shards.iter().filter(|shard| is_open(shard)).count(),
+        shards: place.open_shards().await?,
         ..Stored::default()
     };
     for object in bucket::read(&place.s3, BUCKET, "").await? {

@@ -92,6 +92,7 @@ async fn run(args: &Args) -> Result<Report, BoxError> {
 
     // Workers that share the shards, each storing what it processes in S3.
     let mut workers = Workers::start(&place, args.workers, &tally)?;
+    workers.share(place.open_shards().await?, &tally).await?;
 
     // The flights, keyed by the airport they leave, and a split when half of them have arrived.
     let traffic = traffic::start(&place, &flights, &tally)?;
@@ -104,10 +105,13 @@ async fn run(args: &Args) -> Result<Report, BoxError> {
         tokio::time::sleep(LOOK_EVERY).await;
         bars.show(&tally, workers.stored());
         workers.still_run().await?;
+        if traffic.is_finished() && !tally.has_all_outcomes() {
+            break; // The traffic failed; its error comes next.
+        }
         if tally.progress() != progress {
             (progress, progressed) = (tally.progress(), tally.now());
-        } else if traffic.is_finished() && tally.now() - progressed > STALLED_AFTER {
-            break; // What is missing shows in the report.
+        } else if tally.now() - progressed > STALLED_AFTER {
+            return Err(tally.stalled(STALLED_AFTER).into());
         }
     }
     let traffic = traffic.await??;

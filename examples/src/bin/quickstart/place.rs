@@ -12,10 +12,11 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use aws_sdk_kinesis::types::Shard;
 use kinesis_consumer::BoxError;
 use kinesis_local::KinesisLocal;
 use serde::{Deserialize, Serialize};
+
+use crate::traffic::is_open;
 
 /// The stream's name.
 pub(crate) const STREAM: &str = "flights";
@@ -104,16 +105,19 @@ impl Place {
         }
     }
 
-    /// Every shard of the stream, the closed ones too.
-    pub(crate) async fn shards(&self) -> Result<Vec<Shard>, BoxError> {
-        Ok(self
+    /// How many shards of the stream take records: those that were not split.
+    pub(crate) async fn open_shards(&self) -> Result<usize, BoxError> {
+        let listed = self
             .kinesis
             .list_shards()
             .stream_name(STREAM)
             .send()
-            .await?
-            .shards
-            .unwrap_or_default())
+            .await?;
+        Ok(listed
+            .shards()
+            .iter()
+            .filter(|shard| is_open(shard))
+            .count())
     }
 
     /// The number of this run on the directory, from 1.

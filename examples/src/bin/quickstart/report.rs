@@ -52,6 +52,18 @@ impl Paint {
         self.with("36", text)
     }
 
+    /// A number that should be 0, but may be more: what is delivered at least once may come twice.
+    fn better_zero(self, number: u64) -> String {
+        match number {
+            0 => self.zero(0),
+            _ => format!(
+                "{} {}",
+                self.with("1;33", format!("{:>8}", thousands(number))),
+                self.with("33", "·")
+            ),
+        }
+    }
+
     /// A number that has to be 0.
     fn zero(self, number: u64) -> String {
         let text = format!("{:>8}", thousands(number));
@@ -78,6 +90,7 @@ pub(crate) struct Report {
     duplicated: u64,
     out_of_order: u64,
     processed_again: u64,
+    sent_again: u64,
     duration: Duration,
     p50: Duration,
     p99: Duration,
@@ -119,6 +132,7 @@ impl Report {
                 .out_of_order()
                 .max(this_run.out_of_order()),
             processed_again: stored.processed_again,
+            sent_again: traffic.sent_again,
             duration,
             p50: quantile(0.5),
             p99: quantile(0.99),
@@ -143,6 +157,9 @@ impl Report {
         }
         println!();
         self.print_table(paint);
+        if self.duplicated > 0 {
+            println!("\n  {}", paint.dim(self.why_duplicated()));
+        }
         println!(
             "\n  {}\n",
             paint.dim("minutes late on average, by airport of origin")
@@ -186,8 +203,8 @@ impl Report {
                 "delivered",
                 self.delivered,
                 "duplicated",
-                paint.zero(self.duplicated),
-                "p50",
+                paint.better_zero(self.duplicated),
+                "latency p50",
                 text(millis(self.p50)),
             ),
             (
@@ -195,18 +212,18 @@ impl Report {
                 self.processed,
                 "out of order",
                 paint.zero(self.out_of_order),
-                "p99",
+                "latency p99",
                 text(millis(self.p99)),
             ),
         ];
         for (stage, count, fault, faults, measure, value) in rows {
             println!(
-                "  {stage:<10}{}    {fault:<13}{faults}    {measure:<11}{value}",
+                "  {stage:<10}{}    {fault:<13}{faults}    {measure:<12}{value}",
                 number(count)
             );
         }
         println!(
-            "  {:<10}{}    {:<13}{}      {:<11}{}",
+            "  {:<10}{}    {:<13}{}      {:<12}{}",
             "stored",
             number(self.stored),
             "objects",
@@ -224,6 +241,16 @@ impl Report {
         for (airport, minutes) in &self.chart {
             let bar = bar(minutes / longest * CHART_WIDTH);
             println!("  {airport}  {} {minutes:.1}", paint.bar(bar));
+        }
+    }
+
+    fn why_duplicated(&self) -> String {
+        match self.sent_again {
+            0 => "duplicated: a batch was stored that was not checkpointed any more".to_owned(),
+            again => format!(
+                "duplicated: {} flights were in aggregates that met the split on their way and were sent again",
+                thousands(again)
+            ),
         }
     }
 
@@ -273,7 +300,7 @@ fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place) % 3 == 0 {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     sent: AtomicU64,
     delivered: AtomicU64,
     failed: AtomicU64,
+    /// Shards that each worker holds.
+    held: Mutex<BTreeMap<u32, i64>>,
     processed: Mutex<Processed>,
 }
 
@@ -51,6 +53,7 @@ impl Tally {
             sent: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            held: Mutex::default(),
             processed: Mutex::new(Processed {
                 arrivals: Arrivals::default(),
                 earlier: BTreeMap::new(),
@@ -64,6 +67,18 @@ impl Tally {
 
     pub(crate) fn now(&self) -> Instant {
         self.clock.now()
+    }
+
+    /// A worker has got a shard, or given one back.
+    pub(crate) fn hold(&self, worker: u32, change: i64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        *held.entry(worker).or_default() += change;
+    }
+
+    /// How many workers have a shard.
+    pub(crate) fn holders(&self) -> usize {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.values().filter(|shards| **shards > 0).count()
     }
 
     /// A flight is about to be handed to the producer.
@@ -122,12 +137,26 @@ impl Tally {
         self.sent() + self.delivered() + seen
     }
 
-    /// Whether every flight of the run has an outcome, and those in the stream were processed.
+    /// Whether the producer has said of every flight whether it is in the stream.
+    pub(crate) fn has_all_outcomes(&self) -> bool {
+        self.delivered() + self.failed.load(Ordering::Relaxed) == self.flights() as u64
+    }
+
+    /// Whether every flight has an outcome, and those that are in the stream were processed.
     pub(crate) fn is_complete(&self) -> bool {
-        let delivered = self.delivered();
-        let outcomes = delivered + self.failed.load(Ordering::Relaxed);
-        outcomes == self.flights() as u64
-            && self.processed().arrivals.distinct() as u64 >= delivered
+        self.has_all_outcomes() && self.processed().arrivals.distinct() as u64 >= self.delivered()
+    }
+
+    /// How far it came, for when it goes no further.
+    pub(crate) fn stalled(&self, after: Duration) -> String {
+        format!(
+            "nothing moved for {} s: of {} flights {} were sent, {} delivered and {} processed",
+            after.as_secs(),
+            self.flights(),
+            self.sent(),
+            self.delivered(),
+            self.processed().arrivals.distinct()
+        )
     }
 
     /// Flights of this run.

@@ -2,10 +2,12 @@
 //! busiest shard when half of them are on their way.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 
 use aws_sdk_kinesis::types::Shard;
 use examples::flights::NumberedFlight;
+use futures::{StreamExt, stream};
 use kinesis_consumer::BoxError;
 use kinesis_core::{HashKey, HashKeyRange, SequenceNumber, ShardId};
 use kinesis_producer::{DeliveryFuture, Producer, UserRecord};
@@ -15,7 +17,7 @@ use tokio::task::JoinHandle;
 use crate::place::{Place, STREAM};
 use crate::tally::Tally;
 
-/// Flights on their way whose outcome was not looked at yet.
+/// Flights on their way whose outcome is waited for, and as many that wait for their turn.
 /// Source: none, reasonable default; the producer has its own bounds.
 const OUTCOMES_MAX: usize = 50_000;
 
@@ -24,6 +26,8 @@ const OUTCOMES_MAX: usize = 50_000;
 pub(crate) struct Traffic {
     /// Kinesis records that held more than one flight.
     pub(crate) aggregates: usize,
+    /// Flights that the producer sent more than once, because an answer or a split said so.
+    pub(crate) sent_again: u64,
     /// The shard that was split.
     pub(crate) split: Option<ShardId>,
 }
@@ -117,13 +121,19 @@ impl Sender {
     }
 }
 
-/// Looks at the outcome of every flight.
-async fn collect(mut arrived: mpsc::Receiver<DeliveryFuture>, tally: &Tally) -> Traffic {
+/// Looks at the outcome of every flight, in the order in which they come.
+async fn collect(arrived: mpsc::Receiver<DeliveryFuture>, tally: &Tally) -> Traffic {
     let mut traffic = Traffic::default();
     let mut members = HashMap::<(ShardId, SequenceNumber), u64>::new();
-    while let Some(outcome) = arrived.recv().await {
-        match outcome.await {
+    let outcomes = stream::unfold(arrived, async |mut arrived| {
+        let outcome = arrived.recv().await?;
+        Some((outcome, arrived))
+    });
+    let mut outcomes = pin!(outcomes.buffer_unordered(OUTCOMES_MAX));
+    while let Some(outcome) = outcomes.next().await {
+        match outcome {
             Ok(delivery) => {
+                traffic.sent_again += u64::from(delivery.attempts > 1);
                 *members
                     .entry((delivery.shard_id, delivery.sequence_number))
                     .or_default() += 1;

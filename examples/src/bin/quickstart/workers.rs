@@ -14,6 +14,7 @@ use kinesis_consumer::{
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::LOOK_EVERY;
 use crate::place::{BUCKET, Place, STREAM};
 use crate::tally::Tally;
 
@@ -26,6 +27,10 @@ const OBJECT_RECORDS: usize = 2_000;
 
 /// How long a record waits for its object. Source: none, short enough to watch.
 const OBJECT_AGE: Duration = Duration::from_secs(1);
+
+/// How long the workers get to share the shards before the flights begin; they go on sharing.
+/// Source: none, a little more than the failover time, for leases that a killed run left behind.
+const SHARED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The workers of this process.
 #[derive(Debug)]
@@ -65,6 +70,18 @@ impl Workers {
             running,
             shutdown,
         })
+    }
+
+    /// Waits until every worker has a share of the shards, at most a few seconds: on a stream that
+    /// was there before, the first worker may take all leases and then hand some over.
+    pub(crate) async fn share(&mut self, shards: usize, tally: &Tally) -> Result<(), BoxError> {
+        let began = tally.now();
+        let holders = self.running.len().min(shards);
+        while tally.holders() < holders && tally.now() - began < SHARED_WITHIN {
+            self.still_run().await?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     /// Records stored by this process so far.
@@ -133,6 +150,7 @@ struct Watched {
 #[async_trait]
 impl RecordProcessor for Watched {
     async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
+        self.tally.hold(self.worker, 1);
         self.processor.initialize(input).await
     }
 
@@ -148,17 +166,22 @@ impl RecordProcessor for Watched {
     }
 
     async fn lease_lost(&mut self) {
+        self.tally.hold(self.worker, -1);
         self.processor.lease_lost().await;
     }
 
     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
-        self.processor.shard_ended(checkpointer).await
+        self.processor.shard_ended(checkpointer).await?;
+        self.tally.hold(self.worker, -1);
+        Ok(())
     }
 
     async fn shutdown_requested(
         &mut self,
         checkpointer: Checkpointer,
     ) -> Result<(), ProcessorError> {
-        self.processor.shutdown_requested(checkpointer).await
+        self.processor.shutdown_requested(checkpointer).await?;
+        self.tally.hold(self.worker, -1);
+        Ok(())
     }
 }

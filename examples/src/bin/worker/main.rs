@@ -17,6 +17,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use clap::{ArgGroup, Parser};
 use kinesis_consumer::sink::{S3Sink, S3SinkSettings};
@@ -55,7 +57,7 @@ struct Args {
     /// Where the services are, if not at AWS: http://127.0.0.1:4567 for kinesis-local.
     #[arg(long, env = "AWS_ENDPOINT_URL")]
     endpoint_url: Option<String>,
-    /// The region; otherwise as configured for AWS, else us-east-1.
+    /// The region; otherwise as configured for AWS. With --endpoint-url, us-east-1 will do.
     #[arg(long)]
     region: Option<String>,
     /// This worker's name, different from every other worker's; otherwise a random one.
@@ -172,13 +174,12 @@ async fn run(args: Args) -> Result<(), BoxError> {
 
 /// Region, credentials and connection, from the environment and the arguments.
 async fn aws(args: &Args) -> SdkConfig {
-    let region = match &args.region {
-        Some(region) => {
-            aws_config::meta::region::RegionProviderChain::first_try(Region::new(region.clone()))
-        }
-        None => {
-            aws_config::meta::region::RegionProviderChain::default_provider().or_else("us-east-1")
-        }
+    let region = match (&args.region, &args.endpoint_url) {
+        (Some(region), _) => RegionProviderChain::first_try(Region::new(region.clone())),
+        // No question to an instance's metadata service for a stream that is not at AWS.
+        (None, Some(_)) => RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+            .or_else("us-east-1"),
+        (None, None) => RegionProviderChain::default_provider(),
     };
     let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region);
     if let Some(url) = &args.endpoint_url {
