@@ -10,10 +10,9 @@
 //! what is to be done. This task never touches the lease while the processor works: renewing has a
 //! task of its own, and so has fetching.
 
+mod call;
 mod life;
 
-use std::any::Any;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -23,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
 use crate::checkpoint::Checkpointer;
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::error::{Error, ErrorKind};
 use crate::fetch::{Batch, FetchContext, Fetched, Fetching};
 use crate::lease::{ChildShard, HeldLease};
 use crate::metrics;
-use crate::processor::{InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor};
+use crate::processor::{ProcessorError, RecordProcessor};
+use call::{CallResult, Input, chain, make, panic_text};
 use life::{Call, Doing, End, Event, Fetch, Life, Returned};
 
 /// What the consumer hears of a shard that is over.
@@ -53,9 +53,6 @@ pub(crate) struct ShardTask {
     expired: Vec<ChildShard>,
     failure: Option<Error>,
 }
-
-/// A call that returned.
-type CallResult = Result<Result<(), ProcessorError>, Box<dyn Any + Send>>;
 
 impl ShardTask {
     pub(crate) fn new(
@@ -92,7 +89,7 @@ impl ShardTask {
             checkpoint = self.checkpointer.last().checkpoint(),
             "Processing of the shard begins."
         );
-        ::metrics::gauge!(metrics::CURRENT_SHARDS).increment(1.0);
+        let _counted = Counted::new();
         let end = loop {
             match self.life.doing() {
                 Doing::Call(call) => self.call(call).await,
@@ -105,7 +102,6 @@ impl ShardTask {
             }
             self.tidy();
         };
-        ::metrics::gauge!(metrics::CURRENT_SHARDS).decrement(1.0);
         info!(
             ?end,
             checkpoint = self.checkpointer.last().checkpoint(),
@@ -272,9 +268,7 @@ impl ShardTask {
             checkpointer: &self.checkpointer,
             batch: self.in_hand.as_ref(),
         };
-        let mut work = std::pin::pin!(
-            AssertUnwindSafe(invoke(&mut *self.processor, call, input)).catch_unwind()
-        );
+        let mut work = std::pin::pin!(make(&mut *self.processor, call, input));
         loop {
             let mut returned = None;
             let watched = (&mut work).map(|result| {
@@ -377,6 +371,8 @@ impl ShardTask {
             ::metrics::histogram!(metrics::END_TO_END_SECONDS, "stream" => stream())
                 .record(millis as f64 / 1000.0);
         }
+        drop(batch);
+        ::metrics::gauge!(metrics::BUFFERED_BYTES).set(self.fetch.budget.used() as f64);
     }
 
     fn now(&self) -> Instant {
@@ -384,40 +380,19 @@ impl ShardTask {
     }
 }
 
-/// What the calls are made with.
-struct Input<'a> {
-    lease: &'a HeldLease,
-    checkpointer: &'a Checkpointer,
-    batch: Option<&'a Batch>,
+/// Counts a shard for as long as it lives, however its task ends.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        ::metrics::gauge!(metrics::CURRENT_SHARDS).increment(1.0);
+        Self
+    }
 }
 
-async fn invoke(
-    processor: &mut dyn RecordProcessor,
-    call: Call,
-    input: Input<'_>,
-) -> Result<(), ProcessorError> {
-    let checkpointer = input.checkpointer.clone();
-    match call {
-        Call::Initialize => {
-            let shard_id = input.lease.shard_id().clone();
-            processor
-                .initialize(InitializeInput::new(shard_id, checkpointer.last()))
-                .await
-        }
-        Call::Process => match input.batch {
-            Some(batch) => {
-                let mut input = ProcessRecordsInput::new(Arc::clone(&batch.records), checkpointer);
-                input.millis_behind_latest = batch.millis_behind_latest;
-                processor.process_records(input).await
-            }
-            None => Ok(()),
-        },
-        Call::LeaseLost => {
-            processor.lease_lost().await;
-            Ok(())
-        }
-        Call::ShardEnded => processor.shard_ended(checkpointer).await,
-        Call::ShutdownRequested => processor.shutdown_requested(checkpointer).await,
+impl Drop for Counted {
+    fn drop(&mut self) {
+        ::metrics::gauge!(metrics::CURRENT_SHARDS).decrement(1.0);
     }
 }
 
@@ -438,23 +413,4 @@ async fn interruptible(
         event = work => event,
         () = async { if let Some(at) = deadline { sleep_until(at).await } }, if deadline.is_some() => Event::Deadline,
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &BoxError) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
-}
-
-/// The text of a panic, if it has one.
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no text")
 }

@@ -2,7 +2,8 @@
 
 use kinesis_core::{Aggregate, HashKeyRange, UserRecord};
 
-use crate::world::{Behaviour, Note, World};
+use crate::ledger::{Behaviour, Note};
+use crate::world::World;
 
 fn aggregate(members: impl IntoIterator<Item = UserRecord>) -> Vec<u8> {
     let mut aggregate = Aggregate::new();

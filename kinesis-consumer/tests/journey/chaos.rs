@@ -7,7 +7,8 @@ use kinesis_consumer::Settings;
 use kinesis_core::{Aggregate, HashKeyRange, Rand, UserRecord};
 
 use crate::faulty::Faulty;
-use crate::world::{Behaviour, STREAM, Worker, World};
+use crate::ledger::Behaviour;
+use crate::world::{STREAM, Worker, World};
 
 /// Runs per test; each takes well under a second of real time.
 const SEEDS: std::ops::Range<u64> = 0..8;

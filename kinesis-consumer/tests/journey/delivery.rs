@@ -2,7 +2,8 @@
 
 use kinesis_consumer::{ErrorKind, InitialPosition, Settings};
 
-use crate::world::{Behaviour, Note, World};
+use crate::ledger::{Behaviour, Note};
+use crate::world::World;
 
 #[tokio::test(start_paused = true)]
 async fn all_records_of_four_shards_are_processed_once_and_in_order_per_key() {

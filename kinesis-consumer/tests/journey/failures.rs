@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use kinesis_consumer::{ErrorKind, Settings, ShardId};
 
-use crate::world::{Behaviour, Note, World};
+use crate::ledger::{Behaviour, Note};
+use crate::world::World;
 
 /// Fails a record so many times, by `behaviour`, then processes it.
 fn fail_first(
     text: &'static str,
     times: u32,
     behaviour: Behaviour,
-) -> impl Fn(&crate::world::Seen) -> Behaviour {
+) -> impl Fn(&crate::ledger::Seen) -> Behaviour {
     let failures = AtomicU32::new(0);
     move |seen| {
         if seen.text() == text && failures.fetch_add(1, Ordering::Relaxed) < times {

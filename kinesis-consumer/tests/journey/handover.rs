@@ -2,7 +2,8 @@
 
 use kinesis_consumer::Settings;
 
-use crate::world::{Behaviour, Note, World};
+use crate::ledger::{Behaviour, Note};
+use crate::world::World;
 
 #[tokio::test(start_paused = true)]
 async fn after_a_clean_stop_the_successor_goes_on_at_once_and_sees_no_record_twice() {

@@ -6,6 +6,7 @@ mod delivery;
 mod failures;
 mod faulty;
 mod handover;
+mod ledger;
 mod measured;
 mod network;
 mod resharding;

@@ -9,7 +9,8 @@ use metrics::{
     Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
 
-use crate::world::{Behaviour, World};
+use crate::ledger::Behaviour;
+use crate::world::World;
 
 /// Sums of counters by name, whatever their labels.
 #[derive(Clone, Default)]

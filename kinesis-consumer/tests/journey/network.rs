@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use kinesis_core::HashKeyRange;
 
 use crate::faulty::{Fault, Faulty};
-use crate::world::{Behaviour, Note, World};
+use crate::ledger::{Behaviour, Note};
+use crate::world::World;
 
 /// The first `count` requests to `operation` meet `fault`.
 fn first(operation: &'static str, count: u64, fault: Fault) -> impl Fn(&str) -> Option<Fault> {

@@ -10,7 +10,8 @@ use kinesis_consumer::{
 };
 use kinesis_core::HashKeyRange;
 
-use crate::world::{APPLICATION, Behaviour, Note, STREAM, World};
+use crate::ledger::{Behaviour, Note};
+use crate::world::{APPLICATION, STREAM, World};
 
 /// Parents by child, as the service tells.
 async fn parents(world: &World) -> BTreeMap<String, Vec<String>> {

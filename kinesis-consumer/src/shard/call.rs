@@ -1,0 +1,85 @@
+//! One call of a record processor: making it, and telling what came of it.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use super::life::Call;
+use crate::checkpoint::Checkpointer;
+use crate::error::BoxError;
+use crate::fetch::Batch;
+use crate::lease::HeldLease;
+use crate::processor::{InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor};
+
+/// What a call returned, or what it panicked with.
+pub(super) type CallResult = Result<Result<(), ProcessorError>, Box<dyn Any + Send>>;
+
+/// What the calls are made with.
+pub(super) struct Input<'a> {
+    pub(super) lease: &'a HeldLease,
+    pub(super) checkpointer: &'a Checkpointer,
+    pub(super) batch: Option<&'a Batch>,
+}
+
+/// Makes one call and catches its panic.
+pub(super) async fn make(
+    processor: &mut dyn RecordProcessor,
+    call: Call,
+    input: Input<'_>,
+) -> CallResult {
+    // After a panic the processor is called again: its own documentation says what that asks of it.
+    AssertUnwindSafe(invoke(processor, call, input))
+        .catch_unwind()
+        .await
+}
+
+async fn invoke(
+    processor: &mut dyn RecordProcessor,
+    call: Call,
+    input: Input<'_>,
+) -> Result<(), ProcessorError> {
+    let checkpointer = input.checkpointer.clone();
+    match call {
+        Call::Initialize => {
+            let shard_id = input.lease.shard_id().clone();
+            processor
+                .initialize(InitializeInput::new(shard_id, checkpointer.last()))
+                .await
+        }
+        Call::Process => match input.batch {
+            Some(batch) => {
+                let mut input = ProcessRecordsInput::new(Arc::clone(&batch.records), checkpointer);
+                input.millis_behind_latest = batch.millis_behind_latest;
+                processor.process_records(input).await
+            }
+            None => Ok(()),
+        },
+        Call::LeaseLost => {
+            processor.lease_lost().await;
+            Ok(())
+        }
+        Call::ShardEnded => processor.shard_ended(checkpointer).await,
+        Call::ShutdownRequested => processor.shutdown_requested(checkpointer).await,
+    }
+}
+
+/// An error with its causes, on one line.
+pub(super) fn chain(error: &BoxError) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+/// The text of a panic, if it has one.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text")
+}
