@@ -29,8 +29,8 @@ const LIST_PAUSE: Duration = Duration::from_millis(200);
 /// Longest pause. Source: none, reasonable default.
 const LIST_PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// How long to try. Source: KCL, 50 attempts with 1.5 s between.
-const LIST_PATIENCE: Duration = Duration::from_secs(75);
+/// How long to try at the start of a worker. Source: KCL, 50 attempts with 1.5 s between.
+pub(crate) const PATIENCE_AT_START: Duration = Duration::from_secs(75);
 
 /// Time for one attempt of one page. Source: none, reasonable default.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,10 +43,11 @@ const LIST_PAGES_MAX: usize = 1_000;
 ///
 /// # Errors
 /// `NotFound` if there is no such stream; `Unavailable` or `Throttled` if it could not be listed, or
-/// was being created or resharded, for more than a minute.
+/// was being created or resharded, for longer than `patience` (zero: one attempt).
 pub(crate) async fn list_shards(
     client: &Client,
     stream: &str,
+    patience: Duration,
     rand: &Rand,
 ) -> Result<ShardMap, Error> {
     let pauses = ExponentialBuilder::default()
@@ -54,7 +55,7 @@ pub(crate) async fn list_shards(
         .with_jitter_seed(rand.next_u64())
         .with_min_delay(LIST_PAUSE)
         .with_max_delay(LIST_PAUSE_MAX)
-        .with_total_delay(Some(LIST_PATIENCE))
+        .with_total_delay(Some(patience))
         .without_max_times();
     (|| list_once(client, stream))
         .retry(pauses)

@@ -14,24 +14,23 @@
 //! is cancelled in each case, and also when the task is dropped: after that nothing of this worker
 //! may work on the shard.
 
+mod task;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use kinesis_core::{Backoff, Clock, Position, Rand, ShardId};
-use metrics::counter;
+use kinesis_core::{Backoff, Position, Rand, ShardId};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 
-use super::metrics as names;
 use super::table::{LeaseTable, Outcome};
-use super::tenure::{Loss, Tenure, Verdict};
-use super::write::Write;
 use super::{ChildShard, Lease};
 use crate::error::{Error, ErrorKind};
+
+pub(super) use task::{Ending, HeldTask};
 
 /// Requests to one lease's task that may wait. Source: none; checkpoints of one shard come one
 /// after the other, and one release.
@@ -40,9 +39,8 @@ const COMMANDS_MAX: usize = 4;
 /// Pauses between attempts of a write, on top of the SDK's own. Source: none, reasonable default.
 const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
-/// Refusals in a row that leave the lease ours, after which something is wrong.
-/// Source: none; two can happen (a lost answer, then a handoff).
-const REFUSALS_MAX: u32 = 8;
+/// Attempts of handing a shard down, before its caller is told. Source: none, reasonable default.
+const ATTEMPTS_MAX: usize = 8;
 
 /// One lease that this worker holds. Cheap to clone. Renewed by its own task, whatever the processor
 /// does. When the last clone is dropped the lease is released.
@@ -74,6 +72,15 @@ enum Command {
     Release {
         reply: oneshot::Sender<Result<(), Error>>,
     },
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Checkpoint { position, .. } => write!(f, "Checkpoint({position})"),
+            Self::Release { .. } => f.write_str("Release"),
+        }
+    }
 }
 
 impl HeldLease {
@@ -118,7 +125,7 @@ impl HeldLease {
     ///
     /// # Errors
     /// As [`Self::checkpoint`]; `Throttled` or `Unavailable` when the children's leases could not be
-    /// created for `failover_time`.
+    /// created in eight attempts.
     pub(crate) async fn end_shard(&self, children: &[ChildShard]) -> Result<(), Error> {
         let shared = &self.shared;
         if children.is_empty() {
@@ -267,317 +274,11 @@ impl Shared {
             .with_jitter_seed(self.rand.next_u64())
             .with_min_delay(RETRY.ceiling(0))
             .with_max_delay(RETRY.ceiling(u32::MAX))
-            .with_max_times(REFUSALS_MAX as usize);
+            .with_max_times(ATTEMPTS_MAX);
         attempt
             .retry(pauses)
             .sleep(tokio::time::sleep)
             .when(|error: &Error| error.kind().is_retryable())
             .await
-    }
-}
-
-/// How a tenure ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Ending {
-    Released,
-    Lost(Loss),
-}
-
-/// The task that does all writes of one lease.
-#[derive(Debug)]
-pub(super) struct HeldTask {
-    shared: Arc<Shared>,
-    tenure: Tenure,
-    commands: mpsc::Receiver<Command>,
-    /// Give the lease away now, whoever still uses it.
-    abandon: CancellationToken,
-    clock: Clock,
-    _fence: DropGuard,
-}
-
-impl fmt::Debug for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Checkpoint { position, .. } => write!(f, "Checkpoint({position})"),
-            Self::Release { .. } => f.write_str("Release"),
-        }
-    }
-}
-
-/// Why a write was not made.
-enum Failure {
-    Lost(Loss),
-    Error(Error),
-}
-
-/// What the task does next.
-enum Turn {
-    Abandon,
-    Timer,
-    Command(Option<Command>),
-}
-
-impl HeldTask {
-    /// The handle and the task of a lease that was just taken.
-    pub(super) fn new(
-        me: &str,
-        tenure: Tenure,
-        table: LeaseTable,
-        descendants: Position,
-        abandon: CancellationToken,
-        clock: Clock,
-        rand: Rand,
-    ) -> (HeldLease, Self) {
-        let lost = CancellationToken::new();
-        let shared = Arc::new(Shared {
-            shard_id: tenure.lease().shard_id.clone(),
-            me: me.to_owned(),
-            descendants,
-            table,
-            rand,
-            row: Mutex::new(tenure.lease().clone()),
-            lost: lost.clone(),
-            handoff: CancellationToken::new(),
-        });
-        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
-        let handle = HeldLease {
-            shared: Arc::clone(&shared),
-            commands: sender,
-        };
-        let fence = lost.drop_guard();
-        (
-            handle,
-            Self {
-                shared,
-                tenure,
-                commands,
-                abandon,
-                clock,
-                _fence: fence,
-            },
-        )
-    }
-
-    /// Holds the lease until it is lost or given away.
-    pub(super) async fn run(mut self) -> (ShardId, Ending) {
-        let ending = loop {
-            let wake = self.tenure.renew_at().min(self.tenure.fence_at());
-            // The timer comes before commands: no flood of them puts a renewal off.
-            let turn = tokio::select! {
-                biased;
-                () = self.abandon.cancelled() => Turn::Abandon,
-                () = sleep_until(wake) => Turn::Timer,
-                command = self.commands.recv() => Turn::Command(command),
-            };
-            let lost = match turn {
-                Turn::Timer => self.renew().await.err(),
-                Turn::Command(Some(Command::Checkpoint { position, reply })) => {
-                    self.answer_checkpoint(&position, reply).await.err()
-                }
-                Turn::Command(Some(Command::Release { reply })) => {
-                    let released = self.give_up().await;
-                    // Whoever asked may have gone; the lease is given away all the same.
-                    drop(reply.send(released));
-                    break Ending::Released;
-                }
-                Turn::Command(None) | Turn::Abandon => {
-                    if let Err(error) = self.give_up().await {
-                        tracing::warn!(shard = %self.shared.shard_id, "not released: {error}");
-                    }
-                    break Ending::Released;
-                }
-            };
-            if let Some(loss) = lost {
-                break Ending::Lost(loss);
-            }
-        };
-        self.shared.lost.cancel();
-        match ending {
-            Ending::Released => counter!(names::LEASES_RELEASED).increment(1),
-            Ending::Lost(loss) => {
-                counter!(names::LEASES_LOST).increment(1);
-                let shard = &self.shared.shard_id;
-                tracing::warn!(%shard, "lost the lease: {}", loss.text());
-            }
-        }
-        (self.shared.shard_id.clone(), ending)
-    }
-
-    /// Renews, again and again until it is done or the lease is lost.
-    async fn renew(&mut self) -> Result<(), Loss> {
-        let before = self.tenure.lease().counter;
-        let mut attempt = 0;
-        loop {
-            let renewed = self
-                .write(
-                    |tenure, me| Write::renew(tenure.lease(), me, tenure.acquisition()),
-                    |row| row.counter > before,
-                )
-                .await;
-            match renewed {
-                Ok(()) => {
-                    counter!(names::RENEWALS).increment(1);
-                    return Ok(());
-                }
-                Err(Failure::Lost(loss)) => return Err(loss),
-                // Even an error that looks final may be put right in time.
-                Err(Failure::Error(error)) => self.pause(&mut attempt, &error).await,
-            }
-        }
-    }
-
-    async fn answer_checkpoint(
-        &mut self,
-        position: &Position,
-        reply: oneshot::Sender<Result<(), Error>>,
-    ) -> Result<(), Loss> {
-        let (answer, lost) = match self.checkpoint(position).await {
-            Ok(()) => (Ok(()), Ok(())),
-            Err(Failure::Error(error)) => (Err(error), Ok(())),
-            Err(Failure::Lost(loss)) => {
-                // Fenced before the caller goes on.
-                self.shared.lost.cancel();
-                (Err(self.shared.lease_lost()), Err(loss))
-            }
-        };
-        // Whoever asked may have gone; the checkpoint is stored all the same.
-        drop(reply.send(answer));
-        lost
-    }
-
-    async fn checkpoint(&mut self, position: &Position) -> Result<(), Failure> {
-        let stored = &self.tenure.lease().checkpoint;
-        if position == stored {
-            return Ok(());
-        }
-        if position < stored {
-            return Err(Failure::Error(Error::new(
-                ErrorKind::InvalidInput,
-                format!(
-                    "the checkpoint of shard {} is at {stored} and does not go back to {position}",
-                    self.shared.shard_id
-                ),
-            )));
-        }
-        let mut attempt = 0;
-        loop {
-            let written = self
-                .write(
-                    |tenure, me| {
-                        Write::checkpoint(tenure.lease(), me, tenure.acquisition(), position)
-                    },
-                    |row| row.checkpoint == *position,
-                )
-                .await;
-            match written {
-                Ok(()) => {
-                    counter!(names::CHECKPOINTS).increment(1);
-                    return Ok(());
-                }
-                Err(Failure::Error(error)) if error.kind().is_retryable() => {
-                    self.pause(&mut attempt, &error).await;
-                }
-                Err(failure) => return Err(failure),
-            }
-        }
-    }
-
-    /// Fences the handles and gives the lease away.
-    async fn give_up(&mut self) -> Result<(), Error> {
-        self.shared.lost.cancel();
-        let me = self.shared.me.clone();
-        let mut attempt = 0;
-        loop {
-            let given = self
-                .write(
-                    |tenure, _| Write::give_up(tenure.lease()),
-                    |row| row.holder() != Some(&me),
-                )
-                .await;
-            match given {
-                // A lease that is not ours any more is as good as given away.
-                Ok(()) | Err(Failure::Lost(Loss::Taken | Loss::Gone)) => return Ok(()),
-                Err(Failure::Lost(Loss::NotRenewed | Loss::HandoffOverdue)) => {
-                    return Err(Error::new(
-                        ErrorKind::Unavailable,
-                        format!(
-                            "the lease of shard {} could not be given away in time; others take it \
-                             by themselves when it expires",
-                            self.shared.shard_id
-                        ),
-                    ));
-                }
-                Err(Failure::Error(error)) if error.kind().is_retryable() => {
-                    self.pause(&mut attempt, &error).await;
-                }
-                Err(Failure::Error(error)) => return Err(error),
-            }
-        }
-    }
-
-    /// One write, whose outcome is settled: made (now, or by an attempt whose answer was lost),
-    /// impossible, or failed for a reason that may pass.
-    async fn write(
-        &mut self,
-        make: impl Fn(&Tenure, &str) -> Write,
-        is_made: impl Fn(&Lease) -> bool,
-    ) -> Result<(), Failure> {
-        for _ in 0..REFUSALS_MAX {
-            let sent = self.clock.now();
-            let fence = self.tenure.fence_at();
-            if sent >= fence {
-                return Err(Failure::Lost(self.tenure.loss_at_fence()));
-            }
-            self.tenure.sending(sent);
-            let write = make(&self.tenure, &self.shared.me);
-            let table = &self.shared.table;
-            let Ok(outcome) = timeout_at(fence, table.write(&write)).await else {
-                return Err(Failure::Lost(self.tenure.loss_at_fence()));
-            };
-            match outcome.map_err(Failure::Error)? {
-                Outcome::Done(row) => {
-                    self.tenure.written(row, sent, self.clock.now());
-                    self.publish();
-                    return Ok(());
-                }
-                Outcome::Refused(row) => {
-                    match self.tenure.refused(row, self.clock.now()) {
-                        Verdict::Lost(loss) => return Err(Failure::Lost(loss)),
-                        Verdict::Retry => self.publish(),
-                    }
-                    if is_made(self.tenure.lease()) {
-                        return Ok(());
-                    }
-                }
-            }
-        }
-        Err(Failure::Error(Error::new(
-            ErrorKind::Unavailable,
-            format!("the row of lease {} keeps changing", self.shared.shard_id),
-        )))
-    }
-
-    /// Waits before another attempt, at most until the fence.
-    async fn pause(&self, attempt: &mut u32, error: &Error) {
-        counter!(names::RENEWAL_RETRIES).increment(1);
-        tracing::warn!(shard = %self.shared.shard_id, attempt, "a write of the lease failed: {error}");
-        let pause = RETRY.delay(*attempt, &self.shared.rand);
-        *attempt = attempt.saturating_add(1);
-        let until: Instant = (self.clock.now() + pause).min(self.tenure.fence_at());
-        sleep_until(until).await;
-    }
-
-    fn publish(&self) {
-        let mut row = self
-            .shared
-            .row
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *row = self.tenure.lease().clone();
-        drop(row);
-        if self.tenure.handoff_requested() && !self.shared.handoff.is_cancelled() {
-            tracing::info!(shard = %self.shared.shard_id, "another worker is to take the lease over");
-            self.shared.handoff.cancel();
-        }
     }
 }

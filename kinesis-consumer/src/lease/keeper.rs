@@ -126,8 +126,8 @@ struct Service {
     /// What every `acquisitionId` of this process begins with.
     process: String,
     observer: Observer,
-    held: BTreeMap<ShardId, Trace>,
-    tasks: JoinSet<(ShardId, Ending)>,
+    held: BTreeMap<ShardId, Holding>,
+    tasks: JoinSet<Ending>,
     resting: BTreeMap<ShardId, Rest>,
     /// Unreadable rows that were reported.
     reported: Vec<CorruptRow>,
@@ -136,6 +136,13 @@ struct Service {
     next_sync: Instant,
     /// The last scan, too, found the key space not covered.
     hole_seen: bool,
+}
+
+/// A lease that this worker holds.
+#[derive(Debug)]
+struct Holding {
+    trace: Trace,
+    task: tokio::task::Id,
 }
 
 /// A lease that this worker held until a moment ago.
@@ -192,19 +199,31 @@ impl Service {
             .iter()
             .map(|row| row.shard_id.clone())
             .collect();
-        self.sync(&rows.leases, &unreadable).await
+        self.sync(&rows.leases, &unreadable, discover::PATIENCE_AT_START)
+            .await
     }
 
-    /// Creates the leases that are missing.
-    async fn sync(&mut self, leases: &[Lease], unreadable: &[ShardId]) -> Result<(), Error> {
+    /// Creates the leases that are missing, and completes rows of a KCL 2.x.
+    async fn sync(
+        &mut self,
+        leases: &[Lease],
+        unreadable: &[ShardId],
+        patience: Duration,
+    ) -> Result<(), Error> {
         let keeper = &self.keeper;
-        let shards = discover::list_shards(&keeper.kinesis, &keeper.stream, &keeper.rand).await?;
+        let (client, stream) = (&keeper.kinesis, &keeper.stream);
+        let shards = discover::list_shards(client, stream, patience, &keeper.rand).await?;
         let known = Known { leases, unreadable };
         let missing = discover::missing_leases(&shards, known, keeper.initial);
         let created = create_in_order(&keeper.table, &missing).await?;
         if created > 0 {
             metrics::counter!(names::LEASES_CREATED).increment(created as u64);
-            tracing::info!(stream = keeper.stream, created, "created leases of shards");
+            tracing::info!(stream, created, "created leases of shards");
+        }
+        for lease in leases.iter().filter(|lease| lease.range.is_none()) {
+            if let Some(shard) = shards.get(&lease.shard_id) {
+                keeper.table.put_range(&shard.id, shard.range).await?;
+            }
         }
         self.next_sync = keeper.clock.now() + keeper.settings.shard_sync_interval;
         Ok(())
@@ -243,7 +262,7 @@ impl Service {
             tokio::select! {
                 biased;
                 () = self.shutdown.cancelled() => return false,
-                Some(ended) = self.tasks.join_next() => self.ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 () = sleep_until(until) => return true,
             }
         }
@@ -254,7 +273,7 @@ impl Service {
         let mut deadline = self.keeper.clock.now() + self.keeper.shutdown_timeout + SHUTDOWN_GRACE;
         loop {
             tokio::select! {
-                ended = self.tasks.join_next() => match ended {
+                ended = self.tasks.join_next_with_id() => match ended {
                     Some(ended) => self.ended(ended),
                     None => return,
                 },
@@ -271,22 +290,23 @@ impl Service {
         }
     }
 
-    fn ended(&mut self, ended: Result<(ShardId, Ending), tokio::task::JoinError>) {
-        let (shard_id, ending) = match ended {
-            Ok(ended) => ended,
+    fn ended(&mut self, ended: Result<(tokio::task::Id, Ending), tokio::task::JoinError>) {
+        let (task, ending) = match ended {
+            Ok((task, ending)) => (task, Some(ending)),
             Err(error) => {
-                // Its lease is fenced and expires; the trace is dropped below.
-                tracing::error!("the task of a lease ended early: {error}");
-                self.held.retain(|_, trace| trace.lease().is_some());
-                return;
+                tracing::error!("the task of a lease failed; the lease is fenced: {error}");
+                (error.id(), None)
             }
         };
-        let trace = self.held.remove(&shard_id);
+        let ended = self.held.extract_if(.., |_, held| held.task == task).next();
+        let Some((shard_id, held)) = ended else {
+            return;
+        };
         let rest = Rest {
             until: self.keeper.clock.now() + self.keeper.settings.failover_time,
             while_used: match ending {
-                Ending::Released => None,
-                Ending::Lost(_) => trace,
+                Some(Ending::Lost(_)) => Some(held.trace),
+                Some(Ending::Released) | None => None,
             },
         };
         self.resting.insert(shard_id, rest);

@@ -16,8 +16,8 @@ pub(crate) const LEASES_LOST: &str = "kinesis_consumer_leases_lost_total";
 pub(crate) const LEASES_RELEASED: &str = "kinesis_consumer_leases_released_total";
 /// Counter: renewals written.
 pub(crate) const RENEWALS: &str = "kinesis_consumer_lease_renewals_total";
-/// Counter: renewals that failed and were tried again.
-pub(crate) const RENEWAL_RETRIES: &str = "kinesis_consumer_lease_renewal_retries_total";
+/// Counter: renewals, checkpoints and releases that failed and were tried again.
+pub(crate) const WRITE_RETRIES: &str = "kinesis_consumer_lease_write_retries_total";
 /// Counter: checkpoints written.
 pub(crate) const CHECKPOINTS: &str = "kinesis_consumer_checkpoints_total";
 /// Counter: handoffs this worker asked for.
@@ -43,9 +43,9 @@ pub(crate) fn describe() {
     describe_counter!(LEASES_RELEASED, Unit::Count, "Leases released");
     describe_counter!(RENEWALS, Unit::Count, "Lease renewals written");
     describe_counter!(
-        RENEWAL_RETRIES,
+        WRITE_RETRIES,
         Unit::Count,
-        "Lease renewals that failed and were tried again"
+        "Lease writes that failed and were tried again"
     );
     describe_counter!(CHECKPOINTS, Unit::Count, "Checkpoints written");
     describe_counter!(HANDOFFS_STARTED, Unit::Count, "Handoffs asked for");

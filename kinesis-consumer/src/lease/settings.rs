@@ -158,3 +158,83 @@ fn refuse(field: &str, bound: &str, value: &str) -> Error {
         format!("setting lease.{field} must be {bound}, not {value}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_within_their_bounds() {
+        LeaseSettings::default().validate().expect("valid");
+    }
+
+    #[test]
+    fn a_value_out_of_bounds_is_refused_by_name_and_bound() {
+        let zero = Duration::ZERO;
+        let default = LeaseSettings::default;
+        let cases = [
+            (
+                "failover_time",
+                LeaseSettings {
+                    failover_time: zero,
+                    ..default()
+                },
+                "500 ms",
+            ),
+            (
+                "lease_scan_interval",
+                LeaseSettings {
+                    lease_scan_interval: Duration::from_secs(11),
+                    ..default()
+                },
+                "10000 ms",
+            ),
+            (
+                "handoff_timeout",
+                LeaseSettings {
+                    handoff_timeout: zero,
+                    ..default()
+                },
+                "100 ms",
+            ),
+            (
+                "lease_cleanup_interval",
+                LeaseSettings {
+                    lease_cleanup_interval: zero,
+                    ..default()
+                },
+                "1000 ms",
+            ),
+            (
+                "shard_sync_interval",
+                LeaseSettings {
+                    shard_sync_interval: zero,
+                    ..default()
+                },
+                "1000 ms",
+            ),
+            (
+                "max_leases_for_worker",
+                LeaseSettings {
+                    max_leases_for_worker: 0,
+                    ..default()
+                },
+                "at least 1",
+            ),
+            (
+                "max_handoffs_at_once",
+                LeaseSettings {
+                    max_handoffs_at_once: 0,
+                    ..default()
+                },
+                "at least 1",
+            ),
+        ];
+        for (field, settings, bound) in cases {
+            let error = settings.validate().expect_err(field);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            let text = error.to_string();
+            assert!(text.contains(field) && text.contains(bound), "{text}");
+        }
+    }
+}

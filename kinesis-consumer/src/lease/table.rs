@@ -22,7 +22,7 @@ use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure as OnRefusal,
 };
-use kinesis_core::{Position, Rand, ShardId};
+use kinesis_core::{HashKeyRange, Position, Rand, ShardId};
 
 use super::item::{self, CorruptRow, Item, Row};
 use super::write::Write;
@@ -199,6 +199,16 @@ impl LeaseTable {
     ) -> Result<Outcome, Error> {
         self.update(shard_id, Expression::children(children, me))
             .await
+    }
+
+    /// Notes the hash keys of a shard on a row that lacks them. The counter is not raised, as with the
+    /// KCL.
+    pub(crate) async fn put_range(
+        &self,
+        shard_id: &ShardId,
+        range: HashKeyRange,
+    ) -> Result<Outcome, Error> {
+        self.update(shard_id, Expression::range(range)).await
     }
 
     async fn update(&self, shard_id: &ShardId, expression: Expression) -> Result<Outcome, Error> {

@@ -68,6 +68,8 @@ pub(crate) struct Tenure {
     unsettled_since: Option<Instant>,
     /// When a handoff has to be over.
     handoff_until: Option<Instant>,
+    /// How much earlier than later ones the first renewal is made.
+    head_start: Duration,
 }
 
 /// What the holder learns from the answer to a write.
@@ -120,7 +122,15 @@ impl Tenure {
             renewed_at: sent,
             unsettled_since: None,
             handoff_until: None,
+            head_start: Duration::ZERO,
         }
+    }
+
+    /// The same tenure with its first renewal earlier by `part` (0 to 1) of the interval, so that
+    /// leases that are taken together are not renewed together ever after.
+    pub(crate) fn with_head_start(mut self, part: f64) -> Self {
+        self.head_start = self.timing.renewal_interval().mul_f64(part.clamp(0.0, 1.0));
+        self
     }
 
     pub(crate) fn lease(&self) -> &Lease {
@@ -133,7 +143,7 @@ impl Tenure {
 
     /// When the next renewal is due, if no other write is made before.
     pub(crate) fn renew_at(&self) -> Instant {
-        self.renewed_at + self.timing.renewal_interval()
+        self.renewed_at + self.timing.renewal_interval() - self.head_start
     }
 
     /// From when on this worker must not work on the shard.
@@ -194,6 +204,7 @@ impl Tenure {
     fn adopt(&mut self, row: Lease, now: Instant) {
         if row.counter != self.lease.counter {
             self.unsettled_since = None;
+            self.head_start = Duration::ZERO;
         }
         if row.is_in_handoff() {
             self.handoff_until.get_or_insert(now + self.timing.handoff);

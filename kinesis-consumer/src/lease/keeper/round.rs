@@ -1,17 +1,18 @@
 //! One look at the table and what follows from it.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use kinesis_core::ShardId;
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 
-use super::{Service, TAKES_AT_ONCE, names};
+use super::{Holding, Service, TAKES_AT_ONCE, names};
 use crate::discover;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
 use crate::lease::assign::{self, Candidate, Limits, Plan};
-use crate::lease::held::{HeldTask, Trace};
+use crate::lease::held::HeldTask;
 use crate::lease::item::{CorruptRow, Row};
 use crate::lease::lineage::Lineage;
 use crate::lease::observe::Standing;
@@ -140,7 +141,8 @@ impl Service {
 
     fn plan(&self, board: &mut Board) -> Plan {
         for lease in &mut board.leases {
-            if let Some(row) = self.held.get(&lease.shard_id).and_then(Trace::lease) {
+            let held = self.held.get(&lease.shard_id);
+            if let Some(row) = held.and_then(|held| held.trace.lease()) {
                 *lease = row;
             }
         }
@@ -233,16 +235,19 @@ impl Service {
         let keeper = &self.keeper;
         let (handle, task) = HeldTask::new(
             &keeper.me,
-            tenure,
+            tenure.with_head_start(keeper.rand.unit()),
             keeper.table.clone(),
             discover::descendant_position(keeper.initial),
             self.abandon.clone(),
             keeper.clock.clone(),
             keeper.rand.clone(),
         );
-        self.held.insert(row.shard_id.clone(), handle.trace());
+        let held = Holding {
+            trace: handle.trace(),
+            task: self.tasks.spawn(task.run()).id(),
+        };
+        self.held.insert(row.shard_id.clone(), held);
         self.resting.remove(&row.shard_id);
-        self.tasks.spawn(task.run());
         gauge!(names::LEASES_HELD).set(self.held.len() as f64);
         // A lease that cannot be handed on is dropped here, which releases it.
         tokio::select! {
@@ -315,7 +320,10 @@ impl Service {
             return Ok(());
         }
         self.next_sync = self.keeper.clock.now() + self.keeper.settings.shard_sync_interval;
-        match self.sync(&board.leases, &board.unreadable).await {
+        match self
+            .sync(&board.leases, &board.unreadable, Duration::ZERO)
+            .await
+        {
             // The stream is gone; what its shards hold has been read or is lost with it.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 tracing::error!("the shards cannot be listed: {error}");

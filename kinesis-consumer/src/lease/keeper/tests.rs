@@ -116,6 +116,43 @@ async fn checkpoints_are_stored_never_go_back_and_end_with_the_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_that_stops_in_the_middle_of_a_checkpoint_delays_no_renewal() {
+    let rig = Rig::new(1).await;
+    let a = rig.worker("a");
+    until("the lease", &[&a], || a.count() == 1).await;
+    let lease = a.lease(0);
+    let position = at(1);
+    let mut stalled = std::pin::pin!(lease.checkpoint(&position));
+    assert!(futures::poll!(stalled.as_mut()).is_pending());
+    let before = rig.lease(0).await.counter;
+    sleep(Duration::from_secs(60)).await;
+    assert!(!lease.lost().is_cancelled());
+    assert!(rig.lease(0).await.counter >= before + 17);
+    // It was written all the same.
+    assert_eq!(rig.lease(0).await.checkpoint, at(1));
+    stalled.await.expect("written long ago");
+}
+
+#[tokio::test(start_paused = true)]
+async fn leases_are_created_at_the_initial_position_and_no_more_than_allowed_are_taken() {
+    let rig = Rig::new(4).await;
+    let mut settings = Settings {
+        initial_position: InitialPosition::Latest,
+        ..Settings::default()
+    };
+    settings.lease.max_leases_for_worker = 3;
+    let a = rig.worker_with("a", rig.dynamodb.clone(), &settings, OnHandoff::Release);
+    until("three", &[&a], || a.count() == 3).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(a.count(), 3);
+    for shard in 0..4 {
+        let row = rig.lease(shard).await;
+        assert_eq!(row.checkpoint, Position::Latest);
+        assert!(row.range.is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_saves_the_next_renewal() {
     let rig = Rig::new(1).await;
     let a = rig.worker("a");
@@ -328,6 +365,10 @@ async fn rows_of_a_stopped_kcl_fleet_are_taken_over_where_they_stand() {
         seconds_since(start)
     );
     assert_eq!(a.lease(0).lease().checkpoint.sub_sequence(), 4);
+    assert!(
+        a.lease(0).lease().range.is_some(),
+        "filled in from the shard"
+    );
     let item = rig.item(0).await;
     assert_eq!(
         item.get("throughputKBps"),
@@ -362,7 +403,7 @@ async fn reshard(rig: &Rig) -> ShardMapOf {
         .await
         .expect("merges");
     sleep(Duration::from_secs(60)).await;
-    discover::list_shards(&rig.kinesis, STREAM, &Rand::seeded(1))
+    discover::list_shards(&rig.kinesis, STREAM, Duration::ZERO, &Rand::seeded(1))
         .await
         .expect("lists")
 }

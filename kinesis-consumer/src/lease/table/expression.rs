@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use kinesis_core::{Position, ShardId};
+use kinesis_core::{HashKeyRange, Position, ShardId};
 
 use crate::lease::item::{self, shard_set};
 use crate::lease::write::{Change, Demand, Owners, Set, Write};
@@ -34,6 +34,21 @@ impl Expression {
         let name = expression.name(item::CHILDREN);
         let value = expression.value("children", shard_set(children));
         expression.update = format!("SET {name} = {value}");
+        expression
+    }
+
+    /// SET of the hash keys, if the row is there and has none.
+    pub(super) fn range(range: HashKeyRange) -> Self {
+        let mut expression = Self::default();
+        let (start, end) = (
+            expression.name(item::RANGE_START),
+            expression.name(item::RANGE_END),
+        );
+        let key = expression.name(item::LEASE_KEY);
+        expression.condition = format!("attribute_exists({key}) AND attribute_not_exists({start})");
+        let first = expression.text("first", &range.start().to_string());
+        let last = expression.text("last", &range.end().to_string());
+        expression.update = format!("SET {start} = {first}, {end} = {last}");
         expression
     }
 

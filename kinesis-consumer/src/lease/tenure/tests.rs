@@ -42,6 +42,16 @@ fn a_lease_is_renewed_three_times_and_fenced_before_others_may_take_it() {
 }
 
 #[test]
+fn a_head_start_moves_the_first_renewal_only() {
+    let (tenure, start) = tenure();
+    let mut tenure = tenure.with_head_start(0.5);
+    assert!(tenure.renew_at() <= after(start, 1_667));
+    assert_eq!(tenure.fence_at(), after(start, 9_000));
+    tenure.written(row(6), after(start, 1_000), after(start, 1_000));
+    assert!(tenure.renew_at() >= after(start, 4_333));
+}
+
+#[test]
 fn a_write_puts_renewal_and_fence_off_from_when_it_was_sent() {
     let (mut tenure, start) = tenure();
     tenure.sending(after(start, 2_000));

@@ -1,0 +1,323 @@
+//! The task that does all writes of one lease.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kinesis_core::{Clock, Position, Rand};
+use metrics::counter;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{COMMANDS_MAX, Command, HeldLease, RETRY, Shared};
+use crate::error::{Error, ErrorKind};
+use crate::lease::Lease;
+use crate::lease::metrics as names;
+use crate::lease::table::{LeaseTable, Outcome};
+use crate::lease::tenure::{Loss, Tenure, Verdict};
+use crate::lease::write::Write;
+
+/// Refusals in a row that leave the lease ours, after which something is wrong.
+/// Source: none; two can happen (a lost answer, then a handoff).
+const REFUSALS_MAX: u32 = 8;
+
+/// How a tenure ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::lease) enum Ending {
+    Released,
+    Lost(Loss),
+}
+
+/// The task that does all writes of one lease.
+#[derive(Debug)]
+pub(in crate::lease) struct HeldTask {
+    shared: Arc<Shared>,
+    tenure: Tenure,
+    commands: mpsc::Receiver<Command>,
+    /// Give the lease away now, whoever still uses it.
+    abandon: CancellationToken,
+    clock: Clock,
+    _fence: DropGuard,
+}
+
+/// Why a write was not made.
+enum Failure {
+    Lost(Loss),
+    Error(Error),
+}
+
+/// What the task does next.
+enum Turn {
+    Abandon,
+    Timer,
+    Command(Option<Command>),
+}
+
+impl HeldTask {
+    /// The handle and the task of a lease that was just taken.
+    pub(in crate::lease) fn new(
+        me: &str,
+        tenure: Tenure,
+        table: LeaseTable,
+        descendants: Position,
+        abandon: CancellationToken,
+        clock: Clock,
+        rand: Rand,
+    ) -> (HeldLease, Self) {
+        let lost = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            shard_id: tenure.lease().shard_id.clone(),
+            me: me.to_owned(),
+            descendants,
+            table,
+            rand,
+            row: Mutex::new(tenure.lease().clone()),
+            lost: lost.clone(),
+            handoff: CancellationToken::new(),
+        });
+        let (sender, commands) = mpsc::channel(COMMANDS_MAX);
+        let handle = HeldLease {
+            shared: Arc::clone(&shared),
+            commands: sender,
+        };
+        let fence = lost.drop_guard();
+        (
+            handle,
+            Self {
+                shared,
+                tenure,
+                commands,
+                abandon,
+                clock,
+                _fence: fence,
+            },
+        )
+    }
+
+    /// Holds the lease until it is lost or given away.
+    pub(in crate::lease) async fn run(mut self) -> Ending {
+        let ending = loop {
+            let wake = self.tenure.renew_at().min(self.tenure.fence_at());
+            // The timer comes before commands: no flood of them puts a renewal off.
+            let turn = tokio::select! {
+                biased;
+                () = self.abandon.cancelled() => Turn::Abandon,
+                () = sleep_until(wake) => Turn::Timer,
+                command = self.commands.recv() => Turn::Command(command),
+            };
+            let lost = match turn {
+                Turn::Timer => self.renew().await.err(),
+                Turn::Command(Some(Command::Checkpoint { position, reply })) => {
+                    self.answer_checkpoint(&position, reply).await.err()
+                }
+                Turn::Command(Some(Command::Release { reply })) => {
+                    let released = self.give_up().await;
+                    // Whoever asked may have gone; the lease is given away all the same.
+                    drop(reply.send(released));
+                    break Ending::Released;
+                }
+                Turn::Command(None) | Turn::Abandon => {
+                    if let Err(error) = self.give_up().await {
+                        tracing::warn!(shard = %self.shared.shard_id, "not released: {error}");
+                    }
+                    break Ending::Released;
+                }
+            };
+            if let Some(loss) = lost {
+                break Ending::Lost(loss);
+            }
+        };
+        self.shared.lost.cancel();
+        match ending {
+            Ending::Released => counter!(names::LEASES_RELEASED).increment(1),
+            Ending::Lost(loss) => {
+                counter!(names::LEASES_LOST).increment(1);
+                let shard = &self.shared.shard_id;
+                tracing::warn!(%shard, "lost the lease: {}", loss.text());
+            }
+        }
+        ending
+    }
+
+    /// Renews, again and again until it is done or the lease is lost.
+    async fn renew(&mut self) -> Result<(), Loss> {
+        let before = self.tenure.lease().counter;
+        let mut attempt = 0;
+        loop {
+            let renewed = self
+                .write(
+                    |tenure, me| Write::renew(tenure.lease(), me, tenure.acquisition()),
+                    |row| row.counter > before,
+                )
+                .await;
+            match renewed {
+                Ok(()) => {
+                    counter!(names::RENEWALS).increment(1);
+                    return Ok(());
+                }
+                Err(Failure::Lost(loss)) => return Err(loss),
+                // Even an error that looks final may be put right in time.
+                Err(Failure::Error(error)) => self.pause(&mut attempt, &error).await,
+            }
+        }
+    }
+
+    async fn answer_checkpoint(
+        &mut self,
+        position: &Position,
+        reply: oneshot::Sender<Result<(), Error>>,
+    ) -> Result<(), Loss> {
+        let (answer, lost) = match self.checkpoint(position).await {
+            Ok(()) => (Ok(()), Ok(())),
+            Err(Failure::Error(error)) => (Err(error), Ok(())),
+            Err(Failure::Lost(loss)) => {
+                // Fenced before the caller goes on.
+                self.shared.lost.cancel();
+                (Err(self.shared.lease_lost()), Err(loss))
+            }
+        };
+        // Whoever asked may have gone; the checkpoint is stored all the same.
+        drop(reply.send(answer));
+        lost
+    }
+
+    async fn checkpoint(&mut self, position: &Position) -> Result<(), Failure> {
+        let stored = &self.tenure.lease().checkpoint;
+        if position == stored {
+            return Ok(());
+        }
+        if position < stored {
+            return Err(Failure::Error(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "the checkpoint of shard {} is at {stored} and does not go back to {position}",
+                    self.shared.shard_id
+                ),
+            )));
+        }
+        let mut attempt = 0;
+        loop {
+            let written = self
+                .write(
+                    |tenure, me| {
+                        Write::checkpoint(tenure.lease(), me, tenure.acquisition(), position)
+                    },
+                    |row| row.checkpoint == *position,
+                )
+                .await;
+            match written {
+                Ok(()) => {
+                    counter!(names::CHECKPOINTS).increment(1);
+                    return Ok(());
+                }
+                Err(Failure::Error(error)) if error.kind().is_retryable() => {
+                    self.pause(&mut attempt, &error).await;
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Fences the handles and gives the lease away.
+    async fn give_up(&mut self) -> Result<(), Error> {
+        self.shared.lost.cancel();
+        let me = self.shared.me.clone();
+        let mut attempt = 0;
+        loop {
+            let given = self
+                .write(
+                    |tenure, _| Write::give_up(tenure.lease()),
+                    |row| row.holder() != Some(&me),
+                )
+                .await;
+            match given {
+                // A lease that is not ours any more is as good as given away.
+                Ok(()) | Err(Failure::Lost(Loss::Taken | Loss::Gone)) => return Ok(()),
+                Err(Failure::Lost(Loss::NotRenewed | Loss::HandoffOverdue)) => {
+                    return Err(Error::new(
+                        ErrorKind::Unavailable,
+                        format!(
+                            "the lease of shard {} could not be given away in time; others take it \
+                             by themselves when it expires",
+                            self.shared.shard_id
+                        ),
+                    ));
+                }
+                Err(Failure::Error(error)) if error.kind().is_retryable() => {
+                    self.pause(&mut attempt, &error).await;
+                }
+                Err(Failure::Error(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// One write, whose outcome is settled: made (now, or by an attempt whose answer was lost),
+    /// impossible, or failed for a reason that may pass.
+    async fn write(
+        &mut self,
+        make: impl Fn(&Tenure, &str) -> Write,
+        is_made: impl Fn(&Lease) -> bool,
+    ) -> Result<(), Failure> {
+        for _ in 0..REFUSALS_MAX {
+            let sent = self.clock.now();
+            let fence = self.tenure.fence_at();
+            if sent >= fence {
+                return Err(Failure::Lost(self.tenure.loss_at_fence()));
+            }
+            self.tenure.sending(sent);
+            let write = make(&self.tenure, &self.shared.me);
+            let table = &self.shared.table;
+            let Ok(outcome) = timeout_at(fence, table.write(&write)).await else {
+                return Err(Failure::Lost(self.tenure.loss_at_fence()));
+            };
+            match outcome.map_err(Failure::Error)? {
+                Outcome::Done(row) => {
+                    self.tenure.written(row, sent, self.clock.now());
+                    self.publish();
+                    return Ok(());
+                }
+                Outcome::Refused(row) => {
+                    match self.tenure.refused(row, self.clock.now()) {
+                        Verdict::Lost(loss) => return Err(Failure::Lost(loss)),
+                        Verdict::Retry => self.publish(),
+                    }
+                    if is_made(self.tenure.lease()) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Err(Failure::Error(Error::new(
+            ErrorKind::Unavailable,
+            format!("the row of lease {} keeps changing", self.shared.shard_id),
+        )))
+    }
+
+    /// Waits before another attempt, at most until the fence.
+    async fn pause(&self, attempt: &mut u32, error: &Error) {
+        counter!(names::WRITE_RETRIES).increment(1);
+        let shard = &self.shared.shard_id;
+        if *attempt == 0 {
+            tracing::warn!(%shard, "a write of the lease failed and is tried again: {error}");
+        } else {
+            tracing::debug!(%shard, attempt, "a write of the lease failed again: {error}");
+        }
+        let pause = RETRY.delay(*attempt, &self.shared.rand);
+        *attempt = attempt.saturating_add(1);
+        let until: Instant = (self.clock.now() + pause).min(self.tenure.fence_at());
+        sleep_until(until).await;
+    }
+
+    fn publish(&self) {
+        let mut row = self
+            .shared
+            .row
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *row = self.tenure.lease().clone();
+        drop(row);
+        if self.tenure.handoff_requested() && !self.shared.handoff.is_cancelled() {
+            tracing::info!(shard = %self.shared.shard_id, "another worker is to take the lease over");
+            self.shared.handoff.cancel();
+        }
+    }
+}
