@@ -9,3 +9,8 @@ pub mod world;
 
 pub use history::History;
 pub use world::{Worker, World};
+
+/// The README's examples compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
