@@ -306,3 +306,6 @@ pub(crate) fn refusal(status: StatusCode, kind: &str, message: &str) -> Response
     );
     response
 }
+
+#[cfg(test)]
+mod tests;

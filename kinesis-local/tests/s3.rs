@@ -453,3 +453,37 @@ async fn buckets_survive_a_restart_in_a_data_directory_and_not_without() {
     temporary.shutdown().await;
     assert!(!directory.exists());
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_an_interrupted_put_leaves_behind_harms_no_object() {
+    let directory = tempfile::tempdir().unwrap();
+    let buckets = directory.path().join("s3");
+    let start = || KinesisLocal::builder().data_dir(directory.path()).start();
+    let first = start().await.unwrap();
+    let client = Client::new(&first.sdk_config());
+    client.create_bucket().bucket(BUCKET).send().await.unwrap();
+    put(&client, "object", "whole").await;
+    first.shutdown().await;
+    // Interrupted before the rename: a part of an upload. After it: an object without dot files.
+    std::fs::write(buckets.join(".tmp.put-0.internal.part"), "ha").unwrap();
+    for entry in std::fs::read_dir(&buckets).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_str().unwrap().starts_with(".bucket-") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
+    }
+
+    let second = start().await.unwrap();
+    let client = Client::new(&second.sdk_config());
+    assert_eq!(get(&client, "object").await, "whole");
+    let head = client.head_object().bucket(BUCKET).key("object").send();
+    assert_eq!(
+        head.await.unwrap().e_tag(),
+        Some("\"b3188adab3f07e66582bbac456dcd212\"")
+    );
+    let left: Vec<_> = std::fs::read_dir(&buckets)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(left, [BUCKET]);
+}

@@ -7,7 +7,7 @@
 //! | checks `If-None-Match`, later renames: two writers can both succeed | one writer per object at a time |
 //! | `a//b` and `a/../b` reach another object | refused |
 //! | a folder answers like an object | `NoSuchKey` |
-//! | stores an object, then checks it, then fails if its key is long | own [`put`](super::put) |
+//! | stores an object, then checks it, then fails if its key is long | own [`put`] |
 //! | renames without syncing | synced before the answer, when durable |
 //! | says that listed keys are URL-encoded and does not encode them | says what is so |
 //! | leaves folders and dot files of deleted objects behind | removed |
