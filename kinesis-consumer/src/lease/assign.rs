@@ -33,6 +33,8 @@ pub(crate) struct Candidate<'a> {
     pub(crate) owner_leaving: bool,
     /// This worker gave it back just now and leaves it to others for a while.
     pub(crate) resting: bool,
+    /// Not to be taken now in any case: it was just tried, or its last handle is still in use.
+    pub(crate) barred: bool,
 }
 
 /// The bounds of one worker.
@@ -73,7 +75,7 @@ pub(crate) fn plan<'a>(
         Standing::Unowned | Standing::Expired | Standing::Active => false,
     });
     plan.take = given
-        .filter(|c| !c.held)
+        .filter(|c| !c.held && !c.barred)
         .map(|c| c.lease.shard_id.clone())
         .collect();
 
@@ -122,7 +124,7 @@ fn loads<'a>(me: &'a str, candidates: &[Candidate<'a>]) -> BTreeMap<&'a str, Vec
 }
 
 fn is_free(candidate: &Candidate<'_>, me: &str) -> bool {
-    if candidate.held || candidate.resting {
+    if candidate.held || candidate.resting || candidate.barred {
         return false;
     }
     match candidate.standing {

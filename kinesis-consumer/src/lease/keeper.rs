@@ -92,7 +92,7 @@ impl LeaseKeeper {
 
     /// Keeps the leases until `shutdown`; each lease taken is sent to `gained`.
     ///
-    /// After `shutdown` nothing is taken any more; held leases are renewed until they are released or
+    /// After `shutdown`, or when `gained` is closed, nothing is taken any more; held leases are renewed until they are released or
     /// lost. What is still held a little after `shutdown_timeout` is fenced and given away.
     ///
     /// # Errors
@@ -155,11 +155,16 @@ struct Rest {
 
 impl Rest {
     fn is_over(&self, now: Instant) -> bool {
-        now >= self.until
-            || self
-                .while_used
-                .as_ref()
-                .is_some_and(|trace| !trace.is_in_use())
+        let lost_and_unused = self
+            .while_used
+            .as_ref()
+            .is_some_and(|trace| !trace.is_in_use());
+        now >= self.until || lost_and_unused
+    }
+
+    /// Whether somebody here may still be about to notice that the lease was lost.
+    fn is_winding_down(&self) -> bool {
+        self.while_used.as_ref().is_some_and(Trace::is_in_use)
     }
 }
 
@@ -232,7 +237,7 @@ impl Service {
     /// Scans until shutdown.
     async fn keep(&mut self) -> Result<(), Error> {
         loop {
-            if self.shutdown.is_cancelled() {
+            if self.shutdown.is_cancelled() || self.gained.is_closed() {
                 return Ok(());
             }
             match self.round().await {

@@ -27,6 +27,7 @@ fn candidate<'a>(lease: &'a Lease, me: &str) -> Candidate<'a> {
         held: lease.owner.as_deref() == Some(me) && !lease.is_in_handoff(),
         owner_leaving: false,
         resting: false,
+        barred: false,
     }
 }
 
@@ -156,6 +157,26 @@ fn a_handoff_under_way_counts_for_its_next_owner_and_is_not_asked_for_again() {
             ..Plan::default()
         }
     );
+}
+
+#[test]
+fn a_barred_lease_is_not_taken_whoever_it_was_given_to() {
+    let rows = leases(&[None, Some("me")]);
+    let mut candidates: Vec<_> = rows.iter().map(|row| candidate(row, "me")).collect();
+    candidates[0].barred = true;
+    candidates[1] = Candidate {
+        standing: Standing::Assigned,
+        held: false,
+        barred: true,
+        ..candidates[1]
+    };
+    assert_eq!(plan_of("me", &candidates).take, []);
+    candidates[1] = Candidate {
+        barred: false,
+        resting: true,
+        ..candidates[1]
+    };
+    assert_eq!(plan_of("me", &candidates).take, [ShardId::from_index(1)]);
 }
 
 proptest! {

@@ -7,7 +7,7 @@ use kinesis_core::ShardId;
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 
-use super::{Holding, Service, TAKES_AT_ONCE, names};
+use super::{Holding, Rest, Service, TAKES_AT_ONCE, names};
 use crate::discover;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
@@ -177,8 +177,12 @@ impl Service {
                 .owner
                 .as_deref()
                 .is_some_and(|owner| owner != self.keeper.me && self.observer.is_leaving(owner)),
-            resting: self.resting.contains_key(&lease.shard_id)
-                || board.settled.contains(&lease.shard_id),
+            resting: self.resting.contains_key(&lease.shard_id),
+            barred: board.settled.contains(&lease.shard_id)
+                || self
+                    .resting
+                    .get(&lease.shard_id)
+                    .is_some_and(Rest::is_winding_down),
         }
     }
 

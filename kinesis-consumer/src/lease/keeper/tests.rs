@@ -552,6 +552,60 @@ async fn a_keeper_whose_leases_are_not_released_fences_them_and_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lost_lease_is_taken_again_when_its_last_handle_is_dropped() {
+    let rig = Rig::new(1).await;
+    let cut = Arc::new(AtomicBool::new(false));
+    let judge = Arc::clone(&cut);
+    let client = rig.faulty(move |_| match judge.load(Ordering::SeqCst) {
+        true => Fault::Throttle,
+        false => Fault::None,
+    });
+    let a = rig.worker_with("a", client, &Settings::default(), OnHandoff::Release);
+    until("the lease", &[&a], || a.count() == 1).await;
+    let lease = a.lease(0);
+    cut.store(true, Ordering::SeqCst);
+    lease.lost().cancelled().await;
+    cut.store(false, Ordering::SeqCst);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(a.count(), 0, "somebody still has the old handle");
+    drop(lease);
+    let start = Clock::system().now();
+    until("the lease again", &[&a], || a.count() == 1).await;
+    assert!(seconds_since(start) < 2.5, "{}", seconds_since(start));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keeper_that_nobody_listens_to_ends() {
+    let rig = Rig::new(2).await;
+    let (sender, gained) = mpsc::channel(1);
+    let keeper = LeaseKeeper::new(
+        rig.kinesis.clone(),
+        rig.dynamodb.clone(),
+        "billing",
+        STREAM,
+        "b",
+        &Settings::default(),
+        Clock::system(),
+        Rand::seeded(1),
+    );
+    drop(gained);
+    keeper
+        .run(sender, CancellationToken::new())
+        .await
+        .expect("ends");
+    assert!(
+        rig.table()
+            .await
+            .scan()
+            .await
+            .expect("scans")
+            .leases
+            .iter()
+            .all(|l| l.owner.is_none())
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_that_is_not_there_is_a_clear_error() {
     let rig = Rig::new(1).await;
     let (sender, _gained) = mpsc::channel(1);

@@ -414,7 +414,8 @@ fn candidate<'a>(worker: &Worker, lease: &'a Lease, now: Instant) -> Candidate<'
         unwanted: worker.observer.is_unwanted(lease, now),
         held,
         owner_leaving: lease.owner.as_deref().is_some_and(leaving),
-        resting: busy(worker, &lease.shard_id),
+        resting: false,
+        barred: busy(worker, &lease.shard_id),
     }
 }
 
