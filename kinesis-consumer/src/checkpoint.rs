@@ -124,8 +124,7 @@ impl Checkpointer {
                     ErrorKind::InvalidInput,
                     format!(
                         "the checkpoint of shard {} cannot be moved to {}: {out_of_bounds}",
-                        self.shared.shard_id,
-                        window::show(position)
+                        self.shared.shard_id, position
                     ),
                 )
             })?;

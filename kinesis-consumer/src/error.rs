@@ -93,7 +93,12 @@ impl Error {
     {
         let kind = aws_kind(&error);
         let code = error.code().unwrap_or("no answer from the service");
-        Self::new(kind, format!("{what} failed: {code}")).with_source(error)
+        let failed = Self::new(kind, format!("{what} failed: {code}"));
+        // Without the raw answer, which would show up in `Debug` and may hold records.
+        match error.into_source() {
+            Ok(source) => failed.with_source(source),
+            Err(error) => failed.with_source(error),
+        }
     }
 
     /// What to do about it.
@@ -175,3 +180,6 @@ impl StdError for Error {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,6 @@
 //! Invariant: `last ≤ settled ≤ delivered`, except that a checkpoint inside the batch in hand moves
 //! `last` past `settled`.
 
-use std::fmt;
-
 use kinesis_core::Position;
 
 use crate::lease::ChildShard;
@@ -33,11 +31,11 @@ pub(super) enum Move {
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum OutOfBounds {
     #[error("it is behind the last checkpoint {last}")]
-    Behind { last: String },
+    Behind { last: Position },
     #[error(
         "nothing beyond {delivered} was delivered, or what was delivered failed and will come again"
     )]
-    Beyond { delivered: String },
+    Beyond { delivered: Position },
     #[error("only the position of a record can be checkpointed")]
     Sentinel,
     #[error("the shard has not ended")]
@@ -99,11 +97,11 @@ impl Window {
             return Err(OutOfBounds::Sentinel);
         }
         if *position < self.last {
-            let last = show(&self.last).to_string();
+            let last = self.last.clone();
             return Err(OutOfBounds::Behind { last });
         }
         if *position > self.delivered {
-            let delivered = show(&self.delivered).to_string();
+            let delivered = self.delivered.clone();
             return Err(OutOfBounds::Beyond { delivered });
         }
         Ok(Move::To(position.clone()))
@@ -111,23 +109,6 @@ impl Window {
 
     pub(super) fn stored(&mut self, position: Position) {
         self.last = position;
-    }
-}
-
-/// A position as people write it: `49…7.2`, or the sentinel's name.
-pub(super) fn show(position: &Position) -> impl fmt::Display + '_ {
-    Shown(position)
-}
-
-struct Shown<'a>(&'a Position);
-
-impl fmt::Display for Shown<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0.checkpoint())?;
-        if self.0.is_sentinel() {
-            return Ok(());
-        }
-        write!(f, ".{}", self.0.sub_sequence())
     }
 }
 
