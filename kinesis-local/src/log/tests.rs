@@ -257,7 +257,10 @@ async fn an_abandoned_log_writes_nothing_more() {
     log.abandon();
     assert!(append(&log, &cell, 0, "late").stored().await.is_err());
     log.close().await;
-    assert_eq!(texts(open(dir.path()).1.get("orders").unwrap(), 0), ["kept"]);
+    assert_eq!(
+        texts(open(dir.path()).1.get("orders").unwrap(), 0),
+        ["kept"]
+    );
 }
 
 #[tokio::test]
@@ -377,4 +380,61 @@ proptest! {
         let mut bytes = Bytes::from(bytes);
         while !bytes.is_empty() && Entry::decode(&mut bytes).is_ok() {}
     }
+}
+
+/// `fixtures/v1.log`: two streams, one of them deleted; "orders" has three records, a split at
+/// half and a merge of the children, and the consumer "fan-out"; closed in order.
+const VERSION_1: &[u8] = include_bytes!("fixtures/v1.log");
+
+#[tokio::test]
+async fn a_log_of_version_1_is_read_by_every_later_version() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(FILE_NAME), VERSION_1).unwrap();
+    let (_, streams, last_id) = Log::open(Some(dir.path())).unwrap();
+    assert_eq!(last_id, 77);
+    assert!(streams["other"].read().life.deleted_ms.is_some());
+    let orders = &streams["orders"];
+    assert_eq!(texts(orders, 0), ["a", "", "ccc"]);
+    let stream = orders.read();
+    assert_eq!(stream.shards().len(), 4);
+    assert_eq!(stream.open_count(), 1);
+    assert_eq!(stream.consumers["fan-out"].life.created_ms, NOW_MS);
+}
+
+#[tokio::test]
+async fn the_fixture_is_what_this_version_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(dir.path());
+    let cell = create(&log, "orders", 1).await;
+    for data in ["a", "", "ccc"] {
+        append(&log, &cell, 0, data).stored().await.unwrap();
+    }
+    let (stream, at_ms) = (cell.id, NOW_MS);
+    for entry in [
+        Entry::Split {
+            stream,
+            shard: 0,
+            key: HashKey(1 << 127),
+            at_ms,
+        },
+        Entry::Merge {
+            stream,
+            shard: 1,
+            adjacent: 2,
+            at_ms,
+        },
+        Entry::RegisterConsumer {
+            stream,
+            name: "fan-out".into(),
+            at_ms,
+            tags: [].into(),
+        },
+        Entry::CreateStream(NewStreamNamed("other").into()),
+        Entry::DeleteStream { stream: 77, at_ms },
+    ] {
+        log.submit(entry, None, None).stored().await.unwrap();
+    }
+    log.close().await;
+    let written = std::fs::read(dir.path().join(FILE_NAME)).unwrap();
+    assert_eq!(written, VERSION_1);
 }
