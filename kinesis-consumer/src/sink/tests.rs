@@ -413,9 +413,10 @@ async fn the_next_worker_replaces_the_objects_it_cuts_alike() {
 
 #[tokio::test(start_paused = true)]
 async fn a_setting_out_of_bounds_is_refused_by_name() {
+    type Change = fn(&mut S3SinkSettings);
     let local = KinesisLocal::builder().start().await.unwrap();
     let s3 = Client::new(&local.sdk_config());
-    let cases: [(&str, fn(&mut S3SinkSettings)); 5] = [
+    let cases: [(&str, Change); 5] = [
         ("prefix", |settings| settings.prefix = "/flights".to_owned()),
         ("prefix", |settings| settings.prefix = "x".repeat(601)),
         ("max_batch_bytes", |settings| settings.max_batch_bytes = 0),
