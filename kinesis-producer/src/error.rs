@@ -15,7 +15,8 @@ use kinesis_core::{InvalidRecord, UserRecord};
 #[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Fix the settings, or build the producer inside a tokio runtime.
+    /// Fix the settings or the SDK client (region, endpoint, credentials), or build the producer
+    /// inside a tokio runtime.
     InvalidSettings,
     /// Fix the record: its key is empty or too long, or it is larger than the stream allows.
     InvalidRecord,
@@ -195,6 +196,8 @@ pub(crate) enum Class {
     AccessDenied,
     Encryption,
     Rejected,
+    /// The SDK client cannot make the request at all.
+    Client,
 }
 
 impl Class {
@@ -202,7 +205,11 @@ impl Class {
     pub(crate) fn is_transient(self) -> bool {
         match self {
             Self::Throttled | Self::Unavailable => true,
-            Self::NotFound | Self::AccessDenied | Self::Encryption | Self::Rejected => false,
+            Self::NotFound
+            | Self::AccessDenied
+            | Self::Encryption
+            | Self::Rejected
+            | Self::Client => false,
         }
     }
 
@@ -213,6 +220,7 @@ impl Class {
             Self::AccessDenied => ErrorKind::AccessDenied,
             Self::Encryption => ErrorKind::Encryption,
             Self::Rejected => ErrorKind::Rejected,
+            Self::Client => ErrorKind::InvalidSettings,
         }
     }
 
@@ -227,6 +235,7 @@ impl Class {
             }
             Self::Encryption => "the stream's KMS key cannot be used; enable it or allow its use",
             Self::Rejected => "the service refuses it; sending it again does not help",
+            Self::Client => "the SDK client cannot send; check region, endpoint and credentials",
         }
     }
 }

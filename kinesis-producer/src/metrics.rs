@@ -44,8 +44,8 @@ pub const USER_RECORDS_PER_KINESIS_RECORD: &str = "UserRecordsPerKinesisRecord";
 pub const KINESIS_RECORDS_PER_REQUEST: &str = "KinesisRecordsPerPutRecordsRequest";
 /// User records of a request (KPL: UserRecordsPerPutRecordsRequest).
 pub const USER_RECORDS_PER_REQUEST: &str = "UserRecordsPerPutRecordsRequest";
-/// Records of aggregates that landed in a shard they do not belong to (the KPL's error code
-/// "Wrong Shard").
+/// Aggregates that landed in a shard that not all members belong to; their members are sent
+/// again (the KPL's error code "Wrong Shard").
 pub const WRONG_SHARD: &str = "WrongShard";
 
 /// Tells the installed recorder what each metric means. Call it once per process.
@@ -115,7 +115,7 @@ pub fn describe() {
     describe_counter!(
         WRONG_SHARD,
         Unit::Count,
-        "Records of aggregates that landed elsewhere."
+        "Aggregates whose members had to be sent again."
     );
 }
 

@@ -113,7 +113,6 @@ impl Pipeline {
         entry.epoch = self.epochs.current();
         self.next_entry += 1;
         self.epochs.accepted();
-        self.meters.received.increment(1);
         self.keeper.needed(now);
         let key = self.lane_of(entry.hash_key);
         if let Some(lane) = self.lanes.get_mut(&key) {
@@ -228,6 +227,11 @@ impl Pipeline {
             );
         }
         count
+    }
+
+    /// Publishes how many were accepted.
+    pub(crate) fn measure_received(&self, records: usize) {
+        self.meters.received.increment(records as u64);
     }
 
     /// Publishes how much is outstanding.

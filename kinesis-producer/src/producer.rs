@@ -33,7 +33,7 @@ const CLOSE_DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// one after another reach the stream in that order, also when requests fail in part, are retried,
 /// or the stream is resharded. What order cannot survive: a request that timed out here and is
 /// stored later all the same may leave an older duplicate behind a newer record; and with
-/// [`Settings::ordered`] off a throttled record may be overtaken within its request.
+/// [`Settings::ordered`] off a record that is sent again may be overtaken by others of its request.
 ///
 /// # Delivery
 /// At least once: a record whose outcome was unknown (timeout, lost connection) is sent again and

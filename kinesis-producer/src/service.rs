@@ -132,6 +132,9 @@ impl Service {
 
     fn receive(&mut self, messages: &mut Vec<Message>) {
         let now = self.clock.now();
+        let records = |message: &&Message| matches!(message, Message::Record(_));
+        self.pipeline
+            .measure_received(messages.iter().filter(records).count());
         for message in messages.drain(..) {
             match message {
                 Message::Record(entry) => self.pipeline.accept(entry, now),

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 
 /// Most bytes that may be outstanding in one producer.
-/// Source: none, a bound far above any use (1 TiB) that keeps the arithmetic safe.
-const BUFFERED_BYTES_MAX: usize = 1024 * 1024 * MIB;
+/// Source: half of what a tokio semaphore counts.
+const BUFFERED_BYTES_MAX: usize = usize::MAX >> 4;
 /// Most records that may be outstanding in one producer.
 /// Source: none, a bound far above any use that keeps the arithmetic safe.
 const BUFFERED_RECORDS_MAX: usize = 100_000_000;
@@ -32,7 +32,7 @@ const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Settings {
     /// Bytes of data and partition key that may be accepted and not yet resolved. At the bound
     /// `send` and `enqueue` wait and `try_send` refuses. The encoded copy of what is in flight
-    /// comes on top. Bounds: `max_user_record_size`..=1 TiB.
+    /// comes on top. Bounds: `max_user_record_size`..=`usize::MAX / 16`.
     /// Source of the default (64 MiB): none, reasonable default.
     pub max_buffered_bytes: usize,
     /// Records that may be accepted and not yet resolved. Bounds: 1..=100,000,000.
@@ -83,8 +83,8 @@ pub struct Settings {
     /// Keep the order of each hash key even when a part of a request fails: an aggregate is then
     /// the only Kinesis record of its shard in flight. That allows one `aggregation_max_size` per
     /// shard and round trip (a shard's full 1 MiB/s up to a round trip of 48 ms at the defaults).
-    /// `false` lets one request carry several Kinesis records of a shard; a throttled one among
-    /// them is then overtaken. Source of the default (true): none; the KPL has no such mode.
+    /// `false` lets one request carry several Kinesis records of a shard; one of them that has to
+    /// be sent again is then overtaken by the others. Source of the default (true): none; the KPL has no such mode.
     pub ordered: bool,
 }
 

@@ -7,7 +7,7 @@
 //! | aggregate stored elsewhere, some member does not belong | all members again: a KCL reader drops the whole aggregate |
 //! | aggregate stored in a shard the map does not know | undecided until the map is fresh, then one of the above; if the map is no wiser, all members again, each by itself |
 //! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff |
-//! | access denied, no such stream, KMS | failed |
+//! | access denied, no such stream, KMS, SDK client without region or credentials | failed |
 //! | request invalid, several Kinesis records in it | each half by itself, until the guilty one is alone |
 //! | request invalid, one aggregate in it | its members, each by itself |
 //! | request invalid, one user record in it | failed |
@@ -88,9 +88,14 @@ pub(crate) fn remedy(class: Class, records: &[KinesisRecord]) -> Remedy {
         (Class::Throttled | Class::Unavailable, _) => Remedy::Retry,
         (Class::Rejected, [_, _, ..]) => Remedy::Halve,
         (Class::Rejected, [one]) if one.members.len() > 1 => Remedy::Unpack,
-        (Class::Rejected | Class::NotFound | Class::AccessDenied | Class::Encryption, _) => {
-            Remedy::Fail
-        }
+        (
+            Class::Rejected
+            | Class::NotFound
+            | Class::AccessDenied
+            | Class::Encryption
+            | Class::Client,
+            _,
+        ) => Remedy::Fail,
     }
 }
 
@@ -181,10 +186,15 @@ impl Pipeline {
             .sum();
         self.meters.put.increment(record.members.len() as u64);
         self.meters.data_put.increment(bytes as u64);
-        for (member, sub_sequence) in record.members.into_iter().zip(0..) {
+        for run in record.members.chunk_by(|a, b| a.attempts == b.attempts) {
+            let retries = run
+                .first()
+                .map_or(0, |member| member.attempts.saturating_sub(1));
             self.meters
                 .retries
-                .record(f64::from(member.attempts.saturating_sub(1)));
+                .record_many(f64::from(retries), run.len());
+        }
+        for (member, sub_sequence) in record.members.into_iter().zip(0..) {
             let (epoch, attempts) = (member.epoch, member.attempts);
             member.deliver(Delivery {
                 shard_id: shard.clone(),
@@ -196,12 +206,15 @@ impl Pipeline {
         }
     }
 
-    /// Stored where a reader drops it: everything again.
+    /// Stored where a reader drops it: everything again. `alone` if another aggregate could land
+    /// just as badly; also if the map in use would cut the same aggregate again.
     pub(super) fn again(&mut self, mut record: KinesisRecord, alone: bool, after: &mut Aftermath) {
         self.release(&record);
         self.meters.wrong_shard.increment(1);
+        let first = record.members.first().map(|member| member.hash_key);
+        let same_again = first.is_some_and(|key| self.lane_of(key) == record.predicted);
         for member in &mut record.members {
-            member.alone |= alone;
+            member.alone |= alone || same_again;
         }
         after.again.append(&mut record.members);
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
@@ -122,13 +123,12 @@ pub(crate) fn cause_of<E: ProvideErrorMetadata + std::error::Error + 'static>(
         }
         SdkError::TimeoutError(_) => Cause::new(operation, Class::Unavailable, "Timeout"),
         SdkError::ConstructionFailure(_) => {
-            Cause::new(operation, Class::Rejected, "ConstructionFailure").with_detail(chain(error))
+            Cause::new(operation, Class::Client, "ConstructionFailure").with_detail(chain(error))
         }
         SdkError::DispatchFailure(failure) => {
-            let class = if failure.is_user() {
-                Class::Rejected
-            } else {
-                Class::Unavailable
+            let class = match failure.as_connector_error() {
+                Some(error) if failure.is_user() || lacks_credentials(error) => Class::Client,
+                _ => Class::Unavailable,
             };
             let code = if failure.is_timeout() {
                 "Timeout"
@@ -191,6 +191,24 @@ fn quotable(class: Class, message: Option<&str>) -> Option<String> {
     message
         .filter(|_| class != Class::Rejected)
         .map(str::to_owned)
+}
+
+/// Whether the SDK could not sign because nobody gave it credentials: waiting does not bring any.
+/// A provider that failed or timed out is another matter.
+fn lacks_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| {
+        match error.downcast_ref::<CredentialsError>() {
+            Some(error) => matches!(
+                error,
+                CredentialsError::CredentialsNotLoaded(_)
+                    | CredentialsError::InvalidConfiguration(_)
+            ),
+            // A client without any provider. The error's type is private to the SDK.
+            None => error
+                .to_string()
+                .starts_with("failed to select an auth scheme"),
+        }
+    })
 }
 
 /// The texts of an error that never reached the service, from outside in.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use kinesis_core::{
     Clock, Deaggregated, HashKeyRange, SequenceNumber, Shard, ShardId, ShardMap, UserRecord,
     deaggregate,
@@ -30,6 +31,8 @@ struct Stored {
     visible: Vec<usize>,
 }
 
+type Reply = Result<Vec<Answer>, Class>;
+
 struct World {
     pipeline: Pipeline,
     settings: Settings,
@@ -40,7 +43,8 @@ struct World {
     log: Vec<Stored>,
     accepted: Vec<Accepted>,
     flushes: Vec<(usize, Receiver<()>, bool)>,
-    requests: Vec<(u64, Vec<Put>, Option<Result<Vec<Answer>, Class>>)>,
+    /// Flight, content, and the answer once the service took it.
+    requests: Vec<(u64, Vec<Put>, Option<Reply>)>,
     loading: bool,
     /// Chance of a fault, in per cent.
     faults: u64,
@@ -346,8 +350,6 @@ fn is_poison(data: &Bytes) -> bool {
     }
 }
 
-use bytes::Bytes;
-
 fn small(ordered: bool) -> Settings {
     Settings {
         aggregation_max_size: 1000,
@@ -361,7 +363,7 @@ fn small(ordered: bool) -> Settings {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
     fn nothing_is_lost_or_reordered_whatever_the_service_does(seed: u64, faults in 0u64..40) {

@@ -192,3 +192,27 @@ async fn without_aggregation_each_record_is_a_kinesis_record() {
     stream.contains_all(pairs(&deliveries));
     stream.is_ordered_by_key();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_more_shards_than_a_page_lists_is_known_whole() {
+    let world = World::new(1003).await;
+    let producer = world.producer(Settings::default());
+    let last = |number: u64| {
+        let key = HashKey(u128::MAX - u128::from(number));
+        UserRecord::new("k", number.to_be_bytes().to_vec()).with_explicit_hash_key(key)
+    };
+    let mut outcomes = Vec::new();
+    for number in 0..10 {
+        outcomes.push(producer.enqueue(last(number)).await.expect("accepted"));
+    }
+    for outcome in outcomes {
+        let delivery = outcome.await.expect("delivered");
+        assert_eq!(delivery.shard_id.index(), Some(1002));
+        assert_eq!(delivery.attempts, 1);
+    }
+    assert_eq!(
+        world.faults.requests().iter().sum::<usize>(),
+        1,
+        "one aggregate"
+    );
+}

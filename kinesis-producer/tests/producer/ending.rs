@@ -158,6 +158,54 @@ async fn dropping_the_last_handle_in_an_outage_gives_up_after_a_while() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_close_among_concurrent_senders_resolves_every_record() {
+    for round in 0..10 {
+        let world = World::new(2).await;
+        let settings = Settings {
+            max_buffered_records: 40,
+            ..Settings::default()
+        };
+        let producer = world.producer(settings);
+        let senders: Vec<_> = (0..8)
+            .map(|sender| {
+                let producer = producer.clone();
+                tokio::spawn(async move {
+                    let (mut accepted, mut outcomes) = (0, Vec::new());
+                    for number in 0..200 {
+                        match producer.enqueue(numbered(sender * 1000 + number)).await {
+                            Ok(outcome) => outcomes.push(outcome),
+                            Err(error) => {
+                                assert_eq!(error.kind(), ErrorKind::Closed);
+                                assert!(error.into_record().is_some());
+                                break;
+                            }
+                        }
+                        if number % 50 == 0 {
+                            producer.flush().await;
+                        }
+                    }
+                    for outcome in outcomes {
+                        outcome.await.expect("what was accepted is delivered");
+                        accepted += 1;
+                    }
+                    accepted
+                })
+            })
+            .collect();
+        for _ in 0..round * 20 {
+            tokio::task::yield_now().await;
+        }
+        producer.close(SECOND * 60).await.expect("drained");
+        assert_eq!(producer.outstanding().records, 0);
+        let mut accepted = 0;
+        for sender in senders {
+            accepted += sender.await.expect("no panic");
+        }
+        assert_eq!(world.read().await.records.len(), accepted);
+    }
+}
+
 #[test]
 fn a_runtime_that_shuts_down_resolves_every_outcome() {
     let runtime = |()| {

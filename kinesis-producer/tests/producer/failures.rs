@@ -1,9 +1,12 @@
 //! What a producer does when PutRecords fails, in whole or in part.
 
-use kinesis_producer::{ErrorKind, Settings};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
+use aws_sdk_kinesis::config::{BehaviorVersion, Region};
+use kinesis_producer::{ErrorKind, Producer, Settings};
 
 use crate::faults::Fault;
-use crate::world::{World, delivered, enqueue, numbered, pairs};
+use crate::world::{STREAM, World, delivered, enqueue, numbered, pairs};
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_record_is_retried_until_it_is_taken() {
@@ -88,6 +91,39 @@ async fn what_no_retry_cures_fails_at_once_with_its_kind_and_the_record() {
         .send(numbered(1))
         .await
         .expect("the producer goes on");
+}
+
+/// What a chain of providers says when none of them has credentials.
+#[derive(Debug)]
+struct NoCredentials;
+
+impl ProvideCredentials for NoCredentials {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(Err(CredentialsError::not_loaded("none found")))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_credentials_fails_the_record_instead_of_waiting() {
+    let world = World::new(1).await;
+    let without_provider = aws_sdk_kinesis::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url("http://127.0.0.1:0")
+        .http_client(world.faults.clone());
+    let with_empty_provider = without_provider.clone().credentials_provider(NoCredentials);
+    for config in [without_provider, with_empty_provider] {
+        let client = aws_sdk_kinesis::Client::from_conf(config.build());
+        let producer = Producer::builder(client, STREAM).build().expect("valid");
+        let error = producer
+            .send(numbered(1))
+            .await
+            .expect_err("no credentials");
+        assert_eq!(error.kind(), ErrorKind::InvalidSettings, "{error:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

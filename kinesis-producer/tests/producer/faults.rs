@@ -1,7 +1,7 @@
 //! An SDK HTTP client that fails PutRecords by script and passes everything else through.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
@@ -55,21 +55,25 @@ impl Faulty {
 
     /// The next requests meet these faults; those after them pass.
     pub(crate) fn next(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.script.lock().unwrap().next.extend(faults);
+        self.script().next.extend(faults);
     }
 
     /// From now on every request meets this fault.
     pub(crate) fn always(&self, fault: Fault) {
-        self.script.lock().unwrap().afterwards = Some(fault);
+        self.script().afterwards = Some(fault);
     }
 
     /// How many records each PutRecords request had so far.
     pub(crate) fn requests(&self) -> Vec<usize> {
-        self.script.lock().unwrap().requests.clone()
+        self.script().requests.clone()
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("no panic while it is held")
     }
 
     fn fault(&self, records: usize) -> Fault {
-        let mut script = self.script.lock().unwrap();
+        let mut script = self.script();
         script.requests.push(records);
         let afterwards = script.afterwards.clone().unwrap_or(Fault::Pass);
         script.next.pop_front().unwrap_or(afterwards)
