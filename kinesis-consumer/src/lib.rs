@@ -93,7 +93,10 @@
 //!
 //! - After a crash, or a lease lost: what was processed and not yet checkpointed.
 //! - After a batch failed half-way: its first half, to the same processor.
-//! - What the producer wrote twice (a retry after a lost answer): two records with two positions.
+//! - What the producer wrote twice, as two records with two positions: after a lost answer, or when
+//!   an aggregate met a split on its way. kinesis-producer then sends every member again, because
+//!   a KCL reader drops such an aggregate whole; this crate has delivered those that belong to the
+//!   shard already.
 //!
 //! Dedupe where it matters by (shard, [`Record::position`]), which never changes for a record.
 //!
@@ -103,7 +106,9 @@
 //! sub-sequence number, and a checkpoint may lie between two members. A record that claims to be
 //! an aggregate and cannot be opened is delivered as it is, with a WARN and a count. A member whose
 //! hash key is outside of the shard's range is dropped and counted: the producer aggregated it by
-//! an older shard map, sees that from the answer, and sends it again to the shard that owns it.
+//! an older shard map, sees that from the answer, and sends it again to the shard that owns it. The
+//! KCL drops the whole aggregate, which loses the members that belong to the shard when the
+//! producer, as the KPL since 0.15.11, sends only the others again.
 //!
 //! # When something is wrong
 //!
