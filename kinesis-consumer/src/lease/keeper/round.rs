@@ -209,8 +209,12 @@ impl Service {
                     let tenure = Tenure::new(&me, &acquisition, row, timing, sent);
                     Ok(Take::Taken { tenure, standing })
                 }
-                // An attempt whose answer was lost took it.
-                Outcome::Refused(Some(row)) if row.acquisition.as_ref() == Some(&acquisition) => {
+                // An attempt whose answer was lost took it. The name is compared too: workers that
+                // were given the same seed make up the same acquisitions.
+                Outcome::Refused(Some(row))
+                    if row.acquisition.as_ref() == Some(&acquisition)
+                        && row.owner.as_ref() == Some(&me) =>
+                {
                     let tenure = Tenure::new(&me, &acquisition, row, timing, sent);
                     Ok(Take::Taken { tenure, standing })
                 }
