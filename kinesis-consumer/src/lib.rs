@@ -98,7 +98,8 @@
 //!   a KCL reader drops such an aggregate whole; this crate has delivered those that belong to the
 //!   shard already.
 //!
-//! Dedupe where it matters by (shard, [`Record::position`]), which never changes for a record.
+//! The first two are told by (shard, [`Record::position`]), which never changes for a record; the
+//! third needs an identity inside of the payload.
 //!
 //! # Aggregates
 //!

@@ -21,6 +21,9 @@
 //! leave `self` usable when one of its futures is dropped half-way: keep a buffer consistent across
 //! every `.await`, and let work that must not be cut in two run in a task of its own. After a
 //! panic the same holds: the same processor value gets the batch again.
+//!
+//! A future is dropped where it awaits. One that blocks its thread goes on until it awaits, also
+//! after the lease is lost: give such work to `tokio::task::spawn_blocking`.
 
 use std::fmt;
 use std::sync::Arc;
