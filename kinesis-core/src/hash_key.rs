@@ -220,6 +220,11 @@ mod tests {
         );
     }
 
+    #[test]
+    fn one_shard_takes_the_whole_key_space() {
+        assert_eq!(HashKeyRange::FULL.split_even(1), [HashKeyRange::FULL]);
+    }
+
     proptest! {
         #[test]
         fn even_parts_cover_the_range_without_gap_or_overlap(a: u128, b: u128, parts in 1u32..1000) {
