@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::log::{Log, LogFailure};
 use crate::stream::lifecycle::{Delays, Status};
+use crate::wire::Body;
 use crate::wire::fault::Fault;
 use crate::wire::read::Text;
 use crate::wire::write::{Encode, Writer};
@@ -78,16 +79,18 @@ struct Inner {
 enum Reply {
     /// 200 without a body.
     Empty,
-    Json(Vec<u8>),
+    /// 200 with a structure, in the encoding of the request.
+    Answer(Vec<u8>),
     /// SubscribeToShard's frames.
     Events(ResponseBody),
 }
 
 impl Reply {
-    fn of(answer: &impl Encode) -> Self {
-        let mut writer = Writer::new();
+    /// The answer to the request in `body`.
+    fn to(body: Body<'_>, answer: &impl Encode) -> Self {
+        let mut writer = Writer::new(body.format);
         answer.encode(&mut writer);
-        Self::Json(writer.into_bytes())
+        Self::Answer(writer.into_bytes())
     }
 }
 
@@ -135,7 +138,7 @@ impl Drop for Inner {
 }
 
 impl Inner {
-    async fn run(&self, operation: Operation, body: &[u8]) -> Result<Reply, Fault> {
+    async fn run(&self, operation: Operation, body: Body<'_>) -> Result<Reply, Fault> {
         match operation {
             Operation::PutRecord => self.put_record(body).await,
             Operation::PutRecords => self.put_records(body).await,

@@ -17,6 +17,25 @@
 //!
 //! Deliberately absent: CBOR. Its content type is answered with an error that says so.
 
+/// How a request and its answer are encoded.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Format {
+    Json,
+}
+
+/// The body of a request, with the encoding that its answer has too.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Body<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) format: Format,
+}
+
+impl<'a> Body<'a> {
+    pub(crate) fn new(format: Format, bytes: &'a [u8]) -> Self {
+        Self { bytes, format }
+    }
+}
+
 pub(crate) mod constraint;
 pub(crate) mod event;
 pub(crate) mod fault;

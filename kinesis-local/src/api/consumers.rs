@@ -13,6 +13,7 @@ use crate::log::entry::Entry;
 use crate::stream::consumer::{Consumer, consumer_arn, parse_consumer_arn};
 use crate::stream::lifecycle::Status;
 use crate::stream::token::{Opened, Sealer};
+use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
 use crate::wire::read::{Integer, Text, TextMap, Timestamp, decode};
@@ -120,7 +121,7 @@ impl Encode for ListAnswer {
 const TOKEN_KIND: u8 = 4;
 
 impl Inner {
-    pub(super) async fn register_stream_consumer(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn register_stream_consumer(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: RegisterRequest<'_> = decode(body)?;
         check_register(&request)?;
         self.check_writable()?;
@@ -162,10 +163,10 @@ impl Inner {
             .stored()
             .await
             .map_err(|failure| unwritable(&failure))?;
-        Ok(Reply::of(&OneConsumer("Consumer", answer)))
+        Ok(Reply::to(body, &OneConsumer("Consumer", answer)))
     }
 
-    pub(super) async fn describe_stream_consumer(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn describe_stream_consumer(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ConsumerRequest<'_> = decode(body)?;
         check_consumer(&request)?;
         let (cell, name) = self.consumer_of(&request)?;
@@ -178,10 +179,10 @@ impl Inner {
             self.describe(&cell, &name, consumer, true)
         };
         self.settled().await?;
-        Ok(Reply::of(&OneConsumer("ConsumerDescription", answer)))
+        Ok(Reply::to(body, &OneConsumer("ConsumerDescription", answer)))
     }
 
-    pub(super) async fn deregister_stream_consumer(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn deregister_stream_consumer(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ConsumerRequest<'_> = decode(body)?;
         check_consumer(&request)?;
         self.check_writable()?;
@@ -213,7 +214,7 @@ impl Inner {
         Ok(Reply::Empty)
     }
 
-    pub(super) async fn list_stream_consumers(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn list_stream_consumers(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ListRequest<'_> = decode(body)?;
         check_list(&request)?;
         let cell = self.stream(None, request.stream_arn.as_ref())?;
@@ -243,10 +244,13 @@ impl Inner {
         let last = consumers.last().filter(|_| has_more);
         let next_token = last.map(|last| Sealer::new(TOKEN_KIND).text(&last.name).seal());
         self.settled().await?;
-        Ok(Reply::of(&ListAnswer {
-            consumers,
-            next_token,
-        }))
+        Ok(Reply::to(
+            body,
+            &ListAnswer {
+                consumers,
+                next_token,
+            },
+        ))
     }
 
     fn describe(

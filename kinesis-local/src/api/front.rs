@@ -16,6 +16,7 @@ use super::{Inner, Reply};
 use crate::body::ResponseBody;
 use crate::wire::fault::{Fault, SERIALIZATION};
 use crate::wire::read;
+use crate::wire::{Body, Format};
 
 const JSON: &str = "application/x-amz-json-1.1";
 const CBOR: &str = "application/x-amz-cbor-1.1";
@@ -82,6 +83,7 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
             );
         }
     }
+    let body = Body::new(Format::Json, body);
     let Some(operation) = operation else {
         let code = if read::is_object(body) {
             "UnknownOperationException"
@@ -100,7 +102,7 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
     }
     match inner.run(operation, body).await {
         Ok(Reply::Empty) => respond(StatusCode::OK, Some(JSON), ""),
-        Ok(Reply::Json(body)) => respond(StatusCode::OK, Some(JSON), body),
+        Ok(Reply::Answer(body)) => respond(StatusCode::OK, Some(JSON), body),
         Ok(Reply::Events(body)) => {
             let mut response = Response::new(body);
             response
@@ -149,7 +151,7 @@ fn content_type(headers: &HeaderMap) -> &str {
 
 /// A body in plain JSON is never an operation: it is told so in the envelope of that type.
 fn plain_json(body: &[u8]) -> Response<ResponseBody> {
-    let (status, code) = if read::is_object(body) {
+    let (status, code) = if read::is_object(Body::new(Format::Json, body)) {
         (StatusCode::NOT_FOUND, "UnknownOperationException")
     } else {
         (StatusCode::BAD_REQUEST, SERIALIZATION)
@@ -257,7 +259,7 @@ fn check_query(in_query: impl Fn(&str) -> bool) -> Result<(), Fault> {
 }
 
 fn fault(fault: &Fault) -> Response<ResponseBody> {
-    respond(fault.status, Some(JSON), fault.body())
+    respond(fault.status, Some(JSON), fault.body(Format::Json))
 }
 
 fn respond(

@@ -16,6 +16,7 @@ use crate::catalog::StreamCell;
 use crate::stream::Stream;
 use crate::stream::iterator::{IteratorRefusal, ShardIterator};
 use crate::stream::shard::{Batch, Identity, Record, Shard, Start};
+use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
 use crate::wire::read::{Integer, Text, Timestamp, decode};
@@ -159,7 +160,7 @@ pub(super) fn encoded_bytes(records: &[Record]) -> usize {
 }
 
 impl Inner {
-    pub(super) async fn get_shard_iterator(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn get_shard_iterator(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: GetShardIteratorRequest<'_> = decode(body)?;
         check_get_shard_iterator(&request)?;
         let shard_id = request.shard_id.as_deref().unwrap_or_default();
@@ -177,10 +178,10 @@ impl Inner {
         let position = shard.log().seek(start);
         self.settled().await?;
         let shard_iterator = self.iterator(&cell, &shard, position);
-        Ok(Reply::of(&GetShardIteratorAnswer { shard_iterator }))
+        Ok(Reply::to(body, &GetShardIteratorAnswer { shard_iterator }))
     }
 
-    pub(super) async fn get_records(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn get_records(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: GetRecordsRequest<'_> = decode(body)?;
         check_get_records(&request)?;
         let now_ms = self.now_ms();
@@ -209,7 +210,7 @@ impl Inner {
         } else {
             (Some(self.iterator(&cell, &shard, batch.next)), Vec::new())
         };
-        let mut writer = Writer::with_capacity(encoded_bytes(&batch.records));
+        let mut writer = Writer::with_capacity(body.format, encoded_bytes(&batch.records));
         GetRecordsAnswer {
             shard: &shard.identity,
             batch,
@@ -217,7 +218,7 @@ impl Inner {
             child_shards,
         }
         .encode(&mut writer);
-        Ok(Reply::Json(writer.into_bytes()))
+        Ok(Reply::Answer(writer.into_bytes()))
     }
 
     fn iterator(&self, cell: &StreamCell, shard: &Shard, position: u64) -> String {

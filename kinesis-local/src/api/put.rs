@@ -22,6 +22,7 @@ use crate::log::{Room, Ticket};
 use crate::stream::Stream;
 use crate::stream::lifecycle::Status;
 use crate::stream::shard::Shard;
+use crate::wire::Body;
 use crate::wire::constraint::{Constraints, at_least_long, at_most_long};
 use crate::wire::fault::Fault;
 use crate::wire::read::{Blob, List, Structure, Text, decode};
@@ -115,7 +116,7 @@ type Placed = Result<PutRecordAnswer, Fault>;
 const ANSWER_ENTRY_BYTES: usize = 136;
 
 impl Inner {
-    pub(super) async fn put_record(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn put_record(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: PutRecordRequest<'_> = decode(body)?;
         check_put_record(&request)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
@@ -137,12 +138,12 @@ impl Inner {
             )
             .await?;
         match placed.into_iter().next() {
-            Some(placed) => Ok(Reply::of(&placed?)),
+            Some(placed) => Ok(Reply::to(body, &placed?)),
             None => Err(Fault::internal("The record was not placed.")),
         }
     }
 
-    pub(super) async fn put_records(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn put_records(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: PutRecordsRequest<'_> = decode(body)?;
         check_put_records(&request)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
@@ -161,9 +162,10 @@ impl Inner {
             return Err(Fault::invalid_argument("Records size exceeds 10 MB limit"));
         }
         let entries = self.put(&cell, incoming).await?;
-        let mut writer = Writer::with_capacity(64 + entries.len() * ANSWER_ENTRY_BYTES);
+        let mut writer =
+            Writer::with_capacity(body.format, 64 + entries.len() * ANSWER_ENTRY_BYTES);
         PutRecordsAnswer { entries }.encode(&mut writer);
-        Ok(Reply::Json(writer.into_bytes()))
+        Ok(Reply::Answer(writer.into_bytes()))
     }
 
     /// Places the records and waits until they are stored.

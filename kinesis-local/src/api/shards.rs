@@ -14,6 +14,7 @@ use crate::stream::lifecycle::Status;
 use crate::stream::shard::Shard;
 use crate::stream::token::{Opened, Sealer};
 use crate::stream::{Mode, ReshardRefusal, Stream};
+use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
 use crate::wire::read::{Integer, Structure, Text, Timestamp, decode};
@@ -174,7 +175,7 @@ struct Page {
 const TOKEN_KIND: u8 = 2;
 
 impl Inner {
-    pub(super) async fn list_shards(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn list_shards(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ListShardsRequest<'_> = decode(body)?;
         check_list_shards(&request)?;
         let (cell, page) = match &request.next_token {
@@ -196,7 +197,7 @@ impl Inner {
             });
         let answer = self.page(&cell, page, max);
         self.settled().await?;
-        Ok(Reply::of(&answer))
+        Ok(Reply::to(body, &answer))
     }
 
     fn first_page(
@@ -319,7 +320,7 @@ impl Inner {
         Ok((cell, Page { after, filter }))
     }
 
-    pub(super) async fn split_shard(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn split_shard(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: SplitShardRequest<'_> = decode(body)?;
         check_split_shard(&request)?;
         self.check_writable()?;
@@ -355,7 +356,7 @@ impl Inner {
         Ok(Reply::Empty)
     }
 
-    pub(super) async fn merge_shards(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn merge_shards(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: MergeShardsRequest<'_> = decode(body)?;
         check_merge_shards(&request)?;
         self.check_writable()?;

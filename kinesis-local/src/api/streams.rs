@@ -14,6 +14,7 @@ use crate::log::entry::Entry;
 use crate::stream::lifecycle::Status;
 use crate::stream::token::{Opened, Sealer};
 use crate::stream::{Mode, NewStream, Stream};
+use crate::wire::Body;
 use crate::wire::constraint::{Constraints, at_least_long, at_most_long};
 use crate::wire::fault::Fault;
 use crate::wire::read::{Boolean, Integer, Structure, Text, TextMap, decode};
@@ -201,7 +202,7 @@ impl Encode for DescribeStreamSummaryAnswer {
 const TOKEN_KIND: u8 = 3;
 
 impl Inner {
-    pub(super) async fn create_stream(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn create_stream(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: CreateStreamRequest<'_> = decode(body)?;
         check_create_stream(&request)?;
         self.check_writable()?;
@@ -295,7 +296,7 @@ impl Inner {
         )))
     }
 
-    pub(super) async fn delete_stream(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn delete_stream(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: DeleteStreamRequest<'_> = decode(body)?;
         check_names(
             request.stream_name.as_deref(),
@@ -345,7 +346,7 @@ impl Inner {
         Ok(Reply::Empty)
     }
 
-    pub(super) async fn list_streams(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn list_streams(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ListStreamsRequest<'_> = decode(body)?;
         check_list_streams(&request)?;
         let after = match &request.next_token {
@@ -377,14 +378,17 @@ impl Inner {
         let last = streams.last().filter(|_| has_more);
         let next_token = last.map(|last| Sealer::new(TOKEN_KIND).text(&last.name).seal());
         self.settled().await?;
-        Ok(Reply::of(&ListStreamsAnswer {
-            streams,
-            has_more,
-            next_token,
-        }))
+        Ok(Reply::to(
+            body,
+            &ListStreamsAnswer {
+                streams,
+                has_more,
+                next_token,
+            },
+        ))
     }
 
-    pub(super) async fn describe_stream(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn describe_stream(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: DescribeStreamRequest<'_> = decode(body)?;
         check_describe_stream(&request)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
@@ -411,10 +415,10 @@ impl Inner {
             }
         };
         self.settled().await?;
-        Ok(Reply::of(&answer))
+        Ok(Reply::to(body, &answer))
     }
 
-    pub(super) async fn describe_stream_summary(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn describe_stream_summary(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: DescribeStreamRequest<'_> = decode(body)?;
         check_names(
             request.stream_name.as_deref(),
@@ -432,7 +436,7 @@ impl Inner {
             }
         };
         self.settled().await?;
-        Ok(Reply::of(&answer))
+        Ok(Reply::to(body, &answer))
     }
 
     fn facts(&self, cell: &StreamCell, stream: &Stream, now_ms: u64) -> StreamFacts {

@@ -36,11 +36,13 @@ use crate::log::Log;
 use crate::stream::consumer::parse_consumer_arn;
 use crate::stream::lifecycle::Status;
 use crate::stream::shard::{Batch, Identity, Record, Shard};
+
 use crate::wire::constraint::Constraints;
 use crate::wire::event;
 use crate::wire::fault::Fault;
 use crate::wire::read::{Structure, Text, Timestamp, decode};
 use crate::wire::write::{Encode, Writer};
+use crate::wire::{Body, Format};
 
 /// An event comes at least this often. Source: developer guide ("about every 5 seconds").
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -168,6 +170,8 @@ impl Subscriptions {
 /// One running subscription.
 #[derive(Debug)]
 struct Subscription {
+    /// How the payloads of the events are encoded.
+    format: Format,
     clock: Clock,
     log: Log,
     account: String,
@@ -218,7 +222,7 @@ impl Subscription {
             End::StoreFailed => Some(Fault::internal("The store failed.")),
         };
         if let Some(fault) = fault {
-            let frame = event::exception(&fault);
+            let frame = event::exception(self.format, &fault);
             // A reader that does not even take this in time learns it from the end of the stream.
             if tokio::time::timeout(HEARTBEAT, self.frames.send(frame))
                 .await
@@ -269,7 +273,7 @@ impl Subscription {
     }
 
     fn event(&self, batch: &Batch) -> Bytes {
-        let mut writer = Writer::with_capacity(encoded_bytes(&batch.records));
+        let mut writer = Writer::with_capacity(self.format, encoded_bytes(&batch.records));
         let children = batch
             .ended
             .then(|| child_shards(&self.cell.read(), &self.shard));
@@ -329,7 +333,7 @@ impl Subscription {
 }
 
 impl Inner {
-    pub(super) async fn subscribe_to_shard(&self, body: &[u8]) -> Result<Reply, Fault> {
+    pub(super) async fn subscribe_to_shard(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: SubscribeToShardRequest<'_> = decode(body)?;
         check_subscribe_to_shard(&request)?;
         let arn = request.consumer_arn.as_deref().unwrap_or_default();
@@ -352,9 +356,10 @@ impl Inner {
             .subscriptions
             .take(key, now)
             .ok_or_else(|| in_use(arn))?;
-        let (frames, body) = ResponseBody::channel(EVENTS_AHEAD);
+        let (frames, events) = ResponseBody::channel(EVENTS_AHEAD);
         let next = shard.log().seek(start);
         let subscription = Subscription {
+            format: body.format,
             clock: self.clock.clone(),
             log: self.log.clone(),
             account: self.account.clone(),
@@ -369,7 +374,7 @@ impl Inner {
             shard,
         };
         tokio::spawn(subscription.run());
-        Ok(Reply::Events(body))
+        Ok(Reply::Events(events))
     }
 
     fn fan_out_pace(&self, now: Instant) -> Option<TokenBucket> {

@@ -10,6 +10,7 @@ use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::Bytes;
 
+use super::Format;
 use super::fault::Fault;
 use super::write::Writer;
 
@@ -41,8 +42,8 @@ pub(crate) fn subscribe_to_shard_event(payload: Vec<u8>) -> Bytes {
 }
 
 /// The refusal that ends the stream.
-pub(crate) fn exception(fault: &Fault) -> Bytes {
-    let mut writer = Writer::new();
+pub(crate) fn exception(format: Format, fault: &Fault) -> Bytes {
+    let mut writer = Writer::new(format);
     writer.structure(|writer| {
         writer.key("message");
         writer.text(fault.message.as_deref().unwrap_or_default());
@@ -93,7 +94,7 @@ mod tests {
 
     #[test]
     fn an_exception_names_its_code_and_carries_its_text() {
-        let frame = exception(&Fault::in_use("taken"));
+        let frame = exception(Format::Json, &Fault::in_use("taken"));
         let message = read_message_from(frame).unwrap();
         assert_eq!(header(&message, ":message-type").unwrap(), "exception");
         assert_eq!(

@@ -6,6 +6,7 @@
 
 use http::StatusCode;
 
+use super::Format;
 use super::write::Writer;
 
 /// Why a request is refused, in the service's words.
@@ -71,8 +72,8 @@ impl Fault {
     }
 
     /// The body of the answer.
-    pub(crate) fn body(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
+    pub(crate) fn body(&self, format: Format) -> Vec<u8> {
+        let mut writer = Writer::new(format);
         writer.structure(|writer| {
             writer.key("__type");
             writer.plain(self.code);
@@ -103,12 +104,12 @@ mod tests {
     fn a_serialization_fault_alone_spells_its_text_with_a_capital() {
         let fault = Fault::serialization("Expected list or null");
         assert_eq!(
-            fault.body(),
+            fault.body(Format::Json),
             br#"{"__type":"SerializationException","Message":"Expected list or null"}"#
         );
         let fault = Fault::in_use("Stream a under account 0 already exists.");
         assert_eq!(
-            fault.body(),
+            fault.body(Format::Json),
             br#"{"__type":"ResourceInUseException","message":"Stream a under account 0 already exists."}"#
         );
     }
@@ -116,7 +117,7 @@ mod tests {
     #[test]
     fn a_fault_without_a_text_has_a_code_alone() {
         assert_eq!(
-            Fault::bare("UnknownOperationException").body(),
+            Fault::bare("UnknownOperationException").body(Format::Json),
             br#"{"__type":"UnknownOperationException"}"#
         );
     }

@@ -18,9 +18,16 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::fault::{Fault, SERIALIZATION};
+use super::{Body, Format};
 
 /// The request in `body`, which has to be one JSON object.
-pub(crate) fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Fault> {
+pub(crate) fn decode<'de, T: Deserialize<'de>>(body: Body<'de>) -> Result<T, Fault> {
+    match body.format {
+        Format::Json => decode_json(body.bytes),
+    }
+}
+
+fn decode_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Fault> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Fault::bare(SERIALIZATION));
     }
@@ -28,7 +35,7 @@ pub(crate) fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Fau
 }
 
 /// Whether the body is one JSON object, whatever its members.
-pub(crate) fn is_object(body: &[u8]) -> bool {
+pub(crate) fn is_object(body: Body<'_>) -> bool {
     decode::<BTreeMap<Cow<'_, str>, IgnoredAny>>(body).is_ok()
 }
 

@@ -3,6 +3,8 @@
 //! Promises: what it writes is well-formed when each `key` is followed by one value; timestamps
 //! are seconds with a fraction to the millisecond; blobs are base64.
 
+use super::Format;
+
 /// Room that most answers fit in. Source: none, reasonable default (a PutRecord's answer takes 130).
 const INITIAL_BYTES: usize = 256;
 
@@ -19,14 +21,16 @@ pub(crate) trait Encode {
 }
 
 impl Writer {
-    pub(crate) fn new() -> Self {
-        Self::with_capacity(INITIAL_BYTES)
+    pub(crate) fn new(format: Format) -> Self {
+        Self::with_capacity(format, INITIAL_BYTES)
     }
 
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self {
-            out: Vec::with_capacity(bytes),
-            comma: false,
+    pub(crate) fn with_capacity(format: Format, bytes: usize) -> Self {
+        match format {
+            Format::Json => Self {
+                out: Vec::with_capacity(bytes),
+                comma: false,
+            },
         }
     }
 
@@ -165,7 +169,7 @@ mod tests {
     use super::*;
 
     fn written(write: impl FnOnce(&mut Writer)) -> String {
-        let mut writer = Writer::new();
+        let mut writer = Writer::new(Format::Json);
         write(&mut writer);
         String::from_utf8(writer.into_bytes()).unwrap()
     }

@@ -4,6 +4,14 @@ use serde::Deserialize;
 
 use super::*;
 
+fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Fault> {
+    super::decode(Body::new(Format::Json, body))
+}
+
+fn is_object(body: &[u8]) -> bool {
+    super::is_object(Body::new(Format::Json, body))
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, bound(deserialize = "\'de: \'a"))]
 struct Every<'a> {
