@@ -58,8 +58,6 @@ enum Failure {
     Threads(#[source] io::Error),
     #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
-    #[error("standard output cannot be written")]
-    Output(#[source] io::Error),
 }
 
 impl Failure {
@@ -123,7 +121,13 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     // Before anything is announced, so that a signal right after it is not lost.
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
     let local = KinesisLocal::builder().settings(settings).start().await?;
-    announce(&local).map_err(Failure::Output)?;
+    if let Err(error) = announce(&local) {
+        // Whoever started it may read the first line only and close the pipe.
+        tracing::warn!(
+            endpoint = local.endpoint_url(),
+            "nobody reads standard output: {error}"
+        );
+    }
     signals.wait().await;
     tracing::info!("shutting down");
     local.shutdown().await;
