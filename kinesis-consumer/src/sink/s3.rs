@@ -47,7 +47,8 @@ const PUT_BACKOFF_MAX: Duration = Duration::from_secs(5);
 const NAME_SEQUENCE_DIGITS: usize = 56;
 
 /// Digits of a sub-sequence number in an object's name.
-/// Source: an aggregate of 1 MiB holds fewer than 10^6 members, each taking 6 bytes or more.
+/// Source: an aggregate of 1 MiB holds fewer than 10^6 members, each taking 6 bytes or more. With
+/// more, in a record of up to 10 MiB, names within that one record would not sort.
 const NAME_SUB_SEQUENCE_DIGITS: usize = 6;
 
 /// Why an object was not stored.

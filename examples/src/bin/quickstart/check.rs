@@ -23,6 +23,8 @@ pub(crate) struct Stored {
     pub(crate) delays: BTreeMap<String, (i64, u32)>,
     /// Flights of runs that had ended without a fault, and were processed again by this one.
     pub(crate) processed_again: u64,
+    /// Flights of runs that were cut short, processed by this one.
+    pub(crate) caught_up: u64,
 }
 
 /// Reads the bucket. Shards come before those they were split into and objects in the order of
@@ -43,8 +45,11 @@ pub(crate) async fn read_back(place: &Place, tally: &Tally) -> Result<Stored, Bo
             }
         }
     }
-    let earlier = &tally.processed().earlier;
-    let finished = earlier.iter().filter(|(run, _)| place.has_finished(**run));
-    stored.processed_again = finished.map(|(_, flights)| flights).sum();
+    for (run, flights) in &tally.processed().earlier {
+        match place.has_finished(*run) {
+            true => stored.processed_again += flights,
+            false => stored.caught_up += flights,
+        }
+    }
     Ok(stored)
 }

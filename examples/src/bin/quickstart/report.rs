@@ -90,6 +90,7 @@ pub(crate) struct Report {
     duplicated: u64,
     out_of_order: u64,
     processed_again: u64,
+    caught_up: u64,
     sent_again: u64,
     duration: Duration,
     p50: Duration,
@@ -132,6 +133,7 @@ impl Report {
                 .out_of_order()
                 .max(this_run.out_of_order()),
             processed_again: stored.processed_again,
+            caught_up: stored.caught_up,
             sent_again: traffic.sent_again,
             duration,
             p50: quantile(0.5),
@@ -139,7 +141,7 @@ impl Report {
             aggregates: traffic.aggregates,
             objects: stored.objects,
             stored_in_all: stored.runs.values().map(|run| run.distinct() as u64).sum(),
-            chart: chart(&stored, args.records),
+            chart: chart(&stored),
             bucket: place.bucket_directory(),
             kept: args.keep.is_some(),
         }
@@ -248,15 +250,19 @@ impl Report {
         match self.sent_again {
             0 => "duplicated: a batch was stored that was not checkpointed any more".to_owned(),
             again => format!(
-                "duplicated: {} flights were in aggregates that met the split on their way and were sent again",
+                "duplicated: {} flights met the split inside an aggregate and were sent again",
                 thousands(again)
             ),
         }
     }
 
     fn resumed(&self) -> String {
+        let caught_up = match self.caught_up {
+            0 => String::new(),
+            flights => format!(", {} left by a run cut short", thousands(flights)),
+        };
         format!(
-            "run {}  resumed from checkpoints: {} flights of earlier runs processed again, {} stored in all",
+            "run {}    resumed from checkpoints: {} processed again{caught_up}; {} stored in all",
             self.run,
             thousands(self.processed_again),
             thousands(self.stored_in_all)
@@ -272,8 +278,9 @@ impl Report {
 }
 
 /// The airports whose flights were latest on average.
-fn chart(stored: &Stored, records: u32) -> Vec<(String, f64)> {
-    let at_least = (records / CHART_FLIGHTS_SHARE).max(1);
+fn chart(stored: &Stored) -> Vec<(String, f64)> {
+    let flights: u32 = stored.delays.values().map(|(_, flights)| flights).sum();
+    let at_least = (flights / CHART_FLIGHTS_SHARE).max(1);
     let mut means: Vec<(String, f64)> = stored
         .delays
         .iter()

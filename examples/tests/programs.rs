@@ -1,0 +1,96 @@
+//! Every program runs by itself and says what it promises to say.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(program: &str, args: &[&str]) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(program)
+        .args(args)
+        .output()
+        .expect("the program starts");
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr),
+    );
+    assert!(
+        status.success(),
+        "{program} {args:?} ended with {status}\n{stdout}\n{stderr}"
+    );
+    stdout.into_owned()
+}
+
+#[test]
+fn the_first_program_reads_what_it_put() {
+    let said = run(env!("CARGO_BIN_EXE_01_local"), &[]);
+    assert_eq!(
+        said.lines().filter(|line| line.starts_with("put ")).count(),
+        3,
+        "{said}"
+    );
+    assert_eq!(
+        said.lines()
+            .filter(|line| line.starts_with("read "))
+            .count(),
+        3,
+        "{said}"
+    );
+}
+
+#[test]
+fn the_second_program_sends_a_thousand_flights_in_few_records() {
+    let said = run(env!("CARGO_BIN_EXE_02_produce"), &[]);
+    assert!(said.contains("1000 flights are in "), "{said}");
+    assert!(said.contains("refused, InvalidRecord"), "{said}");
+}
+
+#[test]
+fn the_third_program_goes_on_from_its_checkpoints() {
+    let said = run(env!("CARGO_BIN_EXE_03_consume"), &[]);
+    assert!(
+        said.contains("worker 2 has processed 1000 flights"),
+        "{said}"
+    );
+    assert_eq!(said.matches("from its checkpoint").count(), 2, "{said}");
+}
+
+#[test]
+fn the_quickstart_loses_nothing_and_a_second_run_resumes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let keep = directory.path().to_str().expect("a path in UTF-8");
+    let first = run(
+        env!("CARGO_BIN_EXE_quickstart"),
+        &["--records", "3000", "--keep", keep],
+    );
+    assert!(first.contains("stored        3,000"), "{first}");
+    let second = run(
+        env!("CARGO_BIN_EXE_quickstart"),
+        &["--records", "2000", "--keep", keep],
+    );
+    assert!(second.contains("stored        2,000"), "{second}");
+    assert!(
+        second.contains("resumed from checkpoints: 0 processed again; 5,000 stored in all"),
+        "{second}"
+    );
+    assert!(
+        lines_below(&directory.path().join("s3/flights")) >= 5_000,
+        "plain files"
+    );
+}
+
+fn lines_below(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).expect("the bucket is a directory");
+    entries
+        .map(|entry| entry.expect("an entry").path())
+        .map(|path| match path.is_dir() {
+            true => lines_below(&path),
+            false => std::fs::read_to_string(path)
+                .expect("an object in UTF-8")
+                .lines()
+                .count(),
+        })
+        .sum()
+}
