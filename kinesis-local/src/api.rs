@@ -22,7 +22,10 @@ use crate::body::ResponseBody;
 use crate::catalog::{Catalog, StreamCell};
 use crate::error::Error;
 use crate::limits::Limits;
-use crate::log::{Log, LogFailure};
+use crate::log::entry::Entry;
+use crate::log::{Log, LogFailure, Ticket};
+use crate::stream::Stream;
+use crate::stream::change::Change;
 use crate::stream::lifecycle::{Delays, Status};
 use crate::wire::Body;
 use crate::wire::fault::Fault;
@@ -34,9 +37,11 @@ mod front;
 mod get;
 mod operation;
 mod put;
+mod resource;
 mod shards;
 mod streams;
 mod subscribe;
+mod tags;
 
 use operation::Operation;
 use subscribe::Subscriptions;
@@ -157,6 +162,12 @@ impl Inner {
             Operation::DescribeStreamConsumer => self.describe_stream_consumer(body).await,
             Operation::ListStreamConsumers => self.list_stream_consumers(body).await,
             Operation::DeregisterStreamConsumer => self.deregister_stream_consumer(body).await,
+            Operation::AddTagsToStream => self.add_tags_to_stream(body).await,
+            Operation::RemoveTagsFromStream => self.remove_tags_from_stream(body).await,
+            Operation::ListTagsForStream => self.list_tags_for_stream(body).await,
+            Operation::TagResource => self.tag_resource(body).await,
+            Operation::UntagResource => self.untag_resource(body).await,
+            Operation::ListTagsForResource => self.list_tags_for_resource(body).await,
             Operation::NotYet(name) => Err(Fault::new(
                 "UnsupportedOperationException",
                 format!("kinesis-local does not implement {name}."),
@@ -241,6 +252,30 @@ impl Inner {
             .settled()
             .await
             .map_err(|failure| unwritable(&failure))
+    }
+
+    /// Makes the change in the stream, which the caller holds locked, and puts it in line for the
+    /// log.
+    fn change(
+        &self,
+        cell: &StreamCell,
+        stream: &mut Stream,
+        change: Change,
+    ) -> Result<Ticket, Fault> {
+        let at_ms = self.now_ms();
+        stream.apply(&change, at_ms).map_err(Fault::internal)?;
+        let entry = Entry::Change {
+            stream: cell.id,
+            at_ms,
+            change,
+        };
+        Ok(self.log.submit(entry, None, None))
+    }
+
+    /// Waits until the change is stored.
+    async fn stored(&self, ticket: Ticket) -> Result<(), Fault> {
+        let stored = ticket.stored().await;
+        stored.map_err(|failure| unwritable(&failure))
     }
 
     /// Refuses a change at once when the store cannot keep it.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use kinesis_core::{HashKey, HashKeyRange};
 
+pub(crate) mod change;
 pub(crate) mod consumer;
 pub(crate) mod filter;
 pub(crate) mod iterator;
@@ -25,6 +26,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod shard;
 pub(crate) mod token;
 
+use change::Tags;
 use consumer::Consumer;
 use lifecycle::{Delays, Life, Status};
 use shard::{Identity, Shard};
@@ -56,8 +58,7 @@ pub(crate) struct NewStream {
     pub(crate) shard_count: u32,
     pub(crate) retention_hours: u32,
     pub(crate) record_max_bytes: u32,
-    /// Kept with the creation; no operation of this service reads them back.
-    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) tags: Tags,
 }
 
 /// One stream.
@@ -68,6 +69,7 @@ pub(crate) struct Stream {
     pub(crate) record_max_bytes: u32,
     pub(crate) life: Life,
     pub(crate) consumers: BTreeMap<String, Consumer>,
+    pub(crate) tags: Tags,
     shards: Vec<Arc<Shard>>,
     /// Indices of the open shards, by where their range starts.
     open: Vec<u32>,
@@ -93,6 +95,7 @@ impl Stream {
             record_max_bytes: new.record_max_bytes,
             life: Life::created(new.created_ms),
             consumers: BTreeMap::new(),
+            tags: new.tags.clone(),
             shards: Vec::new(),
             open: Vec::new(),
         };

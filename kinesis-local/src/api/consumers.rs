@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kinesis_core::limits::CONSUMERS_PER_STREAM_MAX;
 use serde::Deserialize;
 
-use super::streams::check_tags;
+use super::tags::{Tagged, check_tags};
 use super::{Inner, Reply, unwritable};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
@@ -126,6 +126,9 @@ impl Inner {
         check_register(&request)?;
         self.check_writable()?;
         let cell = self.stream(None, request.stream_arn.as_ref())?;
+        if let Some(TextMap(tags)) = &request.tags {
+            self.check_new_tags(tags, 0, &Tagged::Consumer(&cell.name))?;
+        }
         let name = request.consumer_name.as_deref().unwrap_or_default();
         let (ticket, answer) = {
             let mut stream = cell.write();
@@ -148,7 +151,7 @@ impl Inner {
             }
             let at_ms = self.now_ms();
             let tags = request.tags.map(|tags| tags.0).unwrap_or_default();
-            let consumer = Consumer::registered(at_ms);
+            let consumer = Consumer::registered(at_ms, tags.clone());
             let answer = self.describe(&cell, name, &consumer, false);
             stream.consumers.insert(name.to_owned(), consumer);
             let entry = Entry::RegisterConsumer {

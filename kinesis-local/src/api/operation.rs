@@ -23,16 +23,21 @@ pub(super) enum Operation {
     DescribeStreamConsumer,
     ListStreamConsumers,
     DeregisterStreamConsumer,
+    AddTagsToStream,
+    RemoveTagsFromStream,
+    ListTagsForStream,
+    TagResource,
+    UntagResource,
+    ListTagsForResource,
     /// Known to the model, not to this service.
     NotYet(&'static str),
 }
 
 /// Operations of the model that are answered by name as not implemented.
 /// Source: API model of 2026-11-17 (57 operations).
-const NOT_YET: [&str; 40] = [
+const NOT_YET: [&str; 34] = [
     "AcknowledgeDeadLetterQueueRecords",
     "AcknowledgeQueueRecords",
-    "AddTagsToStream",
     "CreateChannel",
     "CreateQueue",
     "DecreaseStreamRetentionPeriod",
@@ -49,17 +54,12 @@ const NOT_YET: [&str; 40] = [
     "IncreaseStreamRetentionPeriod",
     "ListChannels",
     "ListQueues",
-    "ListTagsForResource",
-    "ListTagsForStream",
     "PutResourcePolicy",
     "ReceiveDeadLetterQueueRecords",
     "ReceiveQueueRecords",
-    "RemoveTagsFromStream",
     "RestoreDeadLetterQueueRecords",
     "StartStreamEncryption",
     "StopStreamEncryption",
-    "TagResource",
-    "UntagResource",
     "UpdateAccountSettings",
     "UpdateChannel",
     "UpdateDeadLetterQueueRecordsVisibility",
@@ -93,6 +93,12 @@ impl Operation {
             "DescribeStreamConsumer" => Self::DescribeStreamConsumer,
             "ListStreamConsumers" => Self::ListStreamConsumers,
             "DeregisterStreamConsumer" => Self::DeregisterStreamConsumer,
+            "AddTagsToStream" => Self::AddTagsToStream,
+            "RemoveTagsFromStream" => Self::RemoveTagsFromStream,
+            "ListTagsForStream" => Self::ListTagsForStream,
+            "TagResource" => Self::TagResource,
+            "UntagResource" => Self::UntagResource,
+            "ListTagsForResource" => Self::ListTagsForResource,
             other => Self::NotYet(NOT_YET.iter().find(|name| **name == other)?),
         })
     }

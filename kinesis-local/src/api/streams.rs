@@ -8,6 +8,7 @@ use kinesis_core::limits::{
 use serde::Deserialize;
 
 use super::shards::{ShardAnswer, parse_shard_index};
+use super::tags::{Tagged, check_tags};
 use super::{Inner, Reply, unwritable};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
@@ -15,7 +16,7 @@ use crate::stream::lifecycle::Status;
 use crate::stream::token::{Opened, Sealer};
 use crate::stream::{Mode, NewStream, Stream};
 use crate::wire::Body;
-use crate::wire::constraint::{Constraints, at_least_long, at_most_long};
+use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
 use crate::wire::read::{Boolean, Integer, Structure, Text, TextMap, decode};
 use crate::wire::write::{Encode, Writer};
@@ -25,13 +26,6 @@ const SHARDS_PER_ACCOUNT: usize = 20_000;
 
 /// Streams or shards on a page that asks for no number. Source: API model.
 const PAGE_DEFAULT: usize = 100;
-
-/// Tags that a stream or consumer may have. Source: service quota.
-const TAGS_MAX: usize = 50;
-/// Longest key of a tag. Source: API model.
-const TAG_KEY_MAX_CHARS: usize = 128;
-/// Longest value of a tag. Source: API model.
-const TAG_VALUE_MAX_CHARS: usize = 256;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
@@ -207,6 +201,7 @@ impl Inner {
         check_create_stream(&request)?;
         self.check_writable()?;
         let new = self.new_stream(request)?;
+        self.check_new_tags(&new.tags, 0, &Tagged::Stream(&new.name))?;
         let open_shards = self.open_shards();
         let ticket = {
             let mut streams = self.catalog.write();
@@ -474,44 +469,6 @@ fn check_create_stream(request: &CreateStreamRequest<'_>) -> Result<(), Fault> {
     let size = request.max_record_size_in_kib.map(|size| size.0);
     constraints.range("maxRecordSizeInKiB", size, 1024, 10_240);
     constraints.done()
-}
-
-/// Tags given at creation.
-pub(super) fn check_tags(constraints: &mut Constraints, tags: Option<&TextMap>) {
-    let Some(TextMap(tags)) = tags else { return };
-    let shown = || {
-        let pairs: Vec<String> = tags
-            .iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
-        format!("{{{}}}", pairs.join(", "))
-    };
-    if tags.is_empty() {
-        constraints.check(false, "tags", shown(), at_least_long(1));
-    }
-    if tags.len() > TAGS_MAX {
-        constraints.check(false, "tags", shown(), at_most_long(TAGS_MAX));
-    }
-    let fits = |text: &str, min: usize, max: usize| (min..=max).contains(&text.chars().count());
-    if !tags.keys().all(|key| fits(key, 1, TAG_KEY_MAX_CHARS)) {
-        let text = format!(
-            "Map keys must satisfy constraint: [{}, {}]",
-            at_most_long(TAG_KEY_MAX_CHARS),
-            at_least_long(1)
-        );
-        constraints.check(false, "tags", shown(), text);
-    }
-    if !tags
-        .values()
-        .all(|value| fits(value, 0, TAG_VALUE_MAX_CHARS))
-    {
-        let text = format!(
-            "Map value must satisfy constraint: [{}, {}]",
-            at_most_long(TAG_VALUE_MAX_CHARS),
-            at_least_long(0)
-        );
-        constraints.check(false, "tags", shown(), text);
-    }
 }
 
 fn check_list_streams(request: &ListStreamsRequest<'_>) -> Result<(), Fault> {

@@ -13,9 +13,11 @@ mod consumers;
 mod front;
 mod get;
 mod put;
+mod recovery;
 mod shards;
 mod streams;
 mod subscribe;
+mod tags;
 
 /// 2026-11-23 02:00 UTC.
 const NOW_MS: u64 = 1_795_399_200_000;

@@ -12,17 +12,19 @@
 //! 6 deregister u64 stream │ text name │ u64 ms
 //! 7 records    u64 stream │ u32 shard │ u32 count │
 //!              u64 counter │ u64 arrival ms │ u16 key length │ u32 data length │ key │ data │ …
+//! 8 change     u64 stream │ u64 ms │ what changes, see `change`
 //! ```
 //! Promises: what was encoded decodes to the same; anything else decodes to an error, never to a
 //! panic or to more memory than the bytes have. The data of records is not copied.
 
-use std::collections::BTreeMap;
-
 use bytes::{Buf as _, Bytes};
 use kinesis_core::HashKey;
 
+use crate::stream::change::{Change, Tags};
 use crate::stream::shard::Record;
 use crate::stream::{Mode, NewStream};
+
+mod change;
 
 /// What happened.
 #[derive(Clone, Debug)]
@@ -60,9 +62,12 @@ pub(crate) enum Entry {
         shard: u32,
         records: Vec<Record>,
     },
+    Change {
+        stream: u64,
+        at_ms: u64,
+        change: Change,
+    },
 }
-
-type Tags = BTreeMap<String, String>;
 
 /// The bytes are no entry of this version.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -76,6 +81,7 @@ const MERGE: u8 = 4;
 const REGISTER: u8 = 5;
 const DEREGISTER: u8 = 6;
 const RECORDS: u8 = 7;
+const CHANGE: u8 = 8;
 
 const PROVISIONED: u8 = 0;
 const ON_DEMAND: u8 = 1;
@@ -149,6 +155,16 @@ impl Entry {
                     encode_record(record, out);
                 }
             }
+            Self::Change {
+                stream,
+                at_ms,
+                change,
+            } => {
+                out.push(CHANGE);
+                put(out, &stream.to_le_bytes());
+                put(out, &at_ms.to_le_bytes());
+                change::encode(change, out);
+            }
         }
     }
 
@@ -195,6 +211,11 @@ impl Entry {
                     records,
                 }
             }
+            CHANGE => Self::Change {
+                stream: bytes.try_get_u64_le()?,
+                at_ms: bytes.try_get_u64_le()?,
+                change: change::decode(bytes)?,
+            },
             _ => return Err(Unreadable),
         };
         Ok(entry)

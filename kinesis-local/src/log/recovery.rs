@@ -202,9 +202,9 @@ impl Replay {
                 stream,
                 name,
                 at_ms,
-                tags: _,
+                tags,
             } => {
-                let consumer = Consumer::registered(at_ms);
+                let consumer = Consumer::registered(at_ms, tags);
                 match self.cell(stream)?.write().consumers.insert(name, consumer) {
                     None => Ok(()),
                     Some(_) => Err("a consumer was registered twice"),
@@ -218,6 +218,11 @@ impl Replay {
                 let removed = self.cell(stream)?.write().consumers.remove(&name);
                 removed.map(drop).ok_or("a consumer was not registered")
             }
+            Entry::Change {
+                stream,
+                at_ms,
+                change,
+            } => self.cell(stream)?.write().apply(&change, at_ms),
             Entry::Records {
                 stream,
                 shard,

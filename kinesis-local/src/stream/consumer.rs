@@ -1,17 +1,20 @@
 //! A registered consumer of a stream: who may subscribe to its shards.
 
+use super::change::Tags;
 use super::lifecycle::Life;
 
 /// One registration; its name is the key that the stream keeps it under.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Consumer {
     pub(crate) life: Life,
+    pub(crate) tags: Tags,
 }
 
 impl Consumer {
-    pub(crate) fn registered(created_ms: u64) -> Self {
+    pub(crate) fn registered(created_ms: u64, tags: Tags) -> Self {
         Self {
             life: Life::created(created_ms),
+            tags,
         }
     }
 }

@@ -21,6 +21,7 @@ const NAME_PATTERN: &str = "[a-zA-Z0-9_.-]+";
 const HASH_KEY_PATTERN: &str = "0|([1-9]\\d{0,38})";
 const SEQUENCE_NUMBER_PATTERN: &str = "0|([1-9]\\d{0,128})";
 const STREAM_ARN_PATTERN: &str = "arn:aws.*:kinesis:.*:\\d{12}:stream/\\S+";
+const RESOURCE_ARN_PATTERN: &str = "arn:aws.*:kinesis:.*:\\d{12}:.*(stream|channel|queue)/\\S+";
 const STREAM_ID_PATTERN: &str = "[a-z0-9]{20}-[a-z0-9]{3}";
 const CONSUMER_ARN_PATTERN: &str = "^(arn):aws.*:kinesis:.*:\\d{12}:.*stream\\/[a-zA-Z0-9_.-]+\\/consumer\\/[a-zA-Z0-9_.-]+:[0-9]+";
 
@@ -141,6 +142,17 @@ impl Constraints {
             pattern(CONSUMER_ARN_PATTERN),
         );
         self.length("consumerARN", value, 1, ARN_MAX_CHARS);
+    }
+
+    pub(crate) fn resource_arn(&mut self, value: Option<&str>) {
+        let Some(value) = value else { return };
+        self.check(
+            is_resource_arn(value),
+            "resourceARN",
+            value,
+            pattern(RESOURCE_ARN_PATTERN),
+        );
+        self.length("resourceARN", value, 1, ARN_MAX_CHARS);
     }
 
     pub(crate) fn stream_id(&mut self, value: Option<&str>) {
@@ -269,6 +281,25 @@ fn is_consumer_arn(text: &str) -> bool {
         && created.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+/// `arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+`
+fn is_resource_arn(text: &str) -> bool {
+    let rest = text
+        .strip_prefix("arn:aws")
+        .and_then(|rest| rest.split_once(":kinesis:"));
+    let Some((_, rest)) = rest else { return false };
+    ["stream/", "channel/", "queue/"].iter().any(|kind| {
+        rest.match_indices(kind).any(|(at, _)| {
+            let id = &rest[at + kind.len()..];
+            let mut parts = rest[..at].split(':').skip(1).peekable();
+            let after_account =
+                std::iter::from_fn(|| parts.next().filter(|_| parts.peek().is_some()));
+            let mut accounts = after_account
+                .filter(|part| part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit()));
+            !id.is_empty() && !id.contains(char::is_whitespace) && accounts.next().is_some()
+        })
+    })
+}
+
 fn ends_in_account(before: &str) -> bool {
     before.rsplit_once(':').is_some_and(|(_, account)| {
         account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit())
@@ -352,6 +383,15 @@ mod tests {
             "arn:aws:s3:::stream/a",
         ] {
             assert!(!is_stream_arn(bad), "{bad}");
+        }
+        assert!(is_resource_arn(stream) && is_resource_arn(&stream.replace("stream", "queue")));
+        assert!(is_resource_arn(&format!("{stream}/consumer/c:1700000000")));
+        for bad in [
+            "arn:aws:kinesis:us-east-1:1:stream/a",
+            "arn:aws:kinesis:us-east-1:000000000000:table/a",
+            "arn:aws:kinesis:us-east-1:000000000000:stream/",
+        ] {
+            assert!(!is_resource_arn(bad), "{bad}");
         }
         assert!(is_consumer_arn(&format!("{stream}/consumer/c:1700000000")));
         assert!(!is_consumer_arn(&format!("{stream}/consumer/c")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_is_active_as_soon_as_it_is_created() {
     let kinesis = with_stream(2).await;
     let summary = ok(

@@ -1,0 +1,38 @@
+//! Every kind of change there and back.
+
+use super::*;
+
+fn changes() -> Vec<Change> {
+    let text = |text: &str| text.to_owned();
+    vec![
+        Change::Tags {
+            consumer: None,
+            set: [(text("k"), text("v")), (text("ü"), text(""))].into(),
+            removed: vec![],
+        },
+        Change::Tags {
+            consumer: Some(text("fan-out")),
+            set: [].into(),
+            removed: vec![text("a"), text("b")],
+        },
+    ]
+}
+
+#[test]
+fn every_change_decodes_to_what_was_encoded_and_a_part_of_it_does_not() {
+    for change in changes() {
+        let mut encoded = Vec::new();
+        encode(&change, &mut encoded);
+        let mut bytes = Bytes::from(encoded.clone());
+        assert_eq!(decode(&mut bytes).unwrap(), change);
+        assert!(bytes.is_empty(), "{change:?}");
+        for cut in 0..encoded.len() {
+            let mut part = Bytes::from(encoded[..cut].to_vec());
+            assert_eq!(
+                decode(&mut part),
+                Err(Unreadable),
+                "{change:?} cut at {cut}"
+            );
+        }
+    }
+}
