@@ -16,8 +16,12 @@
 //! The position is written under the lease's fence: after the lease is lost every call fails with
 //! [`ErrorKind::LeaseLost`](crate::ErrorKind::LeaseLost).
 //!
-//! Deliberately absent: prepared (two-phase) checkpoints.
+//! A checkpoint can be made in two phases: [`Checkpointer::prepare`] stores where it is to go,
+//! together with bytes of the application's, and [`PreparedCheckpoint::commit`] moves it there. An
+//! owner that comes in between is told both in `initialize` and can finish or undo what the bytes
+//! describe.
 
+mod prepared;
 mod window;
 
 use std::fmt;
@@ -28,6 +32,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::lease::{ChildShard, HeldLease};
+pub use prepared::{PendingCheckpoint, PreparedCheckpoint};
 use window::{Move, Window};
 
 /// Moves the checkpoint of one shard. Cheap to clone; all clones are the same checkpoint, and may
@@ -117,8 +122,13 @@ impl Checkpointer {
     /// between the last checkpoint and the largest position delivered, or is not a record's.
     pub async fn checkpoint_at(&self, position: &Position) -> Result<(), Error> {
         let _turn = self.shared.writing.lock().await;
-        let step = self
-            .with_window(|window| window.up_to(position))
+        let step = self.step_to(position)?;
+        self.write(step).await
+    }
+
+    /// What a checkpoint at `position` has to write.
+    fn step_to(&self, position: &Position) -> Result<Move, Error> {
+        self.with_window(|window| window.up_to(position))
             .map_err(|out_of_bounds| {
                 Error::new(
                     ErrorKind::InvalidInput,
@@ -127,8 +137,7 @@ impl Checkpointer {
                         self.shared.shard_id, position
                     ),
                 )
-            })?;
-        self.write(step).await
+            })
     }
 
     /// Writes one step; the caller holds the turn.

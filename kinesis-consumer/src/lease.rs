@@ -68,6 +68,7 @@ use std::collections::BTreeSet;
 
 use kinesis_core::{HashKeyRange, Position, ShardId};
 
+use crate::checkpoint::PendingCheckpoint;
 pub(crate) use held::HeldLease;
 pub(crate) use keeper::LeaseKeeper;
 pub use settings::LeaseSettings;
@@ -85,9 +86,9 @@ pub(crate) struct Lease {
     pub(crate) counter: u64,
     /// `checkpoint` and `checkpointSubSequenceNumber`.
     pub(crate) checkpoint: Position,
-    /// `pendingCheckpoint` and its sub-sequence number: written by the KCL's two-phase checkpoints,
-    /// removed by the next checkpoint.
-    pub(crate) pending_checkpoint: Option<Position>,
+    /// `pendingCheckpoint`, its sub-sequence number and state: a checkpoint that is prepared and not
+    /// committed; removed by the next checkpoint.
+    pub(crate) pending_checkpoint: Option<PendingCheckpoint>,
     /// `ownerSwitchesSinceCheckpoint`.
     pub(crate) owner_switches: u64,
     /// `parentShardId`, a set in spite of its name.

@@ -140,7 +140,7 @@ mod shard;
 #[cfg(feature = "sink-s3")]
 pub mod sink;
 
-pub use checkpoint::Checkpointer;
+pub use checkpoint::{Checkpointer, PendingCheckpoint, PreparedCheckpoint};
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use error::{BoxError, Error, ErrorKind};
 pub use processor::{

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kinesis_core::{Position, ShardId};
 
-use crate::checkpoint::Checkpointer;
+use crate::checkpoint::{Checkpointer, PendingCheckpoint};
 use crate::error::BoxError;
 use crate::record::Record;
 
@@ -123,12 +123,28 @@ pub struct InitializeInput {
     /// The last checkpoint: reading starts right behind it. `TrimHorizon`, `Latest` or
     /// `AtTimestamp` when nothing was ever checkpointed.
     pub position: Position,
+    /// A checkpoint that was prepared and not committed, by this or an earlier owner of the lease
+    /// (see [`Checkpointer::prepare`]). Records behind `position` are delivered all the same, those
+    /// up to the prepared position too: what its state says about them is for the processor to use.
+    /// It stays stored until the next checkpoint of the shard.
+    pub pending: Option<PendingCheckpoint>,
 }
 
 impl InitializeInput {
     /// The input for `shard_id`, of which everything up to `position` was processed.
     pub fn new(shard_id: ShardId, position: Position) -> Self {
-        Self { shard_id, position }
+        Self {
+            shard_id,
+            position,
+            pending: None,
+        }
+    }
+
+    /// The same with a checkpoint that was prepared and not committed.
+    #[must_use]
+    pub fn with_pending(mut self, pending: PendingCheckpoint) -> Self {
+        self.pending = Some(pending);
+        self
     }
 }
 

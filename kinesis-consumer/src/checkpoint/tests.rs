@@ -59,3 +59,35 @@ async fn in_shard_ended_a_checkpoint_is_the_end_of_the_shard() {
     checkpointer.checkpoint().await.expect("the end");
     assert!(checkpointer.has_ended());
 }
+
+#[tokio::test]
+async fn a_prepared_checkpoint_counts_once_it_is_committed() {
+    let checkpointer = checkpointer();
+    let prepared = checkpointer
+        .prepare(&at("10", 1), "state")
+        .await
+        .expect("delivered");
+    assert_eq!(prepared.position(), &at("10", 1));
+    assert_eq!(checkpointer.last(), Position::TrimHorizon);
+    prepared.commit().await.expect("committed");
+    prepared.commit().await.expect("a repeat does nothing");
+    assert_eq!(checkpointer.last(), at("10", 1));
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_prepared_under_the_rules_of_a_checkpoint() {
+    let checkpointer = checkpointer();
+    let beyond = checkpointer.prepare(&at("11", 0), "state").await;
+    let too_large = checkpointer
+        .prepare(&at("10", 1), vec![0; 64 * 1024 + 1])
+        .await;
+    for (error, says) in [(beyond, "delivered"), (too_large, "65536")] {
+        let error = error.expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    let prepared = checkpointer.prepare(&at("10", 1), "").await.expect("fine");
+    checkpointer.checkpoint().await.expect("everything");
+    let overtaken = prepared.commit().await.expect_err("another went further");
+    assert_eq!(overtaken.kind(), ErrorKind::InvalidInput);
+}

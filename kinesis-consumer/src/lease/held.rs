@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::table::{LeaseTable, Outcome};
 use super::{ChildShard, Lease};
+use crate::checkpoint::PendingCheckpoint;
 use crate::error::{Error, ErrorKind};
 
 pub(super) use task::{Ending, HeldTask};
@@ -69,6 +70,10 @@ enum Command {
         position: Position,
         reply: oneshot::Sender<Result<(), Error>>,
     },
+    Prepare {
+        pending: PendingCheckpoint,
+        reply: oneshot::Sender<Result<(), Error>>,
+    },
     Release {
         reply: oneshot::Sender<Result<(), Error>>,
     },
@@ -78,6 +83,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Checkpoint { position, .. } => write!(f, "Checkpoint({position})"),
+            Self::Prepare { pending, .. } => write!(f, "Prepare({})", pending.position),
             Self::Release { .. } => f.write_str("Release"),
         }
     }
@@ -118,6 +124,17 @@ impl HeldLease {
         let position = position.clone();
         self.ask(|reply| Command::Checkpoint { position, reply })
             .await
+    }
+
+    /// Notes a checkpoint that is to be made later. The next checkpoint removes it.
+    ///
+    /// # Errors
+    /// As [`Self::checkpoint`].
+    ///
+    /// # Cancel safety
+    /// A call that is dropped may still be carried out.
+    pub(crate) async fn prepare(&self, pending: PendingCheckpoint) -> Result<(), Error> {
+        self.ask(|reply| Command::Prepare { pending, reply }).await
     }
 
     /// Marks the shard as finished: creates the leases of `children`, notes them on the row, then

@@ -2,8 +2,8 @@
 //!
 //! Promise: a row written by a KCL 2.x or 3.x, or by this crate, is read; what cannot be read is
 //! named by attribute and never guessed. Required are `leaseKey`, `leaseCounter` and `checkpoint`;
-//! everything else may be absent. `pendingCheckpointState` is not looked at: the KCL writes it with
-//! two different types.
+//! everything else may be absent. A `pendingCheckpointState` that is a number is no state: the KCL
+//! writes the sub-sequence number there when it creates a row.
 //!
 //! Rows are told apart by `entityType`: `LEASE` or none is a lease; any other is somebody else's
 //! (`LEADER`, `STREAM`, `WORKER_METRIC_STATS`, …) and ignored. A lease with a `streamName` belongs
@@ -12,9 +12,11 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use bytes::Bytes;
 use kinesis_core::{HashKey, HashKeyRange, Position, ShardId};
 
 use super::Lease;
+use crate::checkpoint::PendingCheckpoint;
 
 pub(crate) const LEASE_KEY: &str = "leaseKey";
 pub(super) const OWNER: &str = "leaseOwner";
@@ -101,7 +103,7 @@ impl Reader<'_> {
             checkpoint_owner: self.text(CHECKPOINT_OWNER)?.map(str::to_owned),
             counter,
             checkpoint,
-            pending_checkpoint: self.position(PENDING, PENDING_SUB_SEQUENCE)?,
+            pending_checkpoint: self.pending()?,
             owner_switches: self.number(OWNER_SWITCHES)?.unwrap_or(0),
             parents: self.shards(PARENTS)?,
             children: self.shards(CHILDREN)?,
@@ -144,6 +146,18 @@ impl Reader<'_> {
         let position = Position::parse(text, sub_sequence)
             .map_err(|_| (name, "is neither a sequence number nor a known name"))?;
         Ok(Some(position))
+    }
+
+    fn pending(&self) -> Result<Option<PendingCheckpoint>, Problem> {
+        let Some(position) = self.position(PENDING, PENDING_SUB_SEQUENCE)? else {
+            return Ok(None);
+        };
+        let state = match self.item.get(PENDING_STATE) {
+            Some(AttributeValue::B(state)) => Bytes::copy_from_slice(state.as_ref()),
+            None | Some(AttributeValue::N(_)) => Bytes::new(),
+            Some(_) => return Err((PENDING_STATE, "is not binary")),
+        };
+        Ok(Some(PendingCheckpoint { position, state }))
     }
 
     fn shards(&self, name: &'static str) -> Result<BTreeSet<ShardId>, Problem> {

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | renew | counter as held, held by me | counter + 1 |
 //! | checkpoint | counter as held, held by me | counter + 1, checkpoint, switches = 0, pending removed |
+//! | prepare | counter as held, held by me | counter + 1, pending checkpoint and its state |
 //! | take | counter and both owners as seen | counter + 1, owner = me, no checkpoint owner, switches + 1 |
 //! | start handoff | both owners as seen, not ended | owner = me, checkpoint owner = old |
 //! | complete handoff | counter and both owners as seen | counter + 1, no checkpoint owner, switches + 1 |
@@ -19,6 +20,7 @@
 use kinesis_core::{Position, ShardId};
 
 use super::Lease;
+use crate::checkpoint::PendingCheckpoint;
 
 /// One write.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -53,6 +55,7 @@ pub(crate) struct Change {
     pub(crate) checkpoint_owner: Set<String>,
     pub(crate) acquisition: Option<String>,
     pub(crate) checkpoint: Option<Position>,
+    pub(crate) pending_checkpoint: Option<PendingCheckpoint>,
     /// Adds 1 to `ownerSwitchesSinceCheckpoint`.
     pub(crate) owner_switch: bool,
 }
@@ -70,13 +73,14 @@ const NO_CHANGE: Change = Change {
     checkpoint_owner: Set::Keep,
     acquisition: None,
     checkpoint: None,
+    pending_checkpoint: None,
     owner_switch: false,
 };
 
 impl Write {
     /// Proves that the holder lives.
     pub(crate) fn renew(held: &Lease, me: &str, acquisition: &str) -> Self {
-        Self::by_holder(held, me, acquisition, None)
+        Self::by_holder(held, me, acquisition, NO_CHANGE)
     }
 
     /// Moves the checkpoint.
@@ -86,10 +90,28 @@ impl Write {
         acquisition: &str,
         position: &Position,
     ) -> Self {
-        Self::by_holder(held, me, acquisition, Some(position.clone()))
+        let change = Change {
+            checkpoint: Some(position.clone()),
+            ..NO_CHANGE
+        };
+        Self::by_holder(held, me, acquisition, change)
     }
 
-    fn by_holder(held: &Lease, me: &str, acquisition: &str, checkpoint: Option<Position>) -> Self {
+    /// Notes a checkpoint that is to be made later, in place of one that was noted before.
+    pub(crate) fn prepare(
+        held: &Lease,
+        me: &str,
+        acquisition: &str,
+        pending: &PendingCheckpoint,
+    ) -> Self {
+        let change = Change {
+            pending_checkpoint: Some(pending.clone()),
+            ..NO_CHANGE
+        };
+        Self::by_holder(held, me, acquisition, change)
+    }
+
+    fn by_holder(held: &Lease, me: &str, acquisition: &str, change: Change) -> Self {
         Self {
             shard_id: held.shard_id.clone(),
             demand: Demand {
@@ -98,8 +120,7 @@ impl Write {
             },
             change: Change {
                 acquisition: Some(acquisition.to_owned()),
-                checkpoint,
-                ..NO_CHANGE
+                ..change
             },
         }
     }
@@ -198,6 +219,9 @@ impl Write {
             row.checkpoint = position.clone();
             row.pending_checkpoint = None;
             row.owner_switches = 0;
+        }
+        if let Some(pending) = &self.change.pending_checkpoint {
+            row.pending_checkpoint = Some(pending.clone());
         }
         Some(row)
     }

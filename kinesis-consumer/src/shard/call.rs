@@ -44,9 +44,9 @@ async fn invoke(
     match call {
         Call::Initialize => {
             let shard_id = input.lease.shard_id().clone();
-            processor
-                .initialize(InitializeInput::new(shard_id, checkpointer.last()))
-                .await
+            let mut start = InitializeInput::new(shard_id, checkpointer.last());
+            start.pending = input.lease.lease().pending_checkpoint;
+            processor.initialize(start).await
         }
         Call::Process => match input.batch {
             Some(batch) => {

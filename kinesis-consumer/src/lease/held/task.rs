@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{COMMANDS_MAX, Command, HeldLease, RETRY, Shared};
+use crate::checkpoint::PendingCheckpoint;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
 use crate::lease::metrics as names;
@@ -107,7 +108,12 @@ impl HeldTask {
             let lost = match turn {
                 Turn::Timer => self.renew().await.err(),
                 Turn::Command(Some(Command::Checkpoint { position, reply })) => {
-                    self.answer_checkpoint(&position, reply).await.err()
+                    let done = self.checkpoint(&position).await;
+                    self.answer(done, reply).err()
+                }
+                Turn::Command(Some(Command::Prepare { pending, reply })) => {
+                    let done = self.prepare(&pending).await;
+                    self.answer(done, reply).err()
                 }
                 Turn::Command(Some(Command::Release { reply })) => {
                     let released = self.give_up().await;
@@ -161,12 +167,12 @@ impl HeldTask {
         }
     }
 
-    async fn answer_checkpoint(
+    fn answer(
         &mut self,
-        position: &Position,
+        done: Result<(), Failure>,
         reply: oneshot::Sender<Result<(), Error>>,
     ) -> Result<(), Loss> {
-        let (answer, lost) = match self.checkpoint(position).await {
+        let (answer, lost) = match done {
             Ok(()) => (Ok(()), Ok(())),
             Err(Failure::Error(error)) => (Err(error), Ok(())),
             Err(Failure::Lost(loss)) => {
@@ -175,7 +181,7 @@ impl HeldTask {
                 (Err(self.shared.lease_lost()), Err(loss))
             }
         };
-        // Whoever asked may have gone; the checkpoint is stored all the same.
+        // Whoever asked may have gone; what was asked for is stored all the same.
         drop(reply.send(answer));
         lost
     }
@@ -194,21 +200,33 @@ impl HeldTask {
                 ),
             )));
         }
+        self.write_until_done(
+            |tenure, me| Write::checkpoint(tenure.lease(), me, tenure.acquisition(), position),
+            |row| row.checkpoint == *position,
+        )
+        .await?;
+        counter!(names::CHECKPOINTS).increment(1);
+        Ok(())
+    }
+
+    async fn prepare(&mut self, pending: &PendingCheckpoint) -> Result<(), Failure> {
+        self.write_until_done(
+            |tenure, me| Write::prepare(tenure.lease(), me, tenure.acquisition(), pending),
+            |row| row.pending_checkpoint.as_ref() == Some(pending),
+        )
+        .await
+    }
+
+    /// One write of the holder's, again and again until it is made or cannot be.
+    async fn write_until_done(
+        &mut self,
+        make: impl Fn(&Tenure, &str) -> Write,
+        is_made: impl Fn(&Lease) -> bool,
+    ) -> Result<(), Failure> {
         let mut attempt = 0;
         loop {
-            let written = self
-                .write(
-                    |tenure, me| {
-                        Write::checkpoint(tenure.lease(), me, tenure.acquisition(), position)
-                    },
-                    |row| row.checkpoint == *position,
-                )
-                .await;
-            match written {
-                Ok(()) => {
-                    counter!(names::CHECKPOINTS).increment(1);
-                    return Ok(());
-                }
+            match self.write(&make, &is_made).await {
+                Ok(()) => return Ok(()),
                 Err(Failure::Error(error)) if error.kind().is_retryable() => {
                     self.pause(&mut attempt, &error).await;
                 }

@@ -76,7 +76,11 @@ fn every_attribute_of_kcl_3_is_read() {
     assert_eq!(lease.holder(), Some("present"));
     assert_eq!((lease.counter, lease.owner_switches), (41, 2));
     assert_eq!(lease.checkpoint.sub_sequence(), 5);
-    assert_eq!(lease.pending_checkpoint, Some(Position::Latest));
+    let pending = PendingCheckpoint {
+        position: Position::Latest,
+        state: Bytes::from_static(&[1, 2]),
+    };
+    assert_eq!(lease.pending_checkpoint, Some(pending));
     assert_eq!(
         lease.parents,
         BTreeSet::from(["shardId-000000000001".into()])
@@ -86,6 +90,18 @@ fn every_attribute_of_kcl_3_is_read() {
         BTreeSet::from(["shardId-000000000005".into()])
     );
     assert_eq!(lease.range, Some(HashKeyRange::FULL));
+}
+
+#[test]
+fn a_pending_state_that_the_kcl_wrote_as_a_number_is_no_state() {
+    let mut row = with(PENDING, s("SHARD_END"));
+    row.insert(PENDING_STATE.to_owned(), number(0));
+    let Row::Lease(lease) = read(&row) else {
+        panic!("a lease")
+    };
+    let pending = lease.pending_checkpoint.expect("pending");
+    assert_eq!(pending.position, Position::ShardEnd);
+    assert!(pending.state.is_empty());
 }
 
 #[test]
@@ -104,6 +120,8 @@ fn a_row_that_cannot_be_read_names_the_attribute() {
     no_counter.remove(COUNTER);
     let mut no_checkpoint = minimal();
     no_checkpoint.remove(CHECKPOINT);
+    let mut pending_text = with(PENDING, s("LATEST"));
+    pending_text.insert(PENDING_STATE.to_owned(), s("x"));
     let cases = [
         (no_counter, COUNTER),
         (no_checkpoint, CHECKPOINT),
@@ -119,6 +137,7 @@ fn a_row_that_cannot_be_read_names_the_attribute() {
         (with(RANGE_START, s("5")), RANGE_END),
         (with(RANGE_END, s("5")), RANGE_START),
         (text(PENDING), PENDING),
+        (pending_text, PENDING_STATE),
     ];
     for (row, attribute) in cases {
         let Row::Corrupt(corrupt) = read(&row) else {

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_core::{HashKeyRange, Position, ShardId};
 
+use crate::checkpoint::PendingCheckpoint;
 use crate::lease::item::{self, shard_set};
 use crate::lease::write::{Change, Demand, Owners, Set, Write};
 
@@ -124,6 +125,9 @@ impl Expression {
         if let Some(position) = &change.checkpoint {
             self.checkpoint(position, &mut set, &mut remove);
         }
+        if let Some(pending) = &change.pending_checkpoint {
+            self.pending(pending, &mut set, &mut remove);
+        }
         let mut update = String::new();
         if !set.is_empty() {
             update = format!("SET {}", set.join(", "));
@@ -154,6 +158,29 @@ impl Expression {
             item::PENDING_STATE,
         ] {
             remove.push(self.name(pending));
+        }
+    }
+
+    fn pending(
+        &mut self,
+        pending: &PendingCheckpoint,
+        set: &mut Vec<String>,
+        remove: &mut Vec<String>,
+    ) {
+        let position = self.text("pending", pending.position.checkpoint());
+        set.push(format!("{} = {position}", self.name(item::PENDING)));
+        let sub_sequence = item::number(pending.position.sub_sequence());
+        let sub_sequence = self.value("pending_sub_sequence", sub_sequence);
+        let name = self.name(item::PENDING_SUB_SEQUENCE);
+        set.push(format!("{name} = {sub_sequence}"));
+        let name = self.name(item::PENDING_STATE);
+        // As the KCL has it: no state, no attribute.
+        if pending.state.is_empty() {
+            remove.push(name);
+        } else {
+            let state = AttributeValue::B(pending.state.to_vec().into());
+            let state = self.value("pending_state", state);
+            set.push(format!("{name} = {state}"));
         }
     }
 

@@ -5,6 +5,7 @@ use aws_sdk_dynamodb::types::{
 use kinesis_core::Position;
 
 use super::*;
+use crate::checkpoint::PendingCheckpoint;
 use crate::error::ErrorKind;
 use crate::lease::tests::rig::{Fault, Rig, TABLE};
 
@@ -350,4 +351,48 @@ async fn a_write_to_a_lease_that_is_gone_creates_nothing() {
         assert!(matches!(outcome, Outcome::Refused(None)), "{write:?}");
     }
     assert!(table.scan().await.expect("scans").leases.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_prepared_checkpoint_is_kept_through_a_take_and_removed_by_the_next_checkpoint() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let lease = Lease::new(shard(0), Position::TrimHorizon);
+    table.create(&lease).await.expect("creates");
+    let held = done(table.write(&Write::take(&lease, "me", "t1")).await);
+    let at = |text: &str| Position::parse(text, 3).expect("a sequence number");
+    let pending = PendingCheckpoint::new(at("12"), vec![0, 255]);
+    let prepare = Write::prepare(&held, "me", "t1", &pending);
+    let row = done(table.write(&prepare).await);
+    assert_eq!(Some(row.clone()), prepare.apply(&held));
+    assert_eq!(row.checkpoint, Position::TrimHorizon);
+    let item = rig.item(0).await;
+    for (name, value) in [
+        ("pendingCheckpoint", AttributeValue::S("12".into())),
+        ("pendingCheckpointSubSequenceNumber", item::number(3)),
+        (
+            "pendingCheckpointState",
+            AttributeValue::B(Blob::new([0, 255])),
+        ),
+    ] {
+        assert_eq!(item.get(name), Some(&value), "{name}");
+    }
+    let taken = done(table.write(&Write::take(&row, "you", "t2")).await);
+    assert_eq!(taken.pending_checkpoint, Some(pending));
+    let stateless = PendingCheckpoint::new(at("13"), "");
+    let row = done(
+        table
+            .write(&Write::prepare(&taken, "you", "t2", &stateless))
+            .await,
+    );
+    assert_eq!(row.pending_checkpoint, Some(stateless));
+    assert!(!rig.item(0).await.contains_key("pendingCheckpointState"));
+    let row = done(
+        table
+            .write(&Write::checkpoint(&row, "you", "t2", &at("12")))
+            .await,
+    );
+    assert_eq!(row.pending_checkpoint, None);
+    let item = rig.item(0).await;
+    assert!(!item.keys().any(|name| name.starts_with("pending")));
 }
