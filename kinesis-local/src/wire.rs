@@ -5,22 +5,44 @@
 //! are the service's own, because SDKs and people match on them.
 //!
 //! ```text
-//! read        bytes ─▶ typed request        type errors: SerializationException, `Message`
+//! read, cbor  bytes ─▶ typed request        type errors: SerializationException, `Message`
 //! constraint  typed request ─▶ checked      up to ten failures in one ValidationException
-//! write       answer ─▶ one buffer          JSON 1.1
+//! write       answer ─▶ one buffer
 //! fault       refusal ─▶ status and body
 //! event       SubscribeToShard's frames
 //! ```
 //!
-//! The field types of `read` and the methods of `write::Writer` are all that knows JSON: they are
-//! where a second encoding goes.
+//! A handler knows neither JSON nor CBOR: it is given a [`Body`], reads it by `decode` and answers
+//! through a `Writer` of the same [`Format`].
 //!
-//! Deliberately absent: CBOR. Its content type is answered with an error that says so.
+//! | | JSON 1.1 | CBOR 1.1 |
+//! |---|---|---|
+//! | blob | base64 | byte string |
+//! | timestamp | seconds, with a fraction to the millisecond | tag 1 and integer *milliseconds* |
+//! | structure, list | | both forms are read; written without lengths, as the service does |
 
-/// How a request and its answer are encoded.
+mod cbor;
+pub(crate) mod constraint;
+pub(crate) mod event;
+pub(crate) mod fault;
+pub(crate) mod read;
+pub(crate) mod write;
+
+/// How a request, its answer and the events that follow are encoded.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Format {
     Json,
+    Cbor,
+}
+
+impl Format {
+    /// The type of a request's or answer's body.
+    pub(crate) const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/x-amz-json-1.1",
+            Self::Cbor => "application/x-amz-cbor-1.1",
+        }
+    }
 }
 
 /// The body of a request, with the encoding that its answer has too.
@@ -35,9 +57,3 @@ impl<'a> Body<'a> {
         Self { bytes, format }
     }
 }
-
-pub(crate) mod constraint;
-pub(crate) mod event;
-pub(crate) mod fault;
-pub(crate) mod read;
-pub(crate) mod write;

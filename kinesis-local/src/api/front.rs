@@ -18,8 +18,8 @@ use crate::wire::fault::{Fault, SERIALIZATION};
 use crate::wire::read;
 use crate::wire::{Body, Format};
 
-const JSON: &str = "application/x-amz-json-1.1";
-const CBOR: &str = "application/x-amz-cbor-1.1";
+const JSON: &str = Format::Json.content_type();
+const CBOR: &str = Format::Cbor.content_type();
 const PLAIN_JSON: &str = "application/json";
 const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 
@@ -68,11 +68,16 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
             Some(_) => SERIALIZATION,
             None => "UnknownOperationException",
         };
-        return fault(&Fault::bare(code));
+        // Only who says JSON is told in JSON.
+        let format = match content_type {
+            JSON => Format::Json,
+            _ => Format::Cbor,
+        };
+        return fault(format, &Fault::bare(code));
     }
-    match content_type {
-        JSON => {}
-        CBOR => return fault(&no_cbor()),
+    let format = match content_type {
+        JSON => Format::Json,
+        CBOR => Format::Cbor,
         PLAIN_JSON => return plain_json(body),
         _ if target.is_none() => return access_denied(),
         _ => {
@@ -82,27 +87,28 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
                 "<UnknownOperationException/>\n",
             );
         }
-    }
-    let body = Body::new(Format::Json, body);
+    };
+    let body = Body::new(format, body);
     let Some(operation) = operation else {
         let code = if read::is_object(body) {
             "UnknownOperationException"
         } else {
             SERIALIZATION
         };
-        return fault(&Fault::bare(code));
+        return fault(format, &Fault::bare(code));
     };
     if let Err(refusal) = check_auth(request) {
         // A body that does not parse is told before a signature that is missing.
-        return fault(&if read::is_object(body) {
+        let refusal = if read::is_object(body) {
             refusal
         } else {
             Fault::bare(SERIALIZATION)
-        });
+        };
+        return fault(format, &refusal);
     }
     match inner.run(operation, body).await {
-        Ok(Reply::Empty) => respond(StatusCode::OK, Some(JSON), ""),
-        Ok(Reply::Answer(body)) => respond(StatusCode::OK, Some(JSON), body),
+        Ok(Reply::Empty) => respond(StatusCode::OK, Some(format.content_type()), ""),
+        Ok(Reply::Answer(body)) => respond(StatusCode::OK, Some(format.content_type()), body),
         Ok(Reply::Events(body)) => {
             let mut response = Response::new(body);
             response
@@ -110,7 +116,7 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
                 .insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
             response
         }
-        Err(refusal) => fault(&refusal),
+        Err(refusal) => fault(format, &refusal),
     }
 }
 
@@ -159,14 +165,6 @@ fn plain_json(body: &[u8]) -> Response<ResponseBody> {
     let envelope =
         format!(r#"{{"Output":{{"__type":"com.amazon.coral.service#{code}"}},"Version":"1.0"}}"#);
     respond(status, Some(PLAIN_JSON), envelope)
-}
-
-fn no_cbor() -> Fault {
-    Fault::new(
-        SERIALIZATION,
-        "kinesis-local reads application/x-amz-json-1.1 and not CBOR; switch CBOR off in the SDK \
-         (AWS_CBOR_DISABLE=true).",
-    )
 }
 
 fn access_denied() -> Response<ResponseBody> {
@@ -258,8 +256,12 @@ fn check_query(in_query: impl Fn(&str) -> bool) -> Result<(), Fault> {
     ))
 }
 
-fn fault(fault: &Fault) -> Response<ResponseBody> {
-    respond(fault.status, Some(JSON), fault.body(Format::Json))
+fn fault(format: Format, fault: &Fault) -> Response<ResponseBody> {
+    respond(
+        fault.status,
+        Some(format.content_type()),
+        fault.body(format),
+    )
 }
 
 fn respond(

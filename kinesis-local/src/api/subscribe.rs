@@ -236,7 +236,7 @@ impl Subscription {
 
     /// Sends events until the shard's end, or until something else ends the subscription.
     async fn serve(&mut self) -> Result<(), End> {
-        self.send(event::initial_response()).await?;
+        self.send(event::initial_response(self.format)).await?;
         let mut changes = self.shard.watch();
         let mut heartbeat = self.clock.now() + HEARTBEAT;
         loop {
@@ -284,7 +284,7 @@ impl Subscription {
             child_shards: children.unwrap_or_default(),
         }
         .encode(&mut writer);
-        event::subscribe_to_shard_event(writer.into_bytes())
+        event::subscribe_to_shard_event(self.format, writer.into_bytes())
     }
 
     /// Waits until the consumer's throughput allows the batch.

@@ -9,9 +9,11 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod cbor;
 mod consumers;
 mod front;
 mod get;
+mod hostile;
 mod put;
 mod recovery;
 mod shards;

@@ -4,7 +4,8 @@
 //! u32 total · u32 headers · u32 crc32(both) │ headers │ payload │ u32 crc32(all before)
 //! ```
 //! Promises: the first frame is `initial-response` (some SDKs refuse the stream without it), then
-//! come `SubscribeToShardEvent`s and at most one exception, whose payload is `{"message":…}`.
+//! come `SubscribeToShardEvent`s and at most one exception, whose payload is `{"message":…}`; all
+//! payloads are in the encoding of the request, and each frame says which that is.
 
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
@@ -14,29 +15,36 @@ use super::Format;
 use super::fault::Fault;
 use super::write::Writer;
 
-/// The content type of the payloads.
-const JSON: &str = "application/json";
+/// The type of an event's payload: that of the request, but for the version of JSON.
+fn payload_type(format: Format) -> &'static str {
+    match format {
+        Format::Json => "application/json",
+        Format::Cbor => Format::Cbor.content_type(),
+    }
+}
 
 /// The empty answer that opens the stream.
-pub(crate) fn initial_response() -> Bytes {
+pub(crate) fn initial_response(format: Format) -> Bytes {
+    let mut writer = Writer::new(format);
+    writer.structure(|_| {});
     frame(
         &[
             (":message-type", "event"),
             (":event-type", "initial-response"),
         ],
-        "application/x-amz-json-1.1",
-        b"{}".to_vec(),
+        format.content_type(),
+        writer.into_bytes(),
     )
 }
 
 /// One event of records.
-pub(crate) fn subscribe_to_shard_event(payload: Vec<u8>) -> Bytes {
+pub(crate) fn subscribe_to_shard_event(format: Format, payload: Vec<u8>) -> Bytes {
     frame(
         &[
             (":message-type", "event"),
             (":event-type", "SubscribeToShardEvent"),
         ],
-        JSON,
+        payload_type(format),
         payload,
     )
 }
@@ -53,7 +61,7 @@ pub(crate) fn exception(format: Format, fault: &Fault) -> Bytes {
             (":message-type", "exception"),
             (":exception-type", fault.code),
         ],
-        JSON,
+        payload_type(format),
         writer.into_bytes(),
     )
 }
@@ -106,7 +114,7 @@ mod tests {
 
     #[test]
     fn the_stream_opens_with_an_initial_response() {
-        let message = read_message_from(initial_response()).unwrap();
+        let message = read_message_from(initial_response(Format::Json)).unwrap();
         assert_eq!(header(&message, ":event-type").unwrap(), "initial-response");
     }
 }

@@ -1,6 +1,7 @@
 //! A refusal: the status, code and text that the service answers with.
 //!
-//! Promises: the body is `{"__type":CODE,"message":TEXT}` with a bare code, as SDKs read it; only
+//! Promises: the body is `{"__type":CODE,"message":TEXT}`, in the encoding of the request, with a bare
+//! code, as SDKs read it; only
 //! `SerializationException` spells its text `Message`, because the service does. No text carries a
 //! payload or a credential.
 

@@ -1,4 +1,4 @@
-//! Reads a JSON request into its typed struct.
+//! Reads a request into its typed struct.
 //!
 //! Promises: unknown members are dropped and `null` is absence; a value of the wrong type is
 //! answered in the service's words, which name its types and not ours; texts and numbers are never
@@ -14,41 +14,59 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor};
 
+use super::cbor::{self, Reader};
 use super::fault::{Fault, SERIALIZATION};
 use super::{Body, Format};
 
-/// The request in `body`, which has to be one JSON object.
+/// Elements of a list or map that are kept; more are read and dropped. Source: none; over any
+/// length that the model allows, so that the checks still refuse it, and far below what a body of
+/// nulls would take in memory.
+const ELEMENTS_MAX: usize = 10_001;
+
+/// The request in `body`, which has to be one structure.
 pub(crate) fn decode<'de, T: Deserialize<'de>>(body: Body<'de>) -> Result<T, Fault> {
     match body.format {
         Format::Json => decode_json(body.bytes),
+        Format::Cbor => decode_cbor(body.bytes),
     }
+}
+
+/// Whether the body is one structure, whatever its members.
+pub(crate) fn is_object(body: Body<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Anything {}
+    decode::<Anything>(body).is_ok()
 }
 
 fn decode_json<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Fault> {
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Fault::bare(SERIALIZATION));
     }
-    serde_json::from_slice(body).map_err(|error| refused(body, &error))
+    serde_json::from_slice(body).map_err(|error| {
+        // A type error met before a syntax error still is a body that does not parse.
+        if !error.is_data() || serde_json::from_slice::<IgnoredAny>(body).is_err() {
+            return Fault::bare(SERIALIZATION);
+        }
+        let text = error.to_string();
+        let end = text.rfind(" at line ").unwrap_or(text.len());
+        mistyped(&text[..end])
+    })
 }
 
-/// Whether the body is one JSON object, whatever its members.
-pub(crate) fn is_object(body: Body<'_>) -> bool {
-    decode::<BTreeMap<Cow<'_, str>, IgnoredAny>>(body).is_ok()
+fn decode_cbor<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Fault> {
+    Reader::whole(body).map_err(|error| match error {
+        cbor::Error::Worded(text) if Reader::is_well_formed(body) => mistyped(&text),
+        _ => Fault::bare(SERIALIZATION),
+    })
 }
 
-fn refused(body: &[u8], error: &serde_json::Error) -> Fault {
-    // A type error met before a syntax error still is a body that does not parse.
-    if !error.is_data() || serde_json::from_slice::<IgnoredAny>(body).is_err() {
-        return Fault::bare(SERIALIZATION);
-    }
-    let text = error.to_string();
-    let text = text
-        .rfind(" at line ")
-        .map_or(text.as_str(), |end| &text[..end]);
-    if text.starts_with("duplicate field") {
+/// The refusal of a value; only the service's own words are passed on.
+fn mistyped(text: &str) -> Fault {
+    if text.starts_with("duplicate field") || text.starts_with("invalid type") {
         return Fault::bare(SERIALIZATION);
     }
     Fault::serialization(text)
@@ -191,13 +209,17 @@ impl<'de> Deserialize<'de> for Boolean {
     }
 }
 
-/// A point in time, in milliseconds since the Unix epoch; on the wire a number of seconds.
+/// A point in time, in milliseconds since the Unix epoch. On the wire: in JSON a number of seconds;
+/// in CBOR an integer of milliseconds, tagged or not, while a float still counts seconds (RFC 8949;
+/// no client of the service is known to send one).
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Timestamp(pub(crate) u64);
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TimestampVisitor;
+        struct TimestampVisitor {
+            integer_ms: u64,
+        }
         impl<'de> Visitor<'de> for TimestampVisitor {
             type Value = Timestamp;
             refuse!(expecting "a timestamp");
@@ -205,8 +227,8 @@ impl<'de> Deserialize<'de> for Timestamp {
             refuse!(text "class java.lang.String can not be converted to milliseconds since epoch");
             refuse!(list);
             refuse!(map);
-            fn visit_u64<E: Error>(self, seconds: u64) -> Result<Timestamp, E> {
-                Ok(Timestamp(seconds.saturating_mul(1000)))
+            fn visit_u64<E: Error>(self, integer: u64) -> Result<Timestamp, E> {
+                Ok(Timestamp(integer.saturating_mul(self.integer_ms)))
             }
             fn visit_i64<E: Error>(self, _: i64) -> Result<Timestamp, E> {
                 Ok(Timestamp(0)) // before 1970: nothing of ours is older
@@ -215,17 +237,24 @@ impl<'de> Deserialize<'de> for Timestamp {
                 Ok(Timestamp((seconds * 1000.0).round() as u64))
             }
         }
-        deserializer.deserialize_any(TimestampVisitor)
+        let integer_ms = if deserializer.is_human_readable() {
+            1000
+        } else {
+            1
+        };
+        deserializer.deserialize_any(TimestampVisitor { integer_ms })
     }
 }
 
-/// Bytes; on the wire base64.
+/// Bytes. On the wire: base64 in JSON, a byte string in CBOR, copied once.
 #[derive(Clone, Debug)]
 pub(crate) struct Blob(pub(crate) Bytes);
 
 impl<'de> Deserialize<'de> for Blob {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct BlobVisitor;
+        struct BlobVisitor {
+            is_base64: bool,
+        }
         impl<'de> Visitor<'de> for BlobVisitor {
             type Value = Blob;
             refuse!(expecting "a blob");
@@ -233,14 +262,24 @@ impl<'de> Deserialize<'de> for Blob {
             refuse!(boolean "class java.lang.Boolean can not be converted to a Blob");
             refuse!(list);
             refuse!(map);
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Blob, E> {
+                Ok(Blob(Bytes::copy_from_slice(bytes)))
+            }
+            fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<Blob, E> {
+                Ok(Blob(bytes.into()))
+            }
             fn visit_str<E: Error>(self, text: &str) -> Result<Blob, E> {
+                if !self.is_base64 {
+                    return Err(E::invalid_type(Unexpected::Other("a text"), &self));
+                }
                 match base64_simd::STANDARD.decode_to_vec(text) {
                     Ok(bytes) => Ok(Blob(bytes.into())),
                     Err(_) => Err(E::custom(bad_base64(text))),
                 }
             }
         }
-        deserializer.deserialize_any(BlobVisitor)
+        let is_base64 = deserializer.is_human_readable();
+        deserializer.deserialize_any(BlobVisitor { is_base64 })
     }
 }
 
@@ -292,9 +331,12 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
             refuse!(map);
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<List<T>, A::Error> {
                 let mut list = Vec::new();
-                while let Some(item) = items.next_element()? {
+                while list.len() < ELEMENTS_MAX
+                    && let Some(item) = items.next_element()?
+                {
                     list.push(item);
                 }
+                while let Some(IgnoredAny) = items.next_element()? {}
                 Ok(List(list))
             }
         }
@@ -344,7 +386,9 @@ impl<'de> Deserialize<'de> for TextMap {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TextMap, A::Error> {
                 let mut texts = BTreeMap::new();
                 while let Some((key, value)) = map.next_entry::<String, Option<Text<'de>>>()? {
-                    texts.insert(key, value.unwrap_or_default().to_string());
+                    if texts.len() < ELEMENTS_MAX {
+                        texts.insert(key, value.unwrap_or_default().to_string());
+                    }
                 }
                 Ok(TextMap(texts))
             }
