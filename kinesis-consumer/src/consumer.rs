@@ -23,10 +23,10 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, error, info};
 
 use crate::error::{Error, ErrorKind};
-use crate::fetch::{Budget, FetchContext};
+use crate::fetch::{Budget, FetchContext, Registration};
 use crate::lease::{HeldLease, LeaseKeeper};
 use crate::processor::RecordProcessorFactory;
-use crate::settings::Settings;
+use crate::settings::{self, Retrieval, Settings};
 use crate::shard::{Outcome, ShardTask};
 
 /// Leases gained and not yet picked up. Source: none, reasonable default; they are picked up at once.
@@ -185,7 +185,23 @@ impl Consumer {
             clock: self.clock.clone(),
             rand: self.rand.fork(),
             budget: Budget::new(self.settings.max_buffered_bytes),
+            registration: self.registration().map(Arc::new),
         }
+    }
+
+    fn registration(&self) -> Option<Registration> {
+        let Retrieval::FanOut(fan_out) = &self.settings.retrieval else {
+            return None;
+        };
+        Some(Registration::new(
+            self.kinesis.clone(),
+            Arc::clone(&self.stream),
+            &self.application,
+            fan_out,
+            self.settings.kinesis_request_timeout,
+            self.clock.clone(),
+            self.rand.fork(),
+        ))
     }
 }
 
@@ -302,6 +318,12 @@ impl ConsumerBuilder {
         self.settings.validate()?;
         name("application", &self.application, APPLICATION_CHARS)?;
         name("stream", &self.stream, STREAM_CHARS)?;
+        if let Retrieval::FanOut(fan_out) = &self.settings.retrieval
+            && fan_out.consumer_name.is_none()
+            && fan_out.consumer_arn.is_none()
+        {
+            settings::consumer_name("retrieval.fan_out.consumer_name", &self.application)?;
+        }
         let rand = self.rand.unwrap_or_else(Rand::from_entropy);
         let worker_id = self.worker_id.unwrap_or_else(|| rand.uuid());
         if worker_id.is_empty() {

@@ -1,10 +1,16 @@
 //! Reading a shard ahead of its processor: one task per held lease.
 //!
 //! ```text
-//! Poll (when to ask) ─▶ GetShardIterator / GetRecords ─▶ Unpacker (open, filter) ─▶ buffer ─▶ shard task
-//!   ▲                            │ throttled, failed, expired                         │
-//!   └────────────────────────────┘                                    limits of the shard, budget of the worker
+//! Poll (when to ask) ───▶ GetShardIterator / GetRecords ──┬─▶ Unpacker (open, filter) ─▶ buffer ─▶ shard task
+//!   ▲                            │ throttled, failed, expired                            │
+//!   └────────────────────────────┘                         │            limits of the shard, budget of the worker
+//! FanOut (when, where) ─▶ SubscribeToShard ─▶ gate ─ event ─┘
+//!   ▲                            │ over, cut, stalled, in use
+//!   └────────────────────────────┘
 //! ```
+//!
+//! A shard is read by one of the two at a time; fan-out falls back to polling for a while where the
+//! settings let it.
 //!
 //! Promise: every record of the shard behind the start position is sent once, in order, then the
 //! shard's end with its children. Failed calls are made again for ever with a bounded pause. The
@@ -15,20 +21,25 @@
 //! expired with all its records ([`Fetched::Expired`]); if there is no stream, someone has to look
 //! ([`Fetched::NotFound`]).
 //!
-//! Deliberately absent: enhanced fan-out.
+//! Deliberately absent: reading one shard both ways at once.
 
 mod budget;
 mod buffer;
 mod call;
+mod fan_out;
+mod gate;
+mod listen;
 mod poll;
+mod registration;
+mod subscribe;
 mod unpack;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use kinesis_core::{Clock, HashKeyRange, Position, Rand, ShardId};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, error, warn};
 
@@ -36,12 +47,15 @@ use crate::error::{Error, ErrorKind};
 use crate::lease::ChildShard;
 use crate::metrics;
 use crate::record::Record;
-use crate::settings::Settings;
+use crate::settings::{Retrieval, Settings};
 pub(crate) use budget::Budget;
-use buffer::{BufferLimits, Filler, Hold, buffer};
+use buffer::{BufferLimits, Filler, Hold, Room, Slot, buffer};
 use call::{Failure, Reader};
+use fan_out::FanOut;
+use listen::Listening;
 use poll::{Answer, Ask, Poll, StartAt, Trouble, Verdict};
-use unpack::{Unpacked, Unpacker};
+pub(crate) use registration::Registration;
+use unpack::{StreamRecord, Unpacked, Unpacker};
 
 /// Failures in a row before throttling is worth a WARN. Source: KCL `ThrottlingReporter`, 5.
 const THROTTLES_BEFORE_WARNING: u32 = 5;
@@ -95,6 +109,8 @@ pub(crate) struct FetchContext {
     pub(crate) clock: Clock,
     pub(crate) rand: Rand,
     pub(crate) budget: Arc<Budget>,
+    /// Present if shards are to be read by fan-out.
+    pub(crate) registration: Option<Arc<Registration>>,
 }
 
 /// A running fetch task; dropping it stops the task.
@@ -125,9 +141,15 @@ impl FetchContext {
         let (filler, receiver) = buffer(limits, &self.budget);
         let start_at = StartAt::checkpoint(start, self.settings.initial_position);
         let idle = self.settings.idle_time_between_reads;
+        let now = self.clock.now();
+        let listening = self.registration.as_ref().map(|registration| {
+            let rules = self.fan_out_rules(start_at.clone(), now);
+            Listening::new(rules, Arc::clone(registration))
+        });
         let task = Task {
             reader: Reader::new(self, shard_id),
-            poll: Poll::new(start_at, idle, self.rand.fork(), self.clock.now()),
+            poll: Poll::new(start_at, idle, self.rand.fork(), now),
+            listening,
             unpacker: Unpacker::new(start, range),
             start: start.clone(),
             corrupt_seen: false,
@@ -140,13 +162,23 @@ impl FetchContext {
             _task: AbortOnDropHandle::new(task),
         }
     }
+
+    fn fan_out_rules(&self, start_at: StartAt, now: Instant) -> FanOut {
+        let may_fall_back = match &self.settings.retrieval {
+            Retrieval::Polling => true,
+            Retrieval::FanOut(settings) => settings.fall_back_to_polling,
+        };
+        FanOut::new(start_at, may_fall_back, self.rand.fork(), now)
+    }
 }
 
 struct Task {
     context: FetchContext,
     shard_id: ShardId,
     reader: Reader,
+    /// The polling of the shard; in use while `listening` is absent or has fallen back.
     poll: Poll,
+    listening: Option<Listening>,
     unpacker: Unpacker,
     start: Position,
     corrupt_seen: bool,
@@ -155,13 +187,10 @@ struct Task {
 impl Task {
     async fn run(mut self, filler: Filler) {
         let last = loop {
-            let step = match self.poll.next(self.context.clock.now()) {
-                Ask::Wait(until) => {
-                    tokio::time::sleep_until(until).await;
-                    Step::Continue
-                }
-                Ask::Iterator(start_at) => self.new_iterator(start_at).await,
-                Ask::Records(iterator) => self.records(iterator, &filler).await,
+            let step = if self.listens() {
+                self.listen(&filler).await
+            } else {
+                self.ask(&filler).await
             };
             match step {
                 Step::Continue => {}
@@ -175,6 +204,18 @@ impl Task {
             }
         };
         filler.finish(last).await;
+    }
+
+    /// One step of reading by polling.
+    async fn ask(&mut self, filler: &Filler) -> Step {
+        match self.poll.next(self.context.clock.now()) {
+            Ask::Wait(until) => {
+                tokio::time::sleep_until(until).await;
+                Step::Continue
+            }
+            Ask::Iterator(start_at) => self.new_iterator(start_at).await,
+            Ask::Records(iterator) => self.records(iterator, filler).await,
+        }
     }
 
     async fn new_iterator(&mut self, start_at: StartAt) -> Step {
@@ -198,7 +239,10 @@ impl Task {
             Err(failure) => return self.trouble(failure),
         };
         let now = self.context.clock.now();
-        self.measure_call(now.duration_since(begun), page.millis_behind_latest);
+        let took = now.duration_since(begun);
+        ::metrics::histogram!(metrics::GET_RECORDS_SECONDS, "stream" => self.stream())
+            .record(took.as_secs_f64());
+        self.measure_lag(page.millis_behind_latest);
         let ended = self.poll.on_answer(
             Answer {
                 next_iterator: page.next_iterator,
@@ -211,24 +255,29 @@ impl Task {
             },
             now,
         );
-        let unpacked = self.unpacker.unpack(page.records);
-        self.report(&unpacked);
-        let (bytes, count) = (unpacked.bytes, unpacked.records.len());
-        slot.send(bytes, count, |hold| {
-            Batch::new(unpacked.records, page.millis_behind_latest, hold)
-        });
-        ::metrics::gauge!(metrics::BUFFERED_BYTES).set(self.context.budget.used() as f64);
+        self.deliver(slot, page.records, page.millis_behind_latest);
         if !ended {
             return Step::Continue;
-        }
-        if let Some(checkpoint) = self.unpacker.unseen_checkpoint() {
-            self.report_gap(checkpoint.as_str(), "none, the shard has ended");
         }
         self.end(page.children).await
     }
 
+    /// Opens what came and puts it into the buffer.
+    fn deliver(&mut self, slot: Slot<'_>, records: Vec<StreamRecord>, millis_behind_latest: u64) {
+        let unpacked = self.unpacker.unpack(records);
+        self.report(&unpacked);
+        let (bytes, count) = (unpacked.bytes, unpacked.records.len());
+        slot.send(bytes, count, |hold| {
+            Batch::new(unpacked.records, millis_behind_latest, hold)
+        });
+        ::metrics::gauge!(metrics::BUFFERED_BYTES).set(self.context.budget.used() as f64);
+    }
+
     /// The end of the shard, with the children the service told or lists.
     async fn end(&mut self, told: Vec<ChildShard>) -> Step {
+        if let Some(checkpoint) = self.unpacker.unseen_checkpoint() {
+            self.report_gap(checkpoint.as_str(), "none, the shard has ended");
+        }
         let mut children = told;
         while children.is_empty() {
             let failure = match self.reader.survey().await {
@@ -260,6 +309,9 @@ impl Task {
         match self.reader.survey().await {
             Ok(survey) if survey.listed => {
                 self.poll.on_found();
+                if let Some(listening) = &mut self.listening {
+                    listening.on_found();
+                }
                 None
             }
             Ok(survey) => Some(Fetched::Expired {
@@ -345,9 +397,7 @@ impl Task {
         );
     }
 
-    fn measure_call(&self, took: Duration, millis_behind_latest: u64) {
-        ::metrics::histogram!(metrics::GET_RECORDS_SECONDS, "stream" => self.stream())
-            .record(took.as_secs_f64());
+    fn measure_lag(&self, millis_behind_latest: u64) {
         ::metrics::gauge!(metrics::MILLIS_BEHIND_LATEST, "stream" => self.stream(), "shard" => self.shard_id.to_string())
             .set(millis_behind_latest as f64);
     }

@@ -101,6 +101,23 @@
 //! The first two are told by (shard, [`Record::position`]), which never changes for a record; the
 //! third needs an identity inside of the payload.
 //!
+//! # Polling or enhanced fan-out
+//!
+//! By default shards are polled. [`Settings::retrieval`] chooses enhanced fan-out instead, which is
+//! faster, does not share a shard's throughput with other applications, and costs extra, from the
+//! day the consumer is registered until somebody deregisters it; [`Retrieval`] has the comparison.
+//! All guarantees are the same. What one sees of it:
+//!
+//! - The first worker registers a consumer with the application's name and waits for it, some ten
+//!   seconds on AWS. A subscription lasts five minutes and is renewed behind the last event.
+//! - Events are taken only while there is room for them ([`Settings::max_buffered_bytes`]). A shard
+//!   whose processor does not keep up lets its subscription go and makes a new one when there is.
+//! - A worker that takes a shard over from one that died finds its subscription in use for up to
+//!   five seconds.
+//! - A subscription without a sign of life for 30 s is made anew. Where that, or anything else,
+//!   fails again and again, or no consumer can be registered, the shard is polled, with a WARN and
+//!   a count ([`metrics::FAN_OUT_FALL_BACKS`]), and fan-out is tried again after five minutes.
+//!
 //! # Aggregates
 //!
 //! KPL aggregates are opened; each member has the stream record's sequence number and its own
@@ -118,12 +135,14 @@
 //! | a processor returns `Retry`, an error by `?`, or panics | the batch comes again, with backoff |
 //! | a processor returns [`ProcessorError::Fatal`] | the lease is released, the other shards stop cleanly, `run` returns the error |
 //! | a call hangs | renewal goes on and the shard waits; a stop or handoff drops the call at its deadline |
+//! | a subscription is cut, stalls, or is in use by somebody else | a new one, behind the last event taken, after a pause |
+//! | fan-out cannot be used | the shard is polled; without `fall_back_to_polling` it waits, with an ERROR |
 //! | Kinesis throttles, fails or is away | reading is retried for ever, at most 10 s apart, with a WARN |
 //! | DynamoDB is away | renewals are retried until the lease must be given up, before anybody else takes it |
 //! | retention took a closed shard before it was read to its end | ERROR; the shard is marked as ended, so that its children start |
 //! | the stream is deleted | ERROR; its shards stop and are never marked as ended |
 //!
-//! Deliberately absent: enhanced fan-out, several streams per consumer, concurrency within a
+//! Deliberately absent: several streams per consumer, concurrency within a
 //! shard, dead-letter queues.
 
 mod checkpoint;
@@ -147,7 +166,7 @@ pub use processor::{
     InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory,
 };
 pub use record::Record;
-pub use settings::{InitialPosition, LeaseSettings, Settings};
+pub use settings::{FanOutSettings, InitialPosition, LeaseSettings, Retrieval, Settings};
 
 /// What a record, a shard and a position in it are, as all crates of the toolkit agree on.
 pub use kinesis_core::{HashKey, HashKeyRange, Position, SequenceNumber, ShardId};

@@ -22,6 +22,15 @@ pub const GET_RECORDS_SECONDS: &str = "kinesis_consumer_get_records_seconds";
 pub const FETCH_FAILURES: &str = "kinesis_consumer_fetch_failures";
 /// Iterators that expired before they were used. KCL: `ExpiredIterator`.
 pub const EXPIRED_ITERATORS: &str = "kinesis_consumer_expired_iterators";
+/// Subscriptions to shards made by enhanced fan-out; about one every five minutes for each shard.
+pub const SUBSCRIPTIONS: &str = "kinesis_consumer_subscriptions";
+/// Subscriptions given up because nothing came over them, not even a sign of life.
+pub const SUBSCRIPTIONS_STALLED: &str = "kinesis_consumer_subscriptions_stalled";
+/// Subscriptions refused or ended because somebody else has one to the same shard with the same
+/// consumer.
+pub const SUBSCRIPTIONS_IN_USE: &str = "kinesis_consumer_subscriptions_in_use";
+/// Times a shard went over to polling because fan-out could not be used, by `reason`.
+pub const FAN_OUT_FALL_BACKS: &str = "kinesis_consumer_fan_out_fall_backs";
 /// Batches delivered again after an error or a panic of the processor.
 pub const BATCHES_RETRIED: &str = "kinesis_consumer_batches_retried";
 /// Panics of a processor.
@@ -75,6 +84,22 @@ pub fn describe() {
         EXPIRED_ITERATORS,
         Unit::Count,
         "Iterators that expired before use."
+    );
+    describe_counter!(SUBSCRIPTIONS, Unit::Count, "Subscriptions to shards made.");
+    describe_counter!(
+        SUBSCRIPTIONS_STALLED,
+        Unit::Count,
+        "Subscriptions without a sign of life."
+    );
+    describe_counter!(
+        SUBSCRIPTIONS_IN_USE,
+        Unit::Count,
+        "Subscriptions somebody else has."
+    );
+    describe_counter!(
+        FAN_OUT_FALL_BACKS,
+        Unit::Count,
+        "Shards that went from fan-out to polling."
     );
     describe_counter!(
         BATCHES_RETRIED,

@@ -6,6 +6,8 @@
 //!
 //! Deliberately absent: components (clients, clock, randomness), which go to the builder.
 
+mod retrieval;
+
 use std::time::Duration;
 
 use kinesis_core::limits;
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 pub use crate::lease::LeaseSettings;
+pub(crate) use retrieval::consumer_name;
+pub use retrieval::{FanOutSettings, Retrieval};
 
 /// Source: KCL `PollingConfig.maxRecords`, which is the service's limit for `GetRecords`.
 const MAX_RECORDS_DEFAULT: u32 = 10_000;
@@ -73,6 +77,8 @@ pub enum InitialPosition {
 pub struct Settings {
     /// Where to start in a shard without a checkpoint.
     pub initial_position: InitialPosition,
+    /// How records come out of the stream.
+    pub retrieval: Retrieval,
     /// Most stream records one `GetRecords` asks for, 1 to 10,000. A batch may hold more user
     /// records, since aggregates are opened.
     pub max_records: u32,
@@ -110,6 +116,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             initial_position: InitialPosition::default(),
+            retrieval: Retrieval::default(),
             max_records: MAX_RECORDS_DEFAULT,
             idle_time_between_reads: IDLE_TIME_BETWEEN_READS_DEFAULT,
             kinesis_request_timeout: KINESIS_REQUEST_TIMEOUT_DEFAULT,
@@ -130,6 +137,9 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::InvalidInput`] that names the first field out of bounds, and the bound.
     pub fn validate(&self) -> Result<(), Error> {
+        if let Retrieval::FanOut(fan_out) = &self.retrieval {
+            fan_out.validate()?;
+        }
         let most = u32::try_from(limits::GET_RECORDS_MAX_RECORDS).unwrap_or(u32::MAX);
         if self.max_records == 0 || self.max_records > most {
             return Err(out_of_bounds(

@@ -47,6 +47,11 @@ impl Budget {
         self.total / self.members.load(Ordering::Relaxed).max(1)
     }
 
+    /// Most bytes that may be reserved.
+    pub(crate) fn total(&self) -> usize {
+        self.total
+    }
+
     /// Bytes reserved now.
     pub(crate) fn used(&self) -> usize {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)

@@ -8,7 +8,8 @@
 //!
 //! Promise: at most [`PENDING_BATCHES_MAX`] batches wait; a slot is given only while the shard is
 //! below its limits of bytes and records and below its share of the worker's budget (a shard that
-//! holds nothing always gets one), and only with a full answer's worth of the budget reserved.
+//! holds nothing always gets one), and only with bytes of the budget reserved: a full answer's for
+//! polling, the length of the event for fan-out.
 //! Dropping either end drops what waits and gives everything back.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -57,16 +58,37 @@ pub(crate) struct Filler {
 impl Filler {
     /// Waits for room for one answer of `GetRecords`; `None` when nobody reads any more.
     pub(crate) async fn slot(&self) -> Option<Slot<'_>> {
+        let room = self.room().await?;
+        let reservation = self.reserve(limits::GET_RECORDS_MAX_BYTES).await;
+        Some(room.with(reservation))
+    }
+
+    /// Waits until the shard may read ahead, with nothing reserved of the budget yet; `None` when
+    /// nobody reads any more. Cancel safe.
+    pub(crate) async fn room(&self) -> Option<Room<'_>> {
         let permit = self.sender.reserve().await.ok()?;
         while !self.has_room() {
             self.held.freed.notified().await;
         }
-        let reservation = self.budget.reserve(limits::GET_RECORDS_MAX_BYTES).await;
-        Some(Slot {
+        Some(Room {
             permit,
-            reservation,
             held: &self.held,
         })
+    }
+
+    /// Waits until an event of `bytes` fits into the shard's share and the budget. Other than an
+    /// answer of `GetRecords`, whose length nobody knows beforehand, it does not go over the share,
+    /// unless it is all that the shard holds. Cancel safe.
+    pub(crate) async fn reserve_event(&self, bytes: usize) -> Reservation {
+        while !self.fits(bytes) {
+            self.held.freed.notified().await;
+        }
+        self.reserve(bytes).await
+    }
+
+    /// Waits until `bytes` of the budget are free, or all of it if that is less. Cancel safe.
+    pub(crate) async fn reserve(&self, bytes: usize) -> Reservation {
+        self.budget.reserve(bytes.min(self.budget.total())).await
     }
 
     /// Sends what is not a batch: the end of the shard, or of reading it.
@@ -77,8 +99,33 @@ impl Filler {
 
     fn has_room(&self) -> bool {
         let (bytes, records) = self.held.now();
-        let most = self.limits.bytes.min(self.budget.share());
-        bytes == 0 || (bytes < most && records < self.limits.records)
+        bytes == 0 || (bytes < self.most() && records < self.limits.records)
+    }
+
+    fn fits(&self, more: usize) -> bool {
+        let (bytes, _) = self.held.now();
+        bytes == 0 || bytes.saturating_add(more) <= self.most()
+    }
+
+    /// Bytes at which reading ahead stops.
+    fn most(&self) -> usize {
+        self.limits.bytes.min(self.budget.share())
+    }
+}
+
+/// Leave to read ahead, as far as the shard's own limits are concerned.
+pub(crate) struct Room<'a> {
+    permit: mpsc::Permit<'a, Fetched>,
+    held: &'a Arc<Held>,
+}
+
+impl<'a> Room<'a> {
+    pub(crate) fn with(self, reservation: Reservation) -> Slot<'a> {
+        Slot {
+            permit: self.permit,
+            reservation,
+            held: self.held,
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The three calls of Kinesis that reading a shard takes, with a deadline each, in our own types.
+//! The calls of Kinesis that reading a shard by polling takes, with a deadline each, in our own
+//! types; what fan-out shares with them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use aws_sdk_kinesis::types::{
 };
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
-use kinesis_core::{HashKey, HashKeyRange, SequenceNumber, ShardId};
+use kinesis_core::{Clock, HashKey, HashKeyRange, SequenceNumber, ShardId};
 
 use crate::error::{Error, ErrorKind};
 use crate::fetch::FetchContext;
@@ -22,11 +23,11 @@ use crate::lease::ChildShard;
 /// Source: none, reasonable default, far above the largest stream.
 const LIST_PAGES_MAX: usize = 100;
 
-/// A failed call: the error to tell, and what it means for polling.
+/// A failed call: the error to tell, and what it means for the rules of who called.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct Failure<T = Trouble> {
     pub(crate) error: Error,
-    pub(crate) trouble: Trouble,
+    pub(crate) trouble: T,
 }
 
 impl Failure {
@@ -59,11 +60,12 @@ pub(crate) struct Survey {
 /// Calls Kinesis for one shard.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    kinesis: aws_sdk_kinesis::Client,
-    stream: Arc<str>,
-    shard_id: ShardId,
+    pub(super) kinesis: aws_sdk_kinesis::Client,
+    pub(super) stream: Arc<str>,
+    pub(super) shard_id: ShardId,
     max_records: i32,
-    timeout: Duration,
+    pub(super) timeout: Duration,
+    pub(super) clock: Clock,
 }
 
 impl Reader {
@@ -74,6 +76,7 @@ impl Reader {
             shard_id: shard_id.clone(),
             max_records: i32::try_from(context.settings.max_records).unwrap_or(i32::MAX),
             timeout: context.settings.kinesis_request_timeout,
+            clock: context.clock.clone(),
         }
     }
 
@@ -121,18 +124,9 @@ impl Reader {
             .shard_iterator(iterator)
             .limit(self.max_records);
         let answer = self.within("reading records", request.send()).await?;
-        let mut bytes = 0;
-        let mut records = Vec::with_capacity(answer.records.len());
-        for record in answer.records {
-            let key = record.partition_key.as_ref().map_or(0, String::len);
-            bytes += (record.data.as_ref().len() + key) as u64;
-            records.push(self.record(record)?);
-        }
-        let children = answer.child_shards.unwrap_or_default();
-        let children = children
-            .into_iter()
-            .map(|child| self.child(child))
-            .collect::<Result<_, _>>()?;
+        let bytes = answer.records.iter().map(sdk_record_bytes).sum();
+        let records = self.in_our_types(answer.records)?;
+        let children = self.children(answer.child_shards)?;
         Ok(Page {
             records,
             next_iterator: answer.next_shard_iterator,
@@ -211,6 +205,22 @@ impl Reader {
         }
     }
 
+    pub(super) fn in_our_types(
+        &self,
+        records: Vec<SdkRecord>,
+    ) -> Result<Vec<StreamRecord>, Failure> {
+        let records = records.into_iter();
+        records.map(|record| self.record(record)).collect()
+    }
+
+    pub(super) fn children(
+        &self,
+        children: Option<Vec<SdkChild>>,
+    ) -> Result<Vec<ChildShard>, Failure> {
+        let children = children.unwrap_or_default().into_iter();
+        children.map(|child| self.child(child)).collect()
+    }
+
     fn record(&self, record: SdkRecord) -> Result<StreamRecord, Failure> {
         let sequence_number = SequenceNumber::try_from(record.sequence_number)
             .map_err(|_| self.malformed("a record has no valid sequence number"))?;
@@ -245,13 +255,19 @@ impl Reader {
     }
 
     /// An answer that cannot be right is asked for again.
-    fn malformed(&self, what: &str) -> Failure {
+    pub(super) fn malformed(&self, what: &str) -> Failure {
         let text = format!(
             "reading shard {} of stream {} failed: {what}",
             self.shard_id, self.stream
         );
         Failure::other(Error::new(ErrorKind::Unavailable, text))
     }
+}
+
+/// Payload and key, as the service counts them.
+fn sdk_record_bytes(record: &SdkRecord) -> u64 {
+    let key = record.partition_key.as_ref().map_or(0, String::len);
+    (record.data.as_ref().len() + key) as u64
 }
 
 /// Source: error lists of GetRecords and GetShardIterator, Kinesis API 2013-12-02.

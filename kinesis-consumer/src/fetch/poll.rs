@@ -146,14 +146,12 @@ impl Poll {
         // is answered and then refused would be asked for again and again without a pause.
         self.iterator = Some(iterator);
         self.unknown_since = None;
-        if self.start == StartAt::Latest {
-            // From here on "latest" is a point in time: asking for LATEST again would miss what
-            // arrives in between.
-            let margin = u64::try_from(LATEST_CLOCK_MARGIN.as_millis()).unwrap_or(u64::MAX);
-            self.start = StartAt::Timestamp {
-                epoch_millis: epoch_millis.saturating_sub(margin),
-            };
-        }
+        self.start.pin_latest(epoch_millis);
+    }
+
+    /// Where reading goes on: behind the last record answered.
+    pub(crate) fn position(&self) -> StartAt {
+        self.start.clone()
     }
 
     /// Records were answered. Returns whether the shard has ended.
@@ -205,6 +203,17 @@ impl Poll {
 }
 
 impl StartAt {
+    /// "Latest" was asked for at `epoch_millis` of the wall clock: from then on it is a point in
+    /// time, since asking for `LATEST` again would miss what arrives in between.
+    pub(crate) fn pin_latest(&mut self, epoch_millis: u64) {
+        if *self == Self::Latest {
+            let margin = u64::try_from(LATEST_CLOCK_MARGIN.as_millis()).unwrap_or(u64::MAX);
+            *self = Self::Timestamp {
+                epoch_millis: epoch_millis.saturating_sub(margin),
+            };
+        }
+    }
+
     /// Where reading begins for a lease whose checkpoint is `checkpoint`.
     pub(crate) fn checkpoint(checkpoint: &Position, initial: InitialPosition) -> Self {
         match checkpoint {

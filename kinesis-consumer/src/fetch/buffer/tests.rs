@@ -88,3 +88,19 @@ async fn all_is_given_back_when_nobody_reads_any_more() {
     drop(filler);
     assert_eq!(budget.share(), 100 * limits::GET_RECORDS_MAX_BYTES);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_event_does_not_go_over_the_share_unless_the_shard_holds_nothing() {
+    let budget = Budget::new(2 * limits::GET_RECORDS_MAX_BYTES);
+    let (filler, mut receiver) = buffer(LIMITS, &budget);
+    let fits = async |bytes| {
+        let reserve = filler.reserve_event(bytes);
+        timeout(Duration::from_secs(1), reserve).await.is_ok()
+    };
+    assert!(fits(5000).await, "it holds nothing");
+    fill(&filler, 600, 1).await;
+    assert!(fits(400).await);
+    assert!(!fits(401).await);
+    drop(receiver.recv().await);
+    assert!(fits(401).await);
+}

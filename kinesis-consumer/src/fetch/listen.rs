@@ -1,0 +1,320 @@
+//! Reading one shard by enhanced fan-out: what [`FanOut`] asks for, done.
+//!
+//! Promise: the shard is read by one way at a time. Going over to polling and back hands the
+//! position over, so that no record is missed or read twice by it.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::{Step, THROTTLES_BEFORE_WARNING, Task, cause};
+use crate::error::ErrorKind;
+use crate::fetch::budget::Reservation;
+use crate::fetch::buffer::Filler;
+use crate::fetch::call::Failure;
+use crate::fetch::fan_out::{Ask, FanOut, Heard, Reason, Trouble, UNREAD_PATIENCE, Verdict};
+use crate::fetch::poll::{Poll, StartAt};
+use crate::fetch::registration::Registration;
+use crate::fetch::subscribe::{Event, Subscription, Taken};
+use crate::metrics;
+
+/// The fan-out of one shard.
+pub(super) struct Listening {
+    rules: FanOut,
+    registration: Arc<Registration>,
+    subscription: Option<Subscription>,
+    /// The ARN of the running or last subscription.
+    arn: Option<Arc<str>>,
+    /// Set while the shard is polled instead; then fan-out is tried again.
+    polled_until: Option<Instant>,
+    /// Bytes for which there was no room in the budget when the subscription was let go.
+    wanted: usize,
+}
+
+impl Listening {
+    pub(super) fn new(rules: FanOut, registration: Arc<Registration>) -> Self {
+        Self {
+            rules,
+            registration,
+            subscription: None,
+            arn: None,
+            polled_until: None,
+            wanted: 0,
+        }
+    }
+
+    pub(super) fn on_found(&mut self) {
+        self.rules.on_found();
+    }
+}
+
+impl Task {
+    /// The fan-out of this shard, if that is how it is read now.
+    pub(super) fn listens(&mut self) -> bool {
+        let now = self.context.clock.now();
+        let Some(listening) = &mut self.listening else {
+            return false;
+        };
+        match listening.polled_until {
+            None => true,
+            Some(until) if now < until => false,
+            Some(_) => {
+                info!("Enhanced fan-out is tried again.");
+                listening.polled_until = None;
+                listening.rules = self.context.fan_out_rules(self.poll.position(), now);
+                true
+            }
+        }
+    }
+
+    /// One step of reading by fan-out.
+    pub(super) async fn listen(&mut self, filler: &Filler) -> Step {
+        let now = self.context.clock.now();
+        let Some(listening) = &self.listening else {
+            return Step::Continue;
+        };
+        match listening.rules.next(now) {
+            Ask::Wait(until) => {
+                tokio::time::sleep_until(until).await;
+                Step::Continue
+            }
+            Ask::Subscribe(start_at) => {
+                // What nobody has room for is not asked for: it would be sent, and charged, again.
+                let wanted = listening.wanted;
+                if filler.room().await.is_none() {
+                    return Step::Abandoned;
+                }
+                drop(filler.reserve_event(wanted).await);
+                self.subscribe(start_at).await
+            }
+            Ask::Listen => self.take(filler).await,
+        }
+    }
+
+    async fn subscribe(&mut self, start_at: StartAt) -> Step {
+        let Some(listening) = &mut self.listening else {
+            return Step::Continue;
+        };
+        let arn = match listening.registration.arn().await {
+            Ok(arn) => arn,
+            Err(failure) => return self.fan_out_trouble(failure).await,
+        };
+        listening.arn = Some(Arc::clone(&arn));
+        let asked_at = self.context.clock.epoch_millis();
+        let subscribed = self.reader.subscribe(&arn, &start_at).await;
+        match subscribed {
+            Ok(subscription) => {
+                ::metrics::counter!(metrics::SUBSCRIPTIONS, "stream" => self.stream()).increment(1);
+                debug!(?start_at, "Subscribed to the shard.");
+                if let Some(listening) = &mut self.listening {
+                    listening.subscription = Some(subscription);
+                    let now = self.context.clock.now();
+                    listening.rules.on_subscribed(asked_at, now);
+                }
+                Step::Continue
+            }
+            Err(failure) => self.fan_out_trouble(failure).await,
+        }
+    }
+
+    /// Takes the next event of the running subscription, when there is room for it.
+    async fn take(&mut self, filler: &Filler) -> Step {
+        let room = match timeout(UNREAD_PATIENCE, filler.room()).await {
+            Ok(Some(room)) => room,
+            Ok(None) => return Step::Abandoned,
+            Err(_elapsed) => return self.let_go(0),
+        };
+        let now = self.context.clock.now();
+        let Some(listening) = &mut self.listening else {
+            return Step::Continue;
+        };
+        let Some(subscription) = &mut listening.subscription else {
+            listening.rules.on_let_go();
+            return Step::Continue;
+        };
+        let taken = subscription.next(&self.reader, filler, now).await;
+        let failure = match taken {
+            Taken::Event(event, reservation) => {
+                let reservation = match reservation {
+                    Some(reservation) => reservation,
+                    None => self.reserve_small(&event, filler).await,
+                };
+                return self.took(event, room, reservation).await;
+            }
+            Taken::NoRoom { wanted } => return self.let_go(wanted),
+            Taken::Over => return self.over().await,
+            Taken::Stalled => Failure {
+                trouble: Trouble::Stalled,
+                error: self.reader.stalled(),
+            },
+            Taken::Failed(failure) => failure,
+        };
+        self.fan_out_trouble(failure).await
+    }
+
+    /// Room for a small event, which passed the gate without.
+    async fn reserve_small(&mut self, event: &Event, filler: &Filler) -> Reservation {
+        let bytes = event.records.iter().map(|record| record.data.len()).sum();
+        match timeout(UNREAD_PATIENCE, filler.reserve(bytes)).await {
+            Ok(reservation) => reservation,
+            Err(_elapsed) => {
+                self.unsubscribe();
+                filler.reserve(bytes).await
+            }
+        }
+    }
+
+    async fn took(
+        &mut self,
+        event: Event,
+        room: super::Room<'_>,
+        reservation: Reservation,
+    ) -> Step {
+        let Some(listening) = &mut self.listening else {
+            return Step::Continue;
+        };
+        let last = event.records.last();
+        let ended = listening.rules.on_event(Heard {
+            continuation: event.continuation,
+            last: last.map(|record| record.sequence_number.clone()),
+        });
+        if listening.subscription.is_none() {
+            listening.rules.on_let_go();
+        }
+        self.measure_lag(event.millis_behind_latest);
+        self.deliver(
+            room.with(reservation),
+            event.records,
+            event.millis_behind_latest,
+        );
+        if !ended {
+            return Step::Continue;
+        }
+        self.unsubscribe();
+        self.end(event.children).await
+    }
+
+    /// The stream of the subscription is over.
+    async fn over(&mut self) -> Step {
+        self.unsubscribe();
+        let now = self.context.clock.now();
+        let Some(listening) = &mut self.listening else {
+            return Step::Continue;
+        };
+        let Some(verdict) = listening.rules.on_end(now) else {
+            debug!("The subscription is over and is made anew.");
+            return Step::Continue;
+        };
+        let failure = Failure {
+            trouble: Trouble::Other,
+            error: self.reader.empty_subscription(),
+        };
+        self.judge(failure, verdict)
+    }
+
+    /// Gives the subscription up until there is room again.
+    fn let_go(&mut self, wanted: usize) -> Step {
+        debug!(
+            "Processing does not keep up: the subscription is let go until there is room for more."
+        );
+        self.unsubscribe();
+        if let Some(listening) = &mut self.listening {
+            listening.wanted = wanted;
+            listening.rules.on_let_go();
+        }
+        Step::Continue
+    }
+
+    fn unsubscribe(&mut self) {
+        if let Some(listening) = &mut self.listening {
+            listening.subscription = None;
+        }
+    }
+
+    /// Notes a failure of registering, of subscribing or of a subscription.
+    async fn fan_out_trouble(&mut self, failure: Failure<Trouble>) -> Step {
+        self.unsubscribe();
+        let now = self.context.clock.now();
+        let Some(listening) = &mut self.listening else {
+            return Step::Continue;
+        };
+        // The consumer itself may be what is unknown, or not usable any more.
+        if matches!(failure.trouble, Trouble::NotFound | Trouble::Refused(_))
+            && let Some(arn) = listening.arn.take()
+        {
+            listening.registration.forget(&arn).await;
+        }
+        let verdict = listening.rules.on_trouble(failure.trouble, now);
+        self.judge(failure, verdict)
+    }
+
+    fn judge(&mut self, failure: Failure<Trouble>, verdict: Verdict) -> Step {
+        let Failure { error, trouble } = failure;
+        self.count_fan_out(trouble, error.kind());
+        let source = cause(&error);
+        match verdict {
+            Verdict::GiveUp => return Step::Unknown(error),
+            Verdict::FallBack { reason, until } => self.fall_back(reason, until, &error),
+            Verdict::Again { pause, attempts } => {
+                let pause_ms = pause.as_millis();
+                match trouble {
+                    // A worker that took the shard over a moment ago meets this once.
+                    Trouble::InUse if attempts < THROTTLES_BEFORE_WARNING => {
+                        debug!(attempts, pause_ms, %error, "The shard's subscription is still in use and is taken over after a pause.");
+                    }
+                    Trouble::InUse => {
+                        warn!(attempts, pause_ms, %error, "The shard's subscription stays in use: is another application subscribed with the same consumer name?");
+                    }
+                    Trouble::Refused(_) => {
+                        error!(attempts, pause_ms, %error, source, "Enhanced fan-out is refused; it is tried again, but someone has to mend it.");
+                    }
+                    _ if error.kind() == ErrorKind::Throttled
+                        && attempts < THROTTLES_BEFORE_WARNING =>
+                    {
+                        debug!(attempts, pause_ms, %error, "Subscribing is throttled and goes on after a pause.");
+                    }
+                    _ => {
+                        warn!(attempts, pause_ms, %error, source, "The subscription to the shard failed and is made anew after a pause.");
+                    }
+                }
+            }
+        }
+        Step::Continue
+    }
+
+    fn fall_back(&mut self, reason: Reason, until: Instant, error: &crate::error::Error) {
+        let now = self.context.clock.now();
+        let retry_in_s = until.saturating_duration_since(now).as_secs();
+        ::metrics::counter!(metrics::FAN_OUT_FALL_BACKS, "stream" => self.stream(), "reason" => reason.as_str()).increment(1);
+        warn!(
+            reason = reason.as_str(),
+            retry_in_s,
+            %error,
+            source = cause(error),
+            "Enhanced fan-out cannot be used for this shard: it is polled instead, and fan-out is tried again later."
+        );
+        let Some(listening) = &mut self.listening else {
+            return;
+        };
+        listening.polled_until = Some(until);
+        let idle = self.context.settings.idle_time_between_reads;
+        let start = listening.rules.position();
+        self.poll = Poll::new(start, idle, self.context.rand.fork(), now);
+    }
+
+    fn count_fan_out(&self, trouble: Trouble, kind: ErrorKind) {
+        ::metrics::counter!(metrics::FETCH_FAILURES, "stream" => self.stream(), "kind" => kind.as_str()).increment(1);
+        match trouble {
+            Trouble::Stalled => {
+                ::metrics::counter!(metrics::SUBSCRIPTIONS_STALLED, "stream" => self.stream())
+                    .increment(1);
+            }
+            Trouble::InUse => {
+                ::metrics::counter!(metrics::SUBSCRIPTIONS_IN_USE, "stream" => self.stream())
+                    .increment(1);
+            }
+            Trouble::NotFound | Trouble::Position | Trouble::Refused(_) | Trouble::Other => {}
+        }
+    }
+}
