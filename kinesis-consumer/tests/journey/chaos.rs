@@ -6,6 +6,7 @@ use std::time::Duration;
 use kinesis_consumer::Settings;
 use kinesis_core::{Aggregate, HashKeyRange, Rand, UserRecord};
 
+use crate::fan_out::by_fan_out;
 use crate::faulty::Faulty;
 use crate::ledger::Behaviour;
 use crate::world::{STREAM, Worker, World};
@@ -39,8 +40,22 @@ async fn on_a_bad_network_too_nothing_is_lost_and_keys_stay_in_order() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn over_fan_out_on_a_bad_network_nothing_is_lost_and_keys_stay_in_order() {
+    for seed in SEEDS {
+        println!("seed {seed}");
+        let mut chaos = Chaos::new(2000 + seed).await;
+        chaos.settings = by_fan_out();
+        let network = Faulty::random(chaos.world.http_client(), Rand::seeded(seed), ONE_FAULT_IN);
+        chaos.world.network = Some(network.clone());
+        chaos.run().await;
+        assert!(network.hits() > 0);
+    }
+}
+
 struct Chaos {
     world: World,
+    settings: Settings,
     rand: Rand,
     workers: Vec<Worker>,
     started: usize,
@@ -51,6 +66,7 @@ impl Chaos {
     async fn new(seed: u64) -> Self {
         Self {
             world: World::new(2).await,
+            settings: Settings::default(),
             rand: Rand::seeded(seed),
             workers: Vec::new(),
             started: 0,
@@ -122,7 +138,7 @@ impl Chaos {
         self.started += 1;
         let settings = Settings {
             max_records: 1 + self.rand.below(6) as u32,
-            ..Settings::default()
+            ..self.settings.clone()
         };
         let rand = self.rand.fork();
         let worker = self

@@ -1,8 +1,10 @@
 //! An SDK HTTP client on a bad network: some requests never arrive, some answers get lost, some
 //! requests are refused, some answers are late.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aws_smithy_runtime_api::client::http::{
@@ -13,6 +15,8 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
+use bytes::Bytes;
+use http_body::{Body, Frame};
 use kinesis_core::Rand;
 use kinesis_local::InProcessClient;
 use serde_json::Value;
@@ -28,6 +32,10 @@ pub(crate) enum Fault {
     Late(Duration),
     /// Carried out; the answer does not name the children of the shard.
     WithoutChildShards,
+    /// Carried out; the connection breaks after so many bytes of the answer.
+    Cut(usize),
+    /// Carried out; nothing comes after the first frame of the event stream.
+    FallsSilent,
 }
 
 /// Which request, by its `X-Amz-Target`, meets which fault.
@@ -38,6 +46,8 @@ pub(crate) struct Faulty {
     inner: InProcessClient,
     rule: Rule,
     hits: Arc<AtomicU64>,
+    counts_bytes: bool,
+    bytes: Arc<AtomicU64>,
 }
 
 impl Faulty {
@@ -49,6 +59,8 @@ impl Faulty {
             inner,
             rule: Arc::new(rule),
             hits: Arc::default(),
+            counts_bytes: false,
+            bytes: Arc::default(),
         }
     }
 
@@ -72,6 +84,19 @@ impl Faulty {
         self.hits.load(Ordering::Relaxed)
     }
 
+    /// A perfect network that counts the bytes read from answers.
+    pub(crate) fn counting(inner: InProcessClient) -> Self {
+        Self {
+            counts_bytes: true,
+            ..Self::new(inner, |_| None)
+        }
+    }
+
+    /// Bytes read from answers.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let broken = || ConnectorError::io("the connection broke".into());
         let target = request.headers().get("x-amz-target").unwrap_or_default();
@@ -79,6 +104,11 @@ impl Faulty {
         self.hits
             .fetch_add(u64::from(fault.is_some()), Ordering::Relaxed);
         match fault {
+            None if self.counts_bytes => {
+                let answer = self.inner.call(request).await?;
+                Ok(answer
+                    .map(|body| SdkBody::from_body_1_x(Counted(body, Arc::clone(&self.bytes)))))
+            }
             None => self.inner.call(request).await,
             Some(Fault::NeverArrives) => Err(broken()),
             Some(Fault::LosesItsAnswer) => {
@@ -94,6 +124,14 @@ impl Faulty {
                 tokio::time::sleep(by).await;
                 answer
             }
+            Some(Fault::Cut(after)) => {
+                let answer = self.inner.call(request).await?;
+                Ok(answer.map(|body| Limited::over(body, Some(after), false)))
+            }
+            Some(Fault::FallsSilent) => {
+                let answer = self.inner.call(request).await?;
+                Ok(answer.map(|body| Limited::over(body, None, true)))
+            }
             Some(Fault::WithoutChildShards) => {
                 let answer = self.inner.call(request).await?;
                 let status = answer.status();
@@ -108,6 +146,72 @@ impl Faulty {
                 Ok(HttpResponse::new(status, SdkBody::from(body.to_string())))
             }
         }
+    }
+}
+
+/// A body of which only a part comes.
+struct Limited {
+    inner: SdkBody,
+    /// Bytes to come; unknown until the first frame told its length.
+    left: Option<usize>,
+    /// Whether nothing comes after that, in place of an error.
+    silent: bool,
+}
+
+impl Limited {
+    fn over(inner: SdkBody, left: Option<usize>, silent: bool) -> SdkBody {
+        SdkBody::from_body_1_x(Self {
+            inner,
+            left,
+            silent,
+        })
+    }
+}
+
+impl Body for Limited {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+        match self.left {
+            Some(0) if self.silent => return Poll::Pending,
+            Some(0) => return Poll::Ready(Some(Err(std::io::ErrorKind::ConnectionReset.into()))),
+            Some(_) | None => {}
+        }
+        let Some(chunk) = ready!(Pin::new(&mut self.inner).poll_frame(cx)) else {
+            return Poll::Ready(None);
+        };
+        let chunk = chunk.expect("kinesis-local's body").into_data();
+        let mut chunk = chunk.expect("data");
+        let left = self.left.unwrap_or_else(|| {
+            u32::from_be_bytes(chunk[..4].try_into().expect("four bytes")) as usize
+        });
+        let chunk = chunk.split_to(left.min(chunk.len()));
+        self.left = Some(left - chunk.len());
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+}
+
+/// A body whose bytes are counted as they are read.
+struct Counted(SdkBody, Arc<AtomicU64>);
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = kinesis_consumer::BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            self.1.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
     }
 }
 

@@ -4,6 +4,7 @@ mod aggregates;
 mod chaos;
 mod delivery;
 mod failures;
+mod fan_out;
 mod faulty;
 mod handover;
 mod ledger;

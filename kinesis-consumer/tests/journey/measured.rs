@@ -14,12 +14,12 @@ use crate::world::World;
 
 /// Sums of counters by name, whatever their labels.
 #[derive(Clone, Default)]
-struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
+pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 
 struct Count(Counts, String);
 
 impl Counts {
-    fn of(&self, name: &str) -> u64 {
+    pub(crate) fn of(&self, name: &str) -> u64 {
         *self
             .0
             .lock()

@@ -14,7 +14,7 @@ use crate::ledger::{Behaviour, Note};
 use crate::world::{APPLICATION, STREAM, World};
 
 /// Parents by child, as the service tells.
-async fn parents(world: &World) -> BTreeMap<String, Vec<String>> {
+pub(crate) async fn parents(world: &World) -> BTreeMap<String, Vec<String>> {
     let answer = world
         .kinesis
         .list_shards()
@@ -31,7 +31,7 @@ async fn parents(world: &World) -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
-fn assert_parents_end_before_children_start(
+pub(crate) fn assert_parents_end_before_children_start(
     notes: &[Note],
     parents: &BTreeMap<String, Vec<String>>,
 ) {
