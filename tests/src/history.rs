@@ -61,7 +61,8 @@ pub struct History {
 }
 
 impl History {
-    fn push(&self, event: Event) {
+    /// Adds what happened now.
+    pub fn push(&self, event: Event) {
         self.events
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -155,6 +156,27 @@ impl History {
                     }
                 }
                 Event::Started { .. } | Event::LeaseLost { .. } => {}
+            }
+        }
+    }
+
+    /// Fails unless every shard was started only after its parents, if any, had ended.
+    pub fn assert_parents_first(&self, parents: &BTreeMap<ShardId, Vec<ShardId>>) {
+        let mut ended = BTreeSet::new();
+        for event in self.events() {
+            match event {
+                Event::Ended { shard } => {
+                    ended.insert(shard);
+                }
+                Event::Started { shard, .. } => {
+                    for parent in parents.get(&shard).into_iter().flatten() {
+                        assert!(
+                            ended.contains(parent),
+                            "{shard} started before {parent} ended"
+                        );
+                    }
+                }
+                _ => {}
             }
         }
     }

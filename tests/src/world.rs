@@ -1,5 +1,7 @@
 //! A stream in this process, and workers on it.
 
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use kinesis_consumer::{Consumer, RecordProcessorFactory, Settings, ShardId};
@@ -29,19 +31,45 @@ pub struct World {
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// S3.
     pub s3: aws_sdk_s3::Client,
+    /// The clock of everything in it.
+    clock: Clock,
 }
 
 impl World {
     /// A world whose stream has `shards` shards, in memory, in process, from a fixed seed. Its
     /// wall clock follows tokio's, so it obeys paused time.
     pub async fn start(shards: i32) -> Self {
+        let clock = Clock::starting_at(START_MILLIS);
         let local = KinesisLocal::builder()
-            .clock(Clock::starting_at(START_MILLIS))
+            .clock(clock.clone())
             .rand(Rand::seeded(1))
             .start()
             .await
             .expect("kinesis-local starts");
-        let world = Self::on(local);
+        Self::with_stream(local, clock, shards).await
+    }
+
+    /// A world that also listens on a socket of this machine and goes by the system's clock, for
+    /// readers in processes of their own.
+    pub async fn listening(shards: i32) -> Self {
+        let local = KinesisLocal::builder()
+            .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .rand(Rand::seeded(1))
+            .start()
+            .await
+            .expect("kinesis-local starts");
+        Self::with_stream(local, Clock::system(), shards).await
+    }
+
+    async fn with_stream(local: KinesisLocal, clock: Clock, shards: i32) -> Self {
+        let config = local.sdk_config();
+        let world = Self {
+            kinesis: aws_sdk_kinesis::Client::new(&config),
+            dynamodb: aws_sdk_dynamodb::Client::new(&config),
+            s3: aws_sdk_s3::Client::new(&config),
+            local,
+            clock,
+        };
         let created = world
             .kinesis
             .create_stream()
@@ -51,15 +79,16 @@ impl World {
         world
     }
 
-    /// The clients of a kinesis-local that runs already.
-    pub fn on(local: KinesisLocal) -> Self {
-        let config = local.sdk_config();
-        Self {
-            kinesis: aws_sdk_kinesis::Client::new(&config),
-            dynamodb: aws_sdk_dynamodb::Client::new(&config),
-            s3: aws_sdk_s3::Client::new(&config),
-            local,
-        }
+    /// The parents of every shard of the stream.
+    pub async fn parents(&self) -> BTreeMap<ShardId, Vec<ShardId>> {
+        let listed = self.kinesis.list_shards().stream_name(STREAM).send().await;
+        let listed = listed.expect("the shards are listed");
+        let of = |shard: &aws_sdk_kinesis::types::Shard| {
+            let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
+            let parents = parents.into_iter().flatten().map(ShardId::from).collect();
+            (ShardId::from(shard.shard_id()), parents)
+        };
+        listed.shards().iter().map(of).collect()
     }
 
     /// A producer on the stream, with default settings.
@@ -84,11 +113,22 @@ impl World {
         settings: Settings,
         factory: impl RecordProcessorFactory + 'static,
     ) -> Worker {
+        self.worker_of(APPLICATION, name, settings, factory)
+    }
+
+    /// Starts a worker of any application.
+    pub fn worker_of(
+        &self,
+        application: &str,
+        name: &str,
+        settings: Settings,
+        factory: impl RecordProcessorFactory + 'static,
+    ) -> Worker {
         let clients = (self.kinesis.clone(), self.dynamodb.clone());
-        let consumer = Consumer::builder(APPLICATION, STREAM, clients.0, clients.1, factory)
+        let consumer = Consumer::builder(application, STREAM, clients.0, clients.1, factory)
             .worker_id(name)
             .settings(settings)
-            .clock(Clock::starting_at(START_MILLIS))
+            .clock(self.clock.clone())
             .rand(Rand::seeded(seed_of(name)))
             .build()
             .expect("the settings are valid");

@@ -1,10 +1,9 @@
 //! Shards may be split and merged at any time: nothing is lost, keys keep their order across the
 //! change, and children are read only after their parents.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinesis_core::{ShardId, UserRecord};
+use kinesis_core::UserRecord;
 use tests::World;
 use tests::history::{Event, History, numbered};
 use tests::world::{STREAM, wait_until};
@@ -17,41 +16,6 @@ async fn send(producer: &kinesis_producer::Producer, records: &[UserRecord]) {
     for delivery in deliveries {
         delivery.await.expect("delivered");
     }
-}
-
-/// Fails unless every shard was started only after its parents had ended.
-fn assert_parents_first(history: &History, parents: &BTreeMap<ShardId, Vec<ShardId>>) {
-    let mut ended = Vec::new();
-    for event in history.events() {
-        match event {
-            Event::Ended { shard } => ended.push(shard),
-            Event::Started { shard, .. } => {
-                for parent in parents.get(&shard).into_iter().flatten() {
-                    assert!(
-                        ended.contains(parent),
-                        "{shard} started before {parent} ended"
-                    );
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-async fn parents(world: &World) -> BTreeMap<ShardId, Vec<ShardId>> {
-    let listed = world
-        .kinesis
-        .list_shards()
-        .stream_name(STREAM)
-        .send()
-        .await
-        .expect("listed");
-    let of = |shard: &aws_sdk_kinesis::types::Shard| {
-        let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
-        let parents = parents.into_iter().flatten().map(ShardId::from).collect();
-        (ShardId::from(shard.shard_id()), parents)
-    };
-    listed.shards().iter().map(of).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -101,7 +65,7 @@ async fn a_split_and_a_merge_in_the_middle_lose_nothing_and_keep_the_order_per_k
     history.assert_nothing_lost(&records);
     history.assert_order_per_key();
     history.assert_duplicates_were_not_checkpointed();
-    assert_parents_first(&history, &parents(&world).await);
+    history.assert_parents_first(&world.parents().await);
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +91,7 @@ async fn a_consumer_that_starts_after_a_reshard_reads_parents_first() {
     worker.stop().await.expect("an orderly end");
     history.assert_nothing_lost(&records);
     history.assert_order_per_key();
-    assert_parents_first(&history, &parents(&world).await);
+    history.assert_parents_first(&world.parents().await);
     // Not asserted: no duplicates. An aggregate that was on its way when the shard was split has
     // members of both children, and the producer sends all of them again.
 }

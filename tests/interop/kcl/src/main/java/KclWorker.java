@@ -1,16 +1,21 @@
-// One worker of the real Kinesis Client Library, as a peer for interoperability tests.
+// One worker of the real Kinesis Client Library, as a peer for the test target `kcl`.
 //
-//   java -cp 'target/classes:target/lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout
+//   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half
 //
 // Writes one line per event on standard output, tab separated:
-//   started  SHARD  CHECKPOINT
-//   record   SHARD  SEQUENCE-NUMBER  SUB-SEQUENCE  PARTITION-KEY  DATA
-//   checkpoint SHARD
-//   ended    SHARD
-// and ends in order when standard input is closed.
+//   started     SHARD
+//   record      SHARD  SEQUENCE-NUMBER  SUB-SEQUENCE  PARTITION-KEY  DATA
+//   checkpoint  SHARD  SEQUENCE-NUMBER  SUB-SEQUENCE
+//   ended       SHARD
+//   requested   SHARD
+//   lost        SHARD
+// and ends in order when standard input is closed. With `all` it checkpoints every batch as a
+// whole; with `half` up to a record in its middle and inside of an aggregate, and nothing when it is
+// asked to stop.
 
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
+import java.util.List;
 import java.util.concurrent.TimeUnit;
 import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
 import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
@@ -24,15 +29,18 @@ import software.amazon.kinesis.common.InitialPositionInStream;
 import software.amazon.kinesis.common.InitialPositionInStreamExtended;
 import software.amazon.kinesis.common.KinesisClientUtil;
 import software.amazon.kinesis.coordinator.Scheduler;
+import software.amazon.kinesis.leases.LeaseManagementConfig;
 import software.amazon.kinesis.lifecycle.events.InitializationInput;
 import software.amazon.kinesis.lifecycle.events.LeaseLostInput;
 import software.amazon.kinesis.lifecycle.events.ProcessRecordsInput;
 import software.amazon.kinesis.lifecycle.events.ShardEndedInput;
 import software.amazon.kinesis.lifecycle.events.ShutdownRequestedInput;
 import software.amazon.kinesis.metrics.NullMetricsFactory;
+import software.amazon.kinesis.processor.RecordProcessorCheckpointer;
 import software.amazon.kinesis.processor.ShardRecordProcessor;
 import software.amazon.kinesis.processor.SingleStreamTracker;
 import software.amazon.kinesis.retrieval.KinesisClientRecord;
+import software.amazon.kinesis.retrieval.RetrievalSpecificConfig;
 import software.amazon.kinesis.retrieval.fanout.FanOutConfig;
 import software.amazon.kinesis.retrieval.polling.PollingConfig;
 
@@ -56,12 +64,25 @@ public final class KclWorker {
                 .build();
     }
 
+    /** The defaults make a test wait: nothing here changes what is written, only how often. */
+    static LeaseManagementConfig hurried(LeaseManagementConfig config) {
+        config.workerUtilizationAwareAssignmentConfig().workerMetricsReporterFreqInMillis(5_000);
+        return config
+                .failoverTimeMillis(3_000)
+                .leaseAssignmentIntervalMillis(1_000L)
+                // A pause of a minute after the first listing of the shards otherwise.
+                .shardSyncIntervalMillis(0)
+                .dynamoDbLockBasedLeaderLeaseDurationInMillis(6_000)
+                .dynamoDbLockBasedLeaderHeartbeatPeriodInMillis(1_000);
+    }
+
     public static void main(String[] args) throws Exception {
         String endpoint = args[0];
         String stream = args[1];
         String application = args[2];
         String worker = args[3];
         boolean fanOut = args[4].equals("fanout");
+        boolean half = args[5].equals("half");
 
         KinesisAsyncClient kinesis =
                 client(KinesisClientUtil.adjustKinesisClientBuilder(KinesisAsyncClient.builder()), endpoint);
@@ -72,19 +93,20 @@ public final class KclWorker {
                 InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON);
         ConfigsBuilder configs = new ConfigsBuilder(
                 new SingleStreamTracker(stream, oldest), application, kinesis, dynamodb, cloudwatch, worker,
-                Processor::new);
+                () -> new Processor(half));
+        RetrievalSpecificConfig retrieval = fanOut
+                ? new FanOutConfig(kinesis).streamName(stream).applicationName(application)
+                : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(200);
         Scheduler scheduler = new Scheduler(
                 configs.checkpointConfig(),
-                configs.coordinatorConfig().parentShardPollIntervalMillis(500),
-                configs.leaseManagementConfig().failoverTimeMillis(3000),
+                configs.coordinatorConfig()
+                        .parentShardPollIntervalMillis(500)
+                        .shardConsumerDispatchPollIntervalMillis(200),
+                hurried(configs.leaseManagementConfig()),
                 configs.lifecycleConfig(),
                 configs.metricsConfig().metricsFactory(new NullMetricsFactory()),
                 configs.processorConfig(),
-                configs.retrievalConfig()
-                        .retrievalSpecificConfig(
-                                fanOut
-                                        ? new FanOutConfig(kinesis).streamName(stream).applicationName(application)
-                                        : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(200)));
+                configs.retrievalConfig().retrievalSpecificConfig(retrieval));
         Thread thread = new Thread(scheduler, "scheduler");
         thread.setDaemon(true);
         thread.start();
@@ -92,33 +114,52 @@ public final class KclWorker {
         while (System.in.read() != -1) {
             // Only the end of input means anything.
         }
-        scheduler.startGracefulShutdown().get(60, TimeUnit.SECONDS);
-        System.exit(0);
+        boolean inOrder = scheduler.startGracefulShutdown().get(60, TimeUnit.SECONDS);
+        System.exit(inOrder ? 0 : 1);
     }
 
-    /** Writes what it gets and checkpoints after every batch. */
+    /** Writes what it is given, and checkpoints. */
     static final class Processor implements ShardRecordProcessor {
+        private final boolean half;
         private String shard;
+
+        Processor(boolean half) {
+            this.half = half;
+        }
 
         @Override
         public void initialize(InitializationInput input) {
             shard = input.shardId();
-            say("started", shard, input.extendedSequenceNumber());
+            say("started", shard);
         }
 
         @Override
         public void processRecords(ProcessRecordsInput input) {
-            for (KinesisClientRecord record : input.records()) {
+            List<KinesisClientRecord> records = input.records();
+            for (KinesisClientRecord record : records) {
                 String data = StandardCharsets.UTF_8.decode(record.data()).toString();
                 say("record", shard, record.sequenceNumber(), record.subSequenceNumber(),
                         record.partitionKey(), data);
             }
+            KinesisClientRecord last = half ? middle(records) : records.get(records.size() - 1);
             try {
-                input.checkpointer().checkpoint();
-                say("checkpoint", shard);
+                RecordProcessorCheckpointer checkpointer = input.checkpointer();
+                if (half) {
+                    checkpointer.checkpoint(last.sequenceNumber(), last.subSequenceNumber());
+                } else {
+                    checkpointer.checkpoint();
+                }
+                say("checkpoint", shard, last.sequenceNumber(), last.subSequenceNumber());
             } catch (Exception refused) {
                 System.err.println("checkpoint of " + shard + ": " + refused);
             }
+        }
+
+        /** The record in the middle, or the one before it if an aggregate ends there. */
+        private static KinesisClientRecord middle(List<KinesisClientRecord> records) {
+            int middle = (records.size() - 1) / 2;
+            boolean ends = middle + 1 == records.size() || records.get(middle + 1).subSequenceNumber() == 0;
+            return records.get(ends && middle > 0 ? middle - 1 : middle);
         }
 
         @Override
@@ -138,6 +179,10 @@ public final class KclWorker {
 
         @Override
         public void shutdownRequested(ShutdownRequestedInput input) {
+            say("requested", shard);
+            if (half) {
+                return;
+            }
             try {
                 input.checkpointer().checkpoint();
             } catch (Exception refused) {

@@ -1,0 +1,331 @@
+//! The KCL and our consumer, by turns, as one application: each goes on where the other stopped.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_dynamodb::types::AttributeValue;
+use kinesis_consumer::{
+    Checkpointer, InitializeInput, LeaseSettings, ProcessRecordsInput, ProcessorError, Record,
+    RecordProcessor, Settings,
+};
+use kinesis_core::{Position, ShardId};
+use tests::history::{Event, History, numbered};
+use tests::world::{APPLICATION, wait_until};
+use tests::{Worker, World};
+
+use crate::worker::{Checkpoints, KclWorker, Retrieval};
+use crate::{ended, send, split};
+
+/// How the KCL worker is set up; workers of one application agree on it.
+const FAILOVER_TIME: Duration = Duration::from_secs(3);
+
+/// The name of our worker.
+const OURS: &str = "ours";
+
+/// An attribute that neither the KCL nor we know.
+const STRANGE: &str = "ofALaterVersion";
+
+/// The record in the middle of a batch, or the one before it if an aggregate ends there.
+fn middle(records: &[Record]) -> Position {
+    let middle = (records.len() - 1) / 2;
+    let ends = records
+        .get(middle + 1)
+        .is_none_or(|next| next.sub_sequence == 0);
+    records[middle.saturating_sub(usize::from(ends))].position()
+}
+
+/// Checkpoints half of each batch and nothing more when it stops, as [`Checkpoints::Half`] does, so
+/// that whoever comes next has to go on in the middle of an aggregate.
+struct HalfRecorder {
+    history: History,
+    shard: ShardId,
+}
+
+#[async_trait]
+impl RecordProcessor for HalfRecorder {
+    async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
+        self.history.push(Event::Started {
+            worker: OURS.to_owned(),
+            shard: input.shard_id,
+        });
+        Ok(())
+    }
+
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
+        for record in input.records.iter() {
+            self.history.push(Event::Delivered {
+                worker: OURS.to_owned(),
+                shard: self.shard.clone(),
+                position: record.position(),
+                payload: String::from_utf8_lossy(&record.data).into_owned(),
+            });
+        }
+        let middle = middle(&input.records);
+        input.checkpointer.checkpoint_at(&middle).await?;
+        self.history.push(Event::Checkpointed {
+            shard: self.shard.clone(),
+            position: middle,
+        });
+        Ok(())
+    }
+
+    async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
+        checkpointer.checkpoint().await?;
+        self.history.push(Event::Ended {
+            shard: self.shard.clone(),
+        });
+        Ok(())
+    }
+
+    async fn shutdown_requested(&mut self, _: Checkpointer) -> Result<(), ProcessorError> {
+        Ok(())
+    }
+}
+
+/// A worker of either kind.
+enum Peer {
+    Kcl(Box<KclWorker>),
+    Ours(Worker),
+}
+
+impl Peer {
+    async fn start(world: &World, scenario: &str, turn: &Turn, history: &History) -> Self {
+        match turn {
+            Turn::Kcl(name) => {
+                let how = (Retrieval::Polling, Checkpoints::Half);
+                let kcl = KclWorker::start(world, scenario, name, how, history).await;
+                Self::Kcl(Box::new(kcl))
+            }
+            Turn::Ours => {
+                let lease = LeaseSettings {
+                    failover_time: FAILOVER_TIME,
+                    // Not during a test: every row is to be seen at its end.
+                    lease_cleanup_interval: Duration::from_secs(3600),
+                    ..LeaseSettings::default()
+                };
+                let settings = Settings {
+                    lease,
+                    ..Settings::default()
+                };
+                let history = history.clone();
+                let factory = move |shard: &ShardId| HalfRecorder {
+                    history: history.clone(),
+                    shard: shard.clone(),
+                };
+                Self::Ours(world.worker_with(OURS, settings, factory))
+            }
+        }
+    }
+
+    async fn wait_until(&self, what: &str, done: impl Fn() -> bool) {
+        match self {
+            Self::Kcl(kcl) => kcl.wait_until(what, done).await,
+            Self::Ours(_) => {
+                let waited = wait_until(what, async || done());
+                let waited = tokio::time::timeout(Duration::from_secs(60), waited);
+                assert!(waited.await.is_ok(), "waited a minute for: {what}");
+            }
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Kcl(kcl) => kcl.stop().await,
+            Self::Ours(worker) => worker.stop().await.expect("an orderly end"),
+        }
+    }
+}
+
+/// Whose turn it is, and the worker's name.
+enum Turn {
+    Kcl(&'static str),
+    Ours,
+}
+
+impl Turn {
+    fn name(&self) -> &str {
+        match self {
+            Self::Kcl(name) => name,
+            Self::Ours => OURS,
+        }
+    }
+}
+
+type Item = HashMap<String, AttributeValue>;
+
+/// The rows of the lease table by key.
+async fn rows(world: &World) -> BTreeMap<String, Item> {
+    let scan = world.dynamodb.scan().table_name(APPLICATION).send().await;
+    let items = scan.expect("the table is read").items.unwrap_or_default();
+    let key = |item: &Item| item["leaseKey"].as_s().expect("the key is text").clone();
+    items.into_iter().map(|item| (key(&item), item)).collect()
+}
+
+fn is_lease(row: &Item) -> bool {
+    row.get("entityType")
+        .and_then(|kind| kind.as_s().ok())
+        .map(String::as_str)
+        == Some("LEASE")
+}
+
+/// Gives every lease an attribute that nobody knows.
+async fn add_strange_attributes(world: &World) {
+    for (key, _) in rows(world)
+        .await
+        .into_iter()
+        .filter(|(_, row)| is_lease(row))
+    {
+        let update = world.dynamodb.update_item().table_name(APPLICATION);
+        let updated = update
+            .key("leaseKey", AttributeValue::S(key.clone()))
+            .update_expression("SET #strange = :key")
+            .expression_attribute_names("#strange", STRANGE)
+            .expression_attribute_values(":key", AttributeValue::S(key))
+            .send();
+        updated.await.expect("the row is updated");
+    }
+}
+
+/// What a holder of a lease changes. Only the owner may be missing afterwards.
+const MOVING: [&str; 7] = [
+    "acquisitionId",
+    "checkpoint",
+    "checkpointSubSequenceNumber",
+    "childShardIds",
+    "leaseCounter",
+    "leaseOwner",
+    "ownerSwitchesSinceCheckpoint",
+];
+
+/// Fails if a turn of ours changed a row that is not a lease, or if any turn lost an attribute of a
+/// lease or changed one that is not the holder's to change.
+fn assert_rows_kept(turn: &Turn, before: &BTreeMap<String, Item>, after: &BTreeMap<String, Item>) {
+    let by_kcl = matches!(turn, Turn::Kcl(_));
+    let others = before.iter().filter(|(_, row)| !is_lease(row));
+    // The KCL goes on writing its own; for us they are somebody else's.
+    for (key, row) in others.clone().filter(|_| !by_kcl) {
+        assert_eq!(after.get(key), Some(row), "the row of {key}");
+    }
+    assert!(
+        by_kcl || before.is_empty() || others.count() > 0,
+        "the KCL left no rows of its own"
+    );
+    for (key, row) in before.iter().filter(|(_, row)| is_lease(row)) {
+        let now = after.get(key).expect("nobody deletes leases here");
+        for (name, value) in row {
+            let kept = match name.as_str() {
+                "leaseOwner" => true,
+                "throughputKBps" if by_kcl => now.contains_key(name),
+                moving if MOVING.contains(&moving) => now.contains_key(name),
+                _ => now.get(name) == Some(value),
+            };
+            let now = now.get(name);
+            assert!(kept, "{name} of {key} was {value:?}, is {now:?}");
+        }
+    }
+}
+
+/// Fails unless `next`, which began after the first `before` events, went on right behind the
+/// checkpoints: everything delivered behind them comes again, and at least once that is the rest of
+/// an aggregate. (That nothing else comes again holds for all turns together.)
+fn assert_went_on_behind_the_checkpoints(history: &History, before: usize, next: &str) {
+    let events = history.events();
+    let mut open: BTreeMap<ShardId, (Position, BTreeSet<Position>)> = BTreeMap::new();
+    for event in &events[..before] {
+        match event {
+            Event::Delivered {
+                shard, position, ..
+            } => {
+                let entry = open.entry(shard.clone());
+                let (_, behind) = entry.or_insert((Position::TrimHorizon, BTreeSet::new()));
+                behind.insert(position.clone());
+            }
+            Event::Checkpointed { shard, position } => {
+                let (at, behind) = open.get_mut(shard).expect("something was delivered");
+                *at = position.clone();
+                behind.retain(|delivered| delivered > position);
+            }
+            Event::Ended { shard } => {
+                open.remove(shard);
+            }
+            Event::Started { .. } | Event::LeaseLost { .. } => {}
+        }
+    }
+    let inside = |(at, behind): &(Position, BTreeSet<Position>)| {
+        behind
+            .first()
+            .is_some_and(|next| next.checkpoint() == at.checkpoint())
+    };
+    assert!(
+        open.values().any(inside),
+        "no checkpoint lies inside of an aggregate when {next} begins"
+    );
+    for (shard, (at, behind)) in open {
+        let mut again = events[before..].iter().filter_map(|event| match event {
+            Event::Delivered {
+                worker,
+                shard: of,
+                position,
+                ..
+            } if worker == next && *of == shard => Some(position.clone()),
+            _ => None,
+        });
+        let again: BTreeSet<_> = again.by_ref().take(behind.len()).collect();
+        assert_eq!(
+            again, behind,
+            "{next} went on in {shard}, checkpointed at {at}"
+        );
+    }
+}
+
+/// Each turn works on the same lease table, is stopped in order, and the next goes on. In the second
+/// turn a shard is split, so that the third starts on leases which the second made.
+async fn take_turns(scenario: &str, turns: [Turn; 3]) {
+    let world = World::listening(2).await;
+    let history = History::default();
+    let records = numbered(30, 4_500);
+    let producer = world.producer();
+    let mut events_before = Vec::new();
+    for (number, turn) in turns.iter().enumerate() {
+        let before = if number == 0 {
+            BTreeMap::new()
+        } else {
+            add_strange_attributes(&world).await;
+            rows(&world).await
+        };
+        events_before.push(history.events().len());
+        let peer = Peer::start(&world, scenario, turn, &history).await;
+        let batch = &records[number * 1_500..(number + 1) * 1_500];
+        send(&producer, &batch[..500]).await;
+        if number == 1 {
+            split(&world, "shardId-000000000000", 1 << 125).await;
+        }
+        send(&producer, &batch[500..]).await;
+        let seen = (number + 1) * 1_500;
+        peer.wait_until("the records of the turn", || {
+            history.payloads().len() >= seen && ended(&history) >= usize::from(number > 0)
+        })
+        .await;
+        peer.stop().await;
+        assert_rows_kept(turn, &before, &rows(&world).await);
+    }
+    history.assert_nothing_lost(&records);
+    history.assert_order_per_key();
+    history.assert_duplicates_were_not_checkpointed();
+    history.assert_parents_first(&world.parents().await);
+    for (turn, before) in turns.iter().zip(events_before).skip(1) {
+        assert_went_on_behind_the_checkpoints(&history, before, turn.name());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_go_on_where_the_kcl_stopped_and_the_kcl_where_we_did() {
+    let turns = [Turn::Kcl("kcl"), Turn::Ours, Turn::Kcl("kcl-again")];
+    take_turns("kcl-first", turns).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_kcl_goes_on_where_we_stopped_and_we_where_it_did() {
+    take_turns("ours-first", [Turn::Ours, Turn::Kcl("kcl"), Turn::Ours]).await;
+}

@@ -1,0 +1,203 @@
+//! A worker of the real KCL in a process of its own; see `interop/kcl`.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use kinesis_core::{Position, ShardId};
+use tests::World;
+use tests::history::{Event, History};
+use tests::world::{APPLICATION, STREAM};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::OnceCell;
+use tokio::task::JoinHandle;
+
+/// A small heap, and no time spent on compiling what runs for a minute: several JVMs run at once.
+const FRUGAL: [&str; 3] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
+/// The longest wait for anything. The KCL alone takes up to half a minute by chance before it looks
+/// at an empty lease table. Source: measured, times four.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// The pause between two looks at what is waited for.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// How the KCL reads.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Retrieval {
+    Polling,
+    FanOut,
+}
+
+/// What a processor checkpoints.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Checkpoints {
+    /// Each batch as a whole.
+    All,
+    /// Each batch up to the record in its middle, and nothing when it is asked to stop.
+    Half,
+}
+
+/// A running worker; killed when dropped.
+#[derive(Debug)]
+pub(super) struct KclWorker {
+    child: Child,
+    stdin: ChildStdin,
+    reading: JoinHandle<()>,
+    log: PathBuf,
+}
+
+impl KclWorker {
+    /// Starts `worker` on the world's stream; what it sees goes into `history`, and what it logs
+    /// into a file named after `scenario` and it.
+    pub(super) async fn start(
+        world: &World,
+        scenario: &str,
+        worker: &str,
+        (retrieval, checkpoints): (Retrieval, Checkpoints),
+        history: &History,
+    ) -> Self {
+        let built = built().await;
+        let log = built.join(format!("{scenario}-{worker}.log"));
+        let stderr = std::fs::File::create(&log).expect("the log can be written");
+        let mut java = Command::new("java");
+        java.args(FRUGAL)
+            .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
+            .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
+            .arg("-classpath")
+            .arg(format!("{0}/classes:{0}/lib/*", built.display()))
+            .args(["KclWorker", &world.local.endpoint_url(), STREAM])
+            .args([APPLICATION, worker])
+            .arg(match retrieval {
+                Retrieval::Polling => "polling",
+                Retrieval::FanOut => "fanout",
+            })
+            .arg(match checkpoints {
+                Checkpoints::All => "all",
+                Checkpoints::Half => "half",
+            })
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .kill_on_drop(true);
+        let mut child = java.spawn().expect("java starts");
+        let stdin = child.stdin.take().expect("it is piped");
+        let stdout = child.stdout.take().expect("it is piped");
+        let reading = tokio::spawn(follow(stdout, worker.to_owned(), history.clone()));
+        Self {
+            child,
+            stdin,
+            reading,
+            log,
+        }
+    }
+
+    /// Waits until `done`.
+    ///
+    /// # Panics
+    /// When the worker ends before, or time is up.
+    pub(super) async fn wait_until(&self, what: &str, done: impl Fn() -> bool) {
+        let waited = tokio::time::timeout(PATIENCE, async {
+            while !done() {
+                assert!(
+                    !self.reading.is_finished(),
+                    "the KCL ended before: {what}; see {}",
+                    self.log.display()
+                );
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+        assert!(
+            waited.await.is_ok(),
+            "waited {PATIENCE:?} for: {what}; see {}",
+            self.log.display()
+        );
+    }
+
+    /// Lets the worker shut down in order and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it does not, or reports a failure.
+    pub(super) async fn stop(mut self) {
+        drop(self.stdin);
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        let log = self.log.display();
+        let status = ended.unwrap_or_else(|_| panic!("the KCL did not stop; see {log}"));
+        let status = status.expect("the child can be waited for");
+        assert!(status.success(), "the KCL ended with {status}; see {log}");
+        self.reading.await.expect("its output was understood");
+    }
+}
+
+/// Writes down what the worker says until its output ends.
+async fn follow(stdout: ChildStdout, worker: String, history: History) {
+    let mut lines = BufReader::new(stdout).lines();
+    while let Some(line) = lines.next_line().await.expect("the output is text") {
+        if let Some(event) = event(&worker, &line) {
+            history.push(event);
+        }
+    }
+}
+
+/// What one line says; `None` for what a [`History`] has no event for.
+fn event(worker: &str, line: &str) -> Option<Event> {
+    let fields: Vec<_> = line.split('\t').collect();
+    let worker = worker.to_owned();
+    let shard = ShardId::from(*fields.get(1)?);
+    let position = |number: &str, sub: &str| {
+        let sub = sub.parse().expect("a sub-sequence number");
+        Position::at(number.parse().expect("a sequence number"), sub)
+    };
+    Some(match fields[..] {
+        ["started", _] => Event::Started { worker, shard },
+        ["record", _, number, sub, _key, payload] => Event::Delivered {
+            worker,
+            shard,
+            position: position(number, sub),
+            payload: payload.to_owned(),
+        },
+        ["checkpoint", _, number, sub] => Event::Checkpointed {
+            shard,
+            position: position(number, sub),
+        },
+        ["ended", _] => Event::Ended { shard },
+        ["lost", _] => Event::LeaseLost { worker, shard },
+        ["requested", _] => return None,
+        _ => panic!("the worker said {line:?}"),
+    })
+}
+
+/// The directory with the compiled worker in `classes` and all it needs in `lib`; made by Maven
+/// when it is not there or made from other sources.
+async fn built() -> &'static Path {
+    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+    BUILT.get_or_init(build).await
+}
+
+async fn build() -> PathBuf {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
+    let into = target.expect("it lies in target").join("interop/kcl");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/kcl");
+    let sources = ["pom.xml", "src/main/java/KclWorker.java"];
+    let sources = sources.map(|file| std::fs::read(package.join(file)).expect("a source file"));
+    let sources = sources.concat();
+    let stamp = into.join("built-from");
+    if std::fs::read(&stamp).is_ok_and(|built_from| built_from == sources) {
+        return into;
+    }
+    std::fs::create_dir_all(&into).expect("target can be written");
+    let maven = Command::new("mvn")
+        .args(["--quiet", "--batch-mode", "--file"])
+        .arg(package.join("pom.xml"))
+        .arg(format!("-Dinto={}", into.display()))
+        .args(["compile", "dependency:copy-dependencies"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await
+        .expect("mvn starts");
+    assert!(maven.success(), "mvn could not build the KCL worker");
+    std::fs::write(&stamp, sources).expect("target can be written");
+    into
+}
