@@ -38,6 +38,8 @@ mod get;
 mod operation;
 mod put;
 mod resource;
+mod retention;
+mod scaling;
 mod shards;
 mod streams;
 mod subscribe;
@@ -75,6 +77,8 @@ struct Inner {
     delays: Delays,
     catalog: Catalog,
     last_stream_id: AtomicU64,
+    /// When the expired records of all streams were last given up.
+    trimmed_ms: AtomicU64,
     log: Log,
     subscriptions: Arc<Subscriptions>,
 }
@@ -114,6 +118,7 @@ impl Kinesis {
             delays: options.delays,
             catalog: Catalog::new(streams),
             last_stream_id: AtomicU64::new(last_stream_id),
+            trimmed_ms: AtomicU64::new(0),
             log,
             subscriptions: Arc::default(),
         };
@@ -124,6 +129,7 @@ impl Kinesis {
 
     /// Answers one request; refusals are answers too.
     pub(crate) async fn call(&self, request: Request<Bytes>) -> Response<ResponseBody> {
+        self.inner.trim_if_due();
         front::answer(&self.inner, request).await
     }
 
@@ -168,6 +174,15 @@ impl Inner {
             Operation::TagResource => self.tag_resource(body).await,
             Operation::UntagResource => self.untag_resource(body).await,
             Operation::ListTagsForResource => self.list_tags_for_resource(body).await,
+            Operation::IncreaseStreamRetentionPeriod => {
+                self.increase_stream_retention_period(body).await
+            }
+            Operation::DecreaseStreamRetentionPeriod => {
+                self.decrease_stream_retention_period(body).await
+            }
+            Operation::UpdateShardCount => self.update_shard_count(body).await,
+            Operation::DescribeLimits => self.describe_limits(body).await,
+            Operation::UpdateStreamMode => self.update_stream_mode(body).await,
             Operation::NotYet(name) => Err(Fault::new(
                 "UnsupportedOperationException",
                 format!("kinesis-local does not implement {name}."),

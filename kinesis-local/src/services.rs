@@ -44,6 +44,7 @@ impl Services {
                 delays: Delays {
                     create: Duration::from_millis(settings.create_delay_ms),
                     delete: Duration::from_millis(settings.delete_delay_ms),
+                    update: Duration::from_millis(settings.update_delay_ms),
                 },
             })?,
             #[cfg(feature = "dynamodb")]

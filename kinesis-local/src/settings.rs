@@ -57,6 +57,9 @@ pub struct Settings {
     pub create_delay_ms: u64,
     /// How long a deleted stream is DELETING, in milliseconds; at most an hour. Default: 0.
     pub delete_delay_ms: u64,
+    /// How long a stream is UPDATING after its shards, mode or encryption were changed, in
+    /// milliseconds; at most an hour. Default: 0.
+    pub update_delay_ms: u64,
     /// Connections served at once; 1 to 65,536.
     pub max_connections: usize,
     /// How long a shutdown waits for requests that are under way, in milliseconds; at most an hour.
@@ -73,6 +76,7 @@ impl Default for Settings {
             limits: Limits::Off,
             create_delay_ms: 0,
             delete_delay_ms: 0,
+            update_delay_ms: 0,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             shutdown_deadline_ms: DEFAULT_SHUTDOWN_DEADLINE.as_millis() as u64,
         }
@@ -107,6 +111,7 @@ impl Settings {
         let durations = [
             ("create_delay_ms", self.create_delay_ms),
             ("delete_delay_ms", self.delete_delay_ms),
+            ("update_delay_ms", self.update_delay_ms),
             ("shutdown_deadline_ms", self.shutdown_deadline_ms),
         ];
         for (field, value) in durations {
@@ -176,6 +181,13 @@ mod tests {
                 "delete_delay_ms",
                 Settings {
                     delete_delay_ms: 3_600_001,
+                    ..settings()
+                },
+            ),
+            (
+                "update_delay_ms",
+                Settings {
+                    update_delay_ms: 3_600_001,
                     ..settings()
                 },
             ),

@@ -20,14 +20,17 @@ use kinesis_core::{HashKey, HashKeyRange};
 
 pub(crate) mod change;
 pub(crate) mod consumer;
+pub(crate) mod daily;
 pub(crate) mod filter;
 pub(crate) mod iterator;
 pub(crate) mod lifecycle;
+pub(crate) mod scale;
 pub(crate) mod shard;
 pub(crate) mod token;
 
 use change::Tags;
 use consumer::Consumer;
+use daily::Daily;
 use lifecycle::{Delays, Life, Status};
 use shard::{Identity, Shard};
 
@@ -70,6 +73,13 @@ pub(crate) struct Stream {
     pub(crate) life: Life,
     pub(crate) consumers: BTreeMap<String, Consumer>,
     pub(crate) tags: Tags,
+    /// When UpdateShardCount and UpdateStreamMode were used, in the last day.
+    pub(crate) scaled: Daily,
+    pub(crate) mode_switched: Daily,
+    /// Records that arrived before are expired, whatever the retention is now.
+    kept_from_ms: u64,
+    /// The last change that the stream goes through UPDATING for.
+    updated_ms: Option<u64>,
     shards: Vec<Arc<Shard>>,
     /// Indices of the open shards, by where their range starts.
     open: Vec<u32>,
@@ -96,6 +106,10 @@ impl Stream {
             life: Life::created(new.created_ms),
             consumers: BTreeMap::new(),
             tags: new.tags.clone(),
+            scaled: Daily::default(),
+            mode_switched: Daily::default(),
+            kept_from_ms: 0,
+            updated_ms: None,
             shards: Vec::new(),
             open: Vec::new(),
         };
@@ -106,7 +120,13 @@ impl Stream {
     }
 
     pub(crate) fn status(&self, now_ms: u64, delays: Delays) -> Status {
-        self.life.status(now_ms, delays)
+        let updating = self.updated_ms.is_some_and(|since_ms| {
+            u128::from(now_ms.saturating_sub(since_ms)) < delays.update.as_millis()
+        });
+        match self.life.status(now_ms, delays) {
+            Status::Active if updating => Status::Updating,
+            status => status,
+        }
     }
 
     /// All shards, by index.
@@ -139,7 +159,22 @@ impl Stream {
 
     /// The oldest time whose records are kept.
     pub(crate) fn horizon_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(u64::from(self.retention_hours) * MILLIS_PER_HOUR)
+        let retention_ms = u64::from(self.retention_hours) * MILLIS_PER_HOUR;
+        now_ms.saturating_sub(retention_ms).max(self.kept_from_ms)
+    }
+
+    /// Whether `shard` is closed and everything in it is past the retention.
+    pub(crate) fn is_expired(&self, shard: &Shard, now_ms: u64) -> bool {
+        let horizon_ms = self.horizon_ms(now_ms);
+        shard.closed_ms().is_some_and(|end_ms| end_ms < horizon_ms)
+    }
+
+    /// Forgets all records that are past the retention.
+    pub(crate) fn trim(&self, now_ms: u64) {
+        let horizon_ms = self.horizon_ms(now_ms);
+        for shard in &self.shards {
+            shard.log().trim(horizon_ms);
+        }
     }
 
     /// Whether `index` can be split so that `key` starts the second child.
@@ -161,7 +196,12 @@ impl Stream {
         now_ms: u64,
     ) -> Result<(), ReshardRefusal> {
         self.check_split(index, key)?;
-        let range = self.at(index).identity.range;
+        self.divide(index, key, now_ms)
+    }
+
+    /// Splits at any key within the shard, also where the service would not be asked to.
+    fn divide(&mut self, index: u32, key: HashKey, now_ms: u64) -> Result<(), ReshardRefusal> {
+        let range = self.open_shard(index)?.identity.range;
         let (first, second) = range
             .split_at(key)
             .ok_or(ReshardRefusal::KeyOutsideShard(range))?;
@@ -169,6 +209,7 @@ impl Stream {
         self.close(index, now_ms);
         self.add_shard(first, [Some(index), None], now_ms, created_s);
         self.add_shard(second, [Some(index), None], now_ms, created_s);
+        self.updated_ms = Some(now_ms);
         Ok(())
     }
 
@@ -206,6 +247,7 @@ impl Stream {
         self.close(index, now_ms);
         self.close(adjacent, now_ms);
         self.add_shard(range, [Some(index), Some(adjacent)], now_ms, created_s);
+        self.updated_ms = Some(now_ms);
         Ok(())
     }
 

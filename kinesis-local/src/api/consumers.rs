@@ -133,7 +133,8 @@ impl Inner {
         let (ticket, answer) = {
             let mut stream = cell.write();
             let account = &self.account;
-            if stream.status(self.now_ms(), self.delays) != Status::Active {
+            let status = stream.status(self.now_ms(), self.delays);
+            if !matches!(status, Status::Active | Status::Updating) {
                 return Err(self.no_stream(&cell.name));
             }
             if stream.consumers.contains_key(name) {

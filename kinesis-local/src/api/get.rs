@@ -175,7 +175,12 @@ impl Inner {
             &cell,
             &shard,
         )?;
-        let position = shard.log().seek(start);
+        let horizon_ms = cell.read().horizon_ms(self.now_ms());
+        let position = {
+            let mut log = shard.log();
+            log.trim(horizon_ms);
+            log.seek(start)
+        };
         self.settled().await?;
         let shard_iterator = self.iterator(&cell, &shard, position);
         Ok(Reply::to(body, &GetShardIteratorAnswer { shard_iterator }))
@@ -274,7 +279,13 @@ impl Inner {
             "ResourceNotFoundException" => missing(),
             _ => fault,
         })?;
-        let shard = cell.read().shard(index).cloned().ok_or_else(missing)?;
+        let now_ms = self.now_ms();
+        let shard = {
+            let stream = cell.read();
+            let shard = stream.shard(index);
+            let shard = shard.filter(|shard| !stream.is_expired(shard, now_ms));
+            shard.cloned().ok_or_else(missing)?
+        };
         Ok((cell, shard))
     }
 

@@ -29,29 +29,31 @@ pub(super) enum Operation {
     TagResource,
     UntagResource,
     ListTagsForResource,
+    IncreaseStreamRetentionPeriod,
+    DecreaseStreamRetentionPeriod,
+    UpdateShardCount,
+    DescribeLimits,
+    UpdateStreamMode,
     /// Known to the model, not to this service.
     NotYet(&'static str),
 }
 
 /// Operations of the model that are answered by name as not implemented.
 /// Source: API model of 2026-11-17 (57 operations).
-const NOT_YET: [&str; 34] = [
+const NOT_YET: [&str; 29] = [
     "AcknowledgeDeadLetterQueueRecords",
     "AcknowledgeQueueRecords",
     "CreateChannel",
     "CreateQueue",
-    "DecreaseStreamRetentionPeriod",
     "DeleteChannel",
     "DeleteQueue",
     "DeleteResourcePolicy",
     "DescribeAccountSettings",
     "DescribeChannel",
-    "DescribeLimits",
     "DescribeQueue",
     "DisableEnhancedMonitoring",
     "EnableEnhancedMonitoring",
     "GetResourcePolicy",
-    "IncreaseStreamRetentionPeriod",
     "ListChannels",
     "ListQueues",
     "PutResourcePolicy",
@@ -66,8 +68,6 @@ const NOT_YET: [&str; 34] = [
     "UpdateMaxRecordSize",
     "UpdateQueue",
     "UpdateQueueRecordsVisibility",
-    "UpdateShardCount",
-    "UpdateStreamMode",
     "UpdateStreamRecordDistributionStrategy",
     "UpdateStreamWarmThroughput",
 ];
@@ -99,6 +99,11 @@ impl Operation {
             "TagResource" => Self::TagResource,
             "UntagResource" => Self::UntagResource,
             "ListTagsForResource" => Self::ListTagsForResource,
+            "IncreaseStreamRetentionPeriod" => Self::IncreaseStreamRetentionPeriod,
+            "DecreaseStreamRetentionPeriod" => Self::DecreaseStreamRetentionPeriod,
+            "UpdateShardCount" => Self::UpdateShardCount,
+            "DescribeLimits" => Self::DescribeLimits,
+            "UpdateStreamMode" => Self::UpdateStreamMode,
             other => Self::NotYet(NOT_YET.iter().find(|name| **name == other)?),
         })
     }

@@ -195,7 +195,7 @@ impl Inner {
     ) -> Result<(Vec<Placed>, Option<Ticket>), Fault> {
         let stream = cell.read();
         match stream.status(self.now_ms(), self.delays) {
-            Status::Active => {}
+            Status::Active | Status::Updating => {}
             Status::Creating | Status::Deleting | Status::Gone => {
                 return Err(self.no_stream(&cell.name));
             }

@@ -394,21 +394,25 @@ impl Inner {
     }
 
     /// Whether the stream's mode and state allow a split or merge.
-    fn check_resharding(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
+    pub(super) fn check_resharding(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
         let (name, account) = (&cell.name, &self.account);
         if stream.mode == Mode::OnDemand {
             return Err(Fault::validation(format!(
                 "Request is invalid. Stream {name} under account {account} is in On-Demand mode."
             )));
         }
+        self.check_active(stream, cell)
+    }
+
+    /// Whether the stream is in the state to be changed.
+    pub(super) fn check_active(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
+        let (name, account) = (&cell.name, &self.account);
         match stream.status(self.now_ms(), self.delays) {
             Status::Active => Ok(()),
-            status @ (Status::Creating | Status::Deleting | Status::Gone) => {
-                Err(Fault::in_use(format!(
-                    "Stream {name} under account {account} not ACTIVE, instead in state {}",
-                    status.name()
-                )))
-            }
+            status => Err(Fault::in_use(format!(
+                "Stream {name} under account {account} not ACTIVE, instead in state {}",
+                status.name()
+            ))),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::wire::read::{Boolean, Integer, Structure, Text, TextMap, decode};
 use crate::wire::write::{Encode, Writer};
 
 /// Open shards that an account may have. Source: service quota of the largest regions.
-const SHARDS_PER_ACCOUNT: usize = 20_000;
+pub(super) const SHARDS_PER_ACCOUNT: usize = 20_000;
 
 /// Streams or shards on a page that asks for no number. Source: API model.
 const PAGE_DEFAULT: usize = 100;
@@ -40,8 +40,27 @@ struct CreateStreamRequest<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
-struct StreamModeDetails<'a> {
+pub(super) struct StreamModeDetails<'a> {
     stream_mode: Option<Text<'a>>,
+}
+
+impl StreamModeDetails<'_> {
+    pub(super) fn mode(&self) -> Mode {
+        match self.stream_mode.as_deref() {
+            Some("ON_DEMAND") => Mode::OnDemand,
+            _ => Mode::Provisioned,
+        }
+    }
+
+    pub(super) fn check(&self, constraints: &mut Constraints) {
+        let mode = self.stream_mode.as_deref();
+        constraints.present(mode.is_some(), "streamModeDetails.streamMode");
+        constraints.one_of(
+            "streamModeDetails.streamMode",
+            mode,
+            &["PROVISIONED", "ON_DEMAND"],
+        );
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -203,6 +222,9 @@ impl Inner {
         let new = self.new_stream(request)?;
         self.check_new_tags(&new.tags, 0, &Tagged::Stream(&new.name))?;
         let open_shards = self.open_shards();
+        if new.mode == Mode::OnDemand {
+            self.check_on_demand_limit(self.on_demand_streams())?;
+        }
         let ticket = {
             let mut streams = self.catalog.write();
             let account = &self.account;
@@ -226,12 +248,7 @@ impl Inner {
 
     fn new_stream(&self, request: CreateStreamRequest<'_>) -> Result<NewStream, Fault> {
         let details = request.stream_mode_details.as_ref();
-        let mode = details.and_then(|details| details.0.stream_mode.as_deref());
-        let mode = if mode == Some("ON_DEMAND") {
-            Mode::OnDemand
-        } else {
-            Mode::Provisioned
-        };
+        let mode = details.map_or(Mode::Provisioned, |details| details.0.mode());
         let shard_count = match (mode, request.shard_count) {
             (Mode::Provisioned, Some(count)) => count.0.max(1) as u32,
             (Mode::OnDemand, None) => ON_DEMAND_SHARDS_AT_START,
@@ -270,7 +287,9 @@ impl Inner {
             let stream = cell.read();
             match stream.status(now_ms, self.delays) {
                 Status::Gone => 0,
-                Status::Creating | Status::Active | Status::Deleting => stream.open_count(),
+                Status::Creating | Status::Active | Status::Updating | Status::Deleting => {
+                    stream.open_count()
+                }
             }
         };
         streams.values().map(open).sum()
@@ -399,14 +418,18 @@ impl Inner {
         let answer = {
             let stream = cell.read();
             let rest = stream.shards().get(from..).unwrap_or_default();
+            let now_ms = self.now_ms();
+            let mut rest = rest
+                .iter()
+                .filter(|shard| !stream.is_expired(shard, now_ms));
             DescribeStreamAnswer {
-                facts: self.facts(&cell, &stream, self.now_ms()),
+                facts: self.facts(&cell, &stream, now_ms),
                 shards: rest
-                    .iter()
+                    .by_ref()
                     .take(max)
                     .map(|shard| ShardAnswer::of(shard))
                     .collect(),
-                has_more: rest.len() > max,
+                has_more: rest.next().is_some(),
             }
         };
         self.settled().await?;
@@ -457,13 +480,7 @@ fn check_create_stream(request: &CreateStreamRequest<'_>) -> Result<(), Fault> {
         i32::MAX,
     );
     if let Some(Structure(details)) = &request.stream_mode_details {
-        let mode = details.stream_mode.as_deref();
-        constraints.present(mode.is_some(), "streamModeDetails.streamMode");
-        constraints.one_of(
-            "streamModeDetails.streamMode",
-            mode,
-            &["PROVISIONED", "ON_DEMAND"],
-        );
+        details.check(&mut constraints);
     }
     check_tags(&mut constraints, request.tags.as_ref());
     let size = request.max_record_size_in_kib.map(|size| size.0);

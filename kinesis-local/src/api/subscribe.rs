@@ -395,13 +395,15 @@ impl Inner {
         };
         match consumer.life.status(self.now_ms(), self.delays) {
             Status::Active => Ok(()),
-            Status::Creating | Status::Deleting | Status::Gone => Err(Fault::in_use(format!(
-                "Consumer {name} with creation timestamp {} under stream: {} , account {} is not \
+            Status::Creating | Status::Updating | Status::Deleting | Status::Gone => {
+                Err(Fault::in_use(format!(
+                    "Consumer {name} with creation timestamp {} under stream: {} , account {} is not \
                  in ACTIVE status.",
-                consumer.life.created_ms / 1000,
-                cell.name,
-                self.account
-            ))),
+                    consumer.life.created_ms / 1000,
+                    cell.name,
+                    self.account
+                )))
+            }
         }
     }
 }

@@ -16,6 +16,8 @@ mod get;
 mod hostile;
 mod put;
 mod recovery;
+mod retention;
+mod scaling;
 mod shards;
 mod streams;
 mod subscribe;

@@ -227,10 +227,7 @@ fn encode_create(new: &NewStream, out: &mut Vec<u8>) {
     put(out, &new.id.to_le_bytes());
     put_text(out, &new.name);
     put(out, &new.created_ms.to_le_bytes());
-    out.push(match new.mode {
-        Mode::Provisioned => PROVISIONED,
-        Mode::OnDemand => ON_DEMAND,
-    });
+    out.push(encode_mode(new.mode));
     put(out, &new.shard_count.to_le_bytes());
     put(out, &new.retention_hours.to_le_bytes());
     put(out, &new.record_max_bytes.to_le_bytes());
@@ -242,16 +239,27 @@ fn decode_create(bytes: &mut Bytes) -> Result<NewStream, Unreadable> {
         id: bytes.try_get_u64_le()?,
         name: take_text(bytes)?.into(),
         created_ms: bytes.try_get_u64_le()?,
-        mode: match bytes.try_get_u8()? {
-            PROVISIONED => Mode::Provisioned,
-            ON_DEMAND => Mode::OnDemand,
-            _ => return Err(Unreadable),
-        },
+        mode: take_mode(bytes)?,
         shard_count: bytes.try_get_u32_le()?,
         retention_hours: bytes.try_get_u32_le()?,
         record_max_bytes: bytes.try_get_u32_le()?,
         tags: take_tags(bytes)?,
     })
+}
+
+fn encode_mode(mode: Mode) -> u8 {
+    match mode {
+        Mode::Provisioned => PROVISIONED,
+        Mode::OnDemand => ON_DEMAND,
+    }
+}
+
+fn take_mode(bytes: &mut Bytes) -> Result<Mode, Unreadable> {
+    match bytes.try_get_u8()? {
+        PROVISIONED => Ok(Mode::Provisioned),
+        ON_DEMAND => Ok(Mode::OnDemand),
+        _ => Err(Unreadable),
+    }
 }
 
 fn encode_record(record: &Record, out: &mut Vec<u8>) {

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Stream;
+use super::scale::Step;
+use super::{Mode, Stream};
 
 /// Tags by key.
 pub(crate) type Tags = BTreeMap<String, String>;
@@ -20,11 +21,20 @@ pub(crate) enum Change {
         set: Tags,
         removed: Vec<String>,
     },
+    /// How long records are kept; what was expired before stays so.
+    Retention {
+        hours: u32,
+    },
+    /// UpdateShardCount.
+    Scale {
+        steps: Vec<Step>,
+    },
+    Mode(Mode),
 }
 
 impl Stream {
     /// Makes the change; the error says why it does not fit.
-    pub(crate) fn apply(&mut self, change: &Change, _at_ms: u64) -> Result<(), &'static str> {
+    pub(crate) fn apply(&mut self, change: &Change, at_ms: u64) -> Result<(), &'static str> {
         match change {
             Change::Tags {
                 consumer,
@@ -34,9 +44,24 @@ impl Stream {
                 let tags = self.tags_mut(consumer.as_deref())?;
                 tags.extend(set.clone());
                 tags.retain(|key, _| !removed.contains(key));
-                Ok(())
+            }
+            Change::Retention { hours } => {
+                self.kept_from_ms = self.horizon_ms(at_ms);
+                self.retention_hours = *hours;
+            }
+            Change::Scale { steps } => {
+                self.take(steps, at_ms)
+                    .map_err(|_| "the shards cannot be split and merged like this")?;
+                self.scaled.note(at_ms);
+                self.updated_ms = Some(at_ms);
+            }
+            Change::Mode(mode) => {
+                self.mode = *mode;
+                self.mode_switched.note(at_ms);
+                self.updated_ms = Some(at_ms);
             }
         }
+        Ok(())
     }
 
     fn tags_mut(&mut self, consumer: Option<&str>) -> Result<&mut Tags, &'static str> {

@@ -40,8 +40,7 @@ impl ShardFilter {
         let created_ms = shard.identity.created_ms;
         let closed_ms = shard.closed_ms();
         let open_at = |at_ms: u64| created_ms <= at_ms && closed_ms.is_none_or(|end| end > at_ms);
-        let expired = closed_ms.is_some_and(|end| end < stream.horizon_ms(now_ms));
-        if expired {
+        if stream.is_expired(shard, now_ms) {
             return false;
         }
         match self {

@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! CREATING ──create delay──▶ ACTIVE ──delete──▶ DELETING ──delete delay──▶ gone
+//!                             │  ▲
+//!                      change ▼  │ update delay
+//!                            UPDATING
 //! ```
 //! Promises: no timer and no task: a state is a function of when things were asked for and of the
 //! time now. With the default delays of zero a stream is ACTIVE at once and gone at once.
 //!
-//! Deliberately absent: UPDATING. A split or merge is done when it is answered.
+//! A change is made when it is answered; UPDATING only tells that it was made a short while ago.
 
 use std::time::Duration;
 
@@ -15,12 +18,15 @@ use std::time::Duration;
 pub(crate) struct Delays {
     pub(crate) create: Duration,
     pub(crate) delete: Duration,
+    pub(crate) update: Duration,
 }
 
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Status {
     Creating,
     Active,
+    /// Only streams: read and written as if active, but not to be changed.
+    Updating,
     Deleting,
     Gone,
 }
@@ -30,6 +36,7 @@ impl Status {
         match self {
             Self::Creating => "CREATING",
             Self::Active => "ACTIVE",
+            Self::Updating => "UPDATING",
             Self::Deleting | Self::Gone => "DELETING",
         }
     }
@@ -80,6 +87,7 @@ mod tests {
         let delays = Delays {
             create: Duration::from_millis(500),
             delete: Duration::from_millis(300),
+            update: Duration::ZERO,
         };
         let mut life = Life::created(1000);
         assert_eq!(life.status(1499, delays), Status::Creating);

@@ -25,6 +25,9 @@ use crate::limits::ShardLimits;
 /// The counter of a shard's first record; 0 stands for the shard's start.
 const FIRST_COUNTER: u64 = 1;
 
+/// Room for records that is kept even if it is empty. Source: none, reasonable default.
+const KEPT_ROOM: usize = 1024;
+
 /// What never changes about a shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
@@ -226,13 +229,17 @@ impl ShardLog {
         self.visible_end = self.next_counter;
     }
 
-    /// Forgets the readable records that arrived before `horizon_ms`.
+    /// Forgets the readable records that arrived before `horizon_ms` and gives their memory back.
     pub(crate) fn trim(&mut self, horizon_ms: u64) {
         while let Some(record) = self.records.front() {
             if record.arrival_ms >= horizon_ms || record.counter >= self.visible_end {
                 break;
             }
             self.records.pop_front();
+        }
+        let (kept, room) = (self.records.len(), self.records.capacity());
+        if room > KEPT_ROOM && kept < room / 4 {
+            self.records.shrink_to(kept * 2);
         }
     }
 

@@ -138,10 +138,10 @@ async fn an_unknown_operation_has_no_text() {
 async fn an_operation_that_is_not_implemented_is_named() {
     assert_refused(
         &kinesis(),
-        "UpdateShardCount",
+        "CreateQueue",
         json!({}),
         "UnsupportedOperationException",
-        "kinesis-local does not implement UpdateShardCount.",
+        "kinesis-local does not implement CreateQueue.",
     )
     .await;
 }

@@ -38,3 +38,65 @@ async fn tags_come_back() {
     let tags = ok(&kinesis, "ListTagsForResource", tags).await;
     assert_eq!(tags["Tags"], json!([{"Key": "y", "Value": "2"}]));
 }
+
+async fn open_shards(kinesis: &Kinesis) -> Value {
+    let latest = json!({"StreamName": "s", "ShardFilter": {"Type": "AT_LATEST"}});
+    ok(kinesis, "ListShards", latest).await["Shards"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn retention_scaling_and_mode_come_back_and_so_do_their_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let kinesis = open(dir.path());
+    let create = json!({"StreamName": "s", "ShardCount": 2});
+    ok(&kinesis, "CreateStream", create).await;
+    let hours = json!({"StreamName": "s", "RetentionPeriodHours": 100});
+    ok(&kinesis, "IncreaseStreamRetentionPeriod", hours).await;
+    for target in [3, 2, 4] {
+        let scale = json!({"StreamName": "s", "TargetShardCount": target,
+            "ScalingType": "UNIFORM_SCALING"});
+        ok(&kinesis, "UpdateShardCount", scale).await;
+    }
+    for mode in ["ON_DEMAND", "PROVISIONED"] {
+        let mode = json!({"StreamARN": ARN, "StreamModeDetails": {"StreamMode": mode}});
+        ok(&kinesis, "UpdateStreamMode", mode).await;
+    }
+    let shards = open_shards(&kinesis).await;
+    drop(kinesis);
+    let kinesis = open(dir.path());
+    assert_eq!(open_shards(&kinesis).await, shards);
+    assert_eq!(shards.as_array().unwrap().len(), 4);
+    let summary = json!({"StreamName": "s"});
+    let summary = ok(&kinesis, "DescribeStreamSummary", summary).await;
+    let summary = &summary["StreamDescriptionSummary"];
+    assert_eq!(summary["RetentionPeriodHours"], 100);
+    assert_eq!(summary["StreamModeDetails"]["StreamMode"], "PROVISIONED");
+    let third = json!({"StreamARN": ARN, "StreamModeDetails": {"StreamMode": "ON_DEMAND"}});
+    let (code, _) = refused(&kinesis, "UpdateStreamMode", third).await;
+    assert_eq!(code, "LimitExceededException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_shorter_retention_expired_stays_away_after_a_crash() {
+    let dir = tempfile::tempdir().unwrap();
+    let kinesis = open(dir.path());
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    let hours = |hours: u32| json!({"StreamName": "s", "RetentionPeriodHours": hours});
+    ok(&kinesis, "IncreaseStreamRetentionPeriod", hours(100)).await;
+    put(&kinesis, "k", "expired").await;
+    tokio::time::advance(std::time::Duration::from_secs(25 * 3600)).await;
+    put(&kinesis, "k", "kept").await;
+    ok(&kinesis, "DecreaseStreamRetentionPeriod", hours(24)).await;
+    ok(&kinesis, "IncreaseStreamRetentionPeriod", hours(100)).await;
+    let clock = kinesis.inner.clock.clone();
+    drop(kinesis);
+    let kinesis = Kinesis::open(KinesisOptions {
+        data_dir: Some(dir.path().to_owned()),
+        clock,
+        ..options()
+    })
+    .unwrap();
+    let start = iterator(&kinesis, "0", "TRIM_HORIZON").await;
+    assert_eq!(texts(&get(&kinesis, &start).await), ["kept"]);
+}

@@ -36,6 +36,7 @@ async fn a_configured_delay_keeps_a_stream_creating_and_deleting() {
     let delays = Delays {
         create: Duration::from_millis(500),
         delete: Duration::from_millis(300),
+        update: Duration::ZERO,
     };
     let kinesis = Kinesis::open(KinesisOptions {
         delays,

@@ -4,15 +4,27 @@
 //! u8 what │ fields
 //!
 //! 1 tags   consumer │ tags that are set │ u16 count │ key text │ …
+//! 2 retention  u32 hours
+//! 3 scale  u32 count │ u8 0 │ u32 shard │ u128 key, or u8 1 │ u32 shard │ u32 adjacent │ …
+//! 4 mode   u8 mode
 //! consumer: text, empty for the stream itself
 //! ```
 
 use bytes::{Buf as _, Bytes};
 
-use super::{Unreadable, put, put_tags, put_text, take_tags, take_text};
+use kinesis_core::HashKey;
+
+use super::{Unreadable, encode_mode, put, put_tags, put_text, take_mode, take_tags, take_text};
 use crate::stream::change::Change;
+use crate::stream::scale::Step;
 
 const TAGS: u8 = 1;
+const RETENTION: u8 = 2;
+const SCALE: u8 = 3;
+const MODE: u8 = 4;
+
+const SPLIT: u8 = 0;
+const MERGE: u8 = 1;
 
 /// Appends the change's bytes.
 pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
@@ -30,6 +42,21 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
                 put_text(out, key);
             }
         }
+        Change::Retention { hours } => {
+            out.push(RETENTION);
+            put(out, &hours.to_le_bytes());
+        }
+        Change::Scale { steps } => {
+            out.push(SCALE);
+            put(out, &(steps.len() as u32).to_le_bytes());
+            for step in steps {
+                encode_step(step, out);
+            }
+        }
+        Change::Mode(mode) => {
+            out.push(MODE);
+            out.push(encode_mode(*mode));
+        }
     }
 }
 
@@ -44,6 +71,46 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
                 let keys = (0..count).map(|_| take_text(bytes));
                 keys.collect::<Result<_, _>>()?
             },
+        },
+        RETENTION => Change::Retention {
+            hours: bytes.try_get_u32_le()?,
+        },
+        SCALE => {
+            let count = bytes.try_get_u32_le()?;
+            let steps = (0..count).map(|_| decode_step(bytes));
+            Change::Scale {
+                steps: steps.collect::<Result<_, _>>()?,
+            }
+        }
+        MODE => Change::Mode(take_mode(bytes)?),
+        _ => return Err(Unreadable),
+    })
+}
+
+fn encode_step(step: &Step, out: &mut Vec<u8>) {
+    match step {
+        Step::Split { shard, key } => {
+            out.push(SPLIT);
+            put(out, &shard.to_le_bytes());
+            put(out, &key.0.to_le_bytes());
+        }
+        Step::Merge { shard, adjacent } => {
+            out.push(MERGE);
+            put(out, &shard.to_le_bytes());
+            put(out, &adjacent.to_le_bytes());
+        }
+    }
+}
+
+fn decode_step(bytes: &mut Bytes) -> Result<Step, Unreadable> {
+    Ok(match bytes.try_get_u8()? {
+        SPLIT => Step::Split {
+            shard: bytes.try_get_u32_le()?,
+            key: HashKey(bytes.try_get_u128_le()?),
+        },
+        MERGE => Step::Merge {
+            shard: bytes.try_get_u32_le()?,
+            adjacent: bytes.try_get_u32_le()?,
         },
         _ => return Err(Unreadable),
     })

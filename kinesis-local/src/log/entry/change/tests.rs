@@ -1,6 +1,7 @@
 //! Every kind of change there and back.
 
 use super::*;
+use crate::stream::Mode;
 
 fn changes() -> Vec<Change> {
     let text = |text: &str| text.to_owned();
@@ -15,6 +16,20 @@ fn changes() -> Vec<Change> {
             set: [].into(),
             removed: vec![text("a"), text("b")],
         },
+        Change::Retention { hours: 8760 },
+        Change::Scale {
+            steps: vec![
+                Step::Split {
+                    shard: 3,
+                    key: HashKey(1 << 100),
+                },
+                Step::Merge {
+                    shard: 4,
+                    adjacent: 5,
+                },
+            ],
+        },
+        Change::Mode(Mode::OnDemand),
     ]
 }
 

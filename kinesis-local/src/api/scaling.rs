@@ -1,0 +1,246 @@
+//! UpdateShardCount, UpdateStreamMode and DescribeLimits: how much a stream and the account hold.
+//!
+//! Promises: UpdateShardCount leads to equal shards, at most twice and at least half as many as
+//! are open, ten times in a rolling day; a stream's mode changes at most twice in a rolling day and
+//! keeps its shards.
+//!
+//! Deliberately absent: an on-demand stream does not scale by itself.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::streams::{SHARDS_PER_ACCOUNT, StreamModeDetails};
+use super::{Inner, Reply};
+use crate::catalog::StreamCell;
+use crate::stream::change::Change;
+use crate::stream::lifecycle::Status;
+use crate::stream::{Mode, Stream};
+use crate::wire::Body;
+use crate::wire::constraint::Constraints;
+use crate::wire::fault::Fault;
+use crate::wire::read::{Integer, Structure, Text, decode};
+use crate::wire::write::{Encode, Writer};
+
+/// Shards that UpdateShardCount leads to or from. Source: API model.
+const SCALED_SHARDS_MAX: u32 = 10_000;
+/// Uses of UpdateShardCount on a stream in a rolling day. Source: API model.
+const SCALINGS_PER_DAY_MAX: usize = 10;
+/// Switches of a stream's mode in a rolling day. Source: developer guide.
+const MODE_SWITCHES_PER_DAY_MAX: usize = 2;
+/// On-demand streams that an account may have. Source: service quota.
+const ON_DEMAND_STREAMS_MAX: usize = 50;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct UpdateShardCountRequest<'a> {
+    stream_name: Option<Text<'a>>,
+    target_shard_count: Option<Integer>,
+    scaling_type: Option<Text<'a>>,
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<Text<'a>>,
+    stream_id: Option<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct UpdateStreamModeRequest<'a> {
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<Text<'a>>,
+    stream_id: Option<Text<'a>>,
+    stream_mode_details: Option<Structure<StreamModeDetails<'a>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct DescribeLimitsRequest {}
+
+#[derive(Debug)]
+struct UpdateShardCountAnswer {
+    name: Arc<str>,
+    arn: String,
+    current: usize,
+    target: u32,
+}
+
+impl Encode for UpdateShardCountAnswer {
+    fn encode(&self, writer: &mut Writer) {
+        writer.structure(|writer| {
+            writer.key("StreamName");
+            writer.plain(&self.name);
+            writer.key("CurrentShardCount");
+            writer.integer(self.current as u64);
+            writer.key("TargetShardCount");
+            writer.integer(u64::from(self.target));
+            writer.key("StreamARN");
+            writer.plain(&self.arn);
+        });
+    }
+}
+
+#[derive(Debug)]
+struct DescribeLimitsAnswer {
+    open_shards: usize,
+    on_demand_streams: usize,
+}
+
+impl Encode for DescribeLimitsAnswer {
+    fn encode(&self, writer: &mut Writer) {
+        writer.structure(|writer| {
+            writer.key("ShardLimit");
+            writer.integer(SHARDS_PER_ACCOUNT as u64);
+            writer.key("OpenShardCount");
+            writer.integer(self.open_shards as u64);
+            writer.key("OnDemandStreamCount");
+            writer.integer(self.on_demand_streams as u64);
+            writer.key("OnDemandStreamCountLimit");
+            writer.integer(ON_DEMAND_STREAMS_MAX as u64);
+        });
+    }
+}
+
+impl Inner {
+    pub(super) async fn update_shard_count(&self, body: Body<'_>) -> Result<Reply, Fault> {
+        let request: UpdateShardCountRequest<'_> = decode(body)?;
+        check_update_shard_count(&request)?;
+        self.check_writable()?;
+        let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
+        let target = request
+            .target_shard_count
+            .map_or(1, |target| target.0.max(1) as u32);
+        let account_shards = self.open_shards();
+        let (ticket, current) = {
+            let mut stream = cell.write();
+            let current = stream.open_count();
+            self.check_resharding(&stream, &cell)?;
+            self.check_scaling(&stream, &cell, target)?;
+            self.check_shard_limit(account_shards, (target as usize).saturating_sub(current))?;
+            let steps = stream.steps_to(target);
+            let ticket = self.change(&cell, &mut stream, Change::Scale { steps })?;
+            (ticket, current)
+        };
+        self.stored(ticket).await?;
+        let answer = UpdateShardCountAnswer {
+            name: Arc::clone(&cell.name),
+            arn: self.stream_arn(&cell.name),
+            current,
+            target,
+        };
+        Ok(Reply::to(body, &answer))
+    }
+
+    fn check_scaling(&self, stream: &Stream, cell: &StreamCell, target: u32) -> Result<(), Fault> {
+        let open = stream.open_count();
+        let counts = format!("Current open shard count: {open}, Target shard count: {target}");
+        let target = target as usize;
+        let refusal = if target > SCALED_SHARDS_MAX as usize {
+            format!(
+                "Target shard count or number of open shards cannot be greater than \
+                 {SCALED_SHARDS_MAX}."
+            )
+        } else if target > open * 2 {
+            "UpdateShardCount cannot scale up over double your current open shard count.".to_owned()
+        } else if target * 2 < open {
+            "UpdateShardCount cannot scale down below half your current open shard count."
+                .to_owned()
+        } else if stream.scaled.count(self.now_ms()) >= SCALINGS_PER_DAY_MAX {
+            return Err(Fault::limit_exceeded(format!(
+                "UpdateShardCount can be used at most {SCALINGS_PER_DAY_MAX} times in a rolling \
+                 24-hour period on stream {} under account {}.",
+                cell.name, self.account
+            )));
+        } else {
+            return Ok(());
+        };
+        Err(Fault::limit_exceeded(format!("{refusal} {counts}")))
+    }
+
+    pub(super) async fn update_stream_mode(&self, body: Body<'_>) -> Result<Reply, Fault> {
+        let request: UpdateStreamModeRequest<'_> = decode(body)?;
+        check_update_stream_mode(&request)?;
+        self.check_writable()?;
+        let cell = self.stream(None, request.stream_arn.as_ref())?;
+        let Structure(details) = request.stream_mode_details.unwrap_or_default();
+        let mode = details.mode();
+        let on_demand_streams = self.on_demand_streams();
+        let ticket = {
+            let mut stream = cell.write();
+            self.check_active(&stream, &cell)?;
+            if stream.mode == mode {
+                return Ok(Reply::Empty); // nothing to switch, nothing to count
+            }
+            if stream.mode_switched.count(self.now_ms()) >= MODE_SWITCHES_PER_DAY_MAX {
+                return Err(Fault::limit_exceeded(format!(
+                    "The mode of stream {} under account {} can be switched at most \
+                     {MODE_SWITCHES_PER_DAY_MAX} times in a rolling 24-hour period.",
+                    cell.name, self.account
+                )));
+            }
+            if mode == Mode::OnDemand {
+                self.check_on_demand_limit(on_demand_streams)?;
+            }
+            self.change(&cell, &mut stream, Change::Mode(mode))?
+        };
+        self.stored(ticket).await?;
+        Ok(Reply::Empty)
+    }
+
+    pub(super) async fn describe_limits(&self, body: Body<'_>) -> Result<Reply, Fault> {
+        let DescribeLimitsRequest {} = decode(body)?;
+        let answer = DescribeLimitsAnswer {
+            open_shards: self.open_shards(),
+            on_demand_streams: self.on_demand_streams(),
+        };
+        self.settled().await?;
+        Ok(Reply::to(body, &answer))
+    }
+
+    /// Streams in on-demand mode. Takes the locks of the catalog and of each stream.
+    pub(super) fn on_demand_streams(&self) -> usize {
+        let streams = self.catalog.read();
+        let now_ms = self.now_ms();
+        let on_demand = |cell: &&Arc<StreamCell>| {
+            let stream = cell.read();
+            stream.mode == Mode::OnDemand && stream.status(now_ms, self.delays) != Status::Gone
+        };
+        streams.values().filter(on_demand).count()
+    }
+
+    pub(super) fn check_on_demand_limit(&self, there: usize) -> Result<(), Fault> {
+        if there < ON_DEMAND_STREAMS_MAX {
+            return Ok(());
+        }
+        Err(Fault::limit_exceeded(format!(
+            "This request would exceed the limit of {ON_DEMAND_STREAMS_MAX} on-demand streams for \
+             the account {} in {}.",
+            self.account, self.region
+        )))
+    }
+}
+
+fn check_update_shard_count(request: &UpdateShardCountRequest<'_>) -> Result<(), Fault> {
+    let mut constraints = Constraints::default();
+    constraints.stream_name(request.stream_name.as_deref());
+    let target = request.target_shard_count.map(|target| target.0);
+    constraints.present(target.is_some(), "targetShardCount");
+    constraints.range("targetShardCount", target, 1, i32::MAX);
+    let kind = request.scaling_type.as_deref();
+    constraints.present(kind.is_some(), "scalingType");
+    constraints.one_of("scalingType", kind, &["UNIFORM_SCALING"]);
+    constraints.stream_arn(request.stream_arn.as_deref());
+    constraints.stream_id(request.stream_id.as_deref());
+    constraints.done()
+}
+
+fn check_update_stream_mode(request: &UpdateStreamModeRequest<'_>) -> Result<(), Fault> {
+    let mut constraints = Constraints::default();
+    constraints.present(request.stream_arn.is_some(), "streamARN");
+    constraints.stream_arn(request.stream_arn.as_deref());
+    constraints.stream_id(request.stream_id.as_deref());
+    let details = request.stream_mode_details.as_ref();
+    constraints.present(details.is_some(), "streamModeDetails");
+    if let Some(Structure(details)) = details {
+        details.check(&mut constraints);
+    }
+    constraints.done()
+}
