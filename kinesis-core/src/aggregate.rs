@@ -28,7 +28,7 @@ mod encode;
 mod tests;
 
 pub use decode::{Deaggregated, RawReason, deaggregate};
-pub use encode::Aggregate;
+pub use encode::{Aggregate, AggregateLayout};
 
 /// The first bytes of every aggregate.
 pub const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];

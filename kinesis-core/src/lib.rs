@@ -33,7 +33,7 @@ mod sequence;
 mod shard;
 mod token_bucket;
 
-pub use aggregate::{Aggregate, Deaggregated, RawReason, deaggregate};
+pub use aggregate::{Aggregate, AggregateLayout, Deaggregated, RawReason, deaggregate};
 pub use backoff::Backoff;
 pub use clock::Clock;
 pub use hash_key::{HashKey, HashKeyRange, InvalidHashKey};

@@ -69,6 +69,8 @@
 //! Threads, child processes, CloudWatch, a schema registry, adaptive rates among several
 //! producers, and exactly-once: see [`Producer`] on order and delivery.
 
+#[doc(hidden)]
+pub mod bench;
 mod error;
 pub mod metrics;
 mod pipeline;

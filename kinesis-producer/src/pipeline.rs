@@ -21,6 +21,7 @@
 mod aggregate;
 mod collect;
 pub(crate) mod intake;
+mod lanes;
 mod limit;
 mod reshard;
 pub(crate) mod retry;
@@ -29,14 +30,14 @@ pub(crate) mod send;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use kinesis_core::{HashKey, Rand, SequenceNumber, ShardId};
+use kinesis_core::{Rand, SequenceNumber, ShardId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use self::aggregate::{AggregateLimits, KinesisRecord, Queue};
-use self::collect::{Lane, LaneKey, RequestLimits, Urgency, collect};
+use self::aggregate::KinesisRecord;
+use self::collect::{Lane, RequestLimits, Urgency, collect};
 use self::intake::{Entry, Epochs};
-use self::limit::Limiter;
+use self::lanes::Lanes;
 use self::send::Put;
 use crate::Settings;
 use crate::error::Reason;
@@ -50,9 +51,7 @@ pub(crate) struct Pipeline {
     rand: Rand,
     meters: Meters,
     keeper: MapKeeper,
-    lanes: BTreeMap<LaneKey, Lane>,
-    /// The lane served last.
-    served: Option<LaneKey>,
+    lanes: Lanes,
     flights: BTreeMap<u64, Flight>,
     next_flight: u64,
     /// Parts of invalid requests, to be sent as they are.
@@ -84,19 +83,14 @@ pub(crate) struct Request {
 
 impl Pipeline {
     pub(crate) fn new(stream: Arc<str>, settings: Settings, rand: Rand, now: Instant) -> Self {
-        let unmapped = Lane {
-            queue: Queue::new(AggregateLimits::none()),
-            limiter: Limiter::new(None, now),
-            held: 0,
-        };
+        let lanes = Lanes::new(None, |key| Lane::new(key, &settings, now));
         Self {
             meters: Meters::new(&stream),
             stream,
             settings,
             rand,
             keeper: MapKeeper::new(),
-            lanes: BTreeMap::from([(None, unmapped)]),
-            served: None,
+            lanes,
             flights: BTreeMap::new(),
             next_flight: 0,
             halves: VecDeque::new(),
@@ -114,10 +108,7 @@ impl Pipeline {
         self.next_entry += 1;
         self.epochs.accepted();
         self.keeper.needed(now);
-        let key = self.lane_of(entry.hash_key);
-        if let Some(lane) = self.lanes.get_mut(&key) {
-            lane.queue.push_back(entry);
-        }
+        self.lanes.push(entry);
     }
 
     /// Answers `done` once everything accepted so far is settled; none of it lingers any more.
@@ -135,7 +126,7 @@ impl Pipeline {
         self.flights.is_empty()
             && self.halves.is_empty()
             && self.undecided.is_empty()
-            && self.lanes.values().all(|lane| lane.queue.is_empty())
+            && self.lanes.is_empty()
     }
 
     /// The next request to send now, if there is one and a slot for it.
@@ -154,7 +145,7 @@ impl Pipeline {
             None => {
                 let urgency = self.urgency(now);
                 let limits = RequestLimits::new(&self.settings);
-                collect(&mut self.lanes, &mut self.served, &urgency, &limits)
+                collect(&mut self.lanes, &urgency, &limits)
             }
         };
         if records.is_empty() {
@@ -187,10 +178,13 @@ impl Pipeline {
         let urgency = self.urgency(now);
         let ready = self
             .lanes
-            .iter()
+            .waiting()
             .filter_map(|(key, lane)| lane.ready_at(key, &urgency));
         let expiry = self.settings.record_ttl.into_iter().flat_map(|ttl| {
-            let heads = self.lanes.values().filter_map(|lane| lane.queue.head());
+            let heads = self
+                .lanes
+                .waiting()
+                .filter_map(|(_, lane)| lane.queue.head());
             heads.map(move |head| head.accepted_at + ttl)
         });
         ready
@@ -213,7 +207,7 @@ impl Pipeline {
                     .map(|landed| landed.record),
             )
             .flat_map(|record| record.members);
-        let waiting = self.lanes.values_mut().flat_map(|lane| lane.queue.drain());
+        let waiting = self.lanes.drain();
         let left: Vec<_> = out.chain(waiting).collect();
         let count = left.len() as u64;
         for mut entry in left {
@@ -251,14 +245,6 @@ impl Pipeline {
         }
     }
 
-    /// The lane that takes `key` now.
-    fn lane_of(&self, key: HashKey) -> LaneKey {
-        self.keeper
-            .map()
-            .and_then(|map| map.lookup(key))
-            .map(|shard| shard.id.clone())
-    }
-
     fn fail(&mut self, entry: Entry, reason: Reason) {
         let epoch = entry.epoch;
         self.meters.failed.increment(1);
@@ -273,11 +259,7 @@ impl Pipeline {
         let Some(oldest) = now.checked_sub(ttl) else {
             return;
         };
-        let expired: Vec<_> = self
-            .lanes
-            .values_mut()
-            .flat_map(|lane| lane.queue.expire(oldest))
-            .collect();
+        let expired = self.lanes.expire(oldest);
         if !expired.is_empty() {
             tracing::error!(
                 stream = %self.stream, records = expired.len(),

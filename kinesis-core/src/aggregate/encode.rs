@@ -15,17 +15,90 @@ use crate::{HashKey, UserRecord};
 /// [`Aggregate::size_with`] what it would be with one record more. Both cost O(1).
 #[derive(Debug, Default)]
 pub struct Aggregate {
-    members: Vec<Member>,
+    layout: AggregateLayout,
+    members: Vec<UserRecord>,
+}
+
+impl Aggregate {
+    /// An aggregate without members.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many bytes the aggregate would have with `record` added.
+    #[must_use]
+    pub fn size_with(&self, record: &UserRecord) -> usize {
+        self.layout.place(record).encoded_len
+    }
+
+    /// Adds a record behind the others; its index is its sub-sequence number.
+    pub fn push(&mut self, record: UserRecord) {
+        self.layout.add(&record);
+        self.members.push(record);
+    }
+
+    /// How many bytes [`Self::encode`] returns.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.layout.encoded_len()
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is no member.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The members in the order they were added.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = &UserRecord> {
+        self.members.iter()
+    }
+
+    /// Gives the members back in the order they were added.
+    #[must_use]
+    pub fn into_members(self) -> Vec<UserRecord> {
+        self.members
+    }
+
+    /// The aggregate's bytes. Each payload is copied once. A single member is wrapped too: that a
+    /// record alone needs no wrapping is the caller's decision.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        self.layout.encode(&self.members)
+    }
+}
+
+/// The shape of an aggregate whose members somebody else keeps: their places in the key tables
+/// and the exact size, without their data.
+///
+/// Invariant: as for [`Aggregate`], as long as [`Self::encode`] is given the records that were
+/// added, in the order they were.
+#[derive(Debug, Default)]
+pub struct AggregateLayout {
+    members: Vec<Indexes>,
     keys: Table<Arc<str>>,
     hash_keys: Table<HashKey>,
     protobuf_len: usize,
 }
 
-#[derive(Debug)]
-struct Member {
-    record: UserRecord,
-    key_index: usize,
-    hash_key_index: Option<usize>,
+/// Where a member's keys stand in the tables.
+#[derive(Copy, Clone, Debug)]
+struct Indexes {
+    key: usize,
+    hash_key: Option<usize>,
+}
+
+/// What adding a record would come to.
+struct Place {
+    indexes: Indexes,
+    encoded_len: usize,
 }
 
 /// Distinct values in the order of first use.
@@ -45,47 +118,47 @@ impl<T> Default for Table<T> {
 }
 
 impl<T: Clone + Eq + std::hash::Hash> Table<T> {
-    /// The index of `value`, and whether it would be new.
-    fn find(&self, value: &T) -> (usize, bool) {
-        match self.index.get(value) {
-            Some(index) => (*index, false),
-            None => (self.values.len(), true),
-        }
+    /// The index of `value`, which would be the table's length if it were new.
+    fn find(&self, value: &T) -> usize {
+        let found = self.index.get(value);
+        found.copied().unwrap_or(self.values.len())
     }
 
-    fn add(&mut self, value: &T) -> usize {
-        let (index, new) = self.find(value);
-        if new {
+    /// Adds `value` if `index`, which [`Self::find`] gave, says that it is new.
+    fn add_at(&mut self, index: usize, value: &T) {
+        if index == self.values.len() {
             self.values.push(value.clone());
             self.index.insert(value.clone(), index);
         }
-        index
+    }
+
+    fn clear(&mut self) {
+        self.values.clear();
+        self.index.clear();
     }
 }
 
-impl Aggregate {
-    /// An aggregate without members.
+impl AggregateLayout {
+    /// A layout without members.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many bytes the aggregate would have with `record` added.
-    #[must_use]
-    pub fn size_with(&self, record: &UserRecord) -> usize {
-        MAGIC.len() + self.protobuf_len + self.growth(record) + CHECKSUM_BYTES
+    /// Adds a record behind the others.
+    pub fn add(&mut self, record: &UserRecord) {
+        let place = self.place(record);
+        self.add_at(&place, record);
     }
 
-    /// Adds a record behind the others; its index is its sub-sequence number.
-    pub fn push(&mut self, record: UserRecord) {
-        self.protobuf_len += self.growth(&record);
-        let key_index = self.keys.add(&record.partition_key);
-        let hash_key_index = record.explicit_hash_key.map(|key| self.hash_keys.add(&key));
-        self.members.push(Member {
-            record,
-            key_index,
-            hash_key_index,
-        });
+    /// Adds a record if the aggregate then has at most `max_len` bytes; whether it did.
+    pub fn add_within(&mut self, record: &UserRecord, max_len: usize) -> bool {
+        let place = self.place(record);
+        let fits = place.encoded_len <= max_len;
+        if fits {
+            self.add_at(&place, record);
+        }
+        fits
     }
 
     /// How many bytes [`Self::encode`] returns.
@@ -94,36 +167,18 @@ impl Aggregate {
         MAGIC.len() + self.protobuf_len + CHECKSUM_BYTES
     }
 
-    /// How many members there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.members.len()
+    /// Forgets all members and keeps the memory.
+    pub fn clear(&mut self) {
+        self.members.clear();
+        self.keys.clear();
+        self.hash_keys.clear();
+        self.protobuf_len = 0;
     }
 
-    /// Whether there is no member.
+    /// The aggregate of `members`, which are the records that were added, in that order. Each
+    /// payload is copied once.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
-    }
-
-    /// The members in the order they were added.
-    pub fn members(&self) -> impl ExactSizeIterator<Item = &UserRecord> {
-        self.members.iter().map(|member| &member.record)
-    }
-
-    /// Gives the members back in the order they were added.
-    #[must_use]
-    pub fn into_members(self) -> Vec<UserRecord> {
-        self.members
-            .into_iter()
-            .map(|member| member.record)
-            .collect()
-    }
-
-    /// The aggregate's bytes. Each payload is copied once. A single member is wrapped too: that a
-    /// record alone needs no wrapping is the caller's decision.
-    #[must_use]
-    pub fn encode(&self) -> Bytes {
+    pub fn encode<'a>(&self, members: impl IntoIterator<Item = &'a UserRecord>) -> Bytes {
         let mut out = BytesMut::with_capacity(self.encoded_len());
         out.put_slice(&MAGIC);
         for key in &self.keys.values {
@@ -132,20 +187,16 @@ impl Aggregate {
         for key in &self.hash_keys.values {
             put_delimited(&mut out, tag::HASH_KEY_TABLE, key.to_string().as_bytes());
         }
-        for member in &self.members {
-            let data = &member.record.data;
+        for (indexes, record) in self.members.iter().zip(members) {
             out.put_u8(tag::RECORDS);
-            put_varint(
-                &mut out,
-                record_len(member.key_index, member.hash_key_index, data.len()),
-            );
+            put_varint(&mut out, record_len(*indexes, record.data.len()));
             out.put_u8(tag::KEY_INDEX);
-            put_varint(&mut out, member.key_index);
-            if let Some(index) = member.hash_key_index {
+            put_varint(&mut out, indexes.key);
+            if let Some(index) = indexes.hash_key {
                 out.put_u8(tag::HASH_KEY_INDEX);
                 put_varint(&mut out, index);
             }
-            put_delimited(&mut out, tag::DATA, data);
+            put_delimited(&mut out, tag::DATA, &record.data);
         }
         let checksum = Md5::digest(&out[MAGIC.len()..]);
         out.put_slice(&checksum);
@@ -153,29 +204,41 @@ impl Aggregate {
         out.freeze()
     }
 
-    /// By how many bytes the protobuf grows with `record`.
-    fn growth(&self, record: &UserRecord) -> usize {
-        let (key_index, new_key) = self.keys.find(&record.partition_key);
-        let mut growth = if new_key {
-            delimited_len(record.partition_key.len())
-        } else {
-            0
-        };
-        let hash_key_index = record.explicit_hash_key.map(|key| {
-            let (index, new) = self.hash_keys.find(&key);
-            if new {
-                growth += delimited_len(decimal_len(key.0));
+    fn place(&self, record: &UserRecord) -> Place {
+        let mut protobuf_len = self.protobuf_len;
+        let key = self.keys.find(&record.partition_key);
+        if key == self.keys.values.len() {
+            protobuf_len += delimited_len(record.partition_key.len());
+        }
+        let hash_key = record.explicit_hash_key.map(|value| {
+            let index = self.hash_keys.find(&value);
+            if index == self.hash_keys.values.len() {
+                protobuf_len += delimited_len(decimal_len(value.0));
             }
             index
         });
-        growth + delimited_len(record_len(key_index, hash_key_index, record.data.len()))
+        let indexes = Indexes { key, hash_key };
+        protobuf_len += delimited_len(record_len(indexes, record.data.len()));
+        Place {
+            indexes,
+            encoded_len: MAGIC.len() + protobuf_len + CHECKSUM_BYTES,
+        }
+    }
+
+    fn add_at(&mut self, place: &Place, record: &UserRecord) {
+        self.keys.add_at(place.indexes.key, &record.partition_key);
+        if let Some((index, value)) = place.indexes.hash_key.zip(record.explicit_hash_key) {
+            self.hash_keys.add_at(index, &value);
+        }
+        self.members.push(place.indexes);
+        self.protobuf_len = place.encoded_len - MAGIC.len() - CHECKSUM_BYTES;
     }
 }
 
 /// Bytes of a `Record` message without its own tag and length.
-fn record_len(key_index: usize, hash_key_index: Option<usize>, data_len: usize) -> usize {
-    let hash_key = hash_key_index.map_or(0, |index| 1 + varint_len(index));
-    1 + varint_len(key_index) + hash_key + delimited_len(data_len)
+fn record_len(indexes: Indexes, data_len: usize) -> usize {
+    let hash_key = indexes.hash_key.map_or(0, |index| 1 + varint_len(index));
+    1 + varint_len(indexes.key) + hash_key + delimited_len(data_len)
 }
 
 /// Bytes of tag, length and content. Every tag of the format is one byte.

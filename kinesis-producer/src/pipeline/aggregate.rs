@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kinesis_core::{Aggregate, HashKey, ShardId, UserRecord};
+use kinesis_core::{AggregateLayout, HashKey, ShardId, UserRecord};
 use tokio::time::Instant;
 
 use super::collect::LaneKey;
@@ -79,7 +79,7 @@ pub(crate) struct Queue {
     limits: AggregateLimits,
     forming: Vec<Entry>,
     /// The sizes of `forming`, exactly; empty while a single record forms that goes by itself.
-    aggregate: Aggregate,
+    layout: AggregateLayout,
     /// `forming` takes no more.
     full: bool,
     rest: VecDeque<Entry>,
@@ -90,7 +90,7 @@ impl Queue {
         Self {
             limits,
             forming: Vec::new(),
-            aggregate: Aggregate::new(),
+            layout: AggregateLayout::new(),
             full: false,
             rest: VecDeque::new(),
         }
@@ -112,7 +112,7 @@ impl Queue {
 
     /// Adds the youngest entry.
     pub(crate) fn push_back(&mut self, entry: Entry) {
-        if self.rest.is_empty() && self.fits(&entry) {
+        if self.rest.is_empty() && self.joins(&entry) {
             self.form(entry);
         } else {
             self.full = true;
@@ -136,7 +136,7 @@ impl Queue {
         match self.forming.as_slice() {
             [] => 0,
             [single] => single.record.size(),
-            _ => self.aggregate.encoded_len() + ENVELOPE_KEY.len(),
+            _ => self.layout.encoded_len() + ENVELOPE_KEY.len(),
         }
     }
 
@@ -162,7 +162,8 @@ impl Queue {
             (data, partition_key, explicit_hash_key)
         } else {
             (
-                self.aggregate.encode(),
+                self.layout
+                    .encode(members.iter().map(|member| &member.record)),
                 Arc::from(ENVELOPE_KEY),
                 Some(first.hash_key),
             )
@@ -198,7 +199,7 @@ impl Queue {
     /// Takes everything out, in order.
     pub(crate) fn drain(&mut self) -> Vec<Entry> {
         self.full = false;
-        self.aggregate = Aggregate::new();
+        self.layout.clear();
         let mut all = std::mem::take(&mut self.forming);
         all.extend(std::mem::take(&mut self.rest));
         all
@@ -206,9 +207,9 @@ impl Queue {
 
     fn refill(&mut self) {
         self.full = false;
-        self.aggregate = Aggregate::new();
+        self.layout.clear();
         while let Some(entry) = self.rest.pop_front() {
-            if !self.fits(&entry) {
+            if !self.joins(&entry) {
                 self.full = true;
                 self.rest.push_front(entry);
                 return;
@@ -217,22 +218,24 @@ impl Queue {
         }
     }
 
-    /// Whether `entry` may join what forms.
-    fn fits(&self, entry: &Entry) -> bool {
-        self.forming.is_empty()
-            || !self.full
-                && !self.goes_alone(entry)
-                && self.aggregate.size_with(&entry.record) + ENVELOPE_KEY.len() <= self.limits.bytes
+    /// Gives `entry` its place in what forms if it may join; whether it did.
+    fn joins(&mut self, entry: &Entry) -> bool {
+        let max_len = self.limits.bytes.saturating_sub(ENVELOPE_KEY.len());
+        match (self.forming.is_empty(), self.goes_alone(entry)) {
+            (true, true) => true,
+            (true, false) => {
+                self.layout.add(&entry.record);
+                true
+            }
+            (false, true) => false,
+            (false, false) => !self.full && self.layout.add_within(&entry.record, max_len),
+        }
     }
 
+    /// Appends an entry that joined.
     fn form(&mut self, entry: Entry) {
-        let alone = self.goes_alone(&entry);
-        if !alone {
-            // Reference counts only: the payload is copied once, when the aggregate is encoded.
-            self.aggregate.push(entry.record.clone());
-        }
+        self.full = self.goes_alone(&entry) || self.forming.len() + 1 >= self.limits.count;
         self.forming.push(entry);
-        self.full = alone || self.forming.len() >= self.limits.count;
     }
 
     fn goes_alone(&self, entry: &Entry) -> bool {

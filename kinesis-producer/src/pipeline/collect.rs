@@ -11,15 +11,15 @@
 //! is its lane's only Kinesis record in a request, and single records share one only if their hash
 //! keys differ.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kinesis_core::{HashKey, ShardId};
 use tokio::time::Instant;
 
-use super::aggregate::{KinesisRecord, Queue};
-use super::limit::Limiter;
+use super::aggregate::{AggregateLimits, KinesisRecord, Queue};
+use super::lanes::Lanes;
+use super::limit::{Limiter, shard_rate};
 use crate::Settings;
 
 /// A shard, or `None` for records whose shard is not known.
@@ -50,6 +50,22 @@ pub(crate) struct Urgency {
 }
 
 impl Lane {
+    /// An empty lane at the full pace.
+    pub(crate) fn new(key: &LaneKey, settings: &Settings, now: Instant) -> Self {
+        let (limits, rate) = match key {
+            Some(_) => (
+                AggregateLimits::new(settings),
+                Some(shard_rate(settings.rate_limit)),
+            ),
+            None => (AggregateLimits::none(), None),
+        };
+        Self {
+            queue: Queue::new(limits),
+            limiter: Limiter::new(rate, now),
+            held: 0,
+        }
+    }
+
     /// When this lane is ready; `None` if only an event can make it so.
     pub(crate) fn ready_at(&self, key: &LaneKey, urgency: &Urgency) -> Option<Instant> {
         let head = self.queue.head()?;
@@ -95,67 +111,40 @@ impl RequestLimits {
     }
 }
 
-/// Takes a request's worth out of the ready lanes and holds them. `served` is the lane to begin
-/// behind, and then the last one served. Empty if no lane is ready.
+/// Takes a request's worth out of the ready lanes and holds them. Empty if no lane is ready.
 pub(crate) fn collect(
-    lanes: &mut BTreeMap<LaneKey, Lane>,
-    served: &mut Option<LaneKey>,
+    lanes: &mut Lanes,
     urgency: &Urgency,
     limits: &RequestLimits,
 ) -> Vec<KinesisRecord> {
     let mut request = Vec::new();
     let mut bytes = 0;
-    for key in turn(lanes, served.as_ref(), urgency) {
-        let Some(lane) = lanes.get_mut(&key) else {
-            continue;
-        };
-        let before = request.len();
-        let mut keys = BTreeSet::new();
-        while request.len() < limits.count
-            && bytes + lane.queue.next_size() <= limits.bytes
-            && lane
-                .ready_at(&key, urgency)
-                .is_some_and(|at| at <= urgency.now)
-            && (!limits.ordered || may_share(lane, request.len() > before, &mut keys))
-            && lane.limiter.admit(lane.queue.next_size(), urgency.now)
-        {
-            let Some(record) = lane.queue.cut(key.clone()) else {
-                break;
-            };
-            bytes += record.size();
-            request.push(record);
-        }
-        if request.len() > before {
+    for slot in lanes.turn(urgency) {
+        lanes.serve(slot, |key, lane| {
+            let before = request.len();
+            let mut keys = BTreeSet::new();
+            while request.len() < limits.count
+                && bytes + lane.queue.next_size() <= limits.bytes
+                && lane
+                    .ready_at(key, urgency)
+                    .is_some_and(|at| at <= urgency.now)
+                && (!limits.ordered || may_share(lane, request.len() > before, &mut keys))
+                && lane.limiter.admit(lane.queue.next_size(), urgency.now)
+            {
+                let Some(record) = lane.queue.cut(key.clone()) else {
+                    break;
+                };
+                bytes += record.size();
+                request.push(record);
+            }
             lane.held += request.len() - before;
-            *served = Some(key);
-        }
+            request.len() > before
+        });
         if request.len() >= limits.count {
             break;
         }
     }
     request
-}
-
-/// The keys of the ready lanes, beginning behind `served`.
-fn turn(
-    lanes: &BTreeMap<LaneKey, Lane>,
-    served: Option<&LaneKey>,
-    urgency: &Urgency,
-) -> Vec<LaneKey> {
-    let ready = |(key, lane): &(&LaneKey, &Lane)| {
-        lane.ready_at(key, urgency)
-            .is_some_and(|at| at <= urgency.now)
-    };
-    let keys = |(key, _): (&LaneKey, &Lane)| key.clone();
-    match served {
-        None => lanes.iter().filter(ready).map(keys).collect(),
-        Some(served) => lanes
-            .range((Bound::Excluded(served), Bound::Unbounded))
-            .chain(lanes.range(..=served))
-            .filter(ready)
-            .map(keys)
-            .collect(),
-    }
 }
 
 /// Whether the lane's next Kinesis record may go into the same request as those before it without

@@ -10,10 +10,8 @@ use std::sync::Arc;
 use kinesis_core::ShardMap;
 use tokio::time::Instant;
 
-use super::aggregate::{AggregateLimits, Queue};
 use super::collect::{Lane, LaneKey};
-use super::intake::Entry;
-use super::limit::{Limiter, shard_rate};
+use super::lanes::Lanes;
 use super::retry::{Aftermath, Verdict, judge};
 use super::{Landed, Pipeline};
 use crate::error::{Cause, Reason};
@@ -56,43 +54,22 @@ impl Pipeline {
     /// Gives every waiting entry the lane that the new map says, and has what is under way hold
     /// the new lanes of its members. A shard that stays keeps its pace; closed ones are forgotten.
     fn move_to_new_lanes(&mut self, now: Instant) {
-        let mut old = std::mem::take(&mut self.lanes);
-        let mut waiting: Vec<_> = old
-            .values_mut()
-            .flat_map(|lane| lane.queue.drain())
-            .collect();
+        let mut waiting = self.lanes.drain();
         waiting.sort_by_key(|entry| entry.id);
-        let rate = shard_rate(self.settings.rate_limit);
-        let shards = self.keeper.map().into_iter().flat_map(ShardMap::open);
-        for key in shards.map(|shard| Some(shard.id.clone())).chain([None]) {
-            let known = key.is_some();
-            let limits = if known {
-                AggregateLimits::new(&self.settings)
-            } else {
-                AggregateLimits::none()
-            };
-            let limiter = old.remove(&key).map(|lane| lane.limiter);
-            let limiter = limiter.unwrap_or_else(|| Limiter::new(known.then_some(rate), now));
-            self.lanes.insert(
-                key,
-                Lane {
-                    queue: Queue::new(limits),
-                    limiter,
-                    held: 0,
-                },
-            );
+        let settings = &self.settings;
+        let laid = Lanes::new(self.keeper.map(), |key| Lane::new(key, settings, now));
+        for (key, pace) in std::mem::replace(&mut self.lanes, laid).into_paces() {
+            if let Some(lane) = self.lanes.get_mut(&key) {
+                lane.limiter = pace;
+            }
         }
         for entry in waiting {
-            let key = self.lane_of(entry.hash_key);
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.queue.push_back(entry);
-            }
+            self.lanes.push(entry);
         }
         self.hold_again();
     }
 
     fn hold_again(&mut self) {
-        let map = self.keeper.map();
         let under_way = self
             .flights
             .values_mut()
@@ -101,11 +78,11 @@ impl Pipeline {
             .chain(self.halves.iter_mut().flatten())
             .chain(self.undecided.iter_mut().map(|landed| &mut landed.record));
         for record in under_way {
-            let lane = |entry: &Entry| {
-                map.and_then(|map| map.lookup(entry.hash_key))
-                    .map(|shard| shard.id.clone())
-            };
-            let lanes: BTreeSet<LaneKey> = record.members.iter().map(lane).collect();
+            let lanes: BTreeSet<LaneKey> = record
+                .members
+                .iter()
+                .map(|member| self.lanes.key_of(member.hash_key))
+                .collect();
             record.holds = lanes.into_iter().collect();
             for key in &record.holds {
                 if let Some(lane) = self.lanes.get_mut(key) {
@@ -116,12 +93,7 @@ impl Pipeline {
     }
 
     fn fail_unmapped(&mut self, cause: &Arc<Cause>) {
-        let waiting = self
-            .lanes
-            .get_mut(&None)
-            .map(|lane| lane.queue.drain())
-            .unwrap_or_default();
-        for entry in waiting {
+        for entry in self.lanes.drain_unmapped() {
             let stream = Arc::clone(&self.stream);
             self.fail(
                 entry,

@@ -212,7 +212,7 @@ impl Pipeline {
         self.release(&record);
         self.meters.wrong_shard.increment(1);
         let first = record.members.first().map(|member| member.hash_key);
-        let same_again = first.is_some_and(|key| self.lane_of(key) == record.predicted);
+        let same_again = first.is_some_and(|key| self.lanes.key_of(key) == record.predicted);
         for member in &mut record.members {
             member.alone |= alone || same_again;
         }
@@ -284,18 +284,7 @@ impl Pipeline {
                 tracing::warn!(stream = %self.stream, shard, %cause, "Records are sent again.");
             }
         }
-        let mut groups: BTreeMap<LaneKey, Vec<Entry>> = BTreeMap::new();
-        for entry in again {
-            groups
-                .entry(self.lane_of(entry.hash_key))
-                .or_default()
-                .push(entry);
-        }
-        for (key, group) in groups {
-            if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.queue.put_back(group);
-            }
-        }
+        self.lanes.put_back(again);
     }
 
     fn release(&mut self, record: &KinesisRecord) {

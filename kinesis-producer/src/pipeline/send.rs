@@ -29,6 +29,7 @@ pub(crate) struct Put {
     pub(super) data: Bytes,
     pub(super) partition_key: Arc<str>,
     pub(super) explicit_hash_key: Option<HashKey>,
+    predicted: Option<ShardId>,
 }
 
 impl Put {
@@ -37,7 +38,13 @@ impl Put {
             data: record.data.clone(),
             partition_key: Arc::clone(&record.partition_key),
             explicit_hash_key: record.explicit_hash_key,
+            predicted: record.predicted.clone(),
         }
+    }
+
+    /// The shard it was cut for.
+    pub(crate) fn predicted(&self) -> Option<ShardId> {
+        self.predicted.clone()
     }
 }
 
@@ -142,7 +149,8 @@ pub(crate) fn cause_of<E: ProvideErrorMetadata + std::error::Error + 'static>(
 }
 
 /// The service's own error codes; `None` for one that is not known.
-/// Source: API reference of PutRecords and ListShards, "Common Error Types".
+/// Source: API reference of PutRecords and ListShards, "Common Error Types"; the codes that the
+/// AWS SDK for Rust retries.
 fn class_of_code(code: &str) -> Option<Class> {
     Some(match code {
         "ProvisionedThroughputExceededException"
@@ -150,6 +158,9 @@ fn class_of_code(code: &str) -> Option<Class> {
         | "KMSThrottlingException"
         | "Throttling"
         | "ThrottlingException"
+        | "ThrottledException"
+        | "BandwidthLimitExceeded"
+        | "SlowDown"
         | "RequestLimitExceeded"
         | "TooManyRequestsException" => Class::Throttled,
         "InternalFailure"
@@ -157,6 +168,10 @@ fn class_of_code(code: &str) -> Option<Class> {
         | "InternalServerError"
         | "ServiceUnavailable"
         | "ServiceUnavailableException"
+        | "PriorRequestNotComplete"
+        | "RequestAbortedException"
+        | "RequestTimeout"
+        | "RequestTimeoutException"
         | "ResourceInUseException" => Class::Unavailable,
         "ResourceNotFoundException" => Class::NotFound,
         "AccessDenied"
@@ -171,6 +186,9 @@ fn class_of_code(code: &str) -> Option<Class> {
         | "MissingAuthenticationTokenException"
         | "NotAuthorized"
         | "OptInRequired"
+        // The machine's clock is off by more than the signature allows.
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException" => Class::AccessDenied,
         "KMSAccessDeniedException"
@@ -240,6 +258,13 @@ mod tests {
         assert_eq!(class(throttled), Class::Throttled);
         let key = entry().error_code("KMSDisabledException").build();
         assert_eq!(class(key), Class::Encryption);
+        for (code, expected) in [
+            ("RequestAbortedException", Class::Unavailable),
+            ("SlowDown", Class::Throttled),
+            ("RequestExpired", Class::AccessDenied),
+        ] {
+            assert_eq!(class(entry().error_code(code).build()), expected, "{code}");
+        }
     }
 
     #[test]

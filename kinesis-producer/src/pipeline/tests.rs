@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kinesis_core::{
-    Clock, Deaggregated, HashKeyRange, SequenceNumber, Shard, ShardId, ShardMap, UserRecord,
-    deaggregate,
+    Clock, Deaggregated, HashKey, HashKeyRange, SequenceNumber, Shard, ShardId, ShardMap,
+    UserRecord, deaggregate,
 };
 use proptest::prelude::*;
 use tokio::sync::oneshot::Receiver;
