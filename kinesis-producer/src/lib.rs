@@ -66,8 +66,8 @@
 //! shards as soon as the map of them is fresh.
 //!
 //! # Deliberately absent
-//! Threads, child processes, CloudWatch, a schema registry, adaptive rates among several
-//! producers, and exactly-once: see [`Producer`] on order and delivery.
+//! Threads, child processes, CloudWatch, a schema registry, and exactly-once: see [`Producer`] on
+//! order and delivery.
 
 #[doc(hidden)]
 pub mod bench;

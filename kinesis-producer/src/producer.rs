@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Reason;
 use crate::pipeline::Pipeline;
 use crate::pipeline::intake::{Entry, Message, Room};
-use crate::service::{Service, Tasks};
+use crate::service::{NOT_ENDED, Service, Tasks};
 use crate::{Delivery, DeliveryFuture, Error, Settings};
 
 /// Flushes on their way to the service task; more wait for their turn.
@@ -128,7 +128,10 @@ impl Builder {
         // Every message holds a record's room or a flush slot, so the channel is never full.
         let (to_service, intake) = mpsc::channel(settings.max_buffered_records + FLUSH_SLOTS);
         let (closing, closing_seen) = watch::channel(None);
-        let (abandoned, ended) = (Arc::new(AtomicU64::new(0)), CancellationToken::new());
+        let (abandoned, ended) = (
+            Arc::new(AtomicU64::new(NOT_ENDED)),
+            CancellationToken::new(),
+        );
         let rand = rand.unwrap_or_else(Rand::from_entropy);
         let service = Service {
             client,
@@ -258,7 +261,7 @@ impl Producer {
     ///
     /// # Errors
     /// [`ErrorKind::Undelivered`](crate::ErrorKind::Undelivered) if the deadline left records
-    /// undelivered.
+    /// undelivered, or if the service task was gone before it could deliver: its runtime shut down.
     ///
     /// # Cancel safety
     /// Dropping it after its first poll only stops the waiting; the producer closes all the same.
@@ -271,6 +274,7 @@ impl Producer {
         self.inner.ended.cancelled().await;
         match self.inner.abandoned.load(Ordering::Acquire) {
             0 => Ok(()),
+            NOT_ENDED => Err(Error::stopped()),
             records => {
                 let stream = Arc::clone(self.inner.room.stream());
                 Err(Error::new(Reason::Deadline { stream, records }))

@@ -33,6 +33,9 @@ const INTAKE_BATCH: usize = 1024;
 /// Source: none, reasonable default; the KPL's default time to live of a record.
 pub(crate) const DROP_DEADLINE: Duration = Duration::from_secs(30);
 
+/// In place of a count: the task has not ended, or was dropped before it could count.
+pub(crate) const NOT_ENDED: u64 = u64::MAX;
+
 pub(crate) struct Service {
     pub(crate) client: Client,
     pub(crate) stream: Arc<str>,
@@ -43,7 +46,7 @@ pub(crate) struct Service {
     pub(crate) intake: mpsc::Receiver<Message>,
     /// The deadline of `close`, once it was called.
     pub(crate) closing: watch::Receiver<Option<Instant>>,
-    /// Records given up at the deadline.
+    /// Records given up at the deadline; [`NOT_ENDED`] until the task has ended in order.
     pub(crate) abandoned: Arc<AtomicU64>,
     pub(crate) tasks: Tasks,
     /// Tells the handles that the task has ended. The last field, so dropped after the pipeline
@@ -106,7 +109,7 @@ impl Service {
             let (records, bytes) = self.room.outstanding();
             self.pipeline.measure_pending(records, bytes);
         }
-        self.end();
+        self.end().await;
     }
 
     fn start_work(&mut self, now: Instant) {
@@ -166,17 +169,18 @@ impl Service {
     }
 
     /// Fails what the deadline left, in the pipeline and in the channel.
-    fn end(mut self) {
+    async fn end(mut self) {
         self.room.close();
         self.intake.close();
         let mut messages = Vec::new();
-        while let Ok(message) = self.intake.try_recv() {
-            messages.push(message);
+        // To the very end: a handle on another thread may be about to put its message into the
+        // slot that it has. None waits while it has one, so neither does this for long.
+        while self.intake.recv_many(&mut messages, INTAKE_BATCH).await > 0 {
+            self.receive(&mut messages);
         }
-        self.receive(&mut messages);
         let abandoned = self.pipeline.abandon();
+        self.abandoned.store(abandoned, Ordering::Release);
         if abandoned > 0 {
-            self.abandoned.store(abandoned, Ordering::Release);
             tracing::error!(
                 stream = %self.stream, records = abandoned,
                 "The producer ended with records undelivered; their errors give them back."

@@ -66,10 +66,10 @@ pub struct Settings {
     /// Source of the default (24): KPL MaxConnections.
     pub max_in_flight: usize,
     /// Per cent of a shard's write quota (1000 records/s and 1 MiB/s, keys counted) that this
-    /// producer uses at most. Bounds: 1..=1,000,000.
+    /// producer uses at most. Where the shard throttles, because others write to it too, the
+    /// producer takes less by itself, and more again when there is room. Bounds: 1..=1,000,000.
     /// Source of the default (100): service quota. The KPL's 150 has a third of what a saturating
-    /// producer sends throttled and sent again; raise it only to take a share back from other
-    /// producers of the stream, lower it to leave them one.
+    /// producer sends throttled and sent again; lower it to leave others a share from the start.
     pub rate_limit: u32,
     /// How long after acceptance a record may still be sent; then it fails with
     /// [`ErrorKind::Expired`](crate::ErrorKind::Expired). `None` = for ever. Bounds: 1 ms..=one

@@ -128,6 +128,9 @@ impl Pipeline {
             }
             Err(cause) => {
                 self.meters.error(&cause.code);
+                if cause.class == Class::Throttled {
+                    records.iter().for_each(|r| self.paced(r, false, now));
+                }
                 self.refused(records, &Arc::new(cause), &mut after);
             }
         }
@@ -149,6 +152,9 @@ impl Pipeline {
             } => (shard_id, sequence_number),
             Answer::Failed(cause) => {
                 self.meters.error(&cause.code);
+                if cause.class == Class::Throttled {
+                    self.paced(&record, false, now);
+                }
                 return self.refused(vec![record], &cause, after);
             }
         };
@@ -156,6 +162,7 @@ impl Pipeline {
         self.meters
             .kinesis_data_put
             .increment(record.data.len() as u64);
+        self.paced(&record, true, now);
         after.good_lanes.extend(record.holds.iter().cloned());
         let as_predicted = record.predicted.as_ref() == Some(&shard_id);
         let fresher = !as_predicted && self.keeper.suspect(sent_at, now);
@@ -267,10 +274,8 @@ impl Pipeline {
             failed_lanes,
             good_lanes,
         } = after;
-        for key in good_lanes
-            .iter()
-            .filter(|key| !failed_lanes.contains_key(*key))
-        {
+        // A shard that took a part is not in an outage: its next wait is a short one again.
+        for key in &good_lanes {
             if let Some(lane) = self.lanes.get_mut(key) {
                 lane.limiter.succeeded();
             }
@@ -279,12 +284,21 @@ impl Pipeline {
             let Some(lane) = self.lanes.get_mut(&key) else {
                 continue;
             };
-            if lane.limiter.failed(now, &self.rand) {
+            if lane.limiter.failed(now, &self.rand) && !good_lanes.contains(&key) {
                 let shard = key.as_ref().map_or("unknown", ShardId::as_str);
                 tracing::warn!(stream = %self.stream, shard, %cause, "Records are sent again.");
             }
         }
         self.lanes.put_back(again);
+    }
+
+    /// Tells the lanes of a Kinesis record whether their shard had throughput for it.
+    fn paced(&mut self, record: &KinesisRecord, taken: bool, now: Instant) {
+        for key in &record.holds {
+            if let Some(lane) = self.lanes.get_mut(key) {
+                lane.limiter.answered(record.size(), taken, now);
+            }
+        }
     }
 
     fn release(&mut self, record: &KinesisRecord) {

@@ -231,10 +231,8 @@ fn a_runtime_that_shuts_down_resolves_every_outcome() {
             );
         }
         producer.flush().await;
-        producer
-            .close(SECOND)
-            .await
-            .expect("nothing left to wait for");
+        let error = producer.close(SECOND).await.expect_err("not delivered");
+        assert_eq!(error.kind(), ErrorKind::Undelivered);
         let error = producer.send(numbered(1)).await.expect_err("no task");
         assert_eq!(error.kind(), ErrorKind::Closed);
     });

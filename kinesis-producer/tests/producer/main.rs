@@ -5,4 +5,5 @@ mod ending;
 mod failures;
 mod faults;
 mod resharding;
+mod sharing;
 mod world;

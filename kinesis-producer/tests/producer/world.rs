@@ -6,7 +6,7 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::ShardIteratorType;
 use bytes::Bytes;
 use kinesis_core::{Clock, Deaggregated, HashKeyRange, Rand, ShardId, UserRecord, deaggregate};
-use kinesis_local::KinesisLocal;
+use kinesis_local::{KinesisLocal, Limits};
 use kinesis_producer::{Delivery, Producer, Settings};
 
 use crate::faults::Faulty;
@@ -42,11 +42,25 @@ impl World {
         world
     }
 
+    /// The same with the service's limits per shard.
+    pub(crate) async fn with_limits(shards: i32) -> Self {
+        let world = Self::start(Limits::Aws).await;
+        world.create_stream(shards).await;
+        world
+    }
+
     pub(crate) async fn without_stream() -> Self {
+        Self::start(Limits::Off).await
+    }
+
+    async fn start(limits: Limits) -> Self {
         let clock = Clock::starting_at(1_700_000_000_000);
+        let mut settings = kinesis_local::Settings::default();
+        settings.limits = limits;
         let local = KinesisLocal::builder()
             .clock(clock)
             .rand(Rand::seeded(7))
+            .settings(settings)
             .start()
             .await;
         let local = local.expect("kinesis-local");

@@ -1,0 +1,142 @@
+//! A shard's pace by itself, and among producers that know nothing of one another.
+
+use kinesis_core::Clock;
+
+use super::*;
+
+#[test]
+fn a_shard_takes_its_quota_at_once_and_then_at_its_rate() {
+    let start = Clock::system().now();
+    let mut limiter = Limiter::new(Some(shard_rate(100)), start);
+    for _ in 0..1000 {
+        assert!(limiter.admit(10, start));
+    }
+    assert!(!limiter.admit(10, start), "1000 records a second");
+    let again = limiter.not_before().expect("a time to ask again");
+    assert!(again > start && again < start + Duration::from_millis(2));
+    assert!(limiter.admit(10, again));
+}
+
+#[test]
+fn failures_in_a_row_wait_longer_and_a_success_ends_the_row() {
+    let start = Clock::system().now();
+    let seed = 11;
+    let rand = Rand::seeded(seed);
+    let mut limiter = Limiter::new(None, start);
+    assert!(limiter.failed(start, &rand), "the first one");
+    for row in 1..40 {
+        assert!(!limiter.failed(start, &rand));
+        let wait = limiter.not_before().expect("waits") - start;
+        assert!(wait <= BACKOFF.ceiling(row), "seed {seed}");
+    }
+    let again = limiter.not_before().expect("waits");
+    assert!(again <= start || !limiter.admit(1, start));
+    assert!(limiter.admit(1, again));
+    limiter.succeeded();
+    assert!(limiter.failed(start, &rand), "a new row");
+}
+
+/// A producer that always has more to send, one request at a time.
+struct Saturating {
+    limiter: Limiter,
+    /// What is under way: when its answer comes, and whether the shard took it.
+    under_way: Option<(Instant, bool)>,
+    delivered: u64,
+}
+
+/// What became of the bytes sent to one shard.
+struct Traffic {
+    /// Of what the shard could have taken.
+    goodput: f64,
+    /// Of what was sent.
+    throttled: f64,
+    shares: Vec<f64>,
+}
+
+/// So many producers on one shard of the service's quota for two minutes.
+fn compete(producers: usize, record_bytes: usize, seed: u64) -> Traffic {
+    const SECONDS: u64 = 120;
+    const ROUND_TRIP: Duration = Duration::from_millis(20);
+    const STEP: Duration = Duration::from_millis(1);
+    let (rand, start) = (Rand::seeded(seed), Clock::system().now());
+    let rate = shard_rate(100);
+    let mut shard = TokenBucket::new(rate, start);
+    let mut all: Vec<_> = (0..producers)
+        .map(|_| Saturating {
+            limiter: Limiter::new(Some(rate), start),
+            under_way: None,
+            delivered: 0,
+        })
+        .collect();
+    let (mut sent, mut throttled) = (0, 0);
+    let mut now = start;
+    while now < start + Duration::from_secs(SECONDS) {
+        let first = rand.below(producers as u64) as usize;
+        for index in 0..producers {
+            let producer = &mut all[(first + index) % producers];
+            if let Some((at, taken)) = producer.under_way.filter(|(at, _)| *at <= now) {
+                producer.under_way = None;
+                producer.limiter.answered(record_bytes, taken, at);
+                if taken {
+                    producer.delivered += record_bytes as u64;
+                    producer.limiter.succeeded();
+                } else {
+                    producer.limiter.failed(at, &rand);
+                }
+            }
+            if producer.under_way.is_none() && producer.limiter.admit(record_bytes, now) {
+                sent += record_bytes as u64;
+                let taken = shard.try_take(1, record_bytes as u64, now).is_ok();
+                throttled += if taken { 0 } else { record_bytes as u64 };
+                producer.under_way = Some((now + ROUND_TRIP, taken));
+            }
+        }
+        now += STEP;
+    }
+    let delivered: u64 = all.iter().map(|producer| producer.delivered).sum();
+    let capacity = SHARD_WRITE_BYTES_PER_SECOND as u64 * SECONDS;
+    Traffic {
+        goodput: delivered as f64 / capacity as f64,
+        throttled: throttled as f64 / sent as f64,
+        shares: all.iter().filter_map(|p| p.limiter.share()).collect(),
+    }
+}
+
+#[test]
+fn producers_that_share_a_shard_fill_it_and_are_hardly_throttled() {
+    for producers in [1, 2, 4] {
+        for seed in 0..5 {
+            let traffic = compete(producers, 51_200, seed);
+            let Traffic {
+                goodput,
+                throttled,
+                shares,
+            } = traffic;
+            let figures = format!(
+                "{producers} producers, seed {seed}: goodput {goodput:.3}, throttled \
+                 {throttled:.3}, shares {shares:.2?}"
+            );
+            assert!(goodput >= 0.95, "{figures}");
+            assert!(throttled < 0.10, "{figures}");
+            assert!(producers > 1 || throttled == 0.0, "{figures}");
+        }
+    }
+}
+
+#[test]
+fn a_share_grows_back_when_the_others_leave() {
+    let start = Clock::system().now();
+    let mut limiter = Limiter::new(Some(shard_rate(100)), start);
+    let mut now = start;
+    for _ in 0..5 {
+        limiter.answered(1000, false, now);
+        now += SHARE_PERIOD;
+    }
+    limiter.answered(1000, false, now);
+    assert_eq!(limiter.share(), Some(SHARE_MIN), "never nothing");
+    for _ in 0..20 {
+        now += SHARE_PERIOD;
+        limiter.answered(1000, true, now);
+    }
+    assert_eq!(limiter.share(), Some(1.0));
+}
