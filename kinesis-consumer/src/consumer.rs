@@ -22,11 +22,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, error, info};
 
+use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::fetch::{Budget, FetchContext, Registration};
 use crate::lease::{HeldLease, LeaseKeeper};
 use crate::processor::RecordProcessorFactory;
-use crate::settings::{self, Retrieval, Settings};
+use crate::settings::{self, OnFailure, Retrieval, Settings};
 use crate::shard::{Outcome, ShardTask};
 
 /// Leases gained and not yet picked up. Source: none, reasonable default; they are picked up at once.
@@ -54,6 +55,7 @@ pub struct Consumer {
     factory: Arc<dyn RecordProcessorFactory>,
     stream: Arc<str>,
     settings: Arc<Settings>,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
     clock: Clock,
     rand: Rand,
 }
@@ -78,6 +80,7 @@ impl Consumer {
             factory: Arc::new(factory),
             worker_id: None,
             settings: Settings::default(),
+            dead_letters: None,
             clock: Clock::default(),
             rand: None,
         }
@@ -125,6 +128,7 @@ impl Consumer {
         let mut shards = Shards {
             fetch: self.fetch_context(),
             factory: Arc::clone(&self.factory),
+            dead_letters: self.dead_letters.clone(),
             stop: stop.clone(),
             tasks: JoinSet::new(),
             failure: None,
@@ -209,6 +213,7 @@ impl Consumer {
 struct Shards {
     fetch: FetchContext,
     factory: Arc<dyn RecordProcessorFactory>,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
     stop: CancellationToken,
     tasks: JoinSet<Outcome>,
     /// The first failure; it stops the others.
@@ -227,7 +232,8 @@ impl Shards {
             error!(shard = %lease.shard_id(), "The processor factory panicked: the consumer shuts down.");
             return self.failed(Error::new(ErrorKind::Processor, text));
         };
-        let task = ShardTask::new(lease, processor, self.fetch.clone(), self.stop.clone());
+        let (fetch, dead_letters) = (self.fetch.clone(), self.dead_letters.clone());
+        let task = ShardTask::new(lease, processor, fetch, dead_letters, self.stop.clone());
         self.tasks.spawn(task.run().in_current_span());
     }
 
@@ -276,6 +282,7 @@ pub struct ConsumerBuilder {
     factory: Arc<dyn RecordProcessorFactory>,
     worker_id: Option<String>,
     settings: Settings,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
     clock: Clock,
     rand: Option<Rand>,
 }
@@ -293,6 +300,14 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn settings(mut self, settings: Settings) -> Self {
         self.settings = settings;
+        self
+    }
+
+    /// Where records go that cannot be processed. Goes with, and only with,
+    /// [`OnFailure::DeadLetter`] in the settings.
+    #[must_use]
+    pub fn dead_letters(mut self, destination: impl DeadLetters + 'static) -> Self {
+        self.dead_letters = Some(Arc::new(destination));
         self
     }
 
@@ -324,6 +339,13 @@ impl ConsumerBuilder {
         {
             settings::consumer_name("retrieval.fan_out.consumer_name", &self.application)?;
         }
+        let needed = matches!(self.settings.on_failure, OnFailure::DeadLetter { .. });
+        if needed != self.dead_letters.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "setting on_failure must be dead_letter where dead_letters is given to the builder, and only there",
+            ));
+        }
         let rand = self.rand.unwrap_or_else(Rand::from_entropy);
         let worker_id = self.worker_id.unwrap_or_else(|| rand.uuid());
         if worker_id.is_empty() {
@@ -340,6 +362,7 @@ impl ConsumerBuilder {
             factory: self.factory,
             stream: self.stream.into(),
             settings: Arc::new(self.settings),
+            dead_letters: self.dead_letters,
             clock: self.clock,
             rand,
         })

@@ -77,9 +77,10 @@
 //!
 //! - **At least once.** A record counts as done only when its processor checkpointed it or a later
 //!   one of its shard. A batch that fails or panics comes again, with backoff, until it succeeds:
-//!   nothing is skipped, and no checkpoint passes a batch that failed. The one exception to "every
-//!   record" is retention: what the stream trims before it was read is gone, which is logged and
-//!   counted ([`metrics::TRIMMED_CHECKPOINTS`]).
+//!   nothing is skipped, and no checkpoint passes a batch that failed. With
+//!   [`OnFailure::DeadLetter`] the guilty record is found and stored elsewhere, and passed only after
+//!   that ([`dead_letter`]). The one exception to "every record" is retention: what the stream trims
+//!   before it was read is gone, which is logged and counted ([`metrics::TRIMMED_CHECKPOINTS`]).
 //! - **Order.** Records of a shard come in the order of the stream, one batch at a time, and so do
 //!   records of a partition key: a shard's children start only when the shard was processed to its
 //!   end and that is stored.
@@ -93,13 +94,14 @@
 //!
 //! - After a crash, or a lease lost: what was processed and not yet checkpointed.
 //! - After a batch failed half-way: its first half, to the same processor.
+//! - A dead letter whose record was not checkpointed when the worker died or lost the lease.
 //! - What the producer wrote twice, as two records with two positions: after a lost answer, or when
 //!   an aggregate met a split on its way. kinesis-producer then sends every member again, because
 //!   a KCL reader drops such an aggregate whole; this crate has delivered those that belong to the
 //!   shard already.
 //!
-//! The first two are told by (shard, [`Record::position`]), which never changes for a record; the
-//! third needs an identity inside of the payload.
+//! The first three are told by (shard, [`Record::position`]), which never changes for a record; the
+//! last needs an identity inside of the payload.
 //!
 //! # Polling or enhanced fan-out
 //!
@@ -132,7 +134,9 @@
 //!
 //! | What | What happens |
 //! |---|---|
-//! | a processor returns `Retry`, an error by `?`, or panics | the batch comes again, with backoff |
+//! | a processor returns `Retry`, an error by `?`, or panics | the batch comes again, with backoff; [`Settings::on_failure`] says for how long |
+//! | a processor returns `Poison` or `PoisonAt` | as `on_failure` says: the record becomes a dead letter, the shard stops, or (by default) the batch comes again for ever; a table is at [`ProcessorError`] |
+//! | the destination of dead letters is away | the shard waits and tries again for ever; nothing passes |
 //! | a processor returns [`ProcessorError::Fatal`] | the lease is released, the other shards stop cleanly, `run` returns the error |
 //! | a call hangs | renewal goes on and the shard waits; a stop or handoff drops the call at its deadline |
 //! | a subscription is cut, stalls, or is in use by somebody else | a new one, behind the last event taken, after a pause |
@@ -142,11 +146,11 @@
 //! | retention took a closed shard before it was read to its end | ERROR; the shard is marked as ended, so that its children start |
 //! | the stream is deleted | ERROR; its shards stop and are never marked as ended |
 //!
-//! Deliberately absent: several streams per consumer, concurrency within a
-//! shard, dead-letter queues.
+//! Deliberately absent: several streams per consumer, concurrency within a shard.
 
 mod checkpoint;
 mod consumer;
+pub mod dead_letter;
 mod discover;
 mod error;
 mod fetch;
@@ -161,12 +165,15 @@ pub mod sink;
 
 pub use checkpoint::{Checkpointer, PendingCheckpoint, PreparedCheckpoint};
 pub use consumer::{Consumer, ConsumerBuilder};
+pub use dead_letter::{DeadLetter, DeadLetters};
 pub use error::{BoxError, Error, ErrorKind};
 pub use processor::{
     InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory,
 };
 pub use record::Record;
-pub use settings::{FanOutSettings, InitialPosition, LeaseSettings, Retrieval, Settings};
+pub use settings::{
+    FanOutSettings, InitialPosition, LeaseSettings, OnFailure, Retrieval, Settings,
+};
 
 /// What a record, a shard and a position in it are, as all crates of the toolkit agree on.
 pub use kinesis_core::{HashKey, HashKeyRange, Position, SequenceNumber, ShardId};

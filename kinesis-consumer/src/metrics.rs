@@ -33,6 +33,14 @@ pub const SUBSCRIPTIONS_IN_USE: &str = "kinesis_consumer_subscriptions_in_use";
 pub const FAN_OUT_FALL_BACKS: &str = "kinesis_consumer_fan_out_fall_backs";
 /// Batches delivered again after an error or a panic of the processor.
 pub const BATCHES_RETRIED: &str = "kinesis_consumer_batches_retried";
+/// Times a failed batch, or a part of one, was divided to find the guilty record.
+pub const BATCHES_BISECTED: &str = "kinesis_consumer_batches_bisected";
+/// Records stored as dead letters, by `cause`.
+pub const DEAD_LETTERS: &str = "kinesis_consumer_dead_letters";
+/// Attempts to store a dead letter that failed.
+pub const DEAD_LETTER_FAILURES: &str = "kinesis_consumer_dead_letter_failures";
+/// Shards stopped because a batch failed for good (`OnFailure::Stop`).
+pub const SHARDS_STOPPED: &str = "kinesis_consumer_shards_stopped";
 /// Panics of a processor.
 pub const PROCESSOR_PANICS: &str = "kinesis_consumer_processor_panics";
 /// Members of aggregates dropped because their hash key belongs to another shard.
@@ -105,6 +113,22 @@ pub fn describe() {
         BATCHES_RETRIED,
         Unit::Count,
         "Batches delivered again after a failure."
+    );
+    describe_counter!(
+        BATCHES_BISECTED,
+        Unit::Count,
+        "Failed batches divided to find the guilty record."
+    );
+    describe_counter!(DEAD_LETTERS, Unit::Count, "Records stored as dead letters.");
+    describe_counter!(
+        DEAD_LETTER_FAILURES,
+        Unit::Count,
+        "Failed attempts to store a dead letter."
+    );
+    describe_counter!(
+        SHARDS_STOPPED,
+        Unit::Count,
+        "Shards stopped by a batch that fails."
     );
     describe_counter!(PROCESSOR_PANICS, Unit::Count, "Panics of a processor.");
     describe_counter!(

@@ -5,7 +5,8 @@
 //! initialize ─▶ process_records ─▶ process_records ─▶ … ─┬▶ lease_lost            another worker has the shard
 //!                     ▲      │                           ├▶ shard_ended           split, merged: every record was processed
 //!                     └──────┘ Err(Retry) or panic:      └▶ shutdown_requested    worker stops, or hands the lease over
-//!                              the same batch again
+//!                              the same batch again, and under OnFailure::DeadLetter
+//!                              then parts of it, until the guilty record is found
 //! ```
 //!
 //! Promise: the calls of one processor never overlap; batches come in the order of the shard; a
@@ -49,7 +50,8 @@ pub trait RecordProcessor: Send {
     /// `Ok` means that the batch is dealt with or safely taken over, not that it is checkpointed:
     /// that is done with the input's [`Checkpointer`], here or later. `Err(Retry)` and a panic
     /// bring the same batch again, with backoff, until it succeeds, the lease is lost or the worker
-    /// stops. `Err(Fatal)` stops the consumer; see [`ProcessorError::Fatal`].
+    /// stops, or until [`Settings::on_failure`](crate::Settings::on_failure) says otherwise. What an
+    /// error leads to is told at [`ProcessorError`].
     async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError>;
 
     /// Another worker owns the shard. No checkpoint is possible any more; drop what is buffered.
@@ -176,9 +178,33 @@ impl ProcessRecordsInput {
 }
 
 /// Why a call of a processor failed, which is also what happens next.
+///
+/// | `process_records` returns | [`OnFailure::Retry`] | [`OnFailure::DeadLetter`] | [`OnFailure::Stop`] |
+/// |---|---|---|---|
+/// | `Retry`, or panics | again, for ever | again; after `attempts` the batch is halved until the guilty record is alone, which then is a dead letter | again; after `attempts` the shard stops |
+/// | `Poison` | as `Retry`, with an ERROR | the batch is halved at once; a record alone is a dead letter at once | the shard stops at once |
+/// | `PoisonAt` | as `Retry`, with an ERROR | the records before it are delivered again, then it is a dead letter, then those behind it come | the shard stops at once |
+/// | `Fatal` | the consumer stops | the consumer stops | the consumer stops |
+///
+/// From the other calls `Poison` and `PoisonAt` mean what `Retry` does.
+///
+/// [`OnFailure::Retry`]: crate::OnFailure::Retry
+/// [`OnFailure::DeadLetter`]: crate::OnFailure::DeadLetter
+/// [`OnFailure::Stop`]: crate::OnFailure::Stop
+#[non_exhaustive]
 pub enum ProcessorError {
     /// Deliver the same batch again, with backoff. What `?` makes of any `std::error::Error`.
     Retry(BoxError),
+    /// A record of the batch can never be processed, and which one is not known.
+    Poison(BoxError),
+    /// The record at `position` can never be processed. The records before it may have been
+    /// processed or not; they are delivered again. A position that is not in the batch names nobody.
+    PoisonAt {
+        /// Of the record; see [`Record::position`].
+        position: Position,
+        /// Why.
+        cause: BoxError,
+    },
     /// This cannot be mended by trying again: the shard stops on this worker without being
     /// checkpointed any further, its lease is released, the other shards are shut down in good
     /// order, and `Consumer::run` returns an error of kind [`ErrorKind::Processor`](crate::ErrorKind::Processor).
@@ -195,12 +221,29 @@ impl ProcessorError {
     pub fn retry(cause: impl Into<BoxError>) -> Self {
         Self::Retry(cause.into())
     }
+
+    /// A [`ProcessorError::Poison`] of any error or text.
+    pub fn poison(cause: impl Into<BoxError>) -> Self {
+        Self::Poison(cause.into())
+    }
+
+    /// A [`ProcessorError::PoisonAt`] the record at `position`, of any error or text.
+    pub fn poison_at(position: Position, cause: impl Into<BoxError>) -> Self {
+        let cause = cause.into();
+        Self::PoisonAt { position, cause }
+    }
 }
 
 impl fmt::Debug for ProcessorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Retry(cause) => f.debug_tuple("Retry").field(cause).finish(),
+            Self::Poison(cause) => f.debug_tuple("Poison").field(cause).finish(),
+            Self::PoisonAt { position, cause } => f
+                .debug_struct("PoisonAt")
+                .field("position", position)
+                .field("cause", cause)
+                .finish(),
             Self::Fatal(cause) => f.debug_tuple("Fatal").field(cause).finish(),
         }
     }
@@ -210,6 +253,8 @@ impl fmt::Display for ProcessorError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Retry(cause) => write!(f, "to be retried: {cause}"),
+            Self::Poison(cause) => write!(f, "poison: {cause}"),
+            Self::PoisonAt { position, cause } => write!(f, "poison at {position}: {cause}"),
             Self::Fatal(cause) => write!(f, "fatal: {cause}"),
         }
     }

@@ -71,6 +71,35 @@ pub enum InitialPosition {
     AtTimestamp(u64),
 }
 
+/// What happens to a batch that its processor fails, by an error or a panic. See
+/// [`ProcessorError`](crate::ProcessorError) for what each error means under each of these.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum OnFailure {
+    /// It comes again until it succeeds, and nothing behind it is delivered before. The default.
+    #[default]
+    Retry,
+    /// The guilty record is found, by delivering ever smaller parts of the batch, and goes to the
+    /// dead letters; the others are processed in order. Needs
+    /// [`ConsumerBuilder::dead_letters`](crate::ConsumerBuilder::dead_letters).
+    DeadLetter {
+        /// Calls, at least 1, with the whole batch before the search begins, and with a single
+        /// record before it is given up. The pauses between them (`task_backoff`, growing) are what
+        /// a failure that is not the record's own has to be over in: 10 attempts at the default
+        /// backoff outlast about one minute. A failure of kind `Poison` counts as the last
+        /// attempt; with `u32::MAX` only such records become dead letters.
+        attempts: u32,
+    },
+    /// The shard stops: its processor gets `shutdown_requested`, nothing more of the shard is
+    /// delivered, and its lease is kept, idle, until the worker stops or is to hand it over; the
+    /// next owner tries again. Other shards go on.
+    Stop {
+        /// Calls, at least 1, with the batch before that. A failure of kind `Poison` counts as the
+        /// last attempt.
+        attempts: u32,
+    },
+}
+
 /// How the consumer behaves. Checked by `ConsumerBuilder::build`.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -108,6 +137,8 @@ pub struct Settings {
     /// Longest pause before a failed call of a processor is made again; at least `task_backoff`.
     #[serde(rename = "task_backoff_max_millis", with = "millis")]
     pub task_backoff_max: Duration,
+    /// What happens to a batch that fails.
+    pub on_failure: OnFailure,
     /// The lease table and how workers share it.
     pub lease: LeaseSettings,
 }
@@ -126,6 +157,7 @@ impl Default for Settings {
             shutdown_timeout: SHUTDOWN_TIMEOUT_DEFAULT,
             task_backoff: TASK_BACKOFF_DEFAULT,
             task_backoff_max: TASK_BACKOFF_MAX_DEFAULT,
+            on_failure: OnFailure::default(),
             lease: LeaseSettings::default(),
         }
     }
@@ -172,6 +204,11 @@ impl Settings {
             if value == 0 {
                 return Err(out_of_bounds(field, format_args!("at least 1"), value));
             }
+        }
+        if let OnFailure::DeadLetter { attempts: 0 } | OnFailure::Stop { attempts: 0 } =
+            self.on_failure
+        {
+            return Err(out_of_bounds("on_failure.attempts", "at least 1", 0));
         }
         if self.max_buffered_bytes < limits::GET_RECORDS_MAX_BYTES {
             return Err(out_of_bounds(

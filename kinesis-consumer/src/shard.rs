@@ -6,12 +6,19 @@
 //!                                                        └ lost / handoff / stop are watched all the while
 //! ```
 //!
+//! A batch that fails is delivered in parts, and what is guilty of it becomes a dead letter, as
+//! [`isolate`] decides.
+//!
 //! Promise: what `Life` says is done; a call of the processor is dropped the moment it is no longer
 //! what is to be done. This task never touches the lease while the processor works: renewing has a
 //! task of its own, and so has fetching.
 
+mod bury;
 mod call;
+mod hand;
+mod isolate;
 mod life;
+mod settle;
 
 use std::sync::Arc;
 
@@ -22,12 +29,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
 use crate::checkpoint::Checkpointer;
-use crate::error::{Error, ErrorKind};
-use crate::fetch::{Batch, FetchContext, Fetched, Fetching};
+use crate::dead_letter::{DeadLetters, FailureCause};
+use crate::error::{BoxError, Error, ErrorKind};
+use crate::fetch::{FetchContext, Fetched, Fetching};
 use crate::lease::{ChildShard, HeldLease};
 use crate::metrics;
 use crate::processor::{ProcessorError, RecordProcessor};
+use crate::settings::OnFailure;
 use call::{CallResult, Input, chain, make, panic_text};
+use hand::Hand;
+use isolate::Blame;
 use life::{Call, Doing, End, Event, Fetch, Life, Returned};
 
 /// What the consumer hears of a shard that is over.
@@ -48,7 +59,8 @@ pub(crate) struct ShardTask {
     stop: CancellationToken,
     life: Life,
     fetching: Option<Fetching>,
-    in_hand: Option<Batch>,
+    in_hand: Option<Hand>,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
     /// Children of a shard that has expired.
     expired: Vec<ChildShard>,
     failure: Option<Error>,
@@ -59,6 +71,7 @@ impl ShardTask {
         lease: HeldLease,
         processor: Box<dyn RecordProcessor>,
         fetch: FetchContext,
+        dead_letters: Option<Arc<dyn DeadLetters>>,
         stop: CancellationToken,
     ) -> Self {
         let settings = Arc::clone(&fetch.settings);
@@ -73,6 +86,7 @@ impl ShardTask {
             life: Life::new(settings.shutdown_timeout, backoff, rand),
             fetching: None,
             in_hand: None,
+            dead_letters,
             expired: Vec::new(),
             failure: None,
         }
@@ -95,6 +109,7 @@ impl ShardTask {
                 Doing::Call(call) => self.call(call).await,
                 Doing::Pause(until) => self.watch(sleep_until(until).map(|()| Event::Rested)).await,
                 Doing::Fetch => self.fetch().await,
+                Doing::Bury => self.bury().await,
                 Doing::Retire => self.retire().await,
                 Doing::Release => self.release().await,
                 Doing::Park => self.watch(std::future::pending()).await,
@@ -120,7 +135,10 @@ impl ShardTask {
     /// Drops what the next step has no use for, so that its memory serves other shards.
     fn tidy(&mut self) {
         let doing = self.life.doing();
-        let keeps_batch = matches!(doing, Doing::Call(Call::Process) | Doing::Pause(_));
+        let keeps_batch = matches!(
+            doing,
+            Doing::Call(Call::Process) | Doing::Bury | Doing::Pause(_)
+        );
         if !keeps_batch && self.in_hand.take().is_some() {
             // Not processed: nothing may checkpoint past it.
             self.checkpointer.withdraw();
@@ -170,7 +188,10 @@ impl ShardTask {
 
     fn take(&mut self, what: Fetch, fetched: Option<Fetched>) {
         match (what, fetched) {
-            (_, Some(Fetched::Batch(batch))) => self.in_hand = Some(batch),
+            (_, Some(Fetched::Batch(batch))) => {
+                let on_failure = self.fetch.settings.on_failure;
+                self.in_hand = Some(Hand::new(batch, on_failure));
+            }
             (_, Some(Fetched::End(children))) => self.take_end(children),
             (_, Some(Fetched::Expired { error, children })) => {
                 self.count_not_found();
@@ -247,9 +268,9 @@ impl ShardTask {
     async fn call(&mut self, call: Call) {
         let begun = self.now();
         if call == Call::Process
-            && let Some(batch) = &self.in_hand
+            && let Some(end) = self.in_hand.as_ref().and_then(Hand::end_of_part)
         {
-            self.checkpointer.deliver(batch.end.clone());
+            self.checkpointer.deliver(end);
         }
         let result = self.attempt(call).await;
         match result {
@@ -266,7 +287,7 @@ impl ShardTask {
         let input = Input {
             lease: &self.lease,
             checkpointer: &self.checkpointer,
-            batch: self.in_hand.as_ref(),
+            hand: self.in_hand.as_ref(),
         };
         let mut work = std::pin::pin!(make(&mut *self.processor, call, input));
         loop {
@@ -287,27 +308,41 @@ impl ShardTask {
     }
 
     fn returned(&mut self, call: Call, result: CallResult, begun: Instant) {
-        let returned = self.judge(call, result);
-        if call == Call::Process {
-            match returned {
-                Returned::Ok => self.settled(begun),
-                Returned::Again | Returned::Fatal => self.checkpointer.withdraw(),
+        let attempts = self.life.attempts() + 1;
+        let returned = match self.judge(call, attempts, result) {
+            Judged::Ok if call == Call::Process => self.processed(begun),
+            Judged::Ok => Returned::Ok,
+            Judged::Failed(blame, named) if call == Call::Process => {
+                self.failed(blame, named.as_ref())
             }
-        }
+            Judged::Failed(..) => Returned::Again,
+            Judged::Fatal => {
+                self.checkpointer.withdraw();
+                Returned::Fatal
+            }
+        };
+        let returned = match call {
+            Call::ShardEnded => self.judge_end(attempts, returned),
+            _ => returned,
+        };
         self.life.on(Event::Returned(returned), self.now());
         if call == Call::Process && returned == Returned::Again && self.life.attempts() > 0 {
-            ::metrics::counter!(metrics::BATCHES_RETRIED, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
+            self.count(metrics::BATCHES_RETRIED);
         }
     }
 
     /// What a call's result means, with the log and the failure that belong to it.
-    fn judge(&mut self, call: Call, result: CallResult) -> Returned {
-        let attempts = self.life.attempts() + 1;
-        let returned = match result {
-            Ok(Ok(())) => Returned::Ok,
+    fn judge(&mut self, call: Call, attempts: u32, result: CallResult) -> Judged {
+        match result {
+            Ok(Ok(())) => Judged::Ok,
             Ok(Err(ProcessorError::Retry(cause))) => {
-                warn!(?call, attempts, error = %chain(&cause), "The record processor failed.");
-                Returned::Again
+                let error = chain(&cause);
+                warn!(?call, attempts, error, "The record processor failed.");
+                Judged::failed(FailureCause::Retry, error, None)
+            }
+            Ok(Err(ProcessorError::Poison(cause))) => self.poisoned(call, attempts, &cause, None),
+            Ok(Err(ProcessorError::PoisonAt { position, cause })) => {
+                self.poisoned(call, attempts, &cause, Some(position))
             }
             Ok(Err(ProcessorError::Fatal(cause))) => {
                 error!(?call, error = %chain(&cause), "The record processor gave up: the shard stops on this worker and the consumer shuts down.");
@@ -316,26 +351,54 @@ impl ShardTask {
                     self.lease.shard_id()
                 );
                 self.failure = Some(Error::new(ErrorKind::Processor, text).with_source(cause));
-                Returned::Fatal
+                Judged::Fatal
             }
             Err(panic) => {
-                ::metrics::counter!(metrics::PROCESSOR_PANICS, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
+                self.count(metrics::PROCESSOR_PANICS);
+                let error = panic_text(&*panic);
                 error!(
                     ?call,
                     attempts,
-                    panic = panic_text(&*panic),
+                    panic = error,
                     "The record processor panicked."
                 );
-                Returned::Again
+                Judged::failed(FailureCause::Panic, error.to_owned(), None)
             }
-        };
-        if call != Call::ShardEnded {
-            return returned;
         }
-        // The stored end is what counts, whatever was returned after it.
+    }
+
+    fn poisoned(
+        &self,
+        call: Call,
+        attempts: u32,
+        cause: &BoxError,
+        named: Option<Position>,
+    ) -> Judged {
+        let error = chain(cause);
+        match self.fetch.settings.on_failure {
+            OnFailure::Retry if call == Call::Process => error!(
+                ?call,
+                attempts,
+                error,
+                record = named.as_ref().map(tracing::field::display),
+                "The record processor cannot process a record. By the setting on_failure it is tried again for ever: the shard does not go on."
+            ),
+            _ => warn!(
+                ?call,
+                attempts,
+                error,
+                record = named.as_ref().map(tracing::field::display),
+                "The record processor cannot process a record."
+            ),
+        }
+        Judged::failed(FailureCause::Poison, error, named)
+    }
+
+    /// The stored end is what counts, whatever was returned after it.
+    fn judge_end(&self, attempts: u32, returned: Returned) -> Returned {
         match (self.checkpointer.has_ended(), returned) {
             (true, _) => {
-                ::metrics::counter!(metrics::SHARDS_ENDED, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
+                self.count(metrics::SHARDS_ENDED);
                 Returned::Ok
             }
             (false, Returned::Ok) => {
@@ -349,34 +412,26 @@ impl ShardTask {
         }
     }
 
-    fn settled(&mut self, begun: Instant) {
-        self.checkpointer.settle();
-        let Some(batch) = self.in_hand.take() else {
-            return;
-        };
-        let stream = || Arc::clone(&self.fetch.stream);
-        let took = self.now().duration_since(begun);
-        ::metrics::histogram!(metrics::PROCESS_RECORDS_SECONDS, "stream" => stream())
-            .record(took.as_secs_f64());
-        ::metrics::counter!(metrics::RECORDS_PROCESSED, "stream" => stream())
-            .increment(batch.records.len() as u64);
-        ::metrics::counter!(metrics::DATA_BYTES_PROCESSED, "stream" => stream())
-            .increment(batch.data_bytes);
-        let oldest = batch
-            .records
-            .first()
-            .and_then(|record| record.approximate_arrival_millis);
-        if let Some(arrival) = oldest {
-            let millis = self.fetch.clock.epoch_millis().saturating_sub(arrival);
-            ::metrics::histogram!(metrics::END_TO_END_SECONDS, "stream" => stream())
-                .record(millis as f64 / 1000.0);
-        }
-        drop(batch);
-        ::metrics::gauge!(metrics::BUFFERED_BYTES).set(self.fetch.budget.used() as f64);
+    fn count(&self, counter: &'static str) {
+        ::metrics::counter!(counter, "stream" => Arc::clone(&self.fetch.stream)).increment(1);
     }
 
     fn now(&self) -> Instant {
         self.fetch.clock.now()
+    }
+}
+
+/// What a call's result means.
+enum Judged {
+    Ok,
+    /// Failed, and which record is guilty if the processor knows.
+    Failed(Blame, Option<Position>),
+    Fatal,
+}
+
+impl Judged {
+    fn failed(cause: FailureCause, error: String, named: Option<Position>) -> Self {
+        Self::Failed(Blame { cause, error }, named)
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
+use super::hand::Hand;
 use super::life::Call;
 use crate::checkpoint::Checkpointer;
 use crate::error::BoxError;
-use crate::fetch::Batch;
 use crate::lease::HeldLease;
 use crate::processor::{InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor};
 
@@ -20,7 +20,7 @@ pub(super) type CallResult = Result<Result<(), ProcessorError>, Box<dyn Any + Se
 pub(super) struct Input<'a> {
     pub(super) lease: &'a HeldLease,
     pub(super) checkpointer: &'a Checkpointer,
-    pub(super) batch: Option<&'a Batch>,
+    pub(super) hand: Option<&'a Hand>,
 }
 
 /// Makes one call and catches its panic.
@@ -48,10 +48,10 @@ async fn invoke(
             start.pending = input.lease.lease().pending_checkpoint;
             processor.initialize(start).await
         }
-        Call::Process => match input.batch {
-            Some(batch) => {
-                let mut input = ProcessRecordsInput::new(Arc::clone(&batch.records), checkpointer);
-                input.millis_behind_latest = batch.millis_behind_latest;
+        Call::Process => match input.hand {
+            Some(hand) => {
+                let mut input = ProcessRecordsInput::new(Arc::clone(hand.part()), checkpointer);
+                input.millis_behind_latest = hand.millis_behind_latest();
                 processor.process_records(input).await
             }
             None => Ok(()),

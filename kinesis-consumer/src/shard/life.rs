@@ -4,18 +4,20 @@
 //! ```text
 //!               ┌─────────── failed: pause, then again ───────────┐
 //!               ▼                                                 │
-//! Initialize ──▶ Idle ── batch ──▶ Process ── ok ──▶ Idle   Process/EndShard/Initialize
-//!                 │                   │
+//! Initialize ──▶ Idle ── batch ──▶ Process ── ok ──▶ Idle   Process/EndShard/Initialize/Bury
+//!                 │                   │  ▲
+//!                 │                   │  └─ part by part, guilty record ─▶ Bury (see `isolate`)
 //!                 ├── end of shard ───┼──▶ EndShard ── SHARD_END stored ──▶ Release ──▶ Done(Ended)
 //!                 ├── asked to stop ──┴──▶ Stop ──▶ Release ──▶ Done(Released)
 //!                 ├── shard expired ─────▶ Stop ──▶ Retire ── SHARD_END stored ──▶ Release ──▶ Done(Ended)
-//!                 ├── stream unknown ────▶ Stop ──▶ Park (until lost or asked to stop)
+//!                 ├── stream unknown, or a batch fails for good ─▶ Stop ──▶ Park (until lost or asked to stop)
 //!                 └── fatal ─────────────────────▶ Release ──▶ Done(Failed)
 //! before Release: lease lost ──▶ Lose ──▶ Done(Lost)
 //! ```
 //!
 //! Invariants:
-//! - A batch in hand is processed successfully before the next is taken, or the shard stops.
+//! - Each record of the batch in hand is processed successfully, or is a stored dead letter, before
+//!   the next batch is taken, or the shard stops.
 //! - `Done(Ended)` only after the end of the shard was stored under the lease.
 //! - After the lease is lost the processor gets one call, `lease_lost`, and the lease is not written.
 //! - Once asked to stop, every call has a deadline, so the shard ends.
@@ -39,7 +41,7 @@ const RELEASE_GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Call {
     Initialize,
-    /// `process_records` with the batch in hand.
+    /// `process_records` with the batch in hand, or the part of it that is next.
     Process,
     LeaseLost,
     ShardEnded,
@@ -54,6 +56,8 @@ pub(crate) enum Doing {
     Pause(Instant),
     /// Wait for what was fetched.
     Fetch,
+    /// Store a record of the batch as a dead letter.
+    Bury,
     /// Store the end of a shard that the stream no longer has.
     Retire,
     /// Give the lease up.
@@ -86,6 +90,7 @@ pub(crate) enum Event {
     /// The pause is over.
     Rested,
     Fetched(Fetch),
+    Buried(Buried),
     /// Storing the end of an expired shard succeeded or failed.
     Retired(bool),
     /// Releasing the lease succeeded or failed.
@@ -101,12 +106,31 @@ pub(crate) enum Event {
 /// How a call returned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Returned {
-    /// Done; for `shard_ended` this means that the end of the shard is stored.
+    /// Done, with the whole batch; for `shard_ended` this means that the end of the shard is stored.
     Ok,
+    /// The call is over, and another part of the batch is to be delivered.
+    Part,
+    /// The call is over, and a record of the batch is to become a dead letter.
+    Guilty,
+    /// The batch failed for good: the shard is to stop.
+    Stuck,
     /// Failed or panicked.
     Again,
     /// The processor gave up.
     Fatal,
+}
+
+/// What came of storing a dead letter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Buried {
+    /// It is stored, and with it the batch is done.
+    Last,
+    /// It is stored, and another part of the batch is to be delivered.
+    Part,
+    /// It is stored, and the next record is to become one too.
+    Guilty,
+    /// It is not stored.
+    Failed,
 }
 
 /// What was fetched.
@@ -127,6 +151,7 @@ enum State {
     Initialize,
     Idle,
     Process,
+    Bury,
     EndShard,
     Stop,
     Lose,
@@ -187,6 +212,7 @@ impl Life {
             State::Initialize => Doing::Call(Call::Initialize),
             State::Idle => Doing::Fetch,
             State::Process => Doing::Call(Call::Process),
+            State::Bury => Doing::Bury,
             State::EndShard => Doing::Call(Call::ShardEnded),
             State::Stop => Doing::Call(Call::ShutdownRequested),
             State::Lose => Doing::Call(Call::LeaseLost),
@@ -200,7 +226,7 @@ impl Life {
     /// When [`Event::Deadline`] is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match self.state {
-            State::Initialize | State::Process | State::EndShard => {
+            State::Initialize | State::Process | State::Bury | State::EndShard => {
                 self.stop.map(|stop| stop.batch)
             }
             State::Stop | State::Lose => self.stop.map(|stop| stop.all).or(self.last_call),
@@ -232,6 +258,7 @@ impl Life {
             Event::Deadline => self.on_deadline(now),
             Event::Rested => self.pause = None,
             Event::Fetched(fetched) => self.on_fetched(fetched, now),
+            Event::Buried(buried) => self.on_buried(buried, now),
             Event::Retired(done) => self.on_retired(done, now),
             Event::Released(done) => self.on_released(done, now),
             Event::Returned(returned) => self.on_returned(returned, now),
@@ -243,7 +270,12 @@ impl Life {
             State::Lose | State::Release | State::Done(_) => {}
             // The processor had its last call.
             State::Retire | State::Park => self.done(End::Lost),
-            State::Initialize | State::Idle | State::Process | State::EndShard | State::Stop => {
+            State::Initialize
+            | State::Idle
+            | State::Process
+            | State::Bury
+            | State::EndShard
+            | State::Stop => {
                 self.last_call = Some(now + self.shutdown_timeout);
                 self.go(State::Lose);
             }
@@ -260,14 +292,19 @@ impl Life {
             all: now + self.shutdown_timeout,
         });
         match (self.state, self.pause) {
-            (State::Idle, _) | (State::Process, Some(_)) => self.go(State::Stop),
+            (State::Idle, _) | (State::Process | State::Bury, Some(_)) => self.go(State::Stop),
             // Nothing was delivered, or everything was and the next owner ends the shard.
             (State::Initialize | State::EndShard, Some(_)) | (State::Retire | State::Park, _) => {
                 self.go(State::Release)
             }
             // What is under way may finish within the deadline.
             (
-                State::Initialize | State::Process | State::EndShard | State::Stop | State::Release,
+                State::Initialize
+                | State::Process
+                | State::Bury
+                | State::EndShard
+                | State::Stop
+                | State::Release,
                 _,
             ) => {}
             (State::Lose | State::Done(_), _) => {}
@@ -279,7 +316,7 @@ impl Life {
             return;
         }
         match self.state {
-            State::Process => self.go(State::Stop),
+            State::Process | State::Bury => self.go(State::Stop),
             State::Initialize | State::EndShard => self.go(State::Release),
             State::Stop => self.leave_stop(),
             State::Lose => self.done(End::Lost),
@@ -315,7 +352,14 @@ impl Life {
                 self.end = End::Ended;
                 self.go(State::Release);
             }
-            (State::Process, Returned::Again) if self.stop.is_some() => self.go(State::Stop),
+            (State::Process, Returned::Again | Returned::Part | Returned::Guilty)
+                if self.stop.is_some() =>
+            {
+                self.go(State::Stop)
+            }
+            (State::Process, Returned::Part) => self.go(State::Process),
+            (State::Process, Returned::Guilty) => self.go(State::Bury),
+            (State::Process, Returned::Stuck) => self.stop_before(State::Park, now),
             (State::Initialize | State::EndShard, Returned::Again) if self.stop.is_some() => {
                 self.go(State::Release)
             }
@@ -323,10 +367,35 @@ impl Life {
                 self.rest(now)
             }
             (State::Stop, Returned::Fatal) => self.fail(),
-            (State::Stop, Returned::Ok | Returned::Again) => self.leave_stop(),
+            (State::Stop, _) => self.leave_stop(),
             (State::Lose, _) => self.done(End::Lost),
             // No call is under way in these.
-            (State::Idle | State::Retire | State::Release | State::Park | State::Done(_), _) => {}
+            (
+                State::Idle
+                | State::Bury
+                | State::Retire
+                | State::Release
+                | State::Park
+                | State::Done(_),
+                _,
+            ) => {}
+            (State::Initialize | State::EndShard, _) => {
+                debug_assert!(false, "only a batch has parts");
+            }
+        }
+    }
+
+    fn on_buried(&mut self, buried: Buried, now: Instant) {
+        if self.state != State::Bury {
+            return;
+        }
+        match buried {
+            // What was not stored, or not delivered, comes to the next owner.
+            _ if self.stop.is_some() => self.go(State::Stop),
+            Buried::Last => self.go(State::Idle),
+            Buried::Part => self.go(State::Process),
+            Buried::Guilty => self.go(State::Bury),
+            Buried::Failed => self.rest(now),
         }
     }
 

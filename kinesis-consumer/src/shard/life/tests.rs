@@ -166,6 +166,72 @@ fn a_shard_whose_end_is_not_stored_is_asked_again() {
     assert_eq!(life.doing(), Doing::Call(Call::ShardEnded));
 }
 
+/// A life that is to store a dead letter.
+fn burying() -> (Life, Instant) {
+    let (mut life, now) = processing();
+    life.on(Event::Returned(Returned::Guilty), now);
+    assert_eq!(life.doing(), Doing::Bury);
+    (life, now)
+}
+
+#[test]
+fn a_batch_goes_on_part_by_part_without_a_pause_and_nothing_is_fetched_between() {
+    let (mut life, now) = processing();
+    for _ in 0..3 {
+        life.on(Event::Returned(Returned::Part), now);
+        assert_eq!(life.doing(), Doing::Call(Call::Process));
+    }
+    life.on(Event::Returned(Returned::Guilty), now);
+    life.on(Event::Buried(Buried::Guilty), now);
+    assert_eq!(life.doing(), Doing::Bury);
+    life.on(Event::Buried(Buried::Part), now);
+    assert_eq!(life.doing(), Doing::Call(Call::Process));
+    life.on(Event::Returned(Returned::Guilty), now);
+    life.on(Event::Buried(Buried::Last), now);
+    assert_eq!(life.doing(), Doing::Fetch);
+}
+
+#[test]
+fn a_letter_that_is_not_stored_is_tried_for_ever_with_pauses_and_nothing_comes_between() {
+    let (mut life, mut now) = burying();
+    for _ in 0..50 {
+        life.on(Event::Buried(Buried::Failed), now);
+        let Doing::Pause(until) = life.doing() else {
+            panic!("{:?}", life.doing())
+        };
+        now = until;
+        life.on(Event::Rested, now);
+        assert_eq!(life.doing(), Doing::Bury);
+    }
+}
+
+#[test]
+fn a_stop_gives_a_letter_under_way_its_time_and_does_not_wait_for_one_that_failed() {
+    let (mut life, now) = burying();
+    life.on(Event::StopRequested, now);
+    assert_eq!(life.doing(), Doing::Bury);
+    assert_eq!(life.deadline(), Some(now + Duration::from_secs(20)));
+    let mut hangs = life;
+    hangs.on(Event::Deadline, now + Duration::from_secs(20));
+    assert_eq!(hangs.doing(), Doing::Call(Call::ShutdownRequested));
+
+    let (mut life, now) = burying();
+    life.on(Event::Buried(Buried::Failed), now);
+    life.on(Event::StopRequested, now);
+    assert_eq!(life.doing(), Doing::Call(Call::ShutdownRequested));
+}
+
+#[test]
+fn a_batch_that_fails_for_good_parks_the_shard_after_the_processors_last_call() {
+    let (mut life, now) = processing();
+    life.on(Event::Returned(Returned::Stuck), now);
+    assert_eq!(life.doing(), Doing::Call(Call::ShutdownRequested));
+    life.on(Event::Returned(Returned::Ok), now);
+    assert_eq!(life.doing(), Doing::Park);
+    life.on(Event::StopRequested, now);
+    assert_eq!(life.doing(), Doing::Release);
+}
+
 /// Anything that may happen in a state; times move on by themselves.
 fn event_for(life: &Life, choice: u8) -> Event {
     let interruption = match choice % 16 {
@@ -175,6 +241,21 @@ fn event_for(life: &Life, choice: u8) -> Event {
         _ => None,
     };
     interruption.unwrap_or_else(|| match life.doing() {
+        Doing::Call(Call::Process) => Event::Returned(
+            [
+                Returned::Ok,
+                Returned::Again,
+                Returned::Part,
+                Returned::Guilty,
+                Returned::Ok,
+                Returned::Stuck,
+                Returned::Guilty,
+                Returned::Fatal,
+            ][usize::from(choice / 32)],
+        ),
+        Doing::Bury => Event::Buried(
+            [Buried::Last, Buried::Failed, Buried::Part, Buried::Guilty][usize::from(choice / 64)],
+        ),
         Doing::Call(_) => Event::Returned(
             [Returned::Ok, Returned::Again, Returned::Ok, Returned::Fatal]
                 [usize::from(choice / 64)],
@@ -219,6 +300,9 @@ proptest! {
             }
             if before == Doing::Call(Call::Process) && event == Event::Returned(Returned::Again) && !stopped {
                 prop_assert!(matches!(after, Doing::Pause(_)), "a failed batch is not left: {:?}", after);
+            }
+            if before == Doing::Bury && event == Event::Buried(Buried::Failed) && !stopped {
+                prop_assert!(matches!(after, Doing::Pause(_)), "a letter is not left: {:?}", after);
             }
             if before == Doing::Call(Call::ShardEnded) && event == Event::Returned(Returned::Ok) {
                 ended = true;

@@ -1,0 +1,103 @@
+//! Dead letters as lines of a local file.
+//!
+//! Promise: `Ok` means that the line is on the disk (`fsync` of the file, and of its directory when
+//! the file is new). What a crash or a full disk left of a line stays, ended by a line break, and
+//! never swallows the letter behind it: readers skip a line that is no JSON, which was never
+//! acknowledged.
+//!
+//! The file is opened and locked for each letter, so that several workers of a machine may share
+//! it, and so that it may be moved away at any time. Letters are appended: one that is written
+//! twice is two lines.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+
+use super::{DeadLetter, DeadLetters};
+use crate::error::BoxError;
+
+/// Why a letter is not in the file.
+#[derive(Debug, thiserror::Error)]
+#[error("a dead letter was not written to {path}: check the disk and the permissions")]
+struct NotWritten {
+    path: String,
+    source: io::Error,
+}
+
+/// Appends dead letters to a local file, one line of JSON each, synced before the consumer goes on;
+/// see [`dead_letter`](super) for their form.
+///
+/// The file is made when missing; its directory has to exist. It is as durable as the disk it is on:
+/// for workers whose disks come and go, take a stream or S3.
+#[derive(Clone, Debug)]
+pub struct FileDeadLetters {
+    path: PathBuf,
+}
+
+impl FileDeadLetters {
+    /// Letters go into the file at `path`. Nothing is opened yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[async_trait]
+impl DeadLetters for FileDeadLetters {
+    async fn write(&self, letter: &DeadLetter) -> Result<(), BoxError> {
+        let mut line = letter.to_json();
+        line.push(b'\n');
+        let path = self.path.clone();
+        let written = tokio::task::spawn_blocking(move || append(&path, &line)).await?;
+        let path = self.path.display().to_string();
+        Ok(written.map_err(|source| NotWritten { path, source })?)
+    }
+}
+
+fn append(path: &Path, line: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(path)?;
+    // Given back when the file is closed.
+    file.lock()?;
+    let is_new = file.metadata()?.len() == 0;
+    if !is_new && !ends_a_line(&mut file)? {
+        file.write_all(b"\n")?;
+    }
+    file.write_all(line)?;
+    file.sync_all()?;
+    if is_new {
+        sync_directory(path)?;
+    }
+    Ok(())
+}
+
+fn ends_a_line(file: &mut File) -> io::Result<bool> {
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// Makes the file's name durable.
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        _ => File::open(".")?.sync_all(),
+    }
+}
+
+/// Directories cannot be synced here; the file system's journal has to do.
+#[cfg(not(unix))]
+fn sync_directory(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
