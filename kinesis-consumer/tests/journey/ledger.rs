@@ -1,12 +1,13 @@
 //! A processor that does as it is told, and a ledger of everything that processors saw.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kinesis_consumer::{
-    Checkpointer, InitializeInput, ProcessRecordsInput, ProcessorError, Record, RecordProcessor,
-    ShardId,
+    BoxError, Checkpointer, DeadLetter, DeadLetters, InitializeInput, PendingCheckpoint, Position,
+    ProcessRecordsInput, ProcessorError, Record, RecordProcessor, ShardId,
 };
 
 use crate::world::until;
@@ -19,6 +20,12 @@ pub(crate) enum Behaviour {
     ProcessAndCheckpoint,
     Fail,
     Panic,
+    /// Say that the batch is poison.
+    Poison,
+    /// Say that this record is.
+    PoisonHere,
+    /// Process it, prepare a checkpoint exactly here with this state, then await for ever.
+    PrepareAndHang(&'static str),
     Fatal,
     /// Await for ever.
     Hang,
@@ -44,6 +51,13 @@ impl Seen {
 #[derive(Clone, Debug)]
 pub(crate) enum Note {
     Initialized(&'static str, ShardId),
+    /// `initialize` was told of a prepared checkpoint.
+    Pending(&'static str, PendingCheckpoint),
+    /// The stored checkpoint as a call of `process_records` found it.
+    Checkpoint(Position),
+    Buried(DeadLetter),
+    /// A checkpoint was prepared.
+    Prepared,
     Tried(Seen),
     Processed(Seen),
     LeaseLost(&'static str),
@@ -82,6 +96,38 @@ impl Ledger {
             _ => None,
         };
         self.notes().into_iter().filter_map(processed).collect()
+    }
+
+    /// The dead letters, in order.
+    pub(crate) fn letters(&self) -> Vec<DeadLetter> {
+        let buried = |note| match note {
+            Note::Buried(letter) => Some(letter),
+            _ => None,
+        };
+        self.notes().into_iter().filter_map(buried).collect()
+    }
+
+    /// When a checkpoint was seen, every record up to it had been processed or was a dead letter.
+    pub(crate) fn assert_no_checkpoint_passed_an_unsettled_record(&self) {
+        let notes = self.notes();
+        let tried = notes.iter().filter_map(|note| match note {
+            Note::Tried(seen) => Some(seen.record.position()),
+            _ => None,
+        });
+        let all: BTreeSet<Position> = tried.collect();
+        let mut settled = BTreeSet::new();
+        for note in &notes {
+            match note {
+                Note::Processed(seen) => drop(settled.insert(seen.record.position())),
+                Note::Buried(letter) => drop(settled.insert(letter.position())),
+                Note::Checkpoint(checkpoint) => {
+                    let mut passed = all.range(..=checkpoint);
+                    let unsettled = passed.find(|position| !settled.contains(position));
+                    assert_eq!(unsettled, None, "passed by the checkpoint {checkpoint}");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Texts of the processed records, in order.
@@ -151,6 +197,24 @@ impl Ledger {
     }
 }
 
+/// Dead letters, noted in the ledger unless the destination is away.
+#[derive(Clone, Default)]
+pub(crate) struct Letters {
+    pub(crate) ledger: Ledger,
+    pub(crate) away: Arc<AtomicBool>,
+}
+
+#[async_trait::async_trait]
+impl DeadLetters for Letters {
+    async fn write(&self, letter: &DeadLetter) -> Result<(), BoxError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err("the destination is away".into());
+        }
+        self.ledger.note(Note::Buried(letter.clone()));
+        Ok(())
+    }
+}
+
 /// Notes every record and checkpoints after every batch.
 pub(crate) struct Recorder {
     pub(crate) worker: &'static str,
@@ -173,6 +237,9 @@ impl RecordProcessor for Recorder {
     async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
         self.ledger
             .note(Note::Initialized(self.worker, input.shard_id));
+        if let Some(pending) = input.pending {
+            self.ledger.note(Note::Pending(self.worker, pending));
+        }
         Ok(())
     }
 
@@ -183,6 +250,8 @@ impl RecordProcessor for Recorder {
             .lock()
             .expect("no panic under the lock")
             .insert(self.shard_id.clone(), input.checkpointer.clone());
+        let checkpoint = input.checkpointer.last();
+        self.ledger.note(Note::Checkpoint(checkpoint));
         let unfinished = Unfinished(&self.ledger, self.worker);
         for record in input.records.iter() {
             let seen = Seen {
@@ -197,6 +266,15 @@ impl RecordProcessor for Recorder {
                     std::mem::forget(unfinished);
                     return Err(ProcessorError::retry("asked to fail"));
                 }
+                Behaviour::Poison => {
+                    std::mem::forget(unfinished);
+                    return Err(ProcessorError::poison("asked for poison"));
+                }
+                Behaviour::PoisonHere => {
+                    std::mem::forget(unfinished);
+                    let position = record.position();
+                    return Err(ProcessorError::poison_at(position, "asked for poison"));
+                }
                 Behaviour::Fatal => {
                     std::mem::forget(unfinished);
                     return Err(ProcessorError::fatal("asked to give up"));
@@ -207,9 +285,18 @@ impl RecordProcessor for Recorder {
                 }
                 Behaviour::Hang => std::future::pending().await,
                 Behaviour::Slow(time) => tokio::time::sleep(time).await,
-                Behaviour::Process | Behaviour::ProcessAndCheckpoint => {}
+                Behaviour::Process
+                | Behaviour::ProcessAndCheckpoint
+                | Behaviour::PrepareAndHang(_) => {}
             }
             self.ledger.note(Note::Processed(seen));
+            if let Behaviour::PrepareAndHang(state) = behaviour {
+                let position = record.position();
+                let prepared = input.checkpointer.prepare(&position, state).await?;
+                assert_eq!(prepared.position(), &position);
+                self.ledger.note(Note::Prepared);
+                std::future::pending::<()>().await;
+            }
             if behaviour == Behaviour::ProcessAndCheckpoint {
                 input.checkpointer.checkpoint_at(&record.position()).await?;
             }

@@ -10,5 +10,7 @@ mod handover;
 mod ledger;
 mod measured;
 mod network;
+mod poison;
+mod prepared;
 mod resharding;
 mod world;

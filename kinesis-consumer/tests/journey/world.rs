@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use kinesis_consumer::{Consumer, Error, Settings, ShardId};
+use kinesis_consumer::{Consumer, Error, OnFailure, Settings, ShardId};
 use kinesis_core::{Clock, HashKeyRange, Rand};
 use kinesis_local::{InProcessClient, KinesisLocal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::faulty::Faulty;
-use crate::ledger::{Behaviour, Ledger, Recorder, Seen};
+use crate::ledger::{Behaviour, Ledger, Letters, Recorder, Seen};
 
 pub(crate) const STREAM: &str = "flights";
 pub(crate) const APPLICATION: &str = "arrivals";
@@ -27,6 +27,8 @@ pub(crate) struct World {
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
     pub(crate) clock: Clock,
     pub(crate) ledger: Ledger,
+    /// Where dead letters of workers go, if their settings want any.
+    pub(crate) letters: Letters,
     /// What workers reach the services by, if not by a perfect network.
     pub(crate) network: Option<Faulty>,
     local: KinesisLocal,
@@ -43,11 +45,16 @@ impl World {
             .await
             .expect("kinesis-local starts");
         let config = local.sdk_config();
+        let ledger = Ledger::default();
         let world = Self {
             kinesis: aws_sdk_kinesis::Client::new(&config),
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             clock,
-            ledger: Ledger::default(),
+            letters: Letters {
+                ledger: ledger.clone(),
+                ..Letters::default()
+            },
+            ledger,
             network: None,
             local,
         };
@@ -156,7 +163,11 @@ impl World {
             behave: Arc::clone(&behave),
         };
         let (kinesis, dynamodb) = self.clients_of_workers();
-        let consumer = Consumer::builder(APPLICATION, STREAM, kinesis, dynamodb, factory)
+        let mut builder = Consumer::builder(APPLICATION, STREAM, kinesis, dynamodb, factory);
+        if let OnFailure::DeadLetter { .. } = settings.on_failure {
+            builder = builder.dead_letters(self.letters.clone());
+        }
+        let consumer = builder
             .worker_id(name)
             .settings(settings)
             .clock(self.clock.clone())
