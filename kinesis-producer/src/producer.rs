@@ -15,7 +15,7 @@ use crate::error::Reason;
 use crate::pipeline::Pipeline;
 use crate::pipeline::intake::{Entry, Message, Room};
 use crate::service::{NOT_ENDED, Service, Tasks};
-use crate::{Delivery, DeliveryFuture, Error, Settings};
+use crate::{Delivery, DeliveryFuture, Error, RecordSink, Settings};
 
 /// Flushes on their way to the service task; more wait for their turn.
 /// Source: none, reasonable default.
@@ -210,6 +210,36 @@ impl Producer {
             return Err(self.closed(record));
         }
         self.hand_over(record)
+    }
+
+    /// Delivers many records: hands them over one after another, waiting for room, and then waits
+    /// for all outcomes, which come in the order of the records. A record that fails does not keep
+    /// the others from being sent.
+    ///
+    /// # Cancel safety
+    /// Dropped, it leaves the records that were handed over on their way, and their outcomes
+    /// unseen; the others are not sent.
+    pub async fn send_batch(
+        &self,
+        records: impl IntoIterator<Item = UserRecord>,
+    ) -> Vec<Result<Delivery, Error>> {
+        let mut accepted = Vec::new();
+        for record in records {
+            accepted.push(self.enqueue(record).await);
+        }
+        let mut outcomes = Vec::with_capacity(accepted.len());
+        for outcome in accepted {
+            outcomes.push(match outcome {
+                Ok(outcome) => outcome.await,
+                Err(error) => Err(error),
+            });
+        }
+        outcomes
+    }
+
+    /// A [`futures::Sink`] of records into this producer. Each sink answers for its own records.
+    pub fn sink(&self) -> RecordSink {
+        RecordSink::new(self.clone())
     }
 
     /// Hands one record over if there is room for it now and nobody waits for some.
