@@ -18,7 +18,7 @@ mod round;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use kinesis_core::{Clock, Rand, ShardId};
+use kinesis_core::{Backoff, Clock, Rand, ShardId};
 use metrics::gauge;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -38,6 +38,12 @@ use crate::settings::{InitialPosition, Settings};
 /// How much longer than `shutdown_timeout` the keeper waits for leases to be released, so that
 /// whoever releases them at the last moment still finds it. Source: none, reasonable default.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
+
+/// Longest wait before the first new try to start; doubles. Source: none, reasonable default.
+const START_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Longest wait before any new try to start. Source: none, reasonable default.
+const START_BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Leases being created at once during a shard sync. Source: none, reasonable default.
 const CREATES_AT_ONCE: usize = 8;
@@ -96,7 +102,8 @@ impl LeaseKeeper {
     /// lost. What is still held a little after `shutdown_timeout` is fenced and given away.
     ///
     /// # Errors
-    /// When the table or the stream cannot be used at the start, or the table is deleted later.
+    /// When the table or the stream cannot be used as they are at the start, or the table is deleted
+    /// later. What can mend itself is tried again.
     pub(crate) async fn run(
         self,
         gained: mpsc::Sender<HeldLease>,
@@ -105,7 +112,7 @@ impl LeaseKeeper {
         let mut service = Service::new(self, gained, shutdown.clone());
         let started = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            started = service.start() => started,
+            started = service.start_patiently() => started,
         };
         let outcome = match started {
             Ok(()) => service.keep().await,
@@ -193,6 +200,22 @@ impl Service {
             multi_stream_reported: false,
             hole_seen: false,
         }
+    }
+
+    /// Starts, again and again while what is in the way can mend itself.
+    async fn start_patiently(&mut self) -> Result<(), Error> {
+        let backoff = Backoff::new(START_BACKOFF, START_BACKOFF_MAX);
+        for attempt in 0.. {
+            match self.start().await {
+                Err(error) if error.kind().is_retryable() => {
+                    metrics::counter!(names::SCAN_FAILURES).increment(1);
+                    tracing::warn!("the leases could not be set up and are tried again: {error}");
+                    tokio::time::sleep(backoff.delay(attempt, &self.keeper.rand)).await;
+                }
+                settled => return settled,
+            }
+        }
+        Ok(())
     }
 
     /// The table, and the leases of the shards there are.

@@ -62,6 +62,14 @@ async fn credentials_that_are_refused_for_a_while_do_not_end_the_consumer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_table_that_is_throttled_at_the_start_does_not_end_the_consumer() {
+    for operation in [".Scan", ".PutItem", ".DescribeTable", ".ListShards"] {
+        let throttled = Fault::Refused("ThrottlingException");
+        all_come_through(first(operation, 40, throttled)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_checkpoint_whose_answer_got_lost_counts() {
     let every_third = AtomicU64::new(0);
     all_come_through(move |target| {
