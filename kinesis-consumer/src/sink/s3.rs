@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use super::batch::Batch;
 use super::metrics::{self, Tally};
+use crate::error::BoxError;
 
 /// How long one PutObject may take.
 /// Source: none, reasonable default: 256 MiB, the largest batch allowed, at 5 MiB/s.
@@ -74,31 +75,30 @@ pub(crate) enum PutError {
     #[error("S3 did not answer within {} s", PUT_TIMEOUT.as_secs())]
     Timeout,
     #[error("S3 answered {code}")]
-    Answer {
-        code: String,
-        source: Box<SdkError<PutObjectError>>,
-    },
+    Answer { code: String, source: BoxError },
     #[error("S3 was not reached")]
-    NotReached(#[source] Box<SdkError<PutObjectError>>),
+    NotReached(#[source] BoxError),
 }
 
 impl From<SdkError<PutObjectError>> for PutError {
     fn from(error: SdkError<PutObjectError>) -> Self {
-        match error
+        let status = error
             .raw_response()
-            .map(|response| response.status().as_u16())
-        {
-            Some(status) => {
-                let code = match error.code() {
-                    Some(code) => format!("{code} (HTTP {status})"),
-                    None => format!("HTTP {status}"),
-                };
-                Self::Answer {
-                    code,
-                    source: Box::new(error),
-                }
-            }
-            None => Self::NotReached(Box::new(error)),
+            .map(|response| response.status().as_u16());
+        let code = error.code().map(str::to_owned);
+        // Without the raw answer, which would show up in `Debug`: S3 repeats the access key in it,
+        // and what was to be signed.
+        let source = error.into_source().unwrap_or_else(BoxError::from);
+        match (status, code) {
+            (None, _) => Self::NotReached(source),
+            (Some(status), Some(code)) => Self::Answer {
+                code: format!("{code} (HTTP {status})"),
+                source,
+            },
+            (Some(status), None) => Self::Answer {
+                code: format!("HTTP {status}"),
+                source,
+            },
         }
     }
 }
