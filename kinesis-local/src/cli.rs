@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! stdout   kinesis-local listening on http://127.0.0.1:4567      always the first line: parse this
-//!          export AWS_ENDPOINT_URL=http://127.0.0.1:4567
+//!          export AWS_ENDPOINT_URL=http://127.0.0.1:4567         https with --tls or --tls-cert
+//!          export AWS_CA_BUNDLE=FILE                             with --tls-ca-out FILE
 //! stderr   the log; RUST_LOG filters it
 //! exit     0  ended by SIGINT or SIGTERM, everything stored
 //!          1  could not start: the port or the data directory; or could not go on
@@ -18,6 +19,8 @@ use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
 use tracing_subscriber::EnvFilter;
 
+#[cfg(feature = "tls")]
+use kinesis_local::Tls;
 use kinesis_local::{
     DEFAULT_ACCOUNT, DEFAULT_PORT, DEFAULT_REGION, ErrorKind, KinesisLocal, Settings,
 };
@@ -47,6 +50,61 @@ struct Arguments {
     /// The account in ARNs, 12 digits
     #[arg(long, env = "KINESIS_LOCAL_ACCOUNT", default_value = DEFAULT_ACCOUNT)]
     account: String,
+    #[cfg(feature = "tls")]
+    #[command(flatten)]
+    tls: TlsArguments,
+}
+
+/// Whether TLS is spoken beside plain HTTP, and by which certificate.
+#[cfg(feature = "tls")]
+#[derive(Debug, clap::Args)]
+struct TlsArguments {
+    /// Speak TLS too, by a certificate made now for localhost, 127.0.0.1, ::1 and the host
+    #[arg(long, env = "KINESIS_LOCAL_TLS")]
+    tls: bool,
+    /// Write the CA that clients have to trust to this file, as PEM; turns --tls on
+    #[arg(long, value_name = "FILE")]
+    tls_ca_out: Option<PathBuf>,
+    /// Speak TLS too, by the certificate in this PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(conflicts_with_all = ["tls", "tls_ca_out"])]
+    tls_cert: Option<PathBuf>,
+    /// The private key of --tls-cert, a PEM file
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+}
+
+#[cfg(feature = "tls")]
+impl TlsArguments {
+    fn settings(&self) -> Tls {
+        match (&self.tls_cert, &self.tls_key) {
+            (Some(certificate), Some(key)) => Tls::Given {
+                certificate: certificate.clone(),
+                key: key.clone(),
+            },
+            _ if self.tls || self.tls_ca_out.is_some() => Tls::Own,
+            _ => Tls::Off,
+        }
+    }
+
+    /// Writes the CA, if that was asked for: before the address is announced, so that whoever
+    /// reads that finds the file.
+    fn write_ca(&self, local: &KinesisLocal) -> Result<(), Failure> {
+        if let (Some(path), Some(ca)) = (&self.tls_ca_out, local.tls_ca_pem()) {
+            std::fs::write(path, ca).map_err(|error| Failure::Ca(path.clone(), error))?;
+        }
+        Ok(())
+    }
+
+    /// Tells the SDKs and the aws command whom to trust.
+    fn announce(&self) -> io::Result<()> {
+        let Some(path) = &self.tls_ca_out else {
+            return Ok(());
+        };
+        let mut out = io::stdout().lock();
+        writeln!(out, "export AWS_CA_BUNDLE={}", path.display())?;
+        out.flush()
+    }
 }
 
 /// Why the command ended in failure.
@@ -58,6 +116,9 @@ enum Failure {
     Threads(#[source] io::Error),
     #[error("signals cannot be caught")]
     Signals(#[source] io::Error),
+    #[cfg(feature = "tls")]
+    #[error("the CA cannot be written to {}", .0.display())]
+    Ca(PathBuf, #[source] io::Error),
 }
 
 impl Failure {
@@ -118,10 +179,19 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     settings.data_dir = arguments.data_dir;
     settings.region = arguments.region;
     settings.account = arguments.account;
+    #[cfg(feature = "tls")]
+    {
+        settings.tls = arguments.tls.settings();
+    }
     // Before anything is announced, so that a signal right after it is not lost.
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
     let local = KinesisLocal::builder().settings(settings).start().await?;
-    if let Err(error) = announce(&local) {
+    #[cfg(feature = "tls")]
+    arguments.tls.write_ca(&local)?;
+    let announced = announce(&local);
+    #[cfg(feature = "tls")]
+    let announced = announced.and_then(|()| arguments.tls.announce());
+    if let Err(error) = announced {
         // Whoever started it may read the first line only and close the pipe.
         tracing::warn!(
             endpoint = local.endpoint_url(),

@@ -49,7 +49,9 @@
 //!
 //! For other processes [`Builder::listen`] opens a port, and so does the command `kinesis-local`,
 //! which prints the line that any SDK or the `aws` command needs:
-//! `export AWS_ENDPOINT_URL=http://127.0.0.1:4567`. Any credentials are accepted; keep it on
+//! `export AWS_ENDPOINT_URL=http://127.0.0.1:4567`. The port speaks HTTP/1.1 and HTTP/2, with
+//! [`Tls`] also inside TLS, and the two encodings of the service: JSON 1.1, and the CBOR 1.1 of the
+//! SDKs for Java. Any credentials are accepted; keep it on
 //! loopback.
 //!
 //! # What survives what
@@ -67,7 +69,7 @@
 //!
 //! # Features
 //!
-//! `cli` (the command), `dynamodb`, `s3`; all are on by default. Without `dynamodb` or `s3` a request
+//! `cli` (the command), `dynamodb`, `s3`, `tls`; all are on by default. Without `dynamodb` or `s3` a request
 //! for the service is answered with an error that names the feature.
 
 mod admin;
@@ -90,6 +92,8 @@ mod server;
 mod services;
 mod settings;
 mod stream;
+#[cfg_attr(not(feature = "tls"), path = "tls/absent.rs")]
+mod tls;
 mod wire;
 
 pub use embed::InProcessClient;
@@ -98,5 +102,5 @@ pub use limits::Limits;
 pub use local::{Builder, KinesisLocal};
 pub use settings::{
     DEFAULT_ACCOUNT, DEFAULT_MAX_CONNECTIONS, DEFAULT_PORT, DEFAULT_REGION,
-    DEFAULT_SHUTDOWN_DEADLINE, Settings,
+    DEFAULT_SHUTDOWN_DEADLINE, Settings, Tls,
 };

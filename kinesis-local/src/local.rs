@@ -21,7 +21,8 @@ use crate::error::{Error, ErrorKind};
 use crate::route::Service;
 use crate::server::Server;
 use crate::services::Services;
-use crate::settings::Settings;
+use crate::settings::{Settings, Tls};
+use crate::tls::Identity;
 
 /// The endpoint of an instance without a socket. Only its in-process client understands it: port 0
 /// cannot be connected to, so a client that was set up without
@@ -51,12 +52,19 @@ impl KinesisLocal {
         Builder::default()
     }
 
-    /// The URL for an SDK's endpoint: the socket's if there is one, else a name that only
-    /// [`http_client`](Self::http_client) understands.
+    /// The URL for an SDK's endpoint: the socket's if there is one (`https` if it speaks TLS, though
+    /// it answers plain HTTP too), else a name that only [`http_client`](Self::http_client)
+    /// understands.
     #[must_use]
     pub fn endpoint_url(&self) -> String {
         match &self.inner.server {
-            Some(server) => format!("http://{}", reachable(server.address())),
+            Some(server) => {
+                let scheme = match self.inner.settings.tls {
+                    Tls::Off => "http",
+                    Tls::Own | Tls::Given { .. } => "https",
+                };
+                format!("{scheme}://{}", reachable(server.address()))
+            }
             None => IN_PROCESS_ENDPOINT.to_owned(),
         }
     }
@@ -88,6 +96,14 @@ impl KinesisLocal {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.inner.server.as_ref().map(Server::address)
+    }
+
+    /// The CA that clients have to trust, as PEM, if the server made its own certificate
+    /// ([`Tls::Own`]). It signed that certificate and nothing else, and another start has another.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls_ca_pem(&self) -> Option<&str> {
+        self.inner.server.as_ref().and_then(Server::tls_ca_pem)
     }
 
     /// The directory with the S3 buckets: `<bucket>/<key>`, every object a plain file. Without a data
@@ -152,6 +168,14 @@ impl Builder {
         self
     }
 
+    /// Also speaks TLS on the port that it listens on.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.settings.tls = tls;
+        self
+    }
+
     /// The region in ARNs and in [`sdk_config`](KinesisLocal::sdk_config).
     #[must_use]
     pub fn region(mut self, region: impl Into<String>) -> Self {
@@ -190,8 +214,8 @@ impl Builder {
     /// Starts it. Has to run inside a tokio runtime with time enabled (and I/O, to listen).
     ///
     /// # Errors
-    /// A setting out of its bounds, an address that cannot be listened on, a data directory that is
-    /// in use or cannot be read.
+    /// A setting out of its bounds, a certificate that cannot be used, an address that cannot be
+    /// listened on, a data directory that is in use or cannot be read.
     pub async fn start(self) -> Result<KinesisLocal, Error> {
         let Self {
             settings,
@@ -202,16 +226,19 @@ impl Builder {
         let clock = clock.unwrap_or_default();
         let rand = rand.unwrap_or_else(Rand::from_entropy);
         let to_open = settings.clone();
-        let opening =
-            tokio::task::spawn_blocking(move || Services::open(&to_open, clock, rand)).await;
-        let services = opening.map_err(|panic| {
+        let opening = tokio::task::spawn_blocking(move || {
+            // First, because a certificate that cannot be read leaves the data alone.
+            let identity = Identity::open(&to_open.tls, to_open.listen.map(|on| on.ip()))?;
+            Ok((identity, Services::open(&to_open, clock, rand)?))
+        });
+        let (identity, services) = opening.await.map_err(|panic| {
             Error::new(ErrorKind::Corrupt, "opening the data panicked").with_source(panic)
         })??;
         let service = Service::new(services);
         let server = match settings.listen {
             Some(address) => {
                 let places = settings.max_connections;
-                Some(Server::listen(address, service.clone(), places).await?)
+                Some(Server::listen(address, service.clone(), places, identity).await?)
             }
             None => None,
         };

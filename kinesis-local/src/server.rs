@@ -1,15 +1,18 @@
-//! The way in over a socket: HTTP/1.1 and HTTP/2 with prior knowledge, on one port.
+//! The way in over a socket: HTTP/1.1 and HTTP/2 with prior knowledge, plain or inside TLS, on one
+//! port.
 //!
 //! ```text
-//! accept ─▶ a place among max_connections ─▶ the first bytes tell the protocol ─▶ Service::call
-//!    └─ waits when all places are taken; the kernel's queue holds who comes then
+//! accept ─▶ a place among max_connections ─▶ the first byte: TLS? ─▶ handshake ─┐
+//!    │                                          └─ no ──────────────────────────┴▶ the first bytes
+//!    └─ waits when all places are taken; the kernel's queue holds      tell the HTTP ─▶ Service::call
+//!       who comes then
 //! ```
 //!
 //! Promises: a connection that sends no request, or a half one, does not keep its place for ever;
 //! heads, streams and connections are bounded (bodies: see [`route`](crate::route)); at the end every
 //! connection finishes the requests it has, within a deadline.
 //!
-//! Deliberately absent: TLS, and the HTTP/1.1 upgrade to HTTP/2 (SDKs do not use it).
+//! Deliberately absent: the HTTP/1.1 upgrade to HTTP/2 (SDKs do not use it).
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -20,6 +23,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::error::{Error, ErrorKind};
 use crate::metrics::CONNECTIONS;
 use crate::route::Service;
+use crate::tls::{FIRST_BYTE, Identity};
 
 /// How long a client may take for the head of a request, the pause before it included. Source: longer
 /// than clients keep unused connections (hyper's pool: 90 s), so that they close them and not we.
@@ -57,6 +62,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
+    #[cfg(feature = "tls")]
+    identity: Option<Identity>,
     /// Cancelled: accept no more, finish what there is.
     closing: CancellationToken,
     /// Cancelled: drop what there is.
@@ -68,16 +75,19 @@ pub(crate) struct Server {
 #[derive(Clone)]
 struct Shared {
     service: Service,
+    /// `None`: no TLS.
+    identity: Option<Identity>,
     closing: CancellationToken,
     closed: CancellationToken,
 }
 
 impl Server {
-    /// Listens on `address` and serves `service`.
+    /// Listens on `address` and serves `service`, with an identity inside TLS too.
     pub(crate) async fn listen(
         address: SocketAddr,
         service: Service,
         max_connections: usize,
+        identity: Option<Identity>,
     ) -> Result<Self, Error> {
         let refused = |error: std::io::Error| {
             Error::new(
@@ -95,12 +105,15 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let server = Self {
             address: listener.local_addr().map_err(refused)?,
+            #[cfg(feature = "tls")]
+            identity: identity.clone(),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
             connections: TaskTracker::new(),
         };
         let shared = Shared {
             service,
+            identity,
             closing: server.closing.clone(),
             closed: server.closed.clone(),
         };
@@ -118,6 +131,12 @@ impl Server {
     /// The address that is really listened on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The CA of a certificate of our own.
+    #[cfg(feature = "tls")]
+    pub(crate) fn tls_ca_pem(&self) -> Option<&str> {
+        self.identity.as_ref().and_then(Identity::ca_pem)
     }
 
     /// Accepts no more connections and lets the open ones finish their requests.
@@ -196,6 +215,39 @@ async fn serve(stream: TcpStream, shared: Shared, _place: OwnedSemaphorePermit) 
         tracing::debug!(%error, "answers on this connection may be delayed");
     }
     let _open = Open::count();
+    let Some(identity) = &shared.identity else {
+        return converse(stream, &shared).await;
+    };
+    // Nothing is lost when the server closes before a request came.
+    match shared.closing.run_until_cancelled(is_tls(&stream)).await {
+        Some(Some(true)) => {
+            let handshake = shared
+                .closing
+                .run_until_cancelled(identity.accept(stream))
+                .await;
+            if let Some(Some(stream)) = handshake {
+                converse(stream, &shared).await;
+            }
+        }
+        Some(Some(false)) => converse(stream, &shared).await,
+        Some(None) | None => {}
+    }
+}
+
+/// Whether the client begins with TLS; `None`: it says nothing in time.
+async fn is_tls(stream: &TcpStream) -> Option<bool> {
+    let mut first = [0];
+    match tokio::time::timeout(HEAD_READ_TIMEOUT, stream.peek(&mut first)).await {
+        Ok(Ok(1)) => Some(first[0] == FIRST_BYTE),
+        Ok(Ok(_) | Err(_)) | Err(_) => None,
+    }
+}
+
+/// Answers the requests of one connection until its end.
+async fn converse<S>(stream: S, shared: &Shared)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let seen = Arc::new(AtomicBool::new(false));
     let service = service_fn({
         let (service, seen) = (shared.service.clone(), Arc::clone(&seen));

@@ -37,6 +37,26 @@ const DURATION_MAX_MS: u64 = 3_600_000;
 /// Connections that can be asked for. Source: none, reasonable bound.
 const MAX_CONNECTIONS_BOUND: usize = 65_536;
 
+/// Whether the port also speaks TLS, and by which certificate. Plain HTTP is always answered too.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Tls {
+    /// No TLS.
+    #[default]
+    Off,
+    /// A certificate that is made at the start, for `localhost`, `127.0.0.1`, `::1` and the address
+    /// that is listened on. Clients have to trust its CA: see `KinesisLocal::tls_ca_pem`.
+    Own,
+    /// A certificate that is given.
+    Given {
+        /// A PEM file with the certificate, and behind it any that lead from it to the CA.
+        certificate: PathBuf,
+        /// A PEM file with its private key.
+        key: PathBuf,
+    },
+}
+
 /// The settings of a `kinesis-local`; checked once, when it starts.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -64,6 +84,8 @@ pub struct Settings {
     pub max_connections: usize,
     /// How long a shutdown waits for requests that are under way, in milliseconds; at most an hour.
     pub shutdown_deadline_ms: u64,
+    /// Whether the port also speaks TLS; needs the feature `tls`. Default: off.
+    pub tls: Tls,
 }
 
 impl Default for Settings {
@@ -79,6 +101,7 @@ impl Default for Settings {
             update_delay_ms: 0,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             shutdown_deadline_ms: DEFAULT_SHUTDOWN_DEADLINE.as_millis() as u64,
+            tls: Tls::Off,
         }
     }
 }
@@ -107,6 +130,12 @@ impl Settings {
                 "max_connections must be 1 to {MAX_CONNECTIONS_BOUND}, it is {}",
                 self.max_connections
             )));
+        }
+        if cfg!(not(feature = "tls")) && self.tls != Tls::Off {
+            return Err(out_of_bounds(
+                "tls must be off: this kinesis-local was built without its feature `tls`"
+                    .to_owned(),
+            ));
         }
         let durations = [
             ("create_delay_ms", self.create_delay_ms),
