@@ -79,9 +79,11 @@ mod record;
 mod service;
 mod settings;
 mod shard_map;
+mod sink;
 
 pub use error::{Error, ErrorKind};
 pub use kinesis_core::{HashKey, InvalidHashKey, Position, SequenceNumber, ShardId};
 pub use producer::{Builder, Outstanding, Producer};
 pub use record::{Delivery, DeliveryFuture, UserRecord};
 pub use settings::Settings;
+pub use sink::RecordSink;
