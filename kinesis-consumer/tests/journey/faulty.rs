@@ -84,7 +84,10 @@ impl Faulty {
         self.hits.load(Ordering::Relaxed)
     }
 
-    /// A perfect network that counts the bytes read from answers.
+    /// What a counting network hands out at once. Source: HTTP/2's default frame size.
+    pub(crate) const CHUNK_BYTES: usize = 16 * 1024;
+
+    /// A perfect network that hands answers out in chunks and counts the bytes that are read.
     pub(crate) fn counting(inner: InProcessClient) -> Self {
         Self {
             counts_bytes: true,
@@ -106,8 +109,9 @@ impl Faulty {
         match fault {
             None if self.counts_bytes => {
                 let answer = self.inner.call(request).await?;
-                Ok(answer
-                    .map(|body| SdkBody::from_body_1_x(Counted(body, Arc::clone(&self.bytes)))))
+                Ok(answer.map(|body| {
+                    SdkBody::from_body_1_x(Counted(body, Bytes::new(), Arc::clone(&self.bytes)))
+                }))
             }
             None => self.inner.call(request).await,
             Some(Fault::NeverArrives) => Err(broken()),
@@ -195,8 +199,8 @@ impl Body for Limited {
     }
 }
 
-/// A body whose bytes are counted as they are read.
-struct Counted(SdkBody, Arc<AtomicU64>);
+/// A body that comes in chunks, with what is left of the last piece; bytes count as they are read.
+struct Counted(SdkBody, Bytes, Arc<AtomicU64>);
 
 impl Body for Counted {
     type Data = Bytes;
@@ -206,12 +210,16 @@ impl Body for Counted {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.0).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            let bytes = frame.data_ref().map_or(0, Bytes::len);
-            self.1.fetch_add(bytes as u64, Ordering::Relaxed);
+        while self.1.is_empty() {
+            match ready!(Pin::new(&mut self.0).poll_frame(cx)) {
+                Some(Ok(frame)) => self.1 = frame.into_data().expect("data"),
+                other => return Poll::Ready(other),
+            }
         }
-        Poll::Ready(frame)
+        let length = self.1.len().min(Faulty::CHUNK_BYTES);
+        let chunk = self.1.split_to(length);
+        self.2.fetch_add(length as u64, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 }
 
