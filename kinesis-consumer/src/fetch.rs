@@ -37,14 +37,14 @@ mod unpack;
 use std::fmt;
 use std::sync::Arc;
 
-use kinesis_core::{Clock, HashKeyRange, Position, Rand, ShardId};
+use kinesis_core::{Clock, Position, Rand, ShardId};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, debug, error, warn};
 
 use crate::error::{Error, ErrorKind};
-use crate::lease::ChildShard;
+use crate::lease::{ChildShard, Lease};
 use crate::metrics;
 use crate::record::Record;
 use crate::settings::{Retrieval, Settings};
@@ -127,19 +127,15 @@ impl Fetching {
 }
 
 impl FetchContext {
-    /// Starts to read `shard_id` right behind `start`.
-    pub(crate) fn start(
-        &self,
-        shard_id: &ShardId,
-        start: &Position,
-        range: Option<HashKeyRange>,
-    ) -> Fetching {
+    /// Starts to read the shard of `lease` right behind its checkpoint.
+    pub(crate) fn start(&self, lease: &Lease) -> Fetching {
+        let (shard_id, start, range) = (&lease.shard_id, &lease.checkpoint, lease.range);
         let limits = BufferLimits {
             bytes: self.settings.max_byte_size,
             records: self.settings.max_records_count,
         };
         let (filler, receiver) = buffer(limits, &self.budget);
-        let start_at = StartAt::checkpoint(start, self.settings.initial_position);
+        let start_at = StartAt::of_lease(lease, self.settings.initial_position);
         let idle = self.settings.idle_time_between_reads;
         let now = self.clock.now();
         let listening = self.registration.as_ref().map(|registration| {

@@ -99,6 +99,10 @@ pub(crate) struct Lease {
     pub(crate) range: Option<HashKeyRange>,
     /// `acquisitionId`: the take of the lease that wrote last; absent in rows of the KCL.
     pub(crate) acquisition: Option<String>,
+    /// `startTimestampMillis`: the instant that a checkpoint of `LATEST` or `AT_TIMESTAMP` stands
+    /// for, in milliseconds since the Unix epoch, so that every owner starts at the same; absent in
+    /// rows of the KCL.
+    pub(crate) starts_at_millis: Option<u64>,
 }
 
 impl Lease {
@@ -116,6 +120,7 @@ impl Lease {
             children: BTreeSet::new(),
             range: None,
             acquisition: None,
+            starts_at_millis: None,
         }
     }
 

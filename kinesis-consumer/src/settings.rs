@@ -62,12 +62,13 @@ pub enum InitialPosition {
     /// The oldest record kept. The default, because it is the only one that cannot miss a record.
     #[default]
     TrimHorizon,
-    /// The next record written. Between the start and the first checkpoint of a shard, a worker
-    /// that takes the shard over starts at its own "latest": what arrived in between is missed, as
-    /// with the KCL.
+    /// The next record written. The instant is stored with the shard's lease: a worker that takes
+    /// the shard over before its first checkpoint starts there (a minute earlier, for the difference
+    /// of clocks), so nothing that came since is missed. The KCL starts at a new "latest" then.
     Latest,
-    /// The first record at or after this instant, in milliseconds since the Unix epoch. The lease
-    /// table does not store the instant, so all workers must be given the same.
+    /// The first record at or after this instant, in milliseconds since the Unix epoch. It is stored
+    /// with the lease of a shard that is new to the application; for rows that a KCL made, and for
+    /// the children of shards, each worker's own setting counts.
     AtTimestamp(u64),
 }
 

@@ -164,8 +164,7 @@ impl ShardTask {
     async fn fetch(&mut self) {
         let fetching = self.fetching.get_or_insert_with(|| {
             let lease = self.lease.lease();
-            self.fetch
-                .start(self.lease.shard_id(), &lease.checkpoint, lease.range)
+            self.fetch.start(&lease)
         });
         let mut fetched = None;
         let next = fetching.next().map(|next| {

@@ -113,6 +113,21 @@ pub(crate) fn descendant_position(initial: InitialPosition) -> Position {
     }
 }
 
+/// The instant that `position` stands for, to be kept with a lease that is created at `now_millis`:
+/// without it, each owner before the first checkpoint would start at a "latest" of its own and miss
+/// what arrived before. In milliseconds since the Unix epoch.
+pub(crate) fn instant_of(
+    position: &Position,
+    initial: InitialPosition,
+    now_millis: u64,
+) -> Option<u64> {
+    match (position, initial) {
+        (Position::Latest, _) => Some(now_millis),
+        (Position::AtTimestamp, InitialPosition::AtTimestamp(epoch_millis)) => Some(epoch_millis),
+        _ => None,
+    }
+}
+
 fn lease_of(shard: &Shard, position: Position) -> Lease {
     Lease {
         parents: shard.parents().cloned().collect(),

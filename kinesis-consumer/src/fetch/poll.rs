@@ -17,6 +17,7 @@ use std::time::Duration;
 use kinesis_core::{Backoff, Position, Rand, SequenceNumber, TokenBucket, TokenBucketRate, limits};
 use tokio::time::Instant;
 
+use crate::lease::Lease;
 use crate::settings::InitialPosition;
 
 /// First pause after a failed call. Source: the service's quota, five calls a second.
@@ -28,6 +29,10 @@ pub(crate) const FETCH_BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// How long a stream or shard may be unknown before it is believed: a child shard can be read a
 /// moment later than it is announced. Source: none, reasonable default.
 pub(crate) const NOT_FOUND_PATIENCE: Duration = Duration::from_secs(60);
+
+/// `leaseCounter` of a lease that has just been taken for the first time: created with 0, raised by
+/// the take. Source: the writes of the lease table.
+const FIRST_OWNER_COUNTER: u64 = 1;
 
 /// How far before its start a `LATEST` reader begins again when its first iterator expired unused:
 /// the worker's clock and the service's differ. Source: none, reasonable default.
@@ -212,6 +217,23 @@ impl StartAt {
                 epoch_millis: epoch_millis.saturating_sub(margin),
             };
         }
+    }
+
+    /// Where reading begins for `lease`. Without a checkpoint, whoever owns it first starts at the
+    /// newest record, and every later owner at the instant that was stored with the lease, a little
+    /// earlier for the difference of clocks.
+    pub(crate) fn of_lease(lease: &Lease, initial: InitialPosition) -> Self {
+        let stored = match (&lease.checkpoint, lease.starts_at_millis) {
+            (Position::AtTimestamp, Some(millis)) => InitialPosition::AtTimestamp(millis),
+            _ => initial,
+        };
+        let mut start = Self::checkpoint(&lease.checkpoint, stored);
+        if let Some(millis) = lease.starts_at_millis
+            && lease.counter > FIRST_OWNER_COUNTER
+        {
+            start.pin_latest(millis);
+        }
+        start
     }
 
     /// Where reading begins for a lease whose checkpoint is `checkpoint`.

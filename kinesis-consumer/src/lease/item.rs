@@ -35,6 +35,7 @@ pub(super) const CHECKPOINT_OWNER: &str = "checkpointOwner";
 pub(super) const ENTITY_TYPE: &str = "entityType";
 pub(super) const STREAM_NAME: &str = "streamName";
 pub(super) const ACQUISITION: &str = "acquisitionId";
+pub(super) const STARTS_AT: &str = "startTimestampMillis";
 
 pub(super) const ENTITY_LEASE: &str = "LEASE";
 
@@ -109,6 +110,7 @@ impl Reader<'_> {
             children: self.shards(CHILDREN)?,
             range: self.range()?,
             acquisition: self.text(ACQUISITION)?.map(str::to_owned),
+            starts_at_millis: self.number(STARTS_AT)?,
         })
     }
 
@@ -203,6 +205,9 @@ pub(crate) fn new_item(lease: &Lease) -> Item {
         ),
         (ENTITY_TYPE.to_owned(), text(ENTITY_LEASE)),
     ]);
+    if let Some(millis) = lease.starts_at_millis {
+        item.insert(STARTS_AT.to_owned(), number(millis));
+    }
     // An empty set is not a value in DynamoDB.
     if !lease.parents.is_empty() {
         item.insert(PARENTS.to_owned(), shard_set(&lease.parents));

@@ -242,7 +242,12 @@ impl Service {
         let (client, stream) = (&keeper.kinesis, &keeper.stream);
         let shards = discover::list_shards(client, stream, patience, &keeper.rand).await?;
         let known = Known { leases, unreadable };
-        let missing = discover::missing_leases(&shards, known, keeper.initial);
+        let mut missing = discover::missing_leases(&shards, known, keeper.initial);
+        let now_millis = keeper.clock.epoch_millis();
+        for lease in &mut missing {
+            lease.starts_at_millis =
+                discover::instant_of(&lease.checkpoint, keeper.initial, now_millis);
+        }
         let created = create_in_order(&keeper.table, &missing).await?;
         if created > 0 {
             metrics::counter!(names::LEASES_CREATED).increment(created as u64);

@@ -69,6 +69,33 @@ async fn latest_begins_with_what_is_put_after_the_start() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_latest_a_successor_misses_nothing_that_the_first_worker_could_not_process() {
+    let world = World::new(1).await;
+    world.put_numbers(0..10, 3).await;
+    tokio::time::sleep(std::time::Duration::from_secs(300)).await;
+    let latest = || Settings {
+        initial_position: InitialPosition::Latest,
+        ..Settings::default()
+    };
+    let first = world.worker_with("one", latest(), |_| Behaviour::Fail);
+    world
+        .ledger
+        .until_note("the shard is read", |note| {
+            matches!(note, Note::Initialized(..))
+        })
+        .await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    world.put_numbers(10..20, 3).await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    first.stop().await.expect("a clean stop");
+    world.put_numbers(20..30, 3).await;
+    let second = world.worker_with("two", latest(), |_| Behaviour::Process);
+    world.ledger.until_processed(20).await;
+    second.stop().await.expect("a clean stop");
+    world.ledger.assert_each_once(10..30);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_point_in_time_begins_with_what_was_put_after_it() {
     let world = World::new(2).await;
     world.put_numbers(0..10, 3).await;
