@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::streams::{SHARDS_PER_ACCOUNT, StreamModeDetails};
+use super::streams::{SHARDS_PER_ACCOUNT, StreamModeDetails, check_warm_throughput};
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::stream::change::Change;
@@ -49,6 +49,8 @@ struct UpdateStreamModeRequest<'a> {
     stream_arn: Option<Text<'a>>,
     stream_id: Option<Text<'a>>,
     stream_mode_details: Option<Structure<StreamModeDetails<'a>>>,
+    #[serde(rename = "WarmThroughputMiBps")]
+    warm_throughput: Option<Integer>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -160,6 +162,7 @@ impl Inner {
         check_update_stream_mode(&request)?;
         self.check_writable()?;
         let cell = self.stream(None, request.stream_arn.as_ref())?;
+        check_warm_throughput(request.warm_throughput)?;
         let Structure(details) = request.stream_mode_details.unwrap_or_default();
         let mode = details.mode();
         let on_demand_streams = self.on_demand_streams();
@@ -242,5 +245,7 @@ fn check_update_stream_mode(request: &UpdateStreamModeRequest<'_>) -> Result<(),
     if let Some(Structure(details)) = details {
         details.check(&mut constraints);
     }
+    let warm = request.warm_throughput.map(|warm| warm.0);
+    constraints.range("warmThroughputMiBps", warm, 0, i32::MAX);
     constraints.done()
 }

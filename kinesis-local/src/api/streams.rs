@@ -34,8 +34,11 @@ struct CreateStreamRequest<'a> {
     shard_count: Option<Integer>,
     stream_mode_details: Option<Structure<StreamModeDetails<'a>>>,
     tags: Option<TextMap>,
+    #[serde(rename = "WarmThroughputMiBps")]
+    warm_throughput: Option<Integer>,
     #[serde(rename = "MaxRecordSizeInKiB")]
     max_record_size_in_kib: Option<Integer>,
+    record_distribution_strategy: Option<Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -219,6 +222,12 @@ impl Inner {
         let request: CreateStreamRequest<'_> = decode(body)?;
         check_create_stream(&request)?;
         self.check_writable()?;
+        check_warm_throughput(request.warm_throughput)?;
+        if request.record_distribution_strategy.as_deref() == Some("AUTO") {
+            return Err(Fault::invalid_argument(
+                "kinesis-local does not implement the record distribution strategy AUTO.",
+            ));
+        }
         let new = self.new_stream(request)?;
         self.check_new_tags(&new.tags, 0, &Tagged::Stream(&new.name))?;
         let open_shards = self.open_shards();
@@ -469,6 +478,17 @@ impl Inner {
     }
 }
 
+/// Warm throughput needs the account's billing commitment, which it cannot have here.
+pub(super) fn check_warm_throughput(asked: Option<Integer>) -> Result<(), Fault> {
+    match asked {
+        None => Ok(()),
+        Some(_) => Err(Fault::invalid_argument(
+            "WarmThroughputMiBps needs an account with MinimumThroughputBillingCommitment, which \
+             kinesis-local does not implement.",
+        )),
+    }
+}
+
 fn check_create_stream(request: &CreateStreamRequest<'_>) -> Result<(), Fault> {
     let mut constraints = Constraints::default();
     constraints.present(request.stream_name.is_some(), "streamName");
@@ -483,8 +503,16 @@ fn check_create_stream(request: &CreateStreamRequest<'_>) -> Result<(), Fault> {
         details.check(&mut constraints);
     }
     check_tags(&mut constraints, request.tags.as_ref());
+    let warm = request.warm_throughput.map(|warm| warm.0);
+    constraints.range("warmThroughputMiBps", warm, 0, i32::MAX);
     let size = request.max_record_size_in_kib.map(|size| size.0);
     constraints.range("maxRecordSizeInKiB", size, 1024, 10_240);
+    let strategy = request.record_distribution_strategy.as_deref();
+    constraints.one_of(
+        "recordDistributionStrategy",
+        strategy,
+        &["AUTO", "USER_PARTITION_KEY"],
+    );
     constraints.done()
 }
 

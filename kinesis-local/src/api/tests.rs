@@ -14,6 +14,7 @@ mod consumers;
 mod front;
 mod get;
 mod hostile;
+mod model;
 mod put;
 mod recovery;
 mod retention;
