@@ -205,6 +205,20 @@ pub fn numbered(keys: usize, count: usize) -> Vec<UserRecord> {
     (0..count).map(number).collect()
 }
 
+/// The first `count` flights as records keyed by the airport they leave, each with its number there
+/// as payload.
+pub fn flights(count: usize) -> Vec<UserRecord> {
+    let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
+    let number = |flight: examples::flights::Flight| {
+        let number = numbers.entry(flight.origin.clone()).or_default();
+        let payload = format!("{}:{number}", flight.origin);
+        *number += 1;
+        UserRecord::new(flight.origin, payload)
+    };
+    let flights = examples::flights::load().into_iter();
+    flights.take(count).map(number).collect()
+}
+
 struct Recorder {
     history: History,
     worker: String,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_core::UserRecord;
 use tests::World;
-use tests::history::{Event, History, numbered};
+use tests::history::{Event, History, flights, numbered};
 use tests::world::{APPLICATION, wait_until};
 
 async fn send_slowly(world: &World, records: &[UserRecord]) {
@@ -26,10 +26,10 @@ async fn send_slowly(world: &World, records: &[UserRecord]) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_worker_dropped_in_the_middle_of_its_work_is_replaced() {
+async fn a_worker_dropped_in_the_middle_of_the_flights_is_replaced() {
     let world = World::start(4).await;
     let history = History::default();
-    let records = numbered(40, 6_000);
+    let records = flights(6_000);
     let (doomed, survivor) = (
         world.worker("doomed", &history),
         world.worker("survivor", &history),
