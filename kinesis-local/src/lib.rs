@@ -67,6 +67,20 @@
 //! A request that was received whole is carried out even if its caller goes away. A request that was
 //! not answered may have been carried out or not, as with any service on the other end of a wire.
 //!
+//! # Operations of Kinesis
+//!
+//! | group | operations |
+//! |---|---|
+//! | streams | CreateStream, DeleteStream, ListStreams, DescribeStream, DescribeStreamSummary, UpdateStreamMode, IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod, DescribeLimits |
+//! | shards | ListShards, SplitShard, MergeShards, UpdateShardCount |
+//! | records | PutRecord, PutRecords, GetShardIterator, GetRecords, SubscribeToShard |
+//! | consumers | RegisterStreamConsumer, DeregisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers |
+//! | tags | AddTagsToStream, RemoveTagsFromStream, ListTagsForStream, TagResource, UntagResource, ListTagsForResource |
+//!
+//! Any other operation is answered with status 400 and an error that names it. On-demand streams
+//! keep the shards they have. A shard's limits of writes and reads are enforced with
+//! [`Limits::Aws`]; the default is [`Limits::Off`].
+//!
 //! # Features
 //!
 //! `cli` (the command), `dynamodb`, `s3`, `tls`; all are on by default. Without `dynamodb` or `s3` a request
