@@ -19,7 +19,7 @@ use crate::stream::shard::{Batch, Identity, Record, Shard, Start};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
-use crate::wire::read::{Integer, Text, Timestamp, decode};
+use crate::wire::read::{Boolean, Integer, Text, Timestamp, decode};
 use crate::wire::write::{Encode, Writer};
 
 /// Where reading can begin, as the model names and orders them.
@@ -42,6 +42,7 @@ struct GetShardIteratorRequest<'a> {
     #[serde(rename = "StreamARN")]
     stream_arn: Option<Text<'a>>,
     stream_id: Option<Text<'a>>,
+    dry_run: Option<Boolean>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -52,6 +53,7 @@ struct GetRecordsRequest<'a> {
     #[serde(rename = "StreamARN")]
     stream_arn: Option<Text<'a>>,
     stream_id: Option<Text<'a>>,
+    dry_run: Option<Boolean>,
 }
 
 #[derive(Debug)]
@@ -175,6 +177,7 @@ impl Inner {
             &cell,
             &shard,
         )?;
+        Fault::unless_dry_run(request.dry_run)?;
         let horizon_ms = cell.read().horizon_ms(self.now_ms());
         let position = {
             let mut log = shard.log();
@@ -196,6 +199,7 @@ impl Inner {
             IteratorRefusal::Expired(text) => Fault::new("ExpiredIteratorException", text),
         })?;
         let (cell, shard) = self.shard_of_iterator(&iterator)?;
+        Fault::unless_dry_run(request.dry_run)?;
         let limit = request.limit.map(|limit| limit.0);
         let limit = limit.map_or(GET_RECORDS_MAX_RECORDS, |limit| limit.max(1) as usize);
         let horizon_ms = cell.read().horizon_ms(now_ms);

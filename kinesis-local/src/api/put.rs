@@ -25,7 +25,7 @@ use crate::stream::shard::Shard;
 use crate::wire::Body;
 use crate::wire::constraint::{Constraints, at_least_long, at_most_long};
 use crate::wire::fault::Fault;
-use crate::wire::read::{Blob, List, Structure, Text, decode};
+use crate::wire::read::{Blob, Boolean, List, Structure, Text, decode};
 use crate::wire::write::{Encode, Writer};
 
 #[derive(Debug, Default, Deserialize)]
@@ -39,6 +39,7 @@ struct PutRecordRequest<'a> {
     #[serde(rename = "StreamARN")]
     stream_arn: Option<Text<'a>>,
     stream_id: Option<Text<'a>>,
+    dry_run: Option<Boolean>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -49,6 +50,7 @@ struct PutRecordsRequest<'a> {
     #[serde(rename = "StreamARN")]
     stream_arn: Option<Text<'a>>,
     stream_id: Option<Text<'a>>,
+    dry_run: Option<Boolean>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -135,6 +137,7 @@ impl Inner {
                     partition_key,
                     data,
                 }],
+                request.dry_run,
             )
             .await?;
         match placed.into_iter().next() {
@@ -161,7 +164,7 @@ impl Inner {
         if incoming.iter().map(Incoming::size).sum::<usize>() > PUT_RECORDS_MAX_BYTES {
             return Err(Fault::invalid_argument("Records size exceeds 10 MB limit"));
         }
-        let entries = self.put(&cell, incoming).await?;
+        let entries = self.put(&cell, incoming, request.dry_run).await?;
         let mut writer =
             Writer::with_capacity(body.format, 64 + entries.len() * ANSWER_ENTRY_BYTES);
         PutRecordsAnswer { entries }.encode(&mut writer);
@@ -169,14 +172,19 @@ impl Inner {
     }
 
     /// Places the records and waits until they are stored.
-    async fn put(&self, cell: &StreamCell, incoming: Vec<Incoming>) -> Result<Vec<Placed>, Fault> {
+    async fn put(
+        &self,
+        cell: &StreamCell,
+        incoming: Vec<Incoming>,
+        dry_run: Option<Boolean>,
+    ) -> Result<Vec<Placed>, Fault> {
         let bytes = incoming.iter().map(Incoming::size).sum();
         let room = self
             .log
             .admit(bytes)
             .await
             .map_err(|failure| unwritable(&failure))?;
-        let (placed, ticket) = self.place(cell, incoming, &room)?;
+        let (placed, ticket) = self.place(cell, incoming, dry_run, &room)?;
         if let Some(ticket) = ticket {
             ticket
                 .stored()
@@ -191,6 +199,7 @@ impl Inner {
         &self,
         cell: &StreamCell,
         incoming: Vec<Incoming>,
+        dry_run: Option<Boolean>,
         room: &Room,
     ) -> Result<(Vec<Placed>, Option<Ticket>), Fault> {
         let stream = cell.read();
@@ -203,6 +212,7 @@ impl Inner {
         for record in &incoming {
             check_size(record, stream.record_max_bytes as usize)?;
         }
+        Fault::unless_dry_run(dry_run)?;
         let mut by_shard: Vec<(u32, usize, Incoming)> = incoming
             .into_iter()
             .enumerate()

@@ -40,7 +40,7 @@ use crate::stream::shard::{Batch, Identity, Record, Shard};
 use crate::wire::constraint::Constraints;
 use crate::wire::event;
 use crate::wire::fault::Fault;
-use crate::wire::read::{Structure, Text, Timestamp, decode};
+use crate::wire::read::{Boolean, Structure, Text, Timestamp, decode};
 use crate::wire::write::{Encode, Writer};
 use crate::wire::{Body, Format};
 
@@ -65,6 +65,7 @@ struct SubscribeToShardRequest<'a> {
     stream_id: Option<Text<'a>>,
     shard_id: Option<Text<'a>>,
     starting_position: Option<Structure<StartingPosition<'a>>>,
+    dry_run: Option<Boolean>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -349,6 +350,7 @@ impl Inner {
             timestamp: position.timestamp,
         };
         let start = self.start(start, &cell, &shard)?;
+        Fault::unless_dry_run(request.dry_run)?;
         self.settled().await?;
         let now = self.clock.now();
         let key = (arn.to_owned(), shard.identity.index);

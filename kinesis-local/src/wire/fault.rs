@@ -8,6 +8,7 @@
 use http::StatusCode;
 
 use super::Format;
+use super::read::Boolean;
 use super::write::Writer;
 
 /// Why a request is refused, in the service's words.
@@ -61,6 +62,17 @@ impl Fault {
 
     pub(crate) fn throttled(message: impl Into<String>) -> Self {
         Self::new(THROTTLED, message)
+    }
+
+    /// A request that was only to be checked passed every check. Ends it there if it says so.
+    pub(crate) fn unless_dry_run(dry_run: Option<Boolean>) -> Result<(), Self> {
+        match dry_run {
+            Some(Boolean(true)) => Err(Self::new(
+                "DryRunOperationException",
+                "Request would have succeeded, but DryRun flag is set.",
+            )),
+            Some(Boolean(false)) | None => Ok(()),
+        }
     }
 
     /// The service itself failed: SDKs try again.

@@ -19,6 +19,51 @@ async fn the_answer_names_shard_and_number_and_no_encryption() {
 }
 
 #[tokio::test]
+async fn a_dry_run_is_checked_and_ends_there() {
+    let kinesis = with_stream(1).await;
+    let put = json!({"StreamName": "s", "PartitionKey": "k", "Data": "eA==", "DryRun": true});
+    let entry = json!({"PartitionKey": "k", "Data": "eA=="});
+    let many = json!({"StreamName": "s", "Records": [entry], "DryRun": true});
+    let text = "Request would have succeeded, but DryRun flag is set.";
+    for (operation, body) in [("PutRecord", put), ("PutRecords", many)] {
+        assert_refused(&kinesis, operation, body, "DryRunOperationException", text).await;
+    }
+    let position = json!({"StreamName": "s", "ShardId": "0", "ShardIteratorType": "TRIM_HORIZON"});
+    let mut dry = position.clone();
+    dry["DryRun"] = true.into();
+    assert_refused(
+        &kinesis,
+        "GetShardIterator",
+        dry,
+        "DryRunOperationException",
+        text,
+    )
+    .await;
+    let iterator = ok(&kinesis, "GetShardIterator", position).await["ShardIterator"].clone();
+    let dry = json!({"ShardIterator": iterator, "DryRun": true});
+    assert_refused(
+        &kinesis,
+        "GetRecords",
+        dry,
+        "DryRunOperationException",
+        text,
+    )
+    .await;
+    let got = ok(&kinesis, "GetRecords", json!({"ShardIterator": iterator})).await;
+    assert_eq!(got["Records"], json!([]), "nothing was written");
+    let unknown = json!({"StreamName": "no", "PartitionKey": "k", "Data": "", "DryRun": true});
+    let text = "Stream no under account 000000000000 not found.";
+    assert_refused(
+        &kinesis,
+        "PutRecord",
+        unknown,
+        "ResourceNotFoundException",
+        text,
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn the_explicit_hash_key_rules_over_the_partition_key() {
     let kinesis = with_stream(4).await;
     for (key, shard) in [
