@@ -38,6 +38,7 @@ use self::aggregate::KinesisRecord;
 use self::collect::{Lane, RequestLimits, Urgency, collect};
 use self::intake::{Entry, Epochs};
 use self::lanes::Lanes;
+use self::retry::{Verdict, judge};
 use self::send::Put;
 use crate::Settings;
 use crate::error::Reason;
@@ -196,16 +197,21 @@ impl Pipeline {
 
     /// Fails all that is left; how many there were.
     pub(crate) fn abandon(&mut self) -> u64 {
+        let (well_stored, undecided): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undecided)
+            .into_iter()
+            .partition(|landed| {
+                let verdict = judge(&landed.record, &landed.shard_id, self.keeper.map());
+                verdict == Verdict::Delivered
+            });
+        for landed in well_stored {
+            self.delivered(landed.record, &landed.shard_id, &landed.sequence_number);
+        }
         let out = std::mem::take(&mut self.flights)
             .into_values()
             .flat_map(|flight| flight.records);
         let out = out
             .chain(std::mem::take(&mut self.halves).into_iter().flatten())
-            .chain(
-                std::mem::take(&mut self.undecided)
-                    .into_iter()
-                    .map(|landed| landed.record),
-            )
+            .chain(undecided.into_iter().map(|landed| landed.record))
             .flat_map(|record| record.members);
         let waiting = self.lanes.drain();
         let left: Vec<_> = out.chain(waiting).collect();

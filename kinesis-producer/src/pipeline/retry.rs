@@ -2,8 +2,8 @@
 //!
 //! | answer | then |
 //! | --- | --- |
-//! | stored in the predicted shard, or a single record anywhere | delivered |
-//! | aggregate stored elsewhere, every member belongs there | delivered |
+//! | stored in the predicted shard | delivered |
+//! | stored elsewhere, a single record or every member belongs there | delivered, once the map is fresh: until then its lane waits |
 //! | aggregate stored elsewhere, some member does not belong | all members again: a KCL reader drops the whole aggregate |
 //! | aggregate stored in a shard the map does not know | undecided until the map is fresh, then one of the above; if the map is no wiser, all members again, each by itself |
 //! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff |
@@ -167,8 +167,13 @@ impl Pipeline {
         let as_predicted = record.predicted.as_ref() == Some(&shard_id);
         let fresher = !as_predicted && self.keeper.suspect(sent_at, now);
         match judge(&record, &shard_id, self.keeper.map()) {
-            Verdict::Delivered => self.delivered(record, &shard_id, &sequence_number),
-            Verdict::Undecided if fresher => {
+            // Well stored, but where the map did not expect it: the stream was resharded. Its lane
+            // waits for the fresh map, or what follows would be cut by the old one, and members of
+            // other shards be read before older records of their keys.
+            Verdict::Delivered if !(fresher && record.predicted.is_some()) => {
+                self.delivered(record, &shard_id, &sequence_number);
+            }
+            Verdict::Delivered | Verdict::Undecided if fresher => {
                 self.undecided.push(Landed {
                     record,
                     shard_id,

@@ -32,6 +32,8 @@ pub(crate) struct Read {
 pub(crate) struct Readable {
     pub(crate) records: Vec<Read>,
     pub(crate) kinesis_records: usize,
+    /// Aggregates that a KCL reader drops whole.
+    pub(crate) dropped: usize,
 }
 
 impl World {
@@ -145,6 +147,7 @@ impl World {
         let mut found = Readable {
             records: Vec::new(),
             kinesis_records: 0,
+            dropped: 0,
         };
         let listed = self
             .client
@@ -197,7 +200,10 @@ impl World {
                     {
                         members
                     }
-                    Deaggregated::Members(_) => continue,
+                    Deaggregated::Members(_) => {
+                        found.dropped += 1;
+                        continue;
+                    }
                 };
                 found
                     .records
