@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
 
 use aws_sdk_kinesis::config::{BehaviorVersion, Credentials, Region};
@@ -15,38 +14,21 @@ use kinesis_local::KinesisLocal;
 use kinesis_producer::Producer;
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-const STREAM: &str = "flights";
+#[path = "process/worker.rs"]
+mod worker;
+
+use worker::{PATIENCE, STREAM};
+
 /// How many of the flights are sent; enough for many batches, few enough for a debug build.
 const FLIGHTS: usize = 6_000;
-/// No step of this test takes longer, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(120);
 
-fn worker(endpoint: &str, id: &str, out: &Path) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_worker"))
-        .args([
-            "--stream",
-            STREAM,
-            "--application",
-            "board",
-            "--worker-id",
-            id,
-        ])
-        .args([
-            "--endpoint-url",
-            endpoint,
-            "--failover-ms",
-            "3000",
-            "--idle-ms",
-            "200",
-        ])
-        .args(["--max-records", "5", "--work-ms", "20", "--out"])
+fn start(endpoint: &str, id: &str, out: &Path) -> Child {
+    worker::command(endpoint, id)
+        .args(["--failover-ms", "3000", "--max-records", "5"])
+        .args(["--work-ms", "20", "--out"])
         .arg(out)
-        .env("AWS_ACCESS_KEY_ID", "local")
-        .env("AWS_SECRET_ACCESS_KEY", "local")
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
         .spawn()
         .expect("the worker starts")
 }
@@ -182,8 +164,8 @@ async fn a_killed_worker_process_is_replaced_and_nothing_is_lost() {
         directory.path().join("dead"),
         directory.path().join("survivor"),
     );
-    let mut dead = worker(&endpoint, "dead", &out_dead);
-    let mut survivor = worker(&endpoint, "survivor", &out_survivor);
+    let mut dead = start(&endpoint, "dead", &out_dead);
+    let survivor = start(&endpoint, "survivor", &out_survivor);
 
     let records = records();
     let producer = Producer::builder(kinesis, STREAM)
@@ -226,19 +208,7 @@ async fn a_killed_worker_process_is_replaced_and_nothing_is_lost() {
     })
     .await;
 
-    let pid = survivor.id().expect("it still runs").to_string();
-    let terminated = Command::new("sh")
-        .args(["-c", &format!("kill -TERM {pid}")])
-        .status()
-        .await;
-    assert!(terminated.is_ok_and(|status| status.success()));
-    let status = tokio::time::timeout(PATIENCE, survivor.wait())
-        .await
-        .expect("it ends");
-    assert!(
-        status.is_ok_and(|status| status.success()),
-        "an orderly end"
-    );
+    worker::terminate(survivor).await;
 
     let (dead, survivor) = (events(&out_dead), events(&out_survivor));
     assert_order(&dead);

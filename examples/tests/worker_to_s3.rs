@@ -2,61 +2,28 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::process::Stdio;
 use std::time::Duration;
 
 use examples::bucket;
 use examples::flights::{self, NumberedFlight};
 use kinesis_local::KinesisLocal;
 use kinesis_producer::{Producer, UserRecord};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
-const STREAM: &str = "flights";
+#[path = "process/worker.rs"]
+mod worker;
+
+use worker::{PATIENCE, STREAM, terminate};
+
 const BUCKET: &str = "flights";
 const FLIGHTS: usize = 2_000;
-/// No step of this test takes longer, however busy the machine is.
-const PATIENCE: Duration = Duration::from_secs(120);
 
-fn worker(endpoint: &str, id: &str, batch_age_ms: &str) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_worker"))
-        .args([
-            "--stream",
-            STREAM,
-            "--application",
-            "board",
-            "--worker-id",
-            id,
-        ])
-        .args(["--endpoint-url", endpoint, "--idle-ms", "200"])
-        .args([
-            "--bucket",
-            BUCKET,
-            "--prefix",
-            "board/",
-            "--batch-records",
-            "300",
-            "--batch-age-ms",
-            batch_age_ms,
-        ])
-        .env("AWS_ACCESS_KEY_ID", "local")
-        .env("AWS_SECRET_ACCESS_KEY", "local")
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
+fn start(endpoint: &str, id: &str, batch_age_ms: &str) -> Child {
+    worker::command(endpoint, id)
+        .args(["--bucket", BUCKET, "--prefix", "board/"])
+        .args(["--batch-records", "300", "--batch-age-ms", batch_age_ms])
         .spawn()
         .expect("the worker starts")
-}
-
-async fn terminate(mut worker: Child) {
-    let pid = worker.id().expect("it still runs").to_string();
-    let sent = Command::new("sh")
-        .args(["-c", &format!("kill -TERM {pid}")])
-        .status()
-        .await;
-    assert!(sent.is_ok_and(|status| status.success()));
-    let ended = tokio::time::timeout(PATIENCE, worker.wait())
-        .await
-        .expect("it ends");
-    assert!(ended.is_ok_and(|status| status.success()), "an orderly end");
 }
 
 /// The flights that are in the bucket, each with every repetition.
@@ -122,12 +89,12 @@ async fn a_worker_stores_every_record_and_ends_in_order_on_sigterm() {
     producer.flush().await;
 
     // The first worker stores full objects as they come, and the rest when it is asked to end.
-    let first = worker(&local.endpoint_url(), "first", "60000");
+    let first = start(&local.endpoint_url(), "first", "60000");
     wait_until(&s3, FLIGHTS / 2).await;
     terminate(first).await;
 
     // The second goes on where it ended.
-    let second = worker(&local.endpoint_url(), "second", "500");
+    let second = start(&local.endpoint_url(), "second", "500");
     wait_until(&s3, FLIGHTS).await;
     terminate(second).await;
     let stored = stored(&s3).await;

@@ -28,8 +28,9 @@
 //! The attributes are those of the KCL 3.5 (`leaseKey` S hash key, `leaseOwner` S, `leaseCounter` N,
 //! `checkpoint` S, `checkpointSubSequenceNumber` N, `ownerSwitchesSinceCheckpoint` N, `parentShardId`
 //! SS, `childShardIds` SS, `startingHashKey` S, `endingHashKey` S, `checkpointOwner` S, `entityType`
-//! S; see [`item`]) and one of our own, `acquisitionId`: which take of the lease wrote last, so that
-//! a write whose answer got lost is told apart from a write of somebody else. Rows of 2.x are read
+//! S; see [`item`]) and two of our own. `acquisitionId` S: which take of the lease wrote last, so that
+//! a write whose answer got lost is told apart from a write of somebody else. `startTimestampMillis`
+//! N: the instant that a checkpoint of `LATEST` or `AT_TIMESTAMP` stands for. Rows of 2.x are read
 //! too. Attributes that are not known here are kept: existing rows are only ever updated.
 //!
 //! # Handoff
