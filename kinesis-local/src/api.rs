@@ -33,10 +33,13 @@ use crate::wire::read::Text;
 use crate::wire::write::{Encode, Writer};
 
 mod consumers;
+mod describe;
 mod front;
 mod get;
 mod operation;
 mod put;
+mod quotas;
+mod reshard;
 mod resource;
 mod retention;
 mod scaling;
@@ -252,6 +255,18 @@ impl Inner {
 
     fn status(&self, cell: &StreamCell) -> Status {
         cell.read().status(self.now_ms(), self.delays)
+    }
+
+    /// Whether the stream is in the state to be changed.
+    fn check_active(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
+        let (name, account) = (&cell.name, &self.account);
+        match stream.status(self.now_ms(), self.delays) {
+            Status::Active => Ok(()),
+            status => Err(Fault::in_use(format!(
+                "Stream {name} under account {account} not ACTIVE, instead in state {}",
+                status.name()
+            ))),
+        }
     }
 
     fn no_stream(&self, name: &str) -> Fault {

@@ -395,23 +395,22 @@ pub(super) struct StartRequest<'a> {
 }
 
 fn check_get_shard_iterator(request: &GetShardIteratorRequest<'_>) -> Result<(), Fault> {
-    let mut constraints = Constraints::default();
-    constraints.stream_name(request.stream_name.as_deref());
-    constraints.present(request.shard_id.is_some(), "shardId");
-    constraints.shard_id("shardId", request.shard_id.as_deref());
-    constraints.present(request.shard_iterator_type.is_some(), "shardIteratorType");
-    constraints.one_of(
-        "shardIteratorType",
-        request.shard_iterator_type.as_deref(),
-        &ITERATOR_TYPES,
-    );
-    constraints.sequence_number(
-        "startingSequenceNumber",
-        request.starting_sequence_number.as_deref(),
-    );
-    constraints.stream_arn(request.stream_arn.as_deref());
-    constraints.stream_id(request.stream_id.as_deref());
-    constraints.done()
+    let own = |constraints: &mut Constraints| {
+        constraints.present(request.shard_id.is_some(), "shardId");
+        constraints.shard_id("shardId", request.shard_id.as_deref());
+        constraints.present(request.shard_iterator_type.is_some(), "shardIteratorType");
+        constraints.one_of(
+            "shardIteratorType",
+            request.shard_iterator_type.as_deref(),
+            &ITERATOR_TYPES,
+        );
+        constraints.sequence_number(
+            "startingSequenceNumber",
+            request.starting_sequence_number.as_deref(),
+        );
+    };
+    let (name, arn) = (&request.stream_name, &request.stream_arn);
+    Constraints::of_stream(name, own, arn, &request.stream_id)
 }
 
 fn check_get_records(request: &GetRecordsRequest<'_>) -> Result<(), Fault> {

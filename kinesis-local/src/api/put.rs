@@ -321,22 +321,21 @@ impl Incoming {
 }
 
 fn check_put_record(request: &PutRecordRequest<'_>) -> Result<(), Fault> {
-    let mut constraints = Constraints::default();
-    constraints.stream_name(request.stream_name.as_deref());
-    check_data(&mut constraints, "data", request.data.as_ref());
-    check_partition_key(
-        &mut constraints,
-        "partitionKey",
-        request.partition_key.as_deref(),
-    );
-    constraints.hash_key("explicitHashKey", request.explicit_hash_key.as_deref());
-    constraints.sequence_number(
-        "sequenceNumberForOrdering",
-        request.sequence_number_for_ordering.as_deref(),
-    );
-    constraints.stream_arn(request.stream_arn.as_deref());
-    constraints.stream_id(request.stream_id.as_deref());
-    constraints.done()
+    let own = |constraints: &mut Constraints| {
+        check_data(constraints, "data", request.data.as_ref());
+        check_partition_key(
+            constraints,
+            "partitionKey",
+            request.partition_key.as_deref(),
+        );
+        constraints.hash_key("explicitHashKey", request.explicit_hash_key.as_deref());
+        constraints.sequence_number(
+            "sequenceNumberForOrdering",
+            request.sequence_number_for_ordering.as_deref(),
+        );
+    };
+    let (name, arn) = (&request.stream_name, &request.stream_arn);
+    Constraints::of_stream(name, own, arn, &request.stream_id)
 }
 
 fn check_put_records(request: &PutRecordsRequest<'_>) -> Result<(), Fault> {

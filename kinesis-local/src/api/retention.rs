@@ -59,13 +59,12 @@ impl Inner {
         wrong: impl Fn(u32, u32) -> Option<(&'static str, &'static str)>,
     ) -> Result<Reply, Fault> {
         let request: RetentionRequest<'_> = decode(body)?;
-        let mut constraints = Constraints::default();
-        constraints.stream_name(request.stream_name.as_deref());
         let asked = request.retention_period_hours;
-        constraints.present(asked.is_some(), "retentionPeriodHours");
-        constraints.stream_arn(request.stream_arn.as_deref());
-        constraints.stream_id(request.stream_id.as_deref());
-        constraints.done()?;
+        let own = |constraints: &mut Constraints| {
+            constraints.present(asked.is_some(), "retentionPeriodHours");
+        };
+        let (name, arn) = (&request.stream_name, &request.stream_arn);
+        Constraints::of_stream(name, own, arn, &request.stream_id)?;
         self.check_writable()?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
         let hours = in_range(asked.map_or(0, |asked| asked.0))?;

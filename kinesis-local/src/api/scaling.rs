@@ -1,4 +1,4 @@
-//! UpdateShardCount, UpdateStreamMode and DescribeLimits: how much a stream and the account hold.
+//! UpdateShardCount and UpdateStreamMode: how much a stream holds.
 //!
 //! Promises: UpdateShardCount leads to equal shards, at most twice and at least half as many as
 //! are open, ten times in a rolling day; a stream's mode changes at most twice in a rolling day and
@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::streams::{SHARDS_PER_ACCOUNT, StreamModeDetails, check_warm_throughput};
+use super::streams::{StreamModeDetails, check_warm_throughput};
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::stream::change::Change;
-use crate::stream::lifecycle::Status;
 use crate::stream::{Mode, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
@@ -28,9 +27,6 @@ const SCALED_SHARDS_MAX: u32 = 10_000;
 const SCALINGS_PER_DAY_MAX: usize = 10;
 /// Switches of a stream's mode in a rolling day. Source: developer guide.
 const MODE_SWITCHES_PER_DAY_MAX: usize = 2;
-/// On-demand streams that an account may have. Source: service quota.
-const ON_DEMAND_STREAMS_MAX: usize = 50;
-
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
 struct UpdateShardCountRequest<'a> {
@@ -53,10 +49,6 @@ struct UpdateStreamModeRequest<'a> {
     warm_throughput: Option<Integer>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct DescribeLimitsRequest {}
-
 #[derive(Debug)]
 struct UpdateShardCountAnswer {
     name: Arc<str>,
@@ -76,27 +68,6 @@ impl Encode for UpdateShardCountAnswer {
             writer.integer(u64::from(self.target));
             writer.key("StreamARN");
             writer.plain(&self.arn);
-        });
-    }
-}
-
-#[derive(Debug)]
-struct DescribeLimitsAnswer {
-    open_shards: usize,
-    on_demand_streams: usize,
-}
-
-impl Encode for DescribeLimitsAnswer {
-    fn encode(&self, writer: &mut Writer) {
-        writer.structure(|writer| {
-            writer.key("ShardLimit");
-            writer.integer(SHARDS_PER_ACCOUNT as u64);
-            writer.key("OpenShardCount");
-            writer.integer(self.open_shards as u64);
-            writer.key("OnDemandStreamCount");
-            writer.integer(self.on_demand_streams as u64);
-            writer.key("OnDemandStreamCountLimit");
-            writer.integer(ON_DEMAND_STREAMS_MAX as u64);
         });
     }
 }
@@ -187,52 +158,19 @@ impl Inner {
         self.stored(ticket).await?;
         Ok(Reply::Empty)
     }
-
-    pub(super) async fn describe_limits(&self, body: Body<'_>) -> Result<Reply, Fault> {
-        let DescribeLimitsRequest {} = decode(body)?;
-        let answer = DescribeLimitsAnswer {
-            open_shards: self.open_shards(),
-            on_demand_streams: self.on_demand_streams(),
-        };
-        self.settled().await?;
-        Ok(Reply::to(body, &answer))
-    }
-
-    /// Streams in on-demand mode. Takes the locks of the catalog and of each stream.
-    pub(super) fn on_demand_streams(&self) -> usize {
-        let streams = self.catalog.read();
-        let now_ms = self.now_ms();
-        let on_demand = |cell: &&Arc<StreamCell>| {
-            let stream = cell.read();
-            stream.mode == Mode::OnDemand && stream.status(now_ms, self.delays) != Status::Gone
-        };
-        streams.values().filter(on_demand).count()
-    }
-
-    pub(super) fn check_on_demand_limit(&self, there: usize) -> Result<(), Fault> {
-        if there < ON_DEMAND_STREAMS_MAX {
-            return Ok(());
-        }
-        Err(Fault::limit_exceeded(format!(
-            "This request would exceed the limit of {ON_DEMAND_STREAMS_MAX} on-demand streams for \
-             the account {} in {}.",
-            self.account, self.region
-        )))
-    }
 }
 
 fn check_update_shard_count(request: &UpdateShardCountRequest<'_>) -> Result<(), Fault> {
-    let mut constraints = Constraints::default();
-    constraints.stream_name(request.stream_name.as_deref());
-    let target = request.target_shard_count.map(|target| target.0);
-    constraints.present(target.is_some(), "targetShardCount");
-    constraints.range("targetShardCount", target, 1, i32::MAX);
-    let kind = request.scaling_type.as_deref();
-    constraints.present(kind.is_some(), "scalingType");
-    constraints.one_of("scalingType", kind, &["UNIFORM_SCALING"]);
-    constraints.stream_arn(request.stream_arn.as_deref());
-    constraints.stream_id(request.stream_id.as_deref());
-    constraints.done()
+    let own = |constraints: &mut Constraints| {
+        let target = request.target_shard_count.map(|target| target.0);
+        constraints.present(target.is_some(), "targetShardCount");
+        constraints.range("targetShardCount", target, 1, i32::MAX);
+        let kind = request.scaling_type.as_deref();
+        constraints.present(kind.is_some(), "scalingType");
+        constraints.one_of("scalingType", kind, &["UNIFORM_SCALING"]);
+    };
+    let (name, arn) = (&request.stream_name, &request.stream_arn);
+    Constraints::of_stream(name, own, arn, &request.stream_id)
 }
 
 fn check_update_stream_mode(request: &UpdateStreamModeRequest<'_>) -> Result<(), Fault> {

@@ -1,19 +1,16 @@
-//! ListShards, SplitShard and MergeShards.
+//! ListShards, and how a shard is told.
 
 use std::sync::Arc;
 
 use kinesis_core::limits::{LIST_SHARDS_MAX, NEXT_TOKEN_LIFETIME};
-use kinesis_core::{HashKey, HashKeyRange, ShardId};
+use kinesis_core::{HashKeyRange, ShardId};
 use serde::Deserialize;
 
-use super::{Inner, Reply, unwritable};
+use super::{Inner, Reply};
 use crate::catalog::StreamCell;
-use crate::log::entry::Entry;
 use crate::stream::filter::{FILTER_TYPES, ShardFilter};
-use crate::stream::lifecycle::Status;
 use crate::stream::shard::Shard;
 use crate::stream::token::{Opened, Sealer};
-use crate::stream::{Mode, ReshardRefusal, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
@@ -40,28 +37,6 @@ struct ShardFilterRequest<'a> {
     r#type: Option<Text<'a>>,
     shard_id: Option<Text<'a>>,
     timestamp: Option<Timestamp>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
-struct SplitShardRequest<'a> {
-    stream_name: Option<Text<'a>>,
-    shard_to_split: Option<Text<'a>>,
-    new_starting_hash_key: Option<Text<'a>>,
-    #[serde(rename = "StreamARN")]
-    stream_arn: Option<Text<'a>>,
-    stream_id: Option<Text<'a>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
-struct MergeShardsRequest<'a> {
-    stream_name: Option<Text<'a>>,
-    shard_to_merge: Option<Text<'a>>,
-    adjacent_shard_to_merge: Option<Text<'a>>,
-    #[serde(rename = "StreamARN")]
-    stream_arn: Option<Text<'a>>,
-    stream_id: Option<Text<'a>>,
 }
 
 #[derive(Debug)]
@@ -319,136 +294,6 @@ impl Inner {
         let after = Some(u32::try_from(after).map_err(|_| invalid())?);
         Ok((cell, Page { after, filter }))
     }
-
-    pub(super) async fn split_shard(&self, body: Body<'_>) -> Result<Reply, Fault> {
-        let request: SplitShardRequest<'_> = decode(body)?;
-        check_split_shard(&request)?;
-        self.check_writable()?;
-        let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
-        let shard = self.shard_index(request.shard_to_split.as_deref(), &cell)?;
-        let asked = request.new_starting_hash_key.as_deref().unwrap_or_default();
-        // A key beyond the key space lies outside every shard.
-        let key = asked.parse().unwrap_or(HashKey::MAX);
-        let open_shards = self.open_shards();
-        let ticket = {
-            let mut stream = cell.write();
-            let refused = |refusal| self.reshard_refused(refusal, &cell, (shard, shard), asked);
-            stream.check_split(shard, key).map_err(refused)?;
-            self.check_resharding(&stream, &cell)?;
-            self.check_shard_limit(open_shards, 1)?;
-            let at_ms = self.now_ms();
-            stream.split(shard, key, at_ms).map_err(refused)?;
-            self.log.submit(
-                Entry::Split {
-                    stream: cell.id,
-                    shard,
-                    key,
-                    at_ms,
-                },
-                None,
-                None,
-            )
-        };
-        ticket
-            .stored()
-            .await
-            .map_err(|failure| unwritable(&failure))?;
-        Ok(Reply::Empty)
-    }
-
-    pub(super) async fn merge_shards(&self, body: Body<'_>) -> Result<Reply, Fault> {
-        let request: MergeShardsRequest<'_> = decode(body)?;
-        check_merge_shards(&request)?;
-        self.check_writable()?;
-        let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
-        let shard = self.shard_index(request.shard_to_merge.as_deref(), &cell)?;
-        let adjacent = self.shard_index(request.adjacent_shard_to_merge.as_deref(), &cell)?;
-        let ticket = {
-            let mut stream = cell.write();
-            let refused = |refusal| self.reshard_refused(refusal, &cell, (shard, adjacent), "");
-            stream.check_merge(shard, adjacent).map_err(refused)?;
-            self.check_resharding(&stream, &cell)?;
-            let at_ms = self.now_ms();
-            stream.merge(shard, adjacent, at_ms).map_err(refused)?;
-            self.log.submit(
-                Entry::Merge {
-                    stream: cell.id,
-                    shard,
-                    adjacent,
-                    at_ms,
-                },
-                None,
-                None,
-            )
-        };
-        ticket
-            .stored()
-            .await
-            .map_err(|failure| unwritable(&failure))?;
-        Ok(Reply::Empty)
-    }
-
-    fn shard_index(&self, id: Option<&str>, cell: &StreamCell) -> Result<u32, Fault> {
-        let id = id.unwrap_or_default();
-        parse_shard_index(id).ok_or_else(|| self.could_not_find_shard(id, &cell.name))
-    }
-
-    /// Whether the stream's mode and state allow a split or merge.
-    pub(super) fn check_resharding(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
-        let (name, account) = (&cell.name, &self.account);
-        if stream.mode == Mode::OnDemand {
-            return Err(Fault::validation(format!(
-                "Request is invalid. Stream {name} under account {account} is in On-Demand mode."
-            )));
-        }
-        self.check_active(stream, cell)
-    }
-
-    /// Whether the stream is in the state to be changed.
-    pub(super) fn check_active(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
-        let (name, account) = (&cell.name, &self.account);
-        match stream.status(self.now_ms(), self.delays) {
-            Status::Active => Ok(()),
-            status => Err(Fault::in_use(format!(
-                "Stream {name} under account {account} not ACTIVE, instead in state {}",
-                status.name()
-            ))),
-        }
-    }
-
-    fn reshard_refused(
-        &self,
-        refusal: ReshardRefusal,
-        cell: &StreamCell,
-        (first, second): (u32, u32),
-        key: &str,
-    ) -> Fault {
-        let id = |index: u32| ShardId::from_index(u64::from(index));
-        let place = format!("in stream {} under account {}", cell.name, self.account);
-        match refusal {
-            ReshardRefusal::NoSuchShard(index) => {
-                self.could_not_find_shard(id(index).as_str(), &cell.name)
-            }
-            ReshardRefusal::AlreadyClosed(index) => Fault::invalid_argument(format!(
-                "Shard {} {place} has already been merged or split, and thus is not eligible for \
-                 merging or splitting.",
-                id(index)
-            )),
-            ReshardRefusal::KeyOutsideShard(range) => Fault::invalid_argument(format!(
-                "NewStartingHashKey {key} used in SplitShard() on shard {} {place} is not both \
-                 greater than one plus the shard's StartingHashKey {} and less than the shard's \
-                 EndingHashKey {}.",
-                id(first),
-                range.start(),
-                range.end()
-            )),
-            ReshardRefusal::NotAdjacent => Fault::invalid_argument(format!(
-                "Shards {} and {} {place} are not an adjacent pair of shards eligible for merging",
-                id(first),
-                id(second)
-            )),
-        }
-    }
 }
 
 fn seal_token(cell: &StreamCell, page: Page, now_ms: u64) -> String {
@@ -471,61 +316,24 @@ fn seal_token(cell: &StreamCell, page: Page, now_ms: u64) -> String {
 }
 
 fn check_list_shards(request: &ListShardsRequest<'_>) -> Result<(), Fault> {
-    let mut constraints = Constraints::default();
-    constraints.stream_name(request.stream_name.as_deref());
-    constraints.token(request.next_token.as_deref());
-    constraints.shard_id(
-        "exclusiveStartShardId",
-        request.exclusive_start_shard_id.as_deref(),
-    );
-    constraints.range(
-        "maxResults",
-        request.max_results.map(|max| max.0),
-        1,
-        10_000,
-    );
-    if let Some(Structure(filter)) = &request.shard_filter {
-        constraints.present(filter.r#type.is_some(), "shardFilter.type");
-        constraints.one_of("shardFilter.type", filter.r#type.as_deref(), &FILTER_TYPES);
-        constraints.shard_id("shardFilter.shardId", filter.shard_id.as_deref());
-    }
-    constraints.stream_arn(request.stream_arn.as_deref());
-    constraints.stream_id(request.stream_id.as_deref());
-    constraints.done()
-}
-
-fn check_split_shard(request: &SplitShardRequest<'_>) -> Result<(), Fault> {
-    let mut constraints = Constraints::default();
-    constraints.stream_name(request.stream_name.as_deref());
-    constraints.present(request.shard_to_split.is_some(), "shardToSplit");
-    constraints.shard_id("shardToSplit", request.shard_to_split.as_deref());
-    constraints.present(
-        request.new_starting_hash_key.is_some(),
-        "newStartingHashKey",
-    );
-    constraints.hash_key(
-        "newStartingHashKey",
-        request.new_starting_hash_key.as_deref(),
-    );
-    constraints.stream_arn(request.stream_arn.as_deref());
-    constraints.stream_id(request.stream_id.as_deref());
-    constraints.done()
-}
-
-fn check_merge_shards(request: &MergeShardsRequest<'_>) -> Result<(), Fault> {
-    let mut constraints = Constraints::default();
-    constraints.stream_name(request.stream_name.as_deref());
-    constraints.present(request.shard_to_merge.is_some(), "shardToMerge");
-    constraints.shard_id("shardToMerge", request.shard_to_merge.as_deref());
-    constraints.present(
-        request.adjacent_shard_to_merge.is_some(),
-        "adjacentShardToMerge",
-    );
-    constraints.shard_id(
-        "adjacentShardToMerge",
-        request.adjacent_shard_to_merge.as_deref(),
-    );
-    constraints.stream_arn(request.stream_arn.as_deref());
-    constraints.stream_id(request.stream_id.as_deref());
-    constraints.done()
+    let own = |constraints: &mut Constraints| {
+        constraints.token(request.next_token.as_deref());
+        constraints.shard_id(
+            "exclusiveStartShardId",
+            request.exclusive_start_shard_id.as_deref(),
+        );
+        constraints.range(
+            "maxResults",
+            request.max_results.map(|max| max.0),
+            1,
+            10_000,
+        );
+        if let Some(Structure(filter)) = &request.shard_filter {
+            constraints.present(filter.r#type.is_some(), "shardFilter.type");
+            constraints.one_of("shardFilter.type", filter.r#type.as_deref(), &FILTER_TYPES);
+            constraints.shard_id("shardFilter.shardId", filter.shard_id.as_deref());
+        }
+    };
+    let (name, arn) = (&request.stream_name, &request.stream_arn);
+    Constraints::of_stream(name, own, arn, &request.stream_id)
 }

@@ -126,13 +126,12 @@ impl Resource {
 impl Inner {
     pub(super) async fn add_tags_to_stream(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: AddTagsToStreamRequest<'_> = decode(body)?;
-        let mut constraints = Constraints::default();
-        constraints.stream_name(request.stream_name.as_deref());
-        constraints.present(request.tags.is_some(), "tags");
-        check_tags(&mut constraints, request.tags.as_ref());
-        constraints.stream_arn(request.stream_arn.as_deref());
-        constraints.stream_id(request.stream_id.as_deref());
-        constraints.done()?;
+        let own = |constraints: &mut Constraints| {
+            constraints.present(request.tags.is_some(), "tags");
+            check_tags(constraints, request.tags.as_ref());
+        };
+        let (name, arn) = (&request.stream_name, &request.stream_arn);
+        Constraints::of_stream(name, own, arn, &request.stream_id)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
         let resource = Resource {
             cell,
@@ -154,12 +153,11 @@ impl Inner {
 
     pub(super) async fn remove_tags_from_stream(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: RemoveTagsFromStreamRequest<'_> = decode(body)?;
-        let mut constraints = Constraints::default();
-        constraints.stream_name(request.stream_name.as_deref());
-        check_tag_keys(&mut constraints, request.tag_keys.as_ref());
-        constraints.stream_arn(request.stream_arn.as_deref());
-        constraints.stream_id(request.stream_id.as_deref());
-        constraints.done()?;
+        let own = |constraints: &mut Constraints| {
+            check_tag_keys(constraints, request.tag_keys.as_ref());
+        };
+        let (name, arn) = (&request.stream_name, &request.stream_arn);
+        Constraints::of_stream(name, own, arn, &request.stream_id)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
         let resource = Resource {
             cell,
@@ -182,15 +180,14 @@ impl Inner {
         let request: ListTagsForStreamRequest<'_> = decode(body)?;
         let after = request.exclusive_start_tag_key.as_deref();
         let limit = request.limit.map(|limit| limit.0);
-        let mut constraints = Constraints::default();
-        constraints.stream_name(request.stream_name.as_deref());
-        if let Some(key) = after {
-            constraints.length("exclusiveStartTagKey", key, 1, TAG_KEY_MAX_CHARS);
-        }
-        constraints.range("limit", limit, 1, TAGS_MAX as i32);
-        constraints.stream_arn(request.stream_arn.as_deref());
-        constraints.stream_id(request.stream_id.as_deref());
-        constraints.done()?;
+        let own = |constraints: &mut Constraints| {
+            if let Some(key) = after {
+                constraints.length("exclusiveStartTagKey", key, 1, TAG_KEY_MAX_CHARS);
+            }
+            constraints.range("limit", limit, 1, TAGS_MAX as i32);
+        };
+        let (name, arn) = (&request.stream_name, &request.stream_arn);
+        Constraints::of_stream(name, own, arn, &request.stream_id)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
         let max = limit.map_or(TAGS_MAX, |limit| limit.max(1) as usize);
         let mut tags: Vec<(String, String)> = {

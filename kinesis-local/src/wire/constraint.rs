@@ -7,6 +7,7 @@
 use std::fmt::{self, Display};
 
 use super::fault::Fault;
+use super::read::Text;
 
 /// Failures that one answer names. Source: service behaviour.
 const FAILURES_MAX: usize = 10;
@@ -35,6 +36,22 @@ const TOKEN_MAX_CHARS: usize = 1_048_576;
 const STREAM_ID_MAX_CHARS: usize = 24;
 
 impl Constraints {
+    /// The checks of a request that names a stream. In the model's order its name comes first, then
+    /// the request's `own` members, and its ARN and id last.
+    pub(crate) fn of_stream(
+        name: &Option<Text<'_>>,
+        own: impl FnOnce(&mut Self),
+        arn: &Option<Text<'_>>,
+        id: &Option<Text<'_>>,
+    ) -> Result<(), Fault> {
+        let mut constraints = Self::default();
+        constraints.stream_name(name.as_deref());
+        own(&mut constraints);
+        constraints.stream_arn(arn.as_deref());
+        constraints.stream_id(id.as_deref());
+        constraints.done()
+    }
+
     /// Ends the checks: the failures as one fault.
     pub(crate) fn done(self) -> Result<(), Fault> {
         let count = self.failures.len();
