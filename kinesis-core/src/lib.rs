@@ -6,6 +6,7 @@
 //!       └─ user record ──many to one──▶ KPL aggregate ──back──▶ user records + sub-sequence
 //!          (UserRecord)                 (Aggregate)             (deaggregate)      (Position)
 //! ```
+//! A typed payload becomes a user record's data, and a value again, by a [`codec`].
 //!
 //! Everything here is synchronous and without I/O. Time and chance enter the workspace only
 //! through [`Clock`] and [`Rand`], so that all of it runs under virtual time and from a seed.
@@ -20,11 +21,13 @@
 //! assert_eq!(shard, Some(3));
 //! ```
 //!
-//! Deliberately absent: any AWS SDK type, any network or file access, serde.
+//! Deliberately absent: any AWS SDK type, any network or file access; serde, but for the
+//! codec of the feature `json`. The features `gzip` and `zstd` compress payloads.
 
 pub mod aggregate;
 mod backoff;
 mod clock;
+pub mod codec;
 mod hash_key;
 pub mod limits;
 mod rand;
