@@ -72,7 +72,7 @@ use kinesis_core::{HashKeyRange, Position, ShardId};
 use crate::checkpoint::PendingCheckpoint;
 pub(crate) use held::HeldLease;
 pub(crate) use keeper::LeaseKeeper;
-pub use settings::LeaseSettings;
+pub use settings::{BillingMode, LeaseSettings, LeaseTableSettings};
 
 /// One row of the lease table, as far as this crate understands it.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -172,7 +172,8 @@ pub use processor::{
 };
 pub use record::Record;
 pub use settings::{
-    FanOutSettings, InitialPosition, LeaseSettings, OnFailure, Retrieval, Settings,
+    BillingMode, FanOutSettings, InitialPosition, LeaseSettings, LeaseTableSettings, OnFailure,
+    Retrieval, Settings,
 };
 
 /// What a record, a shard and a position in it are, as all crates of the toolkit agree on.

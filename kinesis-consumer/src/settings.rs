@@ -14,7 +14,7 @@ use kinesis_core::limits;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
-pub use crate::lease::LeaseSettings;
+pub use crate::lease::{BillingMode, LeaseSettings, LeaseTableSettings};
 pub(crate) use retrieval::consumer_name;
 pub use retrieval::{FanOutSettings, Retrieval};
 

@@ -220,7 +220,8 @@ impl Service {
 
     /// The table, and the leases of the shards there are.
     async fn start(&mut self) -> Result<(), Error> {
-        self.keeper.table.ensure().await?;
+        let keeper = &self.keeper;
+        keeper.table.ensure(&keeper.settings.table).await?;
         let rows = self.keeper.table.scan().await?;
         let unreadable: Vec<ShardId> = rows
             .corrupt

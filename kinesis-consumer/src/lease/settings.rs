@@ -1,10 +1,13 @@
 //! Settings of the lease table and of the workers that share it.
 
+mod table;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+pub use table::{BillingMode, LeaseTableSettings};
 
 /// Source: KCL `LeaseManagementConfig.failoverTimeMillis`.
 const FAILOVER_TIME_DEFAULT: Duration = Duration::from_secs(10);
@@ -78,6 +81,8 @@ pub struct LeaseSettings {
         with = "crate::settings::millis"
     )]
     pub shard_sync_interval: Duration,
+    /// How the lease table is made when there is none.
+    pub table: LeaseTableSettings,
 }
 
 impl Default for LeaseSettings {
@@ -90,6 +95,7 @@ impl Default for LeaseSettings {
             max_handoffs_at_once: MAX_HANDOFFS_AT_ONCE_DEFAULT,
             lease_cleanup_interval: LEASE_CLEANUP_INTERVAL_DEFAULT,
             shard_sync_interval: SHARD_SYNC_INTERVAL_DEFAULT,
+            table: LeaseTableSettings::default(),
         }
     }
 }
@@ -148,7 +154,7 @@ impl LeaseSettings {
                 return Err(refuse(field, "at least 1", "0"));
             }
         }
-        Ok(())
+        self.table.validate()
     }
 }
 

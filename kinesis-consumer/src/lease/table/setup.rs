@@ -1,19 +1,22 @@
 //! Making sure the lease table is there.
 //!
 //! Any number of workers may do this at the same time: whoever is late finds the table. A table that
-//! exists is taken as it is, whatever its billing, indexes or streams, if its key is ours.
+//! exists is taken as it is, whatever its billing or streams, if its key is ours.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
-    TableDescription, TableStatus,
+    self, AttributeDefinition, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
+    ProvisionedThroughput, ScalarAttributeType, TableDescription, TableStatus, Tag,
 };
 use backon::{ExponentialBuilder, Retryable};
 
 use super::LeaseTable;
 use crate::error::{Error, ErrorKind, aws_kind};
 use crate::lease::item::LEASE_KEY;
+use crate::lease::{BillingMode, LeaseTableSettings};
 
 /// First pause between two looks at a table that is being made; doubles, with jitter.
 /// Source: none; an on-demand table is ACTIVE within a few seconds, an emulated one at once.
@@ -26,8 +29,9 @@ const WAIT_PAUSE_MAX: Duration = Duration::from_secs(2);
 const WAIT: Duration = Duration::from_secs(600);
 
 impl LeaseTable {
-    /// Creates the table unless it exists, and waits until it can be used.
-    pub(crate) async fn ensure(&self) -> Result<(), Error> {
+    /// Creates the table as `wanted` unless it exists, and waits until it can be used.
+    pub(crate) async fn ensure(&self, wanted: &LeaseTableSettings) -> Result<(), Error> {
+        let made = AtomicBool::new(false);
         let pauses = ExponentialBuilder::default()
             .with_jitter()
             .with_jitter_seed(self.rand.next_u64())
@@ -35,7 +39,7 @@ impl LeaseTable {
             .with_max_delay(WAIT_PAUSE_MAX)
             .with_total_delay(Some(WAIT))
             .without_max_times();
-        (|| self.look())
+        (|| self.look(wanted, &made))
             .retry(pauses)
             .sleep(tokio::time::sleep)
             .when(|error: &Error| error.kind().is_retryable())
@@ -50,12 +54,20 @@ impl LeaseTable {
     }
 
     /// One look: fine, or not yet (a retryable error), or never.
-    async fn look(&self) -> Result<(), Error> {
+    async fn look(&self, wanted: &LeaseTableSettings, made: &AtomicBool) -> Result<(), Error> {
         let request = self.reads.describe_table().table_name(self.name());
         match Box::pin(request.send()).await {
-            Ok(answer) => self.judge(answer.table()),
+            Ok(answer) => {
+                self.judge(answer.table())?;
+                if wanted.point_in_time_recovery && made.load(Ordering::Relaxed) {
+                    self.keep_its_past().await?;
+                }
+                Ok(())
+            }
             Err(error) if aws_kind(&error) == ErrorKind::NotFound => {
-                self.create_table().await?;
+                if self.create_table(wanted).await? {
+                    made.store(true, Ordering::Relaxed);
+                }
                 Err(self.not_yet("is being created"))
             }
             Err(error) => Err(Error::aws(
@@ -86,44 +98,64 @@ impl LeaseTable {
         }
     }
 
-    async fn create_table(&self) -> Result<(), Error> {
-        let incomplete = |error| {
-            Error::new(
-                ErrorKind::Internal,
-                "a request to create a table is incomplete",
-            )
-            .with_source(error)
-        };
-        let attribute = AttributeDefinition::builder()
-            .attribute_name(LEASE_KEY)
-            .attribute_type(ScalarAttributeType::S)
-            .build()
-            .map_err(incomplete)?;
-        let key = KeySchemaElement::builder()
-            .attribute_name(LEASE_KEY)
-            .key_type(KeyType::Hash)
-            .build()
-            .map_err(incomplete)?;
+    /// Whether this call made the table.
+    async fn create_table(&self, wanted: &LeaseTableSettings) -> Result<bool, Error> {
+        let throughput = throughput_of(wanted.billing_mode).map_err(incomplete)?;
+        let tags: Result<Vec<Tag>, _> = wanted
+            .tags
+            .iter()
+            .map(|(key, value)| Tag::builder().key(key).value(value).build())
+            .collect();
+        let tags = Some(tags.map_err(incomplete)?).filter(|tags| !tags.is_empty());
         let request = self
             .reads
             .create_table()
             .table_name(self.name())
-            .billing_mode(BillingMode::PayPerRequest)
-            .attribute_definitions(attribute)
-            .key_schema(key);
+            .billing_mode(match wanted.billing_mode {
+                BillingMode::PayPerRequest => types::BillingMode::PayPerRequest,
+                BillingMode::Provisioned { .. } => types::BillingMode::Provisioned,
+            })
+            .set_provisioned_throughput(throughput)
+            .attribute_definitions(text_attribute(LEASE_KEY).map_err(incomplete)?)
+            .key_schema(key_part(LEASE_KEY, KeyType::Hash).map_err(incomplete)?)
+            .deletion_protection_enabled(wanted.deletion_protection)
+            .set_tags(tags);
         match Box::pin(request.send()).await {
             Ok(_) => {
                 tracing::info!(table = self.name(), "created the lease table");
-                Ok(())
+                Ok(true)
             }
             Err(error) => match error.as_service_error() {
                 // Another worker, or an attempt of ours whose answer was lost.
-                Some(refusal) if refusal.is_resource_in_use_exception() => Ok(()),
+                Some(refusal) if refusal.is_resource_in_use_exception() => Ok(false),
                 _ => Err(Error::aws(
                     format_args!("creating lease table {}", self.name()),
                     error,
                 )),
             },
+        }
+    }
+
+    /// Turns point-in-time recovery on.
+    async fn keep_its_past(&self) -> Result<(), Error> {
+        let on = PointInTimeRecoverySpecification::builder()
+            .point_in_time_recovery_enabled(true)
+            .build()
+            .map_err(incomplete)?;
+        let request = self
+            .reads
+            .update_continuous_backups()
+            .table_name(self.name())
+            .point_in_time_recovery_specification(on);
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::aws(
+                format_args!(
+                    "turning on point-in-time recovery of lease table {}",
+                    self.name()
+                ),
+                error,
+            )),
         }
     }
 
@@ -133,6 +165,45 @@ impl LeaseTable {
             ErrorKind::Unavailable,
             format!("lease table {name} {state}; try again later"),
         )
+    }
+}
+
+fn incomplete(error: BuildError) -> Error {
+    Error::new(
+        ErrorKind::Internal,
+        "a request to create a table is incomplete",
+    )
+    .with_source(error)
+}
+
+pub(super) fn text_attribute(name: &str) -> Result<AttributeDefinition, BuildError> {
+    AttributeDefinition::builder()
+        .attribute_name(name)
+        .attribute_type(ScalarAttributeType::S)
+        .build()
+}
+
+pub(super) fn key_part(name: &str, kind: KeyType) -> Result<KeySchemaElement, BuildError> {
+    KeySchemaElement::builder()
+        .attribute_name(name)
+        .key_type(kind)
+        .build()
+}
+
+/// What a table or index asks for; `None` for what is paid by the request.
+pub(super) fn throughput_of(
+    mode: BillingMode,
+) -> Result<Option<ProvisionedThroughput>, BuildError> {
+    match mode {
+        BillingMode::PayPerRequest => Ok(None),
+        BillingMode::Provisioned {
+            read_capacity,
+            write_capacity,
+        } => ProvisionedThroughput::builder()
+            .read_capacity_units(read_capacity.into())
+            .write_capacity_units(write_capacity.into())
+            .build()
+            .map(Some),
     }
 }
 

@@ -1,12 +1,14 @@
 use aws_sdk_dynamodb::primitives::Blob;
 use aws_sdk_dynamodb::types::{
-    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, PointInTimeRecoveryStatus,
+    ScalarAttributeType,
 };
 use kinesis_core::Position;
 
 use super::*;
 use crate::checkpoint::PendingCheckpoint;
 use crate::error::ErrorKind;
+use crate::lease::LeaseTableSettings;
 use crate::lease::tests::rig::{Fault, Rig, TABLE};
 
 fn shard(index: u64) -> ShardId {
@@ -28,7 +30,8 @@ fn done(outcome: Result<Outcome, Error>) -> Lease {
 async fn the_table_is_made_once_however_many_ask_for_it() {
     let rig = Rig::new(1).await;
     let tables: Vec<_> = (0..4).map(|_| rig.table_through(&rig.dynamodb)).collect();
-    let made = futures::future::join_all(tables.iter().map(LeaseTable::ensure)).await;
+    let wanted = LeaseTableSettings::default();
+    let made = futures::future::join_all(tables.iter().map(|table| table.ensure(&wanted))).await;
     made.into_iter()
         .collect::<Result<Vec<_>, _>>()
         .expect("all find the table");
@@ -70,7 +73,7 @@ async fn a_table_with_another_key_is_refused_with_a_clear_error() {
         .expect("creates the table");
     let error = rig
         .table_through(&rig.dynamodb)
-        .ensure()
+        .ensure(&LeaseTableSettings::default())
         .await
         .expect_err("not a lease table");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -395,4 +398,43 @@ async fn a_prepared_checkpoint_is_kept_through_a_take_and_removed_by_the_next_ch
     assert_eq!(row.pending_checkpoint, None);
     let item = rig.item(0).await;
     assert!(!item.keys().any(|name| name.starts_with("pending")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_table_is_made_as_the_settings_say_and_an_old_one_is_left_as_it_is() {
+    let rig = Rig::new(1).await;
+    let table = rig.table_through(&rig.dynamodb);
+    let wanted = LeaseTableSettings {
+        billing_mode: crate::lease::BillingMode::Provisioned {
+            read_capacity: 7,
+            write_capacity: 9,
+        },
+        point_in_time_recovery: true,
+        deletion_protection: true,
+        tags: [("team".to_owned(), "billing".to_owned())].into(),
+    };
+    table.ensure(&wanted).await.expect("made");
+    // Another worker, with other settings.
+    let other = rig.table_through(&rig.dynamodb);
+    let ensured = other.ensure(&LeaseTableSettings::default()).await;
+    ensured.expect("taken as it is");
+
+    let described = rig.dynamodb.describe_table().table_name(TABLE).send().await;
+    let described = described.expect("described");
+    let made = described.table().expect("a table");
+    let units = made.provisioned_throughput().expect("provisioned");
+    assert_eq!(units.read_capacity_units(), Some(7));
+    assert_eq!(units.write_capacity_units(), Some(9));
+    assert_eq!(made.deletion_protection_enabled(), Some(true));
+    let arn = made.table_arn().expect("an ARN");
+    let tags = rig.dynamodb.list_tags_of_resource().resource_arn(arn);
+    let tags = tags.send().await.expect("listed");
+    let tags: Vec<_> = tags.tags().iter().map(|t| (t.key(), t.value())).collect();
+    assert_eq!(tags, [("team", "billing")]);
+    let backups = rig.dynamodb.describe_continuous_backups().table_name(TABLE);
+    let backups = backups.send().await.expect("described");
+    let backups = backups.continuous_backups_description();
+    let recovery = backups.and_then(|backups| backups.point_in_time_recovery_description());
+    let status = recovery.and_then(|recovery| recovery.point_in_time_recovery_status());
+    assert_eq!(status, Some(&PointInTimeRecoveryStatus::Enabled));
 }

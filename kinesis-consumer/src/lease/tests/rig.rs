@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::lease::item::{self, Item, Row};
 use crate::lease::table::LeaseTable;
-use crate::lease::{HeldLease, Lease, LeaseKeeper};
+use crate::lease::{HeldLease, Lease, LeaseKeeper, LeaseTableSettings};
 use crate::settings::Settings;
 
 pub(crate) const STREAM: &str = "orders";
@@ -144,7 +144,8 @@ impl Rig {
     /// The table, created if need be.
     pub(crate) async fn table(&self) -> LeaseTable {
         let table = self.table_through(&self.dynamodb);
-        table.ensure().await.expect("the table is there");
+        let ensured = table.ensure(&LeaseTableSettings::default()).await;
+        ensured.expect("the table is there");
         table
     }
 
