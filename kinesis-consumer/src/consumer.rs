@@ -29,6 +29,7 @@ use crate::lease::{HeldLease, LeaseKeeper};
 use crate::processor::RecordProcessorFactory;
 use crate::settings::{self, OnFailure, Retrieval, Settings};
 use crate::shard::{Outcome, ShardTask};
+use crate::stream::{Source, Sources, Streams};
 
 /// Leases gained and not yet picked up. Source: none, reasonable default; they are picked up at once.
 const GAINED_LEASES_MAX: usize = 16;
@@ -40,10 +41,7 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// Source: DynamoDB's limit for table names; the application's name is the table's.
 const APPLICATION_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
 
-/// Source: Kinesis API 2013-12-02, `StreamName`.
-const STREAM_CHARS: std::ops::RangeInclusive<usize> = 1..=128;
-
-/// Reads one stream as one worker of an application.
+/// Reads a stream, or several, as one worker of an application.
 ///
 /// All workers of an application give the same application name, which is also the name of its
 /// lease table in DynamoDB; the table is created when missing.
@@ -53,7 +51,7 @@ pub struct Consumer {
     kinesis: aws_sdk_kinesis::Client,
     dynamodb: aws_sdk_dynamodb::Client,
     factory: Arc<dyn RecordProcessorFactory>,
-    stream: Arc<str>,
+    sources: Sources,
     settings: Arc<Settings>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     clock: Clock,
@@ -64,7 +62,8 @@ impl Consumer {
     /// Begins to build the consumer of `stream` for `application`.
     ///
     /// The clients say where: an AWS account and region, or kinesis-local. `factory` makes a
-    /// processor for each shard; a closure `|shard_id: &ShardId| MyProcessor::new()` is one.
+    /// processor for each shard; a closure `|shard_id: &ShardId| MyProcessor::new()` is one. `stream`
+    /// is a name or an ARN.
     pub fn builder(
         application: impl Into<String>,
         stream: impl Into<String>,
@@ -72,9 +71,38 @@ impl Consumer {
         dynamodb: aws_sdk_dynamodb::Client,
         factory: impl RecordProcessorFactory + 'static,
     ) -> ConsumerBuilder {
+        let sources = Sources::from(stream.into().as_str());
+        Self::begin(application.into(), sources, kinesis, dynamodb, factory)
+    }
+
+    /// Begins to build the consumer of several streams for `application`. Streams may be added to
+    /// and removed from `streams` while it runs. Make the factory with
+    /// [`per_stream`](crate::per_stream), or implement
+    /// [`create_for`](RecordProcessorFactory::create_for), to tell their shards apart.
+    ///
+    /// The lease table is laid out as that of a multi-stream KCL, and is not the table of a consumer
+    /// of one stream. A stream that cannot be read is reported and tried again, and does not end [`run`](Self::run).
+    pub fn multi_stream(
+        application: impl Into<String>,
+        streams: &Streams,
+        kinesis: aws_sdk_kinesis::Client,
+        dynamodb: aws_sdk_dynamodb::Client,
+        factory: impl RecordProcessorFactory + 'static,
+    ) -> ConsumerBuilder {
+        let sources = Sources::Many(streams.clone());
+        Self::begin(application.into(), sources, kinesis, dynamodb, factory)
+    }
+
+    fn begin(
+        application: String,
+        sources: Sources,
+        kinesis: aws_sdk_kinesis::Client,
+        dynamodb: aws_sdk_dynamodb::Client,
+        factory: impl RecordProcessorFactory + 'static,
+    ) -> ConsumerBuilder {
         ConsumerBuilder {
-            application: application.into(),
-            stream: stream.into(),
+            application,
+            sources,
             kinesis,
             dynamodb,
             factory: Arc::new(factory),
@@ -126,7 +154,7 @@ impl Consumer {
         let keeper = self.keeper().run(gained_sender, stop.clone());
         let mut keeper = AbortOnDropHandle::new(tokio::spawn(keeper.in_current_span()));
         let mut shards = Shards {
-            fetch: self.fetch_context(),
+            reading: self.reading(),
             factory: Arc::clone(&self.factory),
             dead_letters: self.dead_letters.clone(),
             stop: stop.clone(),
@@ -173,7 +201,7 @@ impl Consumer {
             self.kinesis.clone(),
             self.dynamodb.clone(),
             self.application.clone(),
-            self.stream.to_string(),
+            self.sources.clone(),
             self.worker_id.clone(),
             &self.settings,
             self.clock.clone(),
@@ -181,25 +209,63 @@ impl Consumer {
         )
     }
 
-    fn fetch_context(&self) -> FetchContext {
-        FetchContext {
+    fn reading(&self) -> Reading {
+        Reading {
+            application: self.application.clone(),
             kinesis: self.kinesis.clone(),
-            stream: Arc::clone(&self.stream),
             settings: Arc::clone(&self.settings),
             clock: self.clock.clone(),
             rand: self.rand.fork(),
             budget: Budget::new(self.settings.max_buffered_bytes),
-            registration: self.registration().map(Arc::new),
+            streams: Vec::new(),
         }
     }
+}
 
-    fn registration(&self) -> Option<Registration> {
+/// What reading needs, for each stream once.
+struct Reading {
+    application: String,
+    kinesis: aws_sdk_kinesis::Client,
+    settings: Arc<Settings>,
+    clock: Clock,
+    rand: Rand,
+    budget: Arc<Budget>,
+    streams: Vec<FetchContext>,
+}
+
+impl Reading {
+    /// What reading `source` needs.
+    fn of(&mut self, source: &Arc<Source>) -> FetchContext {
+        self.streams
+            .retain(|known| !known.source.stop.is_cancelled());
+        let known = self
+            .streams
+            .iter()
+            .find(|known| Arc::ptr_eq(&known.source, source));
+        if let Some(known) = known {
+            return known.clone();
+        }
+        let context = FetchContext {
+            kinesis: self.kinesis.clone(),
+            stream: source.label(),
+            source: Arc::clone(source),
+            settings: Arc::clone(&self.settings),
+            clock: self.clock.clone(),
+            rand: self.rand.fork(),
+            budget: Arc::clone(&self.budget),
+            registration: self.registration(source).map(Arc::new),
+        };
+        self.streams.push(context.clone());
+        context
+    }
+
+    fn registration(&self, source: &Source) -> Option<Registration> {
         let Retrieval::FanOut(fan_out) = &self.settings.retrieval else {
             return None;
         };
         Some(Registration::new(
             self.kinesis.clone(),
-            Arc::clone(&self.stream),
+            source,
             &self.application,
             fan_out,
             self.settings.kinesis_request_timeout,
@@ -211,7 +277,7 @@ impl Consumer {
 
 /// The shards that are being processed.
 struct Shards {
-    fetch: FetchContext,
+    reading: Reading,
     factory: Arc<dyn RecordProcessorFactory>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     stop: CancellationToken,
@@ -222,7 +288,11 @@ struct Shards {
 
 impl Shards {
     fn start(&mut self, lease: HeldLease) {
-        let create = AssertUnwindSafe(|| self.factory.create(lease.shard_id()));
+        let (source, shard_id) = (lease.source(), lease.shard_id());
+        let create = AssertUnwindSafe(|| match &source.id {
+            Some(stream) => self.factory.create_for(stream, shard_id),
+            None => self.factory.create(shard_id),
+        });
         let Ok(processor) = catch_unwind(create) else {
             // Dropping the lease gives it back.
             let text = format!(
@@ -232,8 +302,8 @@ impl Shards {
             error!(shard = %lease.shard_id(), "The processor factory panicked: the consumer shuts down.");
             return self.failed(Error::new(ErrorKind::Processor, text));
         };
-        let (fetch, dead_letters) = (self.fetch.clone(), self.dead_letters.clone());
-        let task = ShardTask::new(lease, processor, fetch, dead_letters, self.stop.clone());
+        let (fetch, stop) = (self.reading.of(source), source.stop.clone());
+        let task = ShardTask::new(lease, processor, fetch, self.dead_letters.clone(), stop);
         self.tasks.spawn(task.run().in_current_span());
     }
 
@@ -276,7 +346,7 @@ fn keeper_outcome(result: Option<Result<Result<(), Error>, JoinError>>) -> Resul
 /// Builds a [`Consumer`].
 pub struct ConsumerBuilder {
     application: String,
-    stream: String,
+    sources: Sources,
     kinesis: aws_sdk_kinesis::Client,
     dynamodb: aws_sdk_dynamodb::Client,
     factory: Arc<dyn RecordProcessorFactory>,
@@ -332,7 +402,9 @@ impl ConsumerBuilder {
     pub fn build(self) -> Result<Consumer, Error> {
         self.settings.validate()?;
         name("application", &self.application, APPLICATION_CHARS)?;
-        name("stream", &self.stream, STREAM_CHARS)?;
+        if let Sources::One(stream) = &self.sources {
+            stream.validate()?;
+        }
         if let Retrieval::FanOut(fan_out) = &self.settings.retrieval
             && fan_out.consumer_name.is_none()
             && fan_out.consumer_arn.is_none()
@@ -360,7 +432,7 @@ impl ConsumerBuilder {
             kinesis: self.kinesis,
             dynamodb: self.dynamodb,
             factory: self.factory,
-            stream: self.stream.into(),
+            sources: self.sources,
             settings: Arc::new(self.settings),
             dead_letters: self.dead_letters,
             clock: self.clock,
@@ -389,7 +461,7 @@ impl fmt::Debug for Consumer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Consumer")
             .field("application", &self.application)
-            .field("stream", &self.stream)
+            .field("sources", &self.sources)
             .field("worker_id", &self.worker_id)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
@@ -400,7 +472,7 @@ impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerBuilder")
             .field("application", &self.application)
-            .field("stream", &self.stream)
+            .field("sources", &self.sources)
             .field("worker_id", &self.worker_id)
             .field("settings", &self.settings)
             .finish_non_exhaustive()

@@ -19,6 +19,7 @@ use backon::{ExponentialBuilder, Retryable};
 use kinesis_core::{HashKeyRange, Rand, Shard, ShardMap};
 
 use crate::error::{Error, ErrorKind};
+use crate::stream::{Address, StreamId};
 
 pub(crate) use plan::{Known, covers_key_space, descendant_position, instant_of, missing_leases};
 
@@ -38,6 +39,32 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pages of one listing. Source: none; a million shards at the service's page size.
 const LIST_PAGES_MAX: usize = 1_000;
 
+/// The id of a stream in a multi-stream lease table.
+///
+/// # Errors
+/// As the lookup failed; `Corrupt` if the answer names no account or instant of creation.
+pub(crate) async fn identify(client: &Client, stream: &Address) -> Result<StreamId, Error> {
+    let request = client
+        .describe_stream_summary()
+        .set_stream_name(stream.name())
+        .set_stream_arn(stream.arn());
+    let answer = tokio::time::timeout(LIST_TIMEOUT, Box::pin(request.send()))
+        .await
+        .map_err(|_| not_yet(stream, "could not be described in time"))?
+        .map_err(|error| Error::aws(format_args!("describing stream {stream}"), error))?;
+    let id = answer.stream_description_summary.and_then(|summary| {
+        let account = summary.stream_arn.split(':').nth(4)?;
+        let created = u64::try_from(summary.stream_creation_timestamp.secs()).ok()?;
+        StreamId::new(account, &summary.stream_name, created).ok()
+    });
+    id.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!("stream {stream} is described without its account or its creation"),
+        )
+    })
+}
+
 /// Lists all shards of `stream`, open and closed. The open ones cover the whole key space, or it is
 /// an error.
 ///
@@ -46,7 +73,7 @@ const LIST_PAGES_MAX: usize = 1_000;
 /// was being created or resharded, for longer than `patience` (zero: one attempt).
 pub(crate) async fn list_shards(
     client: &Client,
-    stream: &str,
+    stream: &Address,
     patience: Duration,
     rand: &Rand,
 ) -> Result<ShardMap, Error> {
@@ -62,19 +89,22 @@ pub(crate) async fn list_shards(
         .sleep(tokio::time::sleep)
         .when(|error: &Error| error.kind().is_retryable())
         .notify(|error: &Error, pause| {
-            tracing::warn!(stream, ?pause, "listing the shards is tried again: {error}");
+            tracing::warn!(%stream, ?pause, "listing the shards is tried again: {error}");
         })
         .await
 }
 
-async fn list_once(client: &Client, stream: &str) -> Result<ShardMap, Error> {
+async fn list_once(client: &Client, stream: &Address) -> Result<ShardMap, Error> {
     let mut shards = Vec::new();
     let mut token: Option<String> = None;
     for _ in 0..LIST_PAGES_MAX {
         // A page after the first is asked for by its token alone.
         let request = match token.take() {
             Some(token) => client.list_shards().next_token(token),
-            None => client.list_shards().stream_name(stream),
+            None => client
+                .list_shards()
+                .set_stream_name(stream.name())
+                .set_stream_arn(stream.arn()),
         };
         let answer = tokio::time::timeout(LIST_TIMEOUT, Box::pin(request.send()))
             .await
@@ -114,7 +144,7 @@ async fn list_once(client: &Client, stream: &str) -> Result<ShardMap, Error> {
     ))
 }
 
-fn not_yet(stream: &str, what: &str) -> Error {
+fn not_yet(stream: &Address, what: &str) -> Error {
     Error::new(
         ErrorKind::Unavailable,
         format!("stream {stream} {what}; try again later"),

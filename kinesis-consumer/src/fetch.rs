@@ -48,6 +48,7 @@ use crate::lease::{ChildShard, Lease};
 use crate::metrics;
 use crate::record::Record;
 use crate::settings::{Retrieval, Settings};
+use crate::stream::{Source, StreamId};
 pub(crate) use budget::Budget;
 use buffer::{BufferLimits, Filler, Hold, Room, Slot, buffer};
 use call::{Failure, Reader};
@@ -100,11 +101,13 @@ pub(crate) enum Fetched {
     NotFound(Error),
 }
 
-/// What reading needs, the same for all shards of a worker.
+/// What reading needs, the same for all shards of a stream.
 #[derive(Clone)]
 pub(crate) struct FetchContext {
     pub(crate) kinesis: aws_sdk_kinesis::Client,
+    /// What logs and metrics call the stream.
     pub(crate) stream: Arc<str>,
+    pub(crate) source: Arc<Source>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) clock: Clock,
     pub(crate) rand: Rand,
@@ -129,13 +132,14 @@ impl Fetching {
 impl FetchContext {
     /// Starts to read the shard of `lease` right behind its checkpoint.
     pub(crate) fn start(&self, lease: &Lease) -> Fetching {
-        let (shard_id, start, range) = (&lease.shard_id, &lease.checkpoint, lease.range);
+        let shard_id = StreamId::shard_of_key(&lease.shard_id);
+        let (start, range) = (&lease.checkpoint, lease.range);
         let limits = BufferLimits {
             bytes: self.settings.max_byte_size,
             records: self.settings.max_records_count,
         };
         let (filler, receiver) = buffer(limits, &self.budget);
-        let start_at = StartAt::of_lease(lease, self.settings.initial_position);
+        let start_at = StartAt::of_lease(lease, self.source.initial);
         let idle = self.settings.idle_time_between_reads;
         let now = self.clock.now();
         let listening = self.registration.as_ref().map(|registration| {
@@ -143,14 +147,14 @@ impl FetchContext {
             Listening::new(rules, Arc::clone(registration))
         });
         let task = Task {
-            reader: Reader::new(self, shard_id),
+            reader: Reader::new(self, &shard_id),
             poll: Poll::new(start_at, idle, self.rand.fork(), now),
             listening,
             unpacker: Unpacker::new(start, range),
             start: start.clone(),
             corrupt_seen: false,
             context: self.clone(),
-            shard_id: shard_id.clone(),
+            shard_id,
         };
         let task = tokio::spawn(task.run(filler).in_current_span());
         Fetching {

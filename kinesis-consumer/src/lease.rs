@@ -50,8 +50,8 @@
 //! raise `lease_scan_interval`.
 //!
 //! Deliberately absent: a leader and its utilisation metrics, so live KCL 3 workers must not share
-//! the table at the same time (they may have before, and may again); multi-stream rows (reported
-//! and left alone); the `LeaseOwnerToLeaseKeyIndex`.
+//! the table at the same time (they may have before, and may again); the
+//! `LeaseOwnerToLeaseKeyIndex`.
 
 mod assign;
 mod held;
@@ -77,7 +77,7 @@ pub use settings::{BillingMode, LeaseSettings, LeaseTableSettings};
 /// One row of the lease table, as far as this crate understands it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Lease {
-    /// `leaseKey`.
+    /// `leaseKey`: the shard's id, behind that of its stream where the application reads several.
     pub(crate) shard_id: ShardId,
     /// `leaseOwner`: who owns the lease or, during a handoff, is to own it next.
     pub(crate) owner: Option<String>,

@@ -146,7 +146,13 @@
 //! | retention took a closed shard before it was read to its end | ERROR; the shard is marked as ended, so that its children start |
 //! | the stream is deleted | ERROR; its shards stop and are never marked as ended |
 //!
-//! Deliberately absent: several streams per consumer, concurrency within a shard.
+//! # Several streams
+//!
+//! [`Consumer::multi_stream`] reads several [`Streams`], by names or ARNs, on one lease table with
+//! the keys of a multi-stream KCL. Streams are added and removed while it runs, and each may have an
+//! initial position of its own. Workers take their even share of all streams' shards together.
+//!
+//! Deliberately absent: concurrency within a shard.
 
 mod checkpoint;
 mod consumer;
@@ -162,6 +168,7 @@ mod settings;
 mod shard;
 #[cfg(feature = "sink-s3")]
 pub mod sink;
+mod stream;
 
 pub use checkpoint::{Checkpointer, PendingCheckpoint, PreparedCheckpoint};
 pub use consumer::{Consumer, ConsumerBuilder};
@@ -169,12 +176,14 @@ pub use dead_letter::{DeadLetter, DeadLetters};
 pub use error::{BoxError, Error, ErrorKind};
 pub use processor::{
     InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory,
+    per_stream,
 };
 pub use record::Record;
 pub use settings::{
     BillingMode, FanOutSettings, InitialPosition, LeaseSettings, LeaseTableSettings, OnFailure,
     Retrieval, Settings,
 };
+pub use stream::{StreamId, StreamSource, Streams};
 
 /// What a record, a shard and a position in it are, as all crates of the toolkit agree on.
 pub use kinesis_core::{HashKey, HashKeyRange, Position, SequenceNumber, ShardId};

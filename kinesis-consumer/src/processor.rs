@@ -35,6 +35,7 @@ use kinesis_core::{Position, ShardId};
 use crate::checkpoint::{Checkpointer, PendingCheckpoint};
 use crate::error::BoxError;
 use crate::record::Record;
+use crate::stream::StreamId;
 
 /// Processes the records of one shard, for as long as this worker holds its lease.
 #[async_trait]
@@ -104,6 +105,52 @@ impl<P: RecordProcessor + ?Sized> RecordProcessor for Box<P> {
 pub trait RecordProcessorFactory: Send + Sync {
     /// A fresh processor for `shard_id`. Called again when a lease comes back to this worker.
     fn create(&self, shard_id: &ShardId) -> Box<dyn RecordProcessor>;
+
+    /// The same where the consumer reads several streams, whose shards may have the same ids.
+    /// [`per_stream`] makes a factory of a closure that takes both.
+    fn create_for(&self, stream: &StreamId, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        let _of_any_stream = stream;
+        self.create(shard_id)
+    }
+}
+
+/// The factory of a consumer of several streams: calls `create` with stream and shard. (In a consumer
+/// of one stream, whose lease keys do without its id, account and name are empty.)
+///
+/// ```
+/// use kinesis_consumer::{ShardId, StreamId, per_stream};
+/// # use kinesis_consumer::*;
+/// # struct Board(String);
+/// # #[async_trait::async_trait]
+/// # impl RecordProcessor for Board {
+/// #     async fn process_records(&mut self, _: ProcessRecordsInput) -> Result<(), ProcessorError> { Ok(()) }
+/// #     async fn shard_ended(&mut self, _: Checkpointer) -> Result<(), ProcessorError> { Ok(()) }
+/// #     async fn shutdown_requested(&mut self, _: Checkpointer) -> Result<(), ProcessorError> { Ok(()) }
+/// # }
+/// let factory = per_stream(|stream: &StreamId, _: &ShardId| Board(stream.name().to_owned()));
+/// ```
+pub fn per_stream<F, P>(create: F) -> impl RecordProcessorFactory
+where
+    F: Fn(&StreamId, &ShardId) -> P + Send + Sync,
+    P: RecordProcessor + 'static,
+{
+    PerStream(create)
+}
+
+struct PerStream<F>(F);
+
+impl<F, P> RecordProcessorFactory for PerStream<F>
+where
+    F: Fn(&StreamId, &ShardId) -> P + Send + Sync,
+    P: RecordProcessor + 'static,
+{
+    fn create(&self, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        self.create_for(&StreamId::unknown(), shard_id)
+    }
+
+    fn create_for(&self, stream: &StreamId, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        Box::new((self.0)(stream, shard_id))
+    }
 }
 
 impl<F, P> RecordProcessorFactory for F

@@ -34,6 +34,7 @@ use kinesis_core::{Clock, Rand, ShardId};
 
 use crate::error::Error;
 use crate::processor::{RecordProcessor, RecordProcessorFactory};
+use crate::stream::StreamId;
 use batch::Batcher;
 pub use format::LineFormat;
 pub use metrics::Stored;
@@ -82,9 +83,22 @@ impl S3Sink {
 
 impl RecordProcessorFactory for S3Sink {
     fn create(&self, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        self.of_shard(shard_id, self.objects.clone())
+    }
+
+    /// Shards of different streams may have the same id: the objects' names tell them apart.
+    fn create_for(&self, stream: &StreamId, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        let mut objects = self.objects.clone();
+        objects.prefix = format!("{}{stream}/", objects.prefix);
+        self.of_shard(shard_id, objects)
+    }
+}
+
+impl S3Sink {
+    fn of_shard(&self, shard_id: &ShardId, objects: Objects) -> Box<dyn RecordProcessor> {
         Box::new(ShardSink::new(
             shard_id.clone(),
-            self.objects.clone(),
+            objects,
             self.settings.format,
             Batcher::new(self.settings.limits()),
             self.clock.clone(),

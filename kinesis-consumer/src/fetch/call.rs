@@ -17,6 +17,7 @@ use crate::fetch::FetchContext;
 use crate::fetch::poll::{StartAt, Trouble};
 use crate::fetch::unpack::StreamRecord;
 use crate::lease::ChildShard;
+use crate::stream::Address;
 
 /// Most pages of `ListShards` that are read to find one shard and its children: 100,000
 /// shards.
@@ -62,6 +63,7 @@ pub(crate) struct Survey {
 pub(crate) struct Reader {
     pub(super) kinesis: aws_sdk_kinesis::Client,
     pub(super) stream: Arc<str>,
+    address: Address,
     pub(super) shard_id: ShardId,
     max_records: i32,
     pub(super) timeout: Duration,
@@ -73,6 +75,7 @@ impl Reader {
         Self {
             kinesis: context.kinesis.clone(),
             stream: Arc::clone(&context.stream),
+            address: context.source.address.clone(),
             shard_id: shard_id.clone(),
             max_records: i32::try_from(context.settings.max_records).unwrap_or(i32::MAX),
             timeout: context.settings.kinesis_request_timeout,
@@ -84,7 +87,8 @@ impl Reader {
         let request = self
             .kinesis
             .get_shard_iterator()
-            .stream_name(&*self.stream)
+            .set_stream_name(self.address.name())
+            .set_stream_arn(self.address.arn())
             .shard_id(self.shard_id.as_str());
         let request = match start_at {
             StartAt::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
@@ -146,7 +150,11 @@ impl Reader {
         for _page in 0..LIST_PAGES_MAX {
             let request = match token.take() {
                 Some(token) => self.kinesis.list_shards().next_token(token),
-                None => self.kinesis.list_shards().stream_name(&*self.stream),
+                None => self
+                    .kinesis
+                    .list_shards()
+                    .set_stream_name(self.address.name())
+                    .set_stream_arn(self.address.arn()),
             };
             let answer = self
                 .within("listing the shards around", request.send())

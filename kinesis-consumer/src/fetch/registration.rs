@@ -24,6 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fetch::call::Failure;
 use crate::fetch::fan_out::{Reason, Trouble};
 use crate::settings::FanOutSettings;
+use crate::stream::{Address, Source};
 use rules::{Next, Rules, Told};
 
 /// How long a refusal is passed on to other shards without asking again. Source: none, reasonable
@@ -33,7 +34,9 @@ const REFUSAL_KEPT: Duration = Duration::from_secs(60);
 /// The consumer of one stream, shared by the shards of a worker.
 pub(crate) struct Registration {
     kinesis: aws_sdk_kinesis::Client,
+    /// What errors call the stream.
     stream: Arc<str>,
+    address: Address,
     name: String,
     /// Registered by somebody else; never registered here.
     given_arn: Option<String>,
@@ -56,7 +59,7 @@ type Answer = (Told, Option<Error>);
 impl Registration {
     pub(crate) fn new(
         kinesis: aws_sdk_kinesis::Client,
-        stream: Arc<str>,
+        source: &Source,
         application: &str,
         settings: &FanOutSettings,
         timeout: Duration,
@@ -66,9 +69,13 @@ impl Registration {
         let name = settings.consumer_name.as_deref().unwrap_or(application);
         Self {
             kinesis,
-            stream,
+            stream: source.label(),
+            address: source.address.clone(),
             name: name.to_owned(),
-            given_arn: settings.consumer_arn.clone(),
+            given_arn: source
+                .consumer_arn
+                .clone()
+                .or_else(|| settings.consumer_arn.clone()),
             timeout,
             clock,
             rand,
@@ -139,8 +146,11 @@ impl Registration {
     }
 
     async fn stream_arn(&self) -> Result<String, Failure<Trouble>> {
+        if let Some(arn) = self.address.arn() {
+            return Ok(arn);
+        }
         let request = self.kinesis.describe_stream_summary();
-        let call = request.stream_name(&*self.stream).send();
+        let call = request.set_stream_name(self.address.name()).send();
         let answer = self
             .within("looking up the stream for fan-out consumer", call)
             .await;

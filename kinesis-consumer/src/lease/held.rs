@@ -29,7 +29,9 @@ use tokio_util::sync::CancellationToken;
 use super::table::{LeaseTable, Outcome};
 use super::{ChildShard, Lease};
 use crate::checkpoint::PendingCheckpoint;
+use crate::discover;
 use crate::error::{Error, ErrorKind};
+use crate::stream::Source;
 
 pub(super) use task::{Ending, HeldTask};
 
@@ -54,10 +56,12 @@ pub(crate) struct HeldLease {
 /// What handles and task share.
 #[derive(Debug)]
 struct Shared {
+    /// The key of the lease.
+    key: ShardId,
+    /// The shard itself.
     shard_id: ShardId,
     me: String,
-    /// Where the leases of the shard's children start.
-    descendants: Position,
+    source: Arc<Source>,
     table: LeaseTable,
     rand: Rand,
     row: Mutex<Lease>,
@@ -90,8 +94,14 @@ impl fmt::Debug for Command {
 }
 
 impl HeldLease {
+    /// The shard, without its stream.
     pub(crate) fn shard_id(&self) -> &ShardId {
         &self.shared.shard_id
+    }
+
+    /// The stream of the shard.
+    pub(crate) fn source(&self) -> &Arc<Source> {
+        &self.shared.source
     }
 
     /// The row as last written or read.
@@ -147,7 +157,7 @@ impl HeldLease {
         let shared = &self.shared;
         if children.is_empty() {
             tracing::warn!(
-                shard = %shared.shard_id,
+                shard = %shared.key,
                 "the shard ends without children; the next shard sync looks for them"
             );
         } else {
@@ -206,7 +216,7 @@ impl HeldLease {
 impl fmt::Debug for HeldLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeldLease")
-            .field("shard_id", &self.shared.shard_id)
+            .field("shard_id", &self.shared.key)
             .field("lost", &self.shared.lost.is_cancelled())
             .finish_non_exhaustive()
     }
@@ -245,7 +255,7 @@ impl Shared {
             ErrorKind::LeaseLost,
             format!(
                 "worker {} does not hold the lease of shard {} any more; stop working on it",
-                self.me, self.shard_id
+                self.me, self.key
             ),
         )
     }
@@ -254,34 +264,28 @@ impl Shared {
     /// parent's end creates it (see `discover::plan`). It cannot have been there and gone, since a
     /// finished row goes only after the rows of its children are there.
     async fn create_child(&self, child: &ChildShard) -> Result<(), Error> {
-        for parent in child
-            .parents
-            .iter()
-            .filter(|parent| **parent != self.shard_id)
-        {
+        for parent in child.parents.iter().filter(|parent| **parent != self.key) {
             if self.table.get(parent).await?.is_none() {
                 tracing::info!(child = %child.id, %parent, "the shard's lease comes from its other parent");
                 return Ok(());
             }
         }
         self.table
-            .create(&child.lease(self.descendants.clone()))
+            .create(&child.lease(discover::descendant_position(self.source.initial)))
             .await?;
         Ok(())
     }
 
     /// Creates the children's leases, then notes them on the row.
     async fn hand_down(&self, children: &[ChildShard]) -> Result<(), Error> {
+        let keyed = children.iter().map(|child| self.source.keyed_child(child));
+        let children: Vec<ChildShard> = keyed.collect();
         let ids: BTreeSet<ShardId> = children.iter().map(|child| child.id.clone()).collect();
         let attempt = || async {
-            for child in children {
+            for child in &children {
                 self.create_child(child).await?;
             }
-            match self
-                .table
-                .put_children(&self.shard_id, &ids, &self.me)
-                .await?
-            {
+            match self.table.put_children(&self.key, &ids, &self.me).await? {
                 Outcome::Done(_) => Ok(()),
                 Outcome::Refused(_) => Err(self.lease_lost()),
             }

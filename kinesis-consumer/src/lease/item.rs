@@ -6,8 +6,11 @@
 //! writes the sub-sequence number there when it creates a row.
 //!
 //! Rows are told apart by `entityType`: `LEASE` or none is a lease; any other is somebody else's
-//! (`LEADER`, `STREAM`, `WORKER_METRIC_STATS`, …) and ignored. A lease with a `streamName` belongs
-//! to a multi-stream application.
+//! (`LEADER`, `STREAM`, `WORKER_METRIC_STATS`, …) and ignored.
+//!
+//! A lease of a multi-stream application has its stream in the key (`account:name:epoch:shardId-…`),
+//! once more in `streamName`, and the shard in `shardId`; its parents and children are shards of the
+//! same stream, written without it. In memory every [`Lease`] names shards by their keys.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -17,6 +20,7 @@ use kinesis_core::{HashKey, HashKeyRange, Position, ShardId};
 
 use super::Lease;
 use crate::checkpoint::PendingCheckpoint;
+use crate::stream::StreamId;
 
 pub(crate) const LEASE_KEY: &str = "leaseKey";
 pub(super) const OWNER: &str = "leaseOwner";
@@ -34,6 +38,7 @@ pub(super) const RANGE_END: &str = "endingHashKey";
 pub(super) const CHECKPOINT_OWNER: &str = "checkpointOwner";
 pub(super) const ENTITY_TYPE: &str = "entityType";
 pub(super) const STREAM_NAME: &str = "streamName";
+pub(super) const SHARD: &str = "shardId";
 pub(super) const ACQUISITION: &str = "acquisitionId";
 pub(super) const STARTS_AT: &str = "startTimestampMillis";
 
@@ -45,8 +50,6 @@ pub(crate) type Item = HashMap<String, AttributeValue>;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Row {
     Lease(Box<Lease>),
-    /// A lease of a multi-stream application.
-    MultiStream,
     /// A row that is not a lease.
     Other,
     Corrupt(CorruptRow),
@@ -71,11 +74,9 @@ pub(crate) fn read(item: &Item) -> Row {
     let Some(AttributeValue::S(key)) = item.get(LEASE_KEY) else {
         return Row::Other;
     };
-    if item.contains_key(STREAM_NAME) {
-        return Row::MultiStream;
-    }
     let shard_id = ShardId::from(key.as_str());
-    let reader = Reader { item };
+    let stream = StreamId::of_key(&shard_id);
+    let reader = Reader { item, stream };
     match reader.lease(shard_id.clone()) {
         Ok(lease) => Row::Lease(Box::new(lease)),
         Err((attribute, problem)) => Row::Corrupt(CorruptRow {
@@ -90,10 +91,16 @@ type Problem = (&'static str, &'static str);
 
 struct Reader<'a> {
     item: &'a Item,
+    /// The stream in the key.
+    stream: Option<StreamId>,
 }
 
 impl Reader<'_> {
     fn lease(&self, shard_id: ShardId) -> Result<Lease, Problem> {
+        let named = self.text(STREAM_NAME)?;
+        if named.is_some() && named != self.stream.as_ref().map(StreamId::as_str) {
+            return Err((STREAM_NAME, "is not the stream of the key"));
+        }
         let counter = self.number(COUNTER)?.ok_or((COUNTER, "is missing"))?;
         let checkpoint = self
             .position(CHECKPOINT, SUB_SEQUENCE)?
@@ -166,7 +173,11 @@ impl Reader<'_> {
         match self.item.get(name) {
             None => Ok(BTreeSet::new()),
             Some(AttributeValue::Ss(ids)) => {
-                Ok(ids.iter().map(|id| ShardId::from(id.as_str())).collect())
+                let ids = ids.iter().map(|id| ShardId::from(id.as_str()));
+                Ok(match &self.stream {
+                    Some(stream) => ids.map(|id| stream.key(&id)).collect(),
+                    None => ids.collect(),
+                })
             }
             Some(_) => Err((name, "is not a set of strings")),
         }
@@ -205,6 +216,11 @@ pub(crate) fn new_item(lease: &Lease) -> Item {
         ),
         (ENTITY_TYPE.to_owned(), text(ENTITY_LEASE)),
     ]);
+    if let Some(stream) = StreamId::of_key(&lease.shard_id) {
+        item.insert(STREAM_NAME.to_owned(), text(stream.as_str()));
+        let shard_id = StreamId::shard_of_key(&lease.shard_id);
+        item.insert(SHARD.to_owned(), text(shard_id.as_str()));
+    }
     if let Some(millis) = lease.starts_at_millis {
         item.insert(STARTS_AT.to_owned(), number(millis));
     }
@@ -223,8 +239,10 @@ pub(super) fn number(number: u64) -> AttributeValue {
     AttributeValue::N(number.to_string())
 }
 
-pub(super) fn shard_set(ids: &BTreeSet<ShardId>) -> AttributeValue {
-    AttributeValue::Ss(ids.iter().map(|id| id.as_str().to_owned()).collect())
+/// Shards given by the keys of their leases.
+pub(super) fn shard_set(keys: &BTreeSet<ShardId>) -> AttributeValue {
+    let ids = keys.iter().map(StreamId::shard_of_key);
+    AttributeValue::Ss(ids.map(|id| id.as_str().to_owned()).collect())
 }
 
 #[cfg(test)]

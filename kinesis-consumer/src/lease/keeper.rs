@@ -14,6 +14,7 @@
 //! lost, until nobody here uses its handle any more, at most for `failover_time`.
 
 mod round;
+mod streams;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,12 +29,14 @@ use tokio_util::sync::CancellationToken;
 use super::held::{Ending, Trace};
 use super::item::CorruptRow;
 use super::observe::Observer;
-use super::table::{Created, LeaseTable};
+use super::table::LeaseTable;
 use super::tenure::Timing;
-use super::{HeldLease, Lease, LeaseSettings, metrics as names};
-use crate::discover::{self, Known};
+use super::{HeldLease, LeaseSettings, metrics as names};
+use crate::discover;
 use crate::error::{Error, ErrorKind};
 use crate::settings::{InitialPosition, Settings};
+use crate::stream::Sources;
+use streams::Stream;
 
 /// How much longer than `shutdown_timeout` the keeper waits for leases to be released, so that
 /// whoever releases them at the last moment still finds it. Source: none, reasonable default.
@@ -45,9 +48,6 @@ const START_BACKOFF: Duration = Duration::from_secs(1);
 /// Longest wait before any new try to start. Source: none, reasonable default.
 const START_BACKOFF_MAX: Duration = Duration::from_secs(30);
 
-/// Leases being created at once during a shard sync. Source: none, reasonable default.
-const CREATES_AT_ONCE: usize = 8;
-
 /// Takes under way at once. Small, so that a worker that starts beside others learns of them before
 /// it has taken everything. Source: none, reasonable default.
 const TAKES_AT_ONCE: usize = 8;
@@ -57,7 +57,7 @@ const TAKES_AT_ONCE: usize = 8;
 pub(crate) struct LeaseKeeper {
     kinesis: aws_sdk_kinesis::Client,
     table: LeaseTable,
-    stream: String,
+    sources: Sources,
     me: String,
     settings: LeaseSettings,
     initial: InitialPosition,
@@ -76,7 +76,7 @@ impl LeaseKeeper {
         kinesis: aws_sdk_kinesis::Client,
         dynamodb: aws_sdk_dynamodb::Client,
         table_name: impl Into<String>,
-        stream: impl Into<String>,
+        sources: impl Into<Sources>,
         worker_id: impl Into<String>,
         settings: &Settings,
         clock: Clock,
@@ -86,7 +86,7 @@ impl LeaseKeeper {
         Self {
             kinesis,
             table: LeaseTable::new(&dynamodb, &table_name.into(), failover, rand.clone()),
-            stream: stream.into(),
+            sources: sources.into(),
             me: worker_id.into(),
             settings: settings.lease.clone(),
             initial: settings.initial_position,
@@ -138,11 +138,12 @@ struct Service {
     resting: BTreeMap<ShardId, Rest>,
     /// Unreadable rows that were reported.
     reported: Vec<CorruptRow>,
-    multi_stream_reported: bool,
+    /// Leases of the other kind were reported.
+    others_reported: bool,
     next_cleanup: Instant,
-    next_sync: Instant,
-    /// The last scan, too, found the key space not covered.
-    hole_seen: bool,
+    streams: Vec<Stream>,
+    /// Streams that could not be looked up, and when to try again.
+    unknown: BTreeMap<String, Instant>,
 }
 
 /// A lease that this worker holds.
@@ -187,7 +188,6 @@ impl Service {
         Self {
             observer: Observer::new(&keeper.me, &process, timing),
             next_cleanup: now + keeper.settings.lease_cleanup_interval,
-            next_sync: now,
             process,
             keeper,
             gained,
@@ -197,8 +197,9 @@ impl Service {
             tasks: JoinSet::new(),
             resting: BTreeMap::new(),
             reported: Vec::new(),
-            multi_stream_reported: false,
-            hole_seen: false,
+            others_reported: false,
+            streams: Vec::new(),
+            unknown: BTreeMap::new(),
         }
     }
 
@@ -222,45 +223,16 @@ impl Service {
     async fn start(&mut self) -> Result<(), Error> {
         let keeper = &self.keeper;
         keeper.table.ensure(&keeper.settings.table).await?;
+        self.find_streams().await?;
         let rows = self.keeper.table.scan().await?;
+        let rows = self.own(rows);
         let unreadable: Vec<ShardId> = rows
             .corrupt
             .iter()
             .map(|row| row.shard_id.clone())
             .collect();
-        self.sync(&rows.leases, &unreadable, discover::PATIENCE_AT_START)
+        self.sync_new(&rows.leases, &unreadable, discover::PATIENCE_AT_START)
             .await
-    }
-
-    /// Creates the leases that are missing, and completes rows of a KCL 2.x.
-    async fn sync(
-        &mut self,
-        leases: &[Lease],
-        unreadable: &[ShardId],
-        patience: Duration,
-    ) -> Result<(), Error> {
-        let keeper = &self.keeper;
-        let (client, stream) = (&keeper.kinesis, &keeper.stream);
-        let shards = discover::list_shards(client, stream, patience, &keeper.rand).await?;
-        let known = Known { leases, unreadable };
-        let mut missing = discover::missing_leases(&shards, known, keeper.initial);
-        let now_millis = keeper.clock.epoch_millis();
-        for lease in &mut missing {
-            lease.starts_at_millis =
-                discover::instant_of(&lease.checkpoint, keeper.initial, now_millis);
-        }
-        let created = create_in_order(&keeper.table, &missing).await?;
-        if created > 0 {
-            metrics::counter!(names::LEASES_CREATED).increment(created as u64);
-            tracing::info!(stream, created, "created leases of shards");
-        }
-        for lease in leases.iter().filter(|lease| lease.range.is_none()) {
-            if let Some(shard) = shards.get(&lease.shard_id) {
-                keeper.table.put_range(&shard.id, shard.range).await?;
-            }
-        }
-        self.next_sync = keeper.clock.now() + keeper.settings.shard_sync_interval;
-        Ok(())
     }
 
     /// Scans until shutdown.
@@ -346,38 +318,6 @@ impl Service {
         self.resting.insert(shard_id, rest);
         gauge!(names::LEASES_HELD).set(self.held.len() as f64);
     }
-}
-
-/// Creates `leases` a few at a time, those of parents before those of their children. How many were
-/// not there yet.
-async fn create_in_order(table: &LeaseTable, leases: &[Lease]) -> Result<usize, Error> {
-    let mut created = 0;
-    let mut rest = leases;
-    while !rest.is_empty() {
-        let batch = independent_prefix(rest);
-        let (now, later) = rest.split_at(batch);
-        let creates = now.iter().map(|lease| table.create(lease));
-        for outcome in futures::future::try_join_all(creates).await? {
-            created += usize::from(outcome == Created::New);
-        }
-        rest = later;
-    }
-    Ok(created)
-}
-
-/// How many of the first leases have no parent among them; at least one.
-fn independent_prefix(leases: &[Lease]) -> usize {
-    let dependent = leases
-        .iter()
-        .enumerate()
-        .take(CREATES_AT_ONCE)
-        .skip(1)
-        .find(|(at, lease)| {
-            leases[..*at]
-                .iter()
-                .any(|earlier| lease.parents.contains(&earlier.shard_id))
-        });
-    dependent.map_or(leases.len().min(CREATES_AT_ONCE), |(at, _)| at)
 }
 
 #[cfg(test)]

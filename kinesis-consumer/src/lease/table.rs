@@ -65,8 +65,6 @@ pub(crate) enum Outcome {
 pub(crate) struct Rows {
     pub(crate) leases: Vec<Lease>,
     pub(crate) corrupt: Vec<CorruptRow>,
-    /// Leases of a multi-stream application.
-    pub(crate) multi_stream: usize,
 }
 
 /// One lease table. Cheap to clone.
@@ -127,7 +125,6 @@ impl LeaseTable {
                 match item::read(item) {
                     Row::Lease(lease) => rows.leases.push(*lease),
                     Row::Corrupt(row) => rows.corrupt.push(row),
-                    Row::MultiStream => rows.multi_stream += 1,
                     Row::Other => {}
                 }
             }

@@ -13,4 +13,5 @@ mod network;
 mod poison;
 mod prepared;
 mod resharding;
+mod streams;
 mod world;

@@ -16,6 +16,7 @@ use crate::lease::metrics as names;
 use crate::lease::table::{LeaseTable, Outcome};
 use crate::lease::tenure::{Loss, Tenure, Verdict};
 use crate::lease::write::Write;
+use crate::stream::{Source, StreamId};
 
 /// Refusals in a row that leave the lease ours, after which something is wrong.
 /// Source: none; two can happen (a lost answer, then a handoff).
@@ -59,16 +60,17 @@ impl HeldTask {
         me: &str,
         tenure: Tenure,
         table: LeaseTable,
-        descendants: Position,
+        source: Arc<Source>,
         abandon: CancellationToken,
         clock: Clock,
         rand: Rand,
     ) -> (HeldLease, Self) {
         let lost = CancellationToken::new();
         let shared = Arc::new(Shared {
-            shard_id: tenure.lease().shard_id.clone(),
+            key: tenure.lease().shard_id.clone(),
+            shard_id: StreamId::shard_of_key(&tenure.lease().shard_id),
             me: me.to_owned(),
-            descendants,
+            source,
             table,
             rand,
             row: Mutex::new(tenure.lease().clone()),
@@ -123,7 +125,7 @@ impl HeldTask {
                 }
                 Turn::Command(None) | Turn::Abandon => {
                     if let Err(error) = self.give_up().await {
-                        tracing::warn!(shard = %self.shared.shard_id, "not released: {error}");
+                        tracing::warn!(shard = %self.shared.key, "not released: {error}");
                     }
                     break Ending::Released;
                 }
@@ -137,7 +139,7 @@ impl HeldTask {
             Ending::Released => counter!(names::LEASES_RELEASED).increment(1),
             Ending::Lost(loss) => {
                 counter!(names::LEASES_LOST).increment(1);
-                let shard = &self.shared.shard_id;
+                let shard = &self.shared.key;
                 tracing::warn!(%shard, "lost the lease: {}", loss.text());
             }
         }
@@ -196,7 +198,7 @@ impl HeldTask {
                 ErrorKind::InvalidInput,
                 format!(
                     "the checkpoint of shard {} is at {stored} and does not go back to {position}",
-                    self.shared.shard_id
+                    self.shared.key
                 ),
             )));
         }
@@ -256,7 +258,7 @@ impl HeldTask {
                         format!(
                             "the lease of shard {} could not be given away in time; others take it \
                              by themselves when it expires",
-                            self.shared.shard_id
+                            self.shared.key
                         ),
                     ));
                 }
@@ -306,14 +308,14 @@ impl HeldTask {
         }
         Err(Failure::Error(Error::new(
             ErrorKind::Unavailable,
-            format!("the row of lease {} keeps changing", self.shared.shard_id),
+            format!("the row of lease {} keeps changing", self.shared.key),
         )))
     }
 
     /// Waits before another attempt, at most until the fence.
     async fn pause(&self, attempt: &mut u32, error: &Error) {
         counter!(names::WRITE_RETRIES).increment(1);
-        let shard = &self.shared.shard_id;
+        let shard = &self.shared.key;
         if *attempt == 0 {
             tracing::warn!(%shard, "a write of the lease failed and is tried again: {error}");
         } else {
@@ -334,7 +336,7 @@ impl HeldTask {
         *row = self.tenure.lease().clone();
         drop(row);
         if self.tenure.handoff_requested() && !self.shared.handoff.is_cancelled() {
-            tracing::info!(shard = %self.shared.shard_id, "another worker is to take the lease over");
+            tracing::info!(shard = %self.shared.key, "another worker is to take the lease over");
             self.shared.handoff.cancel();
         }
     }

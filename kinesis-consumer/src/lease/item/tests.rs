@@ -110,7 +110,31 @@ fn rows_of_other_kinds_are_not_leases() {
         assert_eq!(read(&with(ENTITY_TYPE, s(kind))), Row::Other, "{kind}");
     }
     assert_eq!(read(&with(ENTITY_TYPE, number(1))), Row::Other);
-    assert_eq!(read(&with(STREAM_NAME, s("1:orders:2"))), Row::MultiStream);
+}
+
+#[test]
+fn a_row_of_a_multi_stream_application_names_its_stream_in_the_key_and_its_relatives_without() {
+    let stream = "123456789012:orders:1767225600";
+    let key = |index| ShardId::from(format!("{stream}:{}", ShardId::from_index(index)));
+    let range = HashKeyRange::new(HashKey(0), HashKey(9)).expect("in order");
+    let lease = Lease {
+        parents: BTreeSet::from([key(1)]),
+        range: Some(range),
+        ..Lease::new(key(3), Position::TrimHorizon)
+    };
+    let mut item = new_item(&lease);
+    assert_eq!(item[LEASE_KEY], s(key(3).as_str()));
+    assert_eq!(item[STREAM_NAME], s(stream));
+    assert_eq!(item[SHARD], s("shardId-000000000003"));
+    let parents = AttributeValue::Ss(vec!["shardId-000000000001".to_owned()]);
+    assert_eq!(item[PARENTS], parents);
+    assert_eq!(read(&item), Row::Lease(Box::new(lease)));
+
+    item.insert(STREAM_NAME.to_owned(), s("123456789012:refunds:1"));
+    let Row::Corrupt(row) = read(&item) else {
+        panic!("the key says otherwise");
+    };
+    assert_eq!(row.attribute, STREAM_NAME);
 }
 
 #[test]

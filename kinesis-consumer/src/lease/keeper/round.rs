@@ -1,15 +1,13 @@
 //! One look at the table and what follows from it.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use kinesis_core::ShardId;
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 
 use super::{Holding, Rest, Service, TAKES_AT_ONCE, names};
-use crate::discover;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::lease::Lease;
 use crate::lease::assign::{self, Candidate, Limits, Plan};
 use crate::lease::held::HeldTask;
@@ -59,7 +57,9 @@ impl Service {
     /// Scans, takes, asks for handoffs, cleans up, repairs.
     pub(super) async fn round(&mut self) -> Result<(), Error> {
         let started = self.keeper.clock.now();
+        self.find_streams().await?;
         let rows = self.keeper.table.scan().await?;
+        let rows = self.own(rows);
         let now = self.keeper.clock.now();
         histogram!(names::SCAN_SECONDS).record(now.duration_since(started).as_secs_f64());
         self.report(&rows);
@@ -75,7 +75,7 @@ impl Service {
             return Ok(());
         }
         self.clean_up(&board).await?;
-        self.repair(&board).await
+        self.repair(&board.leases, &board.unreadable).await
     }
 
     /// Unreadable rows are reported once, and again when they change.
@@ -87,15 +87,6 @@ impl Service {
             }
         }
         self.reported.clone_from(&rows.corrupt);
-        if rows.multi_stream > 0 && !self.multi_stream_reported {
-            self.multi_stream_reported = true;
-            tracing::error!(
-                table = self.keeper.table.name(),
-                rows = rows.multi_stream,
-                "the lease table holds leases of a multi-stream application, which are left alone; \
-                 give this application a table of its own"
-            );
-        }
     }
 
     /// Takes leases until this worker has its share, then asks for handoffs.
@@ -198,7 +189,7 @@ impl Service {
             // The scan is no snapshot: a parent it did not show is asked for by name.
             for parent in &seen.parents {
                 match table.get(parent).await? {
-                    None | Some(Row::Other | Row::MultiStream) => {}
+                    None | Some(Row::Other) => {}
                     Some(Row::Lease(row)) if row.is_ended() => {}
                     Some(Row::Lease(_) | Row::Corrupt(_)) => return Ok(Take::Left(None)),
                 }
@@ -240,12 +231,16 @@ impl Service {
         };
         counter!(names::LEASES_TAKEN, "reason" => reason).increment(1);
         tracing::info!(shard = %row.shard_id, reason, checkpoint = %row.checkpoint, "took the lease");
+        let Some(source) = self.source_of(&row.shard_id) else {
+            // Removed from the streams since the scan: nobody renews it, and others take it.
+            return;
+        };
         let keeper = &self.keeper;
         let (handle, task) = HeldTask::new(
             &keeper.me,
             tenure.with_head_start(keeper.rand.unit()),
             keeper.table.clone(),
-            discover::descendant_position(keeper.initial),
+            source,
             self.abandon.clone(),
             keeper.clock.clone(),
             keeper.rand.clone(),
@@ -316,29 +311,6 @@ impl Service {
             }
         }
         Ok(())
-    }
-
-    /// Looks for missing leases where the leases leave a part of the key space to nobody in two scans
-    /// running.
-    async fn repair(&mut self, board: &Board) -> Result<(), Error> {
-        let hole = !discover::covers_key_space(&board.leases);
-        let lasting = hole && self.hole_seen;
-        self.hole_seen = hole;
-        if !lasting || self.keeper.clock.now() < self.next_sync {
-            return Ok(());
-        }
-        self.next_sync = self.keeper.clock.now() + self.keeper.settings.shard_sync_interval;
-        match self
-            .sync(&board.leases, &board.unreadable, Duration::ZERO)
-            .await
-        {
-            // The stream is gone; what its shards hold has been read or is lost with it.
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                tracing::error!("the shards cannot be listed: {error}");
-                Ok(())
-            }
-            synced => synced,
-        }
     }
 }
 

@@ -403,9 +403,14 @@ async fn reshard(rig: &Rig) -> ShardMapOf {
         .await
         .expect("merges");
     sleep(Duration::from_secs(60)).await;
-    discover::list_shards(&rig.kinesis, STREAM, Duration::ZERO, &Rand::seeded(1))
-        .await
-        .expect("lists")
+    discover::list_shards(
+        &rig.kinesis,
+        &STREAM.into(),
+        Duration::ZERO,
+        &Rand::seeded(1),
+    )
+    .await
+    .expect("lists")
 }
 
 type ShardMapOf = kinesis_core::ShardMap;

@@ -1,0 +1,273 @@
+//! The streams whose shards have leases here: which they are, and the leases they lack.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kinesis_core::ShardId;
+use tokio::time::Instant;
+
+use super::{Service, names};
+use crate::discover::{self, Known};
+use crate::error::{Error, ErrorKind};
+use crate::lease::Lease;
+use crate::lease::table::{Created, LeaseTable, Rows};
+use crate::stream::{Address, Source, Sources};
+
+/// Leases being created at once during a shard sync. Source: none, reasonable default.
+const CREATES_AT_ONCE: usize = 8;
+
+/// A stream that is read, and how its leases stand.
+#[derive(Debug)]
+pub(super) struct Stream {
+    source: Arc<Source>,
+    next_sync: Instant,
+    /// Its leases were looked through once.
+    synced: bool,
+    /// The last scan, too, found its key space not covered.
+    hole_seen: bool,
+}
+
+impl Service {
+    /// Brings the streams up to what the application asks for.
+    ///
+    /// # Errors
+    /// Only for an application of one stream: one of several that cannot be looked up is reported,
+    /// and tried again later.
+    pub(super) async fn find_streams(&mut self) -> Result<(), Error> {
+        let wanted = match &self.keeper.sources {
+            Sources::One(address) => {
+                if self.streams.is_empty() {
+                    let source = Source {
+                        id: None,
+                        address: address.clone(),
+                        initial: self.keeper.initial,
+                        consumer_arn: None,
+                        stop: self.shutdown.child_token(),
+                    };
+                    self.read(source);
+                }
+                return Ok(());
+            }
+            Sources::Many(streams) => streams.list(),
+        };
+        let is_wanted = |address: &Address| wanted.iter().any(|stream| stream.address == *address);
+        for gone in self
+            .streams
+            .extract_if(.., |stream| !is_wanted(&stream.source.address))
+        {
+            tracing::info!(stream = %gone.source.label(), "the stream is not read any more");
+            gone.source.stop.cancel();
+        }
+        self.unknown
+            .retain(|stream, _| is_wanted(&stream.as_str().into()));
+        for stream in wanted {
+            let known = |known: &Stream| known.source.address == stream.address;
+            let now = self.keeper.clock.now();
+            let rests = self
+                .unknown
+                .get(stream.stream())
+                .is_some_and(|at| now < *at);
+            if rests || self.streams.iter().any(known) {
+                continue;
+            }
+            match discover::identify(&self.keeper.kinesis, &stream.address).await {
+                Ok(id) => {
+                    self.unknown.remove(stream.stream());
+                    self.read(Source {
+                        id: Some(id),
+                        address: stream.address,
+                        initial: stream.initial_position.unwrap_or(self.keeper.initial),
+                        consumer_arn: stream.consumer_arn,
+                        stop: self.shutdown.child_token(),
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(
+                        "one of the streams cannot be read and is tried again: {error}"
+                    );
+                    let again = now + self.keeper.settings.shard_sync_interval;
+                    self.unknown.insert(stream.stream().to_owned(), again);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, source: Source) {
+        self.streams.push(Stream {
+            source: Arc::new(source),
+            next_sync: self.keeper.clock.now(),
+            synced: false,
+            hole_seen: false,
+        });
+    }
+
+    /// The stream that a lease belongs to.
+    pub(super) fn source_of(&self, key: &ShardId) -> Option<Arc<Source>> {
+        let stream = self.streams.iter().find(|stream| stream.source.has(key))?;
+        Some(Arc::clone(&stream.source))
+    }
+
+    /// The rows of the streams that are read; the others are left alone.
+    pub(super) fn own(&mut self, mut rows: Rows) -> Rows {
+        let all = rows.leases.len();
+        rows.leases
+            .retain(|lease| self.source_of(&lease.shard_id).is_some());
+        rows.corrupt
+            .retain(|row| self.source_of(&row.shard_id).is_some());
+        let others = all - rows.leases.len();
+        if others > 0 && !self.others_reported && matches!(self.keeper.sources, Sources::One(_)) {
+            self.others_reported = true;
+            tracing::error!(
+                table = self.keeper.table.name(),
+                rows = others,
+                "the lease table holds leases of a multi-stream application, which are left alone; \
+                 give this application a table of its own, or convert the leases"
+            );
+        }
+        rows
+    }
+
+    /// Creates the leases of streams that were not looked through yet.
+    pub(super) async fn sync_new(
+        &mut self,
+        leases: &[Lease],
+        unreadable: &[ShardId],
+        patience: Duration,
+    ) -> Result<(), Error> {
+        for at in 0..self.streams.len() {
+            let now = self.keeper.clock.now();
+            let stream = &self.streams[at];
+            if stream.synced || now < stream.next_sync {
+                continue;
+            }
+            let synced = self.sync(at, leases, unreadable, patience).await;
+            self.outcome_of_sync(at, synced)?;
+        }
+        Ok(())
+    }
+
+    /// Of several streams, one that cannot be listed does not stop the others.
+    fn outcome_of_sync(&mut self, at: usize, synced: Result<(), Error>) -> Result<(), Error> {
+        match (&self.keeper.sources, synced) {
+            (_, Ok(())) => {
+                self.streams[at].synced = true;
+                Ok(())
+            }
+            (Sources::Many(_), Err(error)) => {
+                tracing::error!(
+                    "the shards of one of the streams cannot be listed and are tried again: {error}"
+                );
+                Ok(())
+            }
+            (Sources::One(_), Err(error)) => Err(error),
+        }
+    }
+
+    /// Creates the leases that one stream lacks, and completes rows of a KCL 2.x.
+    async fn sync(
+        &mut self,
+        at: usize,
+        leases: &[Lease],
+        unreadable: &[ShardId],
+        patience: Duration,
+    ) -> Result<(), Error> {
+        let keeper = &self.keeper;
+        let stream = &mut self.streams[at];
+        stream.next_sync = keeper.clock.now() + keeper.settings.shard_sync_interval;
+        let source = Arc::clone(&stream.source);
+        let leases: Vec<Lease> = leases
+            .iter()
+            .filter(|lease| source.has(&lease.shard_id))
+            .cloned()
+            .collect();
+        let (client, address) = (&keeper.kinesis, &source.address);
+        let shards = discover::list_shards(client, address, patience, &keeper.rand).await?;
+        let shards = source.keyed(&shards);
+        let known = Known {
+            leases: &leases,
+            unreadable,
+        };
+        let mut missing = discover::missing_leases(&shards, known, source.initial);
+        let now_millis = keeper.clock.epoch_millis();
+        for lease in &mut missing {
+            lease.starts_at_millis =
+                discover::instant_of(&lease.checkpoint, source.initial, now_millis);
+        }
+        let created = create_in_order(&keeper.table, &missing).await?;
+        if created > 0 {
+            metrics::counter!(names::LEASES_CREATED).increment(created as u64);
+            tracing::info!(stream = %source.label(), created, "created leases of shards");
+        }
+        for lease in leases.iter().filter(|lease| lease.range.is_none()) {
+            if let Some(shard) = shards.get(&lease.shard_id) {
+                keeper.table.put_range(&shard.id, shard.range).await?;
+            }
+        }
+        let next_sync = keeper.clock.now() + keeper.settings.shard_sync_interval;
+        self.streams[at].next_sync = next_sync;
+        Ok(())
+    }
+
+    /// Looks for missing leases of new streams, and where the leases of a stream leave a part of the
+    /// key space to nobody in two scans running.
+    pub(super) async fn repair(
+        &mut self,
+        leases: &[Lease],
+        unreadable: &[ShardId],
+    ) -> Result<(), Error> {
+        self.sync_new(leases, unreadable, Duration::ZERO).await?;
+        for at in 0..self.streams.len() {
+            let stream = &mut self.streams[at];
+            let of_stream = leases
+                .iter()
+                .filter(|lease| stream.source.has(&lease.shard_id));
+            let hole = !discover::covers_key_space(of_stream);
+            let lasting = hole && stream.hole_seen;
+            stream.hole_seen = hole;
+            if !lasting || self.keeper.clock.now() < stream.next_sync {
+                continue;
+            }
+            match self.sync(at, leases, unreadable, Duration::ZERO).await {
+                // The stream is gone; what its shards hold has been read or is lost with it.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    tracing::error!("the shards cannot be listed: {error}");
+                }
+                synced => self.outcome_of_sync(at, synced)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Creates `leases` a few at a time, those of parents before those of their children. How many were
+/// not there yet.
+async fn create_in_order(table: &LeaseTable, leases: &[Lease]) -> Result<usize, Error> {
+    let mut created = 0;
+    let mut rest = leases;
+    while !rest.is_empty() {
+        let batch = independent_prefix(rest);
+        let (now, later) = rest.split_at(batch);
+        let creates = now.iter().map(|lease| table.create(lease));
+        for outcome in futures::future::try_join_all(creates).await? {
+            created += usize::from(outcome == Created::New);
+        }
+        rest = later;
+    }
+    Ok(created)
+}
+
+/// How many of the first leases have no parent among them; at least one.
+fn independent_prefix(leases: &[Lease]) -> usize {
+    let dependent = leases
+        .iter()
+        .enumerate()
+        .take(CREATES_AT_ONCE)
+        .skip(1)
+        .find(|(at, lease)| {
+            leases[..*at]
+                .iter()
+                .any(|earlier| lease.parents.contains(&earlier.shard_id))
+        });
+    dependent.map_or(leases.len().min(CREATES_AT_ONCE), |(at, _)| at)
+}
