@@ -1,40 +1,79 @@
-//! This server's own pages, under `/_local/`.
+//! The server's own pages, under `/_local`.
 //!
 //! ```text
-//! GET /_local/health   200 {"status":"ok"} once requests are admitted
+//! GET    /_local/health   200 {"status":"ok"} once requests are admitted
+//! GET    /_local/faults   200 the fault plan, and how often each of its rules fired
+//! PUT    /_local/faults   replaces the plan by the body (JSON); 400 says what is wrong with it
+//! DELETE /_local/faults   removes the plan
 //! ```
 //!
-//! Deliberately absent: anything that changes state.
+//! Faults never meet these pages.
 
+use http::header::{ALLOW, CONTENT_TYPE};
 use http::request::Parts;
-use http::{Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 
 use crate::body::ResponseBody;
+use crate::fault::{FaultPlan, Faults};
 use crate::route::refusal;
 
 /// Answers a request for one of the pages.
-pub(crate) fn answer(head: &Parts) -> Response<ResponseBody> {
-    let readable = matches!(head.method, Method::GET | Method::HEAD);
+pub(crate) fn answer(head: &Parts, body: &[u8], faults: &Faults) -> Response<ResponseBody> {
     match head.uri.path() {
-        "/_local/health" if readable => health(),
-        "/_local/health" => refusal(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "MethodNotAllowed",
-            "this page can only be read: use GET",
-        ),
+        "/_local/health" => match head.method {
+            Method::GET | Method::HEAD => page(r#"{"status":"ok"}"#),
+            _ => not_allowed("GET"),
+        },
+        "/_local/faults" => match head.method {
+            Method::GET | Method::HEAD => report(faults),
+            Method::PUT => match serde_json::from_slice(body) {
+                Ok(plan) => replace(faults, plan),
+                Err(error) => invalid(&format!("the body is not a fault plan: {error}")),
+            },
+            Method::DELETE => replace(faults, FaultPlan::default()),
+            _ => not_allowed("GET, PUT, DELETE"),
+        },
         _ => refusal(
             StatusCode::NOT_FOUND,
             "NotFound",
-            "there is no such page; /_local/health is one",
+            "there is no such page; /_local/health and /_local/faults are there",
         ),
     }
 }
 
-fn health() -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::full(r#"{"status":"ok"}"#));
-    response.headers_mut().insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
+fn replace(faults: &Faults, plan: FaultPlan) -> Response<ResponseBody> {
+    match faults.set(plan) {
+        Ok(()) => report(faults),
+        Err(error) => invalid(&error.to_string()),
+    }
+}
+
+fn report(faults: &Faults) -> Response<ResponseBody> {
+    match faults.report() {
+        Ok(report) => page(report),
+        Err(error) => {
+            tracing::error!(%error, "The fault plan cannot be shown.");
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            refusal(status, "InternalFailure", "the plan cannot be shown")
+        }
+    }
+}
+
+fn invalid(why: &str) -> Response<ResponseBody> {
+    refusal(StatusCode::BAD_REQUEST, "InvalidArgument", why)
+}
+
+fn not_allowed(methods: &'static str) -> Response<ResponseBody> {
+    let why = format!("this page answers {methods}");
+    let mut answer = refusal(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", &why);
+    let methods = HeaderValue::from_static(methods);
+    answer.headers_mut().insert(ALLOW, methods);
+    answer
+}
+
+fn page(body: impl Into<bytes::Bytes>) -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::full(body));
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
     response
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use kinesis_core::{Clock, Rand};
+use kinesis_core::{Clock, HashKey, Rand, ShardId};
 
 use crate::body::ResponseBody;
 use crate::catalog::{Catalog, StreamCell};
@@ -134,6 +134,11 @@ impl Kinesis {
     pub(crate) async fn call(&self, request: Request<Bytes>) -> Response<ResponseBody> {
         self.inner.trim_if_due();
         front::answer(&self.inner, request).await
+    }
+
+    /// Where a record with this key goes.
+    pub(crate) fn shard_of_key(&self, stream: &str, key: HashKey) -> Option<ShardId> {
+        self.inner.shard_of_key(stream, key)
     }
 
     /// Ends the subscriptions and waits until everything is stored.

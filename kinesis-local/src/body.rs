@@ -8,6 +8,7 @@
 //! Frames  a bounded channel; ends when the sender     SubscribeToShard: one message per frame
 //!         is dropped, and the sender's `closed()`
 //!         ends when the reader went away
+//! Cut     one of the others, and not all of it         faults on purpose
 //! Object  what the S3 service streams from a file     GetObject
 //! ```
 //!
@@ -19,6 +20,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::sync::mpsc;
+
+use crate::fault::CutBody;
 
 /// Any error, boxed: what a body that is read from a file can fail with.
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -33,6 +36,8 @@ pub(crate) enum ResponseBody {
     /// An answer of the S3 service.
     #[cfg(feature = "s3")]
     Object(Box<s3s::Body>),
+    /// An answer that breaks half-way, on purpose.
+    Cut(Box<CutBody>),
 }
 
 impl ResponseBody {
@@ -66,13 +71,14 @@ impl http_body::Body for ResponseBody {
                 .map(|frame| frame.map(|bytes| Ok(Frame::data(bytes)))),
             #[cfg(feature = "s3")]
             Self::Object(body) => Pin::new(body.as_mut()).poll_frame(context),
+            Self::Cut(body) => Pin::new(body.as_mut()).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(bytes) => bytes.is_empty(),
-            Self::Frames(_) => false,
+            Self::Frames(_) | Self::Cut(_) => false,
             #[cfg(feature = "s3")]
             Self::Object(body) => http_body::Body::is_end_stream(body.as_ref()),
         }
@@ -84,6 +90,7 @@ impl http_body::Body for ResponseBody {
             Self::Frames(_) => SizeHint::default(),
             #[cfg(feature = "s3")]
             Self::Object(body) => http_body::Body::size_hint(body.as_ref()),
+            Self::Cut(body) => http_body::Body::size_hint(body.as_ref()),
         }
     }
 }

@@ -7,7 +7,7 @@
 //! stderr   the log; RUST_LOG filters it
 //! exit     0  ended by SIGINT or SIGTERM, everything stored
 //!          1  could not start: the port or the data directory; or could not go on
-//!          2  wrong arguments
+//!          2  wrong arguments, or a fault plan that is none
 //! ```
 
 use std::io::{self, Write as _};
@@ -24,6 +24,8 @@ use kinesis_local::Tls;
 use kinesis_local::{
     DEFAULT_ACCOUNT, DEFAULT_PORT, DEFAULT_REGION, ErrorKind, KinesisLocal, Settings,
 };
+
+mod plan;
 
 /// The exit code for wrong arguments. Source: clap's own, and custom.
 const EXIT_USAGE: u8 = 2;
@@ -50,6 +52,9 @@ struct Arguments {
     /// The account in ARNs, 12 digits
     #[arg(long, env = "KINESIS_LOCAL_ACCOUNT", default_value = DEFAULT_ACCOUNT)]
     account: String,
+    /// Inject the faults of this plan, TOML or JSON; /_local/faults shows and replaces it
+    #[arg(long, env = "KINESIS_LOCAL_FAULTS", value_name = "FILE")]
+    faults: Option<PathBuf>,
     #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: TlsArguments,
@@ -112,6 +117,8 @@ impl TlsArguments {
 enum Failure {
     #[error(transparent)]
     Local(#[from] kinesis_local::Error),
+    #[error(transparent)]
+    Faults(#[from] plan::Unreadable),
     #[error("the system refused to start threads")]
     Threads(#[source] io::Error),
     #[error("signals cannot be caught")]
@@ -125,6 +132,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Local(error) if error.kind() == ErrorKind::Settings => ExitCode::from(EXIT_USAGE),
+            Self::Faults(_) => ExitCode::from(EXIT_USAGE),
             _ => ExitCode::FAILURE,
         }
     }
@@ -185,7 +193,12 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     }
     // Before anything is announced, so that a signal right after it is not lost.
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
-    let local = KinesisLocal::builder().settings(settings).start().await?;
+    let faults = arguments.faults.as_deref().map(plan::read).transpose()?;
+    let local = KinesisLocal::builder()
+        .settings(settings)
+        .faults(faults.unwrap_or_default())
+        .start()
+        .await?;
     #[cfg(feature = "tls")]
     arguments.tls.write_ca(&local)?;
     let announced = announce(&local);

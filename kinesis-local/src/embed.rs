@@ -16,7 +16,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 
-use crate::route::Service;
+use crate::route::{Service, Unanswered};
 
 /// An SDK HTTP client that reaches a [`KinesisLocal`](crate::KinesisLocal) in this process.
 ///
@@ -41,13 +41,19 @@ impl HttpConnector for InProcessClient {
             let request = request
                 .try_into_http1x()
                 .map_err(|error| ConnectorError::user(error.into()))?;
-            let response = service
-                .call(request)
-                .await
-                .map_err(|stopped| ConnectorError::io(stopped.into()).never_connected())?;
+            let response = service.call(request).await.map_err(unanswered)?;
             HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })
+    }
+}
+
+/// What a client of a socket would have seen.
+fn unanswered(why: Unanswered) -> ConnectorError {
+    let error = ConnectorError::io(why.into());
+    match why {
+        Unanswered::Stopped => error.never_connected(),
+        Unanswered::Broken => error,
     }
 }
 

@@ -81,6 +81,22 @@
 //! keep the shards they have. A shard's limits of writes and reads are enforced with
 //! [`Limits::Aws`]; the default is [`Limits::Off`].
 //!
+//! # Faults on purpose
+//!
+//! A [`FaultPlan`] makes calls late, refuses them, loses them before or after their effect, refuses
+//! entries of PutRecords, breaks answers and event streams half-way and expires iterators: by service,
+//! operation, stream, shard and client, by number, rate and time, and from a seed, so that a run can
+//! be repeated. It is given to [`Builder::faults`], to [`KinesisLocal::set_faults`], to the command by
+//! `--faults FILE`, or while it runs:
+//!
+//! ```sh
+//! curl -X PUT $AWS_ENDPOINT_URL/_local/faults -d '{"seed": 7, "rules": [
+//!   {"operations": ["PutRecords"], "effect": {"fail_entries": {"rate": 0.1}}},
+//!   {"table": "leases", "operations": ["UpdateItem"], "every": 10, "effect": "drop_response"}]}'
+//! curl $AWS_ENDPOINT_URL/_local/faults            # the plan, and how often each rule fired
+//! curl -X DELETE $AWS_ENDPOINT_URL/_local/faults
+//! ```
+//!
 //! # Features
 //!
 //! `cli` (the command), `dynamodb`, `s3`, `tls`; all are on by default. Without `dynamodb` or `s3` a request
@@ -95,6 +111,7 @@ mod data_dir;
 mod dynamodb;
 mod embed;
 mod error;
+mod fault;
 mod limits;
 mod local;
 mod log;
@@ -112,6 +129,10 @@ mod wire;
 
 pub use embed::InProcessClient;
 pub use error::{Error, ErrorKind};
+pub use fault::{
+    FAULT_LATENCY_MAX_MS, FAULT_RULES_MAX, FaultCount, FaultEffect, FaultPlan, FaultRule,
+    FaultService,
+};
 pub use limits::Limits;
 pub use local::{Builder, KinesisLocal};
 pub use settings::{

@@ -18,6 +18,7 @@ use kinesis_core::{Clock, Rand};
 
 use crate::embed::InProcessClient;
 use crate::error::{Error, ErrorKind};
+use crate::fault::{FaultCount, FaultPlan, Faults};
 use crate::route::Service;
 use crate::server::Server;
 use crate::services::Services;
@@ -115,6 +116,20 @@ impl KinesisLocal {
         self.inner.service.s3_dir()
     }
 
+    /// Replaces the fault plan; counters and chances begin anew. An empty plan ends all faults.
+    ///
+    /// # Errors
+    /// A field of the plan out of its bounds; the plan there was goes on.
+    pub fn set_faults(&self, plan: FaultPlan) -> Result<(), Error> {
+        self.inner.service.faults().set(plan)
+    }
+
+    /// How often the rules of the fault plan met a call, in their order.
+    #[must_use]
+    pub fn fault_counts(&self) -> Vec<FaultCount> {
+        self.inner.service.faults().counts()
+    }
+
     /// Ends the instance: admits no more requests, ends subscriptions, waits for the requests that
     /// are under way (at most the settings' deadline) and closes the data directory.
     ///
@@ -151,6 +166,7 @@ pub struct Builder {
     settings: Settings,
     clock: Option<Clock>,
     rand: Option<Rand>,
+    faults: FaultPlan,
 }
 
 impl Builder {
@@ -211,20 +227,30 @@ impl Builder {
         self
     }
 
+    /// Faults on purpose, from the start on. Default: none.
+    #[must_use]
+    pub fn faults(mut self, plan: FaultPlan) -> Self {
+        self.faults = plan;
+        self
+    }
+
     /// Starts it. Has to run inside a tokio runtime with time enabled (and I/O, to listen).
     ///
     /// # Errors
-    /// A setting out of its bounds, a certificate that cannot be used, an address that cannot be
+    /// A setting or a fault rule out of its bounds, a certificate that cannot be used, an address that cannot be
     /// listened on, a data directory that is in use or cannot be read.
     pub async fn start(self) -> Result<KinesisLocal, Error> {
         let Self {
             settings,
             clock,
             rand,
+            faults,
         } = self;
         settings.validate()?;
+        faults.validate()?;
         let clock = clock.unwrap_or_default();
         let rand = rand.unwrap_or_else(Rand::from_entropy);
+        let faults = Faults::new(faults, clock.clone());
         let to_open = settings.clone();
         let opening = tokio::task::spawn_blocking(move || {
             // First, because a certificate that cannot be read leaves the data alone.
@@ -234,7 +260,7 @@ impl Builder {
         let (identity, services) = opening.await.map_err(|panic| {
             Error::new(ErrorKind::Corrupt, "opening the data panicked").with_source(panic)
         })??;
-        let service = Service::new(services);
+        let service = Service::new(services, faults);
         let server = match settings.listen {
             Some(address) => {
                 let places = settings.max_connections;

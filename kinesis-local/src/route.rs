@@ -37,6 +37,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin;
 use crate::body::{BoxError, ResponseBody};
+use crate::fault::{Effects, FaultService, Faults};
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::services::Services;
 
@@ -59,13 +60,17 @@ const OVERSIZE_DRAIN_BYTES: usize = 4 * BODY_MAX_BYTES;
 /// How long a body may take to arrive. Source: none, reasonable default.
 const BODY_READ_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// An answer, or the one that refuses the request.
-type Answer = Result<Response<ResponseBody>, Response<ResponseBody>>;
+/// An answer, which may be a refusal, or why there is none.
+type Answer = Result<Response<ResponseBody>, Unanswered>;
 
-/// The server has been shut down.
-#[derive(Debug, thiserror::Error)]
-#[error("this kinesis-local was shut down")]
-pub(crate) struct Stopped;
+/// Why a call has no answer.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum Unanswered {
+    #[error("this kinesis-local was shut down")]
+    Stopped,
+    #[error("the connection broke, by a fault on purpose")]
+    Broken,
+}
 
 /// Everything that answers requests; cheap to clone.
 #[derive(Clone)]
@@ -75,6 +80,7 @@ pub(crate) struct Service {
 
 struct Inner {
     services: Services,
+    faults: Faults,
     /// KiB of request bodies that may still be read into memory.
     bodies: Semaphore,
     /// Cancelled: no request is admitted any more.
@@ -94,10 +100,11 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    pub(crate) fn new(services: Services) -> Self {
+    pub(crate) fn new(services: Services, faults: Faults) -> Self {
         Self {
             inner: Arc::new(Inner {
                 services,
+                faults,
                 bodies: Semaphore::new(BODIES_MAX_KIB),
                 stopping: CancellationToken::new(),
                 stopped: CancellationToken::new(),
@@ -107,16 +114,13 @@ impl Service {
     }
 
     /// Carries out one request. Cancel safe: dropping the future does not stop an admitted request.
-    pub(crate) async fn call<B>(
-        &self,
-        request: Request<B>,
-    ) -> Result<Response<ResponseBody>, Stopped>
+    pub(crate) async fn call<B>(&self, request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
         if self.inner.stopping.is_cancelled() {
-            return Err(Stopped);
+            return Err(Unanswered::Stopped);
         }
         let service = self.clone();
         let work = self.inner.tasks.spawn(async move {
@@ -124,7 +128,7 @@ impl Service {
             stopped
                 .run_until_cancelled(service.serve(request))
                 .await
-                .ok_or(Stopped)
+                .unwrap_or(Err(Unanswered::Stopped))
         });
         match work.await {
             Ok(answer) => answer,
@@ -136,11 +140,16 @@ impl Service {
                     "the request handler panicked; this is a fault of kinesis-local",
                 ))
             }
-            Err(_) => Err(Stopped),
+            Err(_) => Err(Unanswered::Stopped),
         }
     }
 
-    async fn serve<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    /// The faults on purpose.
+    pub(crate) fn faults(&self) -> &Faults {
+        &self.inner.faults
+    }
+
+    async fn serve<B>(&self, request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -150,20 +159,21 @@ impl Service {
         let (head, body) = request.into_parts();
         let target = Target::of(&head);
         let answer = match target {
-            Target::Admin => Ok(admin::answer(&head)),
-            Target::Kinesis | Target::DynamoDb => self.serve_whole(target, head, body).await,
-            Target::DynamoDbStreams => Err(refusal(
+            Target::Admin | Target::Kinesis | Target::DynamoDb => {
+                self.serve_whole(target, head, body).await
+            }
+            Target::DynamoDbStreams => Ok(refusal(
                 StatusCode::BAD_REQUEST,
                 "UnknownOperationException",
                 "kinesis-local does not offer DynamoDB Streams",
             )),
-            #[cfg(feature = "s3")]
-            Target::S3 => Ok(self.inner.services.s3.call(head, body).await),
-            #[cfg(not(feature = "s3"))]
-            Target::S3 => Err(not_built("s3")),
+            Target::S3 => self.serve_s3(head, body).await,
         };
-        let answer = answer.unwrap_or_else(|refusal| refusal);
-        let (service, status) = (target.name(), answer.status().as_u16().to_string());
+        let status = match &answer {
+            Ok(answer) => answer.status().as_u16().to_string(),
+            Err(_) => "none".to_owned(),
+        };
+        let service = target.name();
         metrics::counter!(REQUESTS, "service" => service, "status" => status).increment(1);
         let took = clock.now().saturating_duration_since(began);
         metrics::histogram!(REQUEST_SECONDS, "service" => service).record(took);
@@ -180,22 +190,88 @@ impl Service {
         let announced = body.size_hint().lower();
         if announced > BODY_MAX_BYTES as u64 {
             drain(body).await;
-            return Err(too_large());
+            return Ok(too_large());
         }
         // An unannounced length counts as the largest.
         let share = body.size_hint().upper().unwrap_or(BODY_MAX_BYTES as u64);
         let share_kib = share.min(BODY_MAX_BYTES as u64).div_ceil(1024) as u32;
         let _share = self.inner.bodies.acquire_many(share_kib).await;
-        let request = Request::from_parts(head, whole(body).await?);
+        let body = match whole(body).await {
+            Ok(body) => body,
+            Err(refusal) => return Ok(refusal),
+        };
         match target {
-            #[cfg(feature = "dynamodb")]
-            Target::DynamoDb => Ok(self.inner.services.dynamodb.call(request).await),
-            #[cfg(not(feature = "dynamodb"))]
-            Target::DynamoDb => Err(not_built("dynamodb")),
-            Target::Kinesis | Target::DynamoDbStreams | Target::S3 | Target::Admin => {
-                Ok(self.inner.services.kinesis.call(request).await)
+            Target::Admin => Ok(admin::answer(&head, &body, &self.inner.faults)),
+            Target::DynamoDb => self.serve_dynamodb(head, body).await,
+            Target::Kinesis | Target::DynamoDbStreams | Target::S3 => {
+                self.serve_kinesis(head, body).await
             }
         }
+    }
+
+    async fn serve_kinesis(&self, head: Parts, body: Bytes) -> Answer {
+        let effects = self.effects(FaultService::Kinesis, &head, &body);
+        let mut request = Request::from_parts(head, body);
+        if let Some(effects) = &effects {
+            // It refuses by itself, behind its checks and in the encoding of the request.
+            request.extensions_mut().insert(Arc::clone(effects));
+        }
+        let work = self.inner.services.kinesis.call(request);
+        self.inner.faults.around(effects.as_deref(), work).await
+    }
+
+    #[cfg(feature = "dynamodb")]
+    async fn serve_dynamodb(&self, head: Parts, body: Bytes) -> Answer {
+        let effects = self.effects(FaultService::DynamoDb, &head, &body);
+        let work = async {
+            match effects
+                .as_deref()
+                .and_then(|effects| effects.refusal.as_ref())
+            {
+                Some(refusal) => refusal.response(FaultService::DynamoDb),
+                None => {
+                    let request = Request::from_parts(head, body);
+                    self.inner.services.dynamodb.call(request).await
+                }
+            }
+        };
+        self.inner.faults.around(effects.as_deref(), work).await
+    }
+
+    #[cfg(not(feature = "dynamodb"))]
+    async fn serve_dynamodb(&self, _head: Parts, _body: Bytes) -> Answer {
+        Ok(not_built("dynamodb"))
+    }
+
+    #[cfg(feature = "s3")]
+    async fn serve_s3<B>(&self, head: Parts, body: B) -> Answer
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let effects = self.effects(FaultService::S3, &head, &[]);
+        let work = async {
+            match effects
+                .as_deref()
+                .and_then(|effects| effects.refusal.as_ref())
+            {
+                Some(refusal) => refusal.response(FaultService::S3),
+                None => self.inner.services.s3.call(head, body).await,
+            }
+        };
+        self.inner.faults.around(effects.as_deref(), work).await
+    }
+
+    #[cfg(not(feature = "s3"))]
+    async fn serve_s3<B>(&self, _head: Parts, _body: B) -> Answer {
+        Ok(not_built("s3"))
+    }
+
+    /// What happens to this call on purpose.
+    fn effects(&self, service: FaultService, head: &Parts, body: &[u8]) -> Option<Arc<Effects>> {
+        let kinesis = &self.inner.services.kinesis;
+        let shard_of = |stream: &str, key| kinesis.shard_of_key(stream, key);
+        self.inner.faults.decide(service, head, body, shard_of)
     }
 
     /// Admits no further request.

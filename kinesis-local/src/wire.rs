@@ -21,6 +21,8 @@
 //! | timestamp | seconds, with a fraction to the millisecond | tag 1 and integer *milliseconds* |
 //! | structure, list | | both forms are read; written without lengths, as the service does |
 
+use crate::fault::EntryFaults;
+
 mod cbor;
 pub(crate) mod constraint;
 pub(crate) mod event;
@@ -50,10 +52,16 @@ impl Format {
 pub(crate) struct Body<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) format: Format,
+    /// Which of the records in it are to be refused, on purpose.
+    pub(crate) faults: Option<&'a EntryFaults>,
 }
 
 impl<'a> Body<'a> {
     pub(crate) fn new(format: Format, bytes: &'a [u8]) -> Self {
-        Self { bytes, format }
+        Self {
+            bytes,
+            format,
+            faults: None,
+        }
     }
 }

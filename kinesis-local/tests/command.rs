@@ -146,6 +146,8 @@ fn wrong_arguments_have_their_own_exit_code() {
         ["--account", "12"],
         ["--region", "Us East"],
         ["--port", "x"],
+        ["--faults", "Cargo.toml"],
+        ["--faults", "not-there.json"],
     ] {
         let Output { status, stderr, .. } = command().args(wrong).output().unwrap();
         assert_eq!(

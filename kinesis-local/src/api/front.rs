@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! request ids ─ Origin ─ method ─ body there? ─ Content-Type ─ body an object? ─ operation ─ auth
+//!                                          ─ an error on purpose?
 //! ```
 //! Promises: each refusal has the status, body and headers of the service (kinesalite's connection
 //! tests, which ran against it). The path is not looked at.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -14,6 +17,7 @@ use kinesis_core::Rand;
 use super::operation::Operation;
 use super::{Inner, Reply};
 use crate::body::ResponseBody;
+use crate::fault::Effects;
 use crate::wire::fault::{Fault, SERIALIZATION};
 use crate::wire::read;
 use crate::wire::{Body, Format};
@@ -106,6 +110,14 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
         };
         return fault(format, &refusal);
     }
+    let faults = request.extensions().get::<Arc<Effects>>();
+    if let Some(refusal) = faults.and_then(|faults| faults.refusal.as_ref()) {
+        return fault(format, &refusal.fault(body, inner.now_ms()));
+    }
+    let body = Body {
+        faults: faults.map(|faults| &faults.entries),
+        ..body
+    };
     match inner.run(operation, body).await {
         Ok(Reply::Empty) => respond(StatusCode::OK, Some(format.content_type()), ""),
         Ok(Reply::Answer(body)) => respond(StatusCode::OK, Some(format.content_type()), body),

@@ -279,7 +279,7 @@ impl Inner {
         };
         let id = ShardId::from_index(u64::from(index));
         let missing = || self.no_shard(id.as_str(), stream_name);
-        let cell = self.stream(name, arn).map_err(|fault| match fault.code {
+        let cell = self.stream(name, arn).map_err(|fault| match &*fault.code {
             "ResourceNotFoundException" => missing(),
             _ => fault,
         })?;

@@ -2,7 +2,7 @@
 //!
 //! Promises: records of one request that go to the same shard get numbers in their order in the
 //! request; the answer comes after every record it acknowledges is stored. A throttled record of
-//! PutRecords fails alone.
+//! PutRecords fails alone, and so does one that is refused on purpose.
 
 use std::fmt::{self, Display};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use serde::Deserialize;
 
 use super::{Inner, Reply, unwritable};
 use crate::catalog::StreamCell;
+use crate::fault::EntryFaults;
 use crate::log::entry::Entry;
 use crate::log::{Room, Ticket};
 use crate::stream::Stream;
@@ -93,7 +94,7 @@ impl Encode for PutRecordsAnswer {
                 Ok(put) => put.encode(writer),
                 Err(fault) => writer.structure(|writer| {
                     writer.key("ErrorCode");
-                    writer.plain(fault.code);
+                    writer.plain(&fault.code);
                     writer.key("ErrorMessage");
                     writer.text(fault.message.as_deref().unwrap_or_default());
                 }),
@@ -138,6 +139,7 @@ impl Inner {
                     data,
                 }],
                 request.dry_run,
+                None,
             )
             .await?;
         match placed.into_iter().next() {
@@ -164,7 +166,9 @@ impl Inner {
         if incoming.iter().map(Incoming::size).sum::<usize>() > PUT_RECORDS_MAX_BYTES {
             return Err(Fault::invalid_argument("Records size exceeds 10 MB limit"));
         }
-        let entries = self.put(&cell, incoming, request.dry_run).await?;
+        let entries = self
+            .put(&cell, incoming, request.dry_run, body.faults)
+            .await?;
         let mut writer =
             Writer::with_capacity(body.format, 64 + entries.len() * ANSWER_ENTRY_BYTES);
         PutRecordsAnswer { entries }.encode(&mut writer);
@@ -177,6 +181,7 @@ impl Inner {
         cell: &StreamCell,
         incoming: Vec<Incoming>,
         dry_run: Option<Boolean>,
+        faults: Option<&EntryFaults>,
     ) -> Result<Vec<Placed>, Fault> {
         let bytes = incoming.iter().map(Incoming::size).sum();
         let room = self
@@ -184,7 +189,7 @@ impl Inner {
             .admit(bytes)
             .await
             .map_err(|failure| unwritable(&failure))?;
-        let (placed, ticket) = self.place(cell, incoming, dry_run, &room)?;
+        let (placed, ticket) = self.place(cell, incoming, dry_run, faults, &room)?;
         if let Some(ticket) = ticket {
             ticket
                 .stored()
@@ -200,6 +205,7 @@ impl Inner {
         cell: &StreamCell,
         incoming: Vec<Incoming>,
         dry_run: Option<Boolean>,
+        faults: Option<&EntryFaults>,
         room: &Room,
     ) -> Result<(Vec<Placed>, Option<Ticket>), Fault> {
         let stream = cell.read();
@@ -213,13 +219,16 @@ impl Inner {
             check_size(record, stream.record_max_bytes as usize)?;
         }
         Fault::unless_dry_run(dry_run)?;
-        let mut by_shard: Vec<(u32, usize, Incoming)> = incoming
-            .into_iter()
-            .enumerate()
-            .map(|(at, record)| (stream.route(record.hash_key).identity.index, at, record))
-            .collect();
+        let mut placed: Vec<(usize, Placed)> = Vec::with_capacity(incoming.len());
+        let mut by_shard: Vec<(u32, usize, Incoming)> = Vec::with_capacity(incoming.len());
+        for (at, record) in incoming.into_iter().enumerate() {
+            let identity = &stream.route(record.hash_key).identity;
+            match faults.and_then(|faults| faults.next(identity.id().as_str())) {
+                Some((code, text)) => placed.push((at, Err(Fault::new(code, text)))),
+                None => by_shard.push((identity.index, at, record)),
+            }
+        }
         by_shard.sort_by_key(|(shard, at, _)| (*shard, *at));
-        let mut placed: Vec<(usize, Placed)> = Vec::with_capacity(by_shard.len());
         let mut last = None;
         let mut rest = by_shard.into_iter().peekable();
         while let Some((index, at, record)) = rest.next() {
@@ -287,6 +296,13 @@ impl Inner {
             records: numbered,
         };
         Some(self.log.submit(entry, Some(publish), room.clone()))
+    }
+
+    /// Where a record with this key goes.
+    pub(super) fn shard_of_key(&self, stream: &str, key: HashKey) -> Option<ShardId> {
+        let cell = self.catalog.get(stream)?;
+        let id = cell.read().route(key).identity.id();
+        Some(id)
     }
 
     pub(super) fn rate_exceeded(&self, shard: &ShardId, stream: &str) -> Fault {

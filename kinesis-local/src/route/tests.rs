@@ -6,11 +6,13 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use kinesis_core::Rand;
 
 use super::*;
+use crate::fault::FaultPlan;
 use crate::settings::Settings;
 
 fn service() -> Service {
-    let services = Services::open(&Settings::default(), Clock::system(), Rand::seeded(1)).unwrap();
-    Service::new(services)
+    let clock = Clock::system();
+    let services = Services::open(&Settings::default(), clock.clone(), Rand::seeded(1)).unwrap();
+    Service::new(services, Faults::new(FaultPlan::default(), clock))
 }
 
 fn list_streams<B>(body: B) -> Request<B> {

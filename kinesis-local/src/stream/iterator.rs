@@ -43,30 +43,36 @@ impl ShardIterator {
             .seal()
     }
 
-    /// Reads a text; surrounding double quotes are forgiven, as by the service.
+    /// Reads a text that has not expired; surrounding double quotes are forgiven, as by the service.
     pub(crate) fn open(text: &str, now_ms: u64) -> Result<Self, IteratorRefusal> {
-        let text = text
-            .strip_prefix('"')
-            .and_then(|text| text.strip_suffix('"'))
-            .unwrap_or(text);
-        let iterator = Self::parse(text).ok_or(IteratorRefusal::Invalid)?;
+        let iterator = Self::read(text).ok_or(IteratorRefusal::Invalid)?;
         if iterator.created_ms > now_ms {
             return Err(IteratorRefusal::Invalid);
         }
         let lifetime_ms = ITERATOR_LIFETIME.as_millis();
         if u128::from(now_ms - iterator.created_ms) > lifetime_ms {
-            return Err(IteratorRefusal::Expired(format!(
-                "Iterator expired. The iterator was created at time {} while right now it is {} \
-                 which is further in the future than the tolerated delay of {lifetime_ms} \
-                 milliseconds.",
-                utc(iterator.created_ms),
-                utc(now_ms)
-            )));
+            return Err(IteratorRefusal::Expired(iterator.expired_text(now_ms)));
         }
         Ok(iterator)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// What the service says of it once it has expired.
+    pub(crate) fn expired_text(&self, now_ms: u64) -> String {
+        format!(
+            "Iterator expired. The iterator was created at time {} while right now it is {} which \
+             is further in the future than the tolerated delay of {} milliseconds.",
+            utc(self.created_ms),
+            utc(now_ms),
+            ITERATOR_LIFETIME.as_millis()
+        )
+    }
+
+    /// What a text stands for, expired or not.
+    pub(crate) fn read(text: &str) -> Option<Self> {
+        let text = text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'))
+            .unwrap_or(text);
         let mut opened = Opened::open(text, KIND)?;
         opened.u64()?;
         Some(Self {

@@ -59,21 +59,20 @@ pub(crate) fn exception(format: Format, fault: &Fault) -> Bytes {
     frame(
         &[
             (":message-type", "exception"),
-            (":exception-type", fault.code),
+            (":exception-type", &fault.code),
         ],
         payload_type(format),
         writer.into_bytes(),
     )
 }
 
-fn frame(
-    headers: &[(&'static str, &'static str)],
-    content_type: &'static str,
-    payload: Vec<u8>,
-) -> Bytes {
+fn frame(headers: &[(&'static str, &str)], content_type: &'static str, payload: Vec<u8>) -> Bytes {
     let mut message = Message::new(payload);
     for (name, value) in headers.iter().chain(&[(":content-type", content_type)]) {
-        message = message.add_header(Header::new(*name, HeaderValue::String((*value).into())));
+        message = message.add_header(Header::new(
+            *name,
+            HeaderValue::String((*value).to_owned().into()),
+        ));
     }
     let mut buffer = Vec::with_capacity(message.payload().len() + 160);
     match write_message_to(&message, &mut buffer) {

@@ -5,6 +5,8 @@
 //! `SerializationException` spells its text `Message`, because the service does. No text carries a
 //! payload or a credential.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 
 use super::Format;
@@ -15,15 +17,15 @@ use super::write::Writer;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) status: StatusCode,
-    pub(crate) code: &'static str,
+    pub(crate) code: Cow<'static, str>,
     pub(crate) message: Option<String>,
 }
 
 impl Fault {
-    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
-            code,
+            code: code.into(),
             message: Some(message.into()),
         }
     }
@@ -31,7 +33,7 @@ impl Fault {
     pub(crate) fn bare(code: &'static str) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
-            code,
+            code: Cow::Borrowed(code),
             message: None,
         }
     }
@@ -79,7 +81,7 @@ impl Fault {
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
-            code: "InternalFailure",
+            code: Cow::Borrowed("InternalFailure"),
             message: Some(message.into()),
         }
     }
@@ -89,7 +91,7 @@ impl Fault {
         let mut writer = Writer::new(format);
         writer.structure(|writer| {
             writer.key("__type");
-            writer.plain(self.code);
+            writer.plain(&self.code);
             if let Some(message) = &self.message {
                 writer.key(if self.code == SERIALIZATION {
                     "Message"

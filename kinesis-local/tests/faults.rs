@@ -1,0 +1,439 @@
+//! Faults on purpose, as clients meet them.
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![cfg(all(feature = "dynamodb", feature = "s3"))]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::error::{ProvideErrorMetadata as _, SdkError};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::{
+    PutRecordsRequestEntry, ShardIteratorType, StartingPosition, SubscribeToShardEventStream,
+};
+use aws_smithy_runtime_api::client::http::HttpConnector as _;
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_types::byte_stream::ByteStream;
+use aws_smithy_types::retry::RetryConfig;
+use kinesis_core::Clock;
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule, FaultService, KinesisLocal};
+use serde_json::{Value, json};
+
+const STREAM: &str = "s";
+const SHARDS: [&str; 2] = ["shardId-000000000000", "shardId-000000000001"];
+/// Explicit hash keys that go to those shards.
+const KEYS: [&str; 2] = ["0", "340282366920938463463374607431768211455"];
+
+/// An instance with a stream of two shards, and a client that does not try again.
+async fn world(plan: FaultPlan) -> (KinesisLocal, Client) {
+    let local = KinesisLocal::builder().start().await.unwrap();
+    let client = client(&local);
+    let create = client.create_stream().stream_name(STREAM).shard_count(2);
+    create.send().await.unwrap();
+    local.set_faults(plan).unwrap();
+    (local, client)
+}
+
+fn client(local: &KinesisLocal) -> Client {
+    let config = local.sdk_config().into_builder();
+    Client::new(&config.retry_config(RetryConfig::disabled()).build())
+}
+
+fn plan(effect: FaultEffect, operation: &str) -> FaultPlan {
+    FaultPlan::seeded(1).rule(FaultRule::new(effect).operation(operation))
+}
+
+async fn put(client: &Client, shard: usize) -> Result<String, String> {
+    let put = client.put_record().stream_name(STREAM).partition_key("k");
+    let put = put.explicit_hash_key(KEYS[shard]).data(Blob::new("x"));
+    match put.send().await {
+        Ok(put) => Ok(put.sequence_number),
+        Err(SdkError::DispatchFailure(_)) => Err("broken".to_owned()),
+        Err(error) => Err(error.code().unwrap_or("?").to_owned()),
+    }
+}
+
+async fn iterator(client: &Client, shard: usize) -> String {
+    let iterator = client.get_shard_iterator().stream_name(STREAM);
+    let iterator = iterator
+        .shard_id(SHARDS[shard])
+        .shard_iterator_type(ShardIteratorType::TrimHorizon);
+    iterator.send().await.unwrap().shard_iterator.unwrap()
+}
+
+/// Partition keys of the records in a shard.
+async fn stored(client: &Client, shard: usize) -> Vec<String> {
+    let got = client
+        .get_records()
+        .shard_iterator(iterator(client, shard).await);
+    let records = got.send().await.unwrap().records;
+    records
+        .into_iter()
+        .filter_map(|record| record.partition_key)
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_lost_has_no_effect_and_an_answer_that_is_lost_has_had_it() {
+    let (local, client) = world(plan(FaultEffect::DropRequest, "PutRecord")).await;
+    assert_eq!(put(&client, 0).await.unwrap_err(), "broken");
+    assert_eq!(stored(&client, 0).await.len(), 0);
+    local
+        .set_faults(plan(FaultEffect::DropResponse, "PutRecord"))
+        .unwrap();
+    assert_eq!(put(&client, 0).await.unwrap_err(), "broken");
+    assert_eq!(stored(&client, 0).await.len(), 1);
+    local.set_faults(FaultPlan::default()).unwrap();
+    put(&client, 0).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_has_its_code_status_and_text_and_no_effect() {
+    let rule = |code: &str| {
+        FaultRule::new(FaultEffect::error(code))
+            .operation("PutRecord")
+            .times(1)
+    };
+    let codes = [
+        ("ProvisionedThroughputExceededException", 400),
+        ("KMSThrottlingException", 400),
+        ("InternalFailure", 500),
+        ("ServiceUnavailable", 503),
+    ];
+    let mut errors = FaultPlan::default();
+    for (number, (code, _)) in codes.iter().enumerate() {
+        // Each takes one call; a call is told the first error only.
+        errors = errors.rule(rule(code).skip(number as u64));
+    }
+    let (local, client) = world(errors).await;
+    for (code, status) in codes {
+        let put = client.put_record().stream_name(STREAM).partition_key("k");
+        let error = put.data(Blob::new("x")).send().await.unwrap_err();
+        assert_eq!(error.code(), Some(code));
+        assert_eq!(error.raw_response().unwrap().status().as_u16(), status);
+        assert!(error.message().unwrap().contains("on purpose"), "{error:?}");
+        assert!(
+            error
+                .raw_response()
+                .unwrap()
+                .headers()
+                .get("x-amzn-requestid")
+                .is_some()
+        );
+    }
+    put(&client, 0).await.unwrap();
+    assert_eq!(stored(&client, 0).await.len(), 1);
+    assert!(local.fault_counts().iter().all(|count| count.fired == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_entries_that_fail_are_not_stored_and_the_same_seed_fails_the_same() {
+    let run = async |shard: Option<&str>| {
+        let failing = FaultEffect::fail_entries(0.5, "InternalFailure");
+        let mut rule = FaultRule::new(failing);
+        rule.shard = shard.map(str::to_owned);
+        let (local, client) = world(FaultPlan::seeded(5).rule(rule)).await;
+        let entry = |number: usize| {
+            let entry = PutRecordsRequestEntry::builder().partition_key(number.to_string());
+            let entry = entry.explicit_hash_key(KEYS[number % 2]);
+            entry.data(Blob::new("x")).build().unwrap()
+        };
+        let entries = (0..100).map(entry).collect();
+        let put = client.put_records().stream_name(STREAM);
+        let answer = put.set_records(Some(entries)).send().await.unwrap();
+        let mut kept = [Vec::new(), Vec::new()];
+        for (number, entry) in answer.records().iter().enumerate() {
+            match entry.error_code() {
+                None => kept[number % 2].push(number.to_string()),
+                Some(code) => {
+                    assert_eq!((code, entry.sequence_number()), ("InternalFailure", None))
+                }
+            }
+        }
+        assert_eq!(stored(&client, 0).await, kept[0]);
+        assert_eq!(stored(&client, 1).await, kept[1]);
+        let failed = 100 - kept[0].len() - kept[1].len();
+        assert_eq!(answer.failed_record_count(), Some(failed as i32));
+        assert_eq!(local.fault_counts()[0].entries, failed as u64);
+        kept
+    };
+    let all = run(None).await;
+    assert_eq!(all, run(None).await);
+    assert!(
+        all.iter().all(|kept| (10..40).contains(&kept.len())),
+        "{all:?}"
+    );
+    let second = run(Some(SHARDS[1])).await;
+    assert!(second[0].len() == 50 && second[1].len() < 40, "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_for_a_shard_takes_what_goes_to_it_and_nothing_else() {
+    let throttled = FaultEffect::error("ProvisionedThroughputExceededException");
+    let rule = FaultRule::new(throttled).stream(STREAM).shard(SHARDS[1]);
+    let (local, client) = world(FaultPlan::default().rule(rule)).await;
+    put(&client, 0).await.unwrap();
+    put(&client, 1).await.unwrap_err();
+    stored(&client, 0).await;
+    local.set_faults(FaultPlan::default()).unwrap();
+    let second = iterator(&client, 1).await;
+    let reads = FaultRule::new(FaultEffect::error("InternalFailure")).shard(SHARDS[1]);
+    local.set_faults(FaultPlan::default().rule(reads)).unwrap();
+    client
+        .get_records()
+        .shard_iterator(second)
+        .send()
+        .await
+        .unwrap_err();
+    stored(&client, 0).await;
+    client.list_streams().send().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_iterator_expires_on_purpose_in_the_services_words() {
+    let (_local, client) = world(plan(FaultEffect::ExpiredIterator, "GetRecords")).await;
+    let iterator = iterator(&client, 0).await;
+    let error = client
+        .get_records()
+        .shard_iterator(iterator)
+        .send()
+        .await
+        .unwrap_err();
+    let error = error.into_service_error();
+    assert!(error.is_expired_iterator_exception());
+    let text = error.message().unwrap();
+    assert!(
+        text.starts_with("Iterator expired. The iterator was created at time "),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn latency_passes_on_the_clock_before_or_after_the_effect() {
+    let clock = Clock::system();
+    let late = FaultRule::new(FaultEffect::latency_between_ms(200, 300)).operation("PutRecord");
+    let (local, client) = world(FaultPlan::seeded(3).rule(late)).await;
+    for _ in 0..5 {
+        let before = clock.now();
+        put(&client, 0).await.unwrap();
+        let took = (clock.now() - before).as_millis();
+        assert!((200..=301).contains(&took), "{took}");
+    }
+    let early = FaultRule::new(FaultEffect::latency_before_ms(500)).operation("PutRecord");
+    local.set_faults(FaultPlan::default().rule(early)).unwrap();
+    let later = tokio::spawn({
+        let client = client.clone();
+        async move { put(&client, 0).await }
+    });
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    assert_eq!(stored(&client, 0).await.len(), 5);
+    later.await.unwrap().unwrap();
+    assert_eq!(stored(&client, 0).await.len(), 6);
+}
+
+/// The events that come until the stream breaks, and whether it breaks.
+async fn events(client: &Client) -> (usize, bool) {
+    let arn = format!("arn:aws:kinesis:us-east-1:000000000000:stream/{STREAM}");
+    let listed = client.list_stream_consumers().stream_arn(&arn).send();
+    let listed = listed.await.unwrap().consumers.unwrap_or_default();
+    // A name of its own: a consumer's subscription is not replaced within five seconds.
+    let register = client.register_stream_consumer().stream_arn(&arn);
+    let register = register.consumer_name(format!("c{}", listed.len()));
+    let consumer = register
+        .send()
+        .await
+        .unwrap()
+        .consumer
+        .unwrap()
+        .consumer_arn;
+    let start = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon);
+    let subscribe = client.subscribe_to_shard().consumer_arn(consumer);
+    let subscribe = subscribe
+        .shard_id(SHARDS[0])
+        .starting_position(start.build().unwrap());
+    let Ok(mut stream) = subscribe.send().await else {
+        return (0, true);
+    };
+    let mut events = 0;
+    loop {
+        match stream.event_stream.recv().await {
+            Ok(Some(SubscribeToShardEventStream::SubscribeToShardEvent(_))) => events += 1,
+            Ok(Some(other)) => panic!("{other:?}"),
+            Ok(None) => return (events, false),
+            Err(_) => return (events, true),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_stream_breaks_between_events_or_in_the_middle_of_one() {
+    let (local, client) = world(FaultPlan::default()).await;
+    put(&client, 0).await.unwrap();
+    for (cut, whole) in [
+        (FaultEffect::cut_after_events(2, 0), 2),
+        (FaultEffect::cut_after_events(3, 10), 3),
+        (FaultEffect::cut_after_bytes(40), 0),
+    ] {
+        local.set_faults(plan(cut, "SubscribeToShard")).unwrap();
+        assert_eq!(events(&client).await, (whole, true));
+    }
+    local
+        .set_faults(plan(
+            FaultEffect::silent_after_events(1),
+            "SubscribeToShard",
+        ))
+        .unwrap();
+    let patience = Duration::from_secs(3600);
+    assert!(
+        tokio::time::timeout(patience, events(&client))
+            .await
+            .is_err()
+    );
+    local.set_faults(FaultPlan::default()).unwrap();
+    assert!(!events(&client).await.1, "a whole stream ends in order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_dynamodb_and_s3_meet_faults_too() {
+    let rule = |effect, service| FaultRule::new(effect).service(service);
+    let throttled = FaultEffect::error("ThrottlingException");
+    let plan = FaultPlan::default()
+        .rule(
+            rule(throttled, FaultService::DynamoDb)
+                .operation("Scan")
+                .stream("leases"),
+        )
+        .rule(
+            rule(FaultEffect::error("SlowDown"), FaultService::S3)
+                .operation("PUT")
+                .stream("bad"),
+        );
+    let (local, kinesis) = world(plan).await;
+    let config = local.sdk_config().into_builder();
+    let config = config.retry_config(RetryConfig::disabled()).build();
+    let dynamodb = aws_sdk_dynamodb::Client::new(&config);
+    let error = dynamodb
+        .scan()
+        .table_name("leases")
+        .send()
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some("ThrottlingException"));
+    let error = dynamodb
+        .scan()
+        .table_name("other")
+        .send()
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Some("ResourceNotFoundException"));
+    let s3 = aws_sdk_s3::Client::new(&config);
+    let error = s3.create_bucket().bucket("bad").send().await.unwrap_err();
+    assert_eq!(error.code(), Some("SlowDown"));
+    assert_eq!(error.raw_response().unwrap().status().as_u16(), 503);
+    s3.create_bucket().bucket("good").send().await.unwrap();
+    kinesis.list_streams().send().await.unwrap();
+    let fired: Vec<_> = local
+        .fault_counts()
+        .iter()
+        .map(|count| count.fired)
+        .collect();
+    assert_eq!(fired, [1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_can_mean_one_client_of_several() {
+    let rule = FaultRule::new(FaultEffect::DropRequest).user_agent("app/unlucky");
+    let (local, client) = world(FaultPlan::default().rule(rule)).await;
+    let name = aws_types::app_name::AppName::new("unlucky").unwrap();
+    let config = local.sdk_config().into_builder().app_name(name);
+    let unlucky = Client::new(&config.retry_config(RetryConfig::disabled()).build());
+    assert_eq!(put(&unlucky, 0).await.unwrap_err(), "broken");
+    put(&client, 0).await.unwrap();
+}
+
+#[tokio::test]
+async fn over_a_socket_it_is_the_connection_that_breaks() {
+    let local = KinesisLocal::builder()
+        .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+        .start()
+        .await
+        .unwrap();
+    let http = aws_smithy_http_client::Builder::new().build_http();
+    let config = local.sdk_config().into_builder().http_client(http);
+    let client = Client::new(&config.retry_config(RetryConfig::disabled()).build());
+    let create = client.create_stream().stream_name(STREAM).shard_count(2);
+    create.send().await.unwrap();
+    let once = FaultRule::new(FaultEffect::DropResponse).times(1);
+    local.set_faults(FaultPlan::default().rule(once)).unwrap();
+    assert_eq!(put(&client, 0).await.unwrap_err(), "broken");
+    put(&client, 0).await.unwrap();
+    assert_eq!(stored(&client, 0).await.len(), 2);
+    let cut = FaultEffect::cut_after_events(0, 10);
+    local.set_faults(plan(cut, "SubscribeToShard")).unwrap();
+    assert_eq!(events(&client).await, (0, true));
+    local
+        .set_faults(FaultPlan::default().rule(FaultRule::new(FaultEffect::DropResponse)))
+        .unwrap();
+    let stream = tokio::net::TcpStream::connect(local.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (mut http2, connection) = hyper::client::conn::http2::handshake(
+        hyper_util::rt::TokioExecutor::new(),
+        hyper_util::rt::TokioIo::new(stream),
+    )
+    .await
+    .unwrap();
+    let connection = tokio::spawn(connection);
+    let request = http::Request::post(local.endpoint_url())
+        .body(String::from("{}"))
+        .unwrap();
+    assert!(http2.send_request(request).await.is_err());
+    drop(http2);
+    connection.await.unwrap().unwrap();
+    local.shutdown().await;
+}
+
+/// The status and body of a page.
+async fn page(local: &KinesisLocal, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut request = HttpRequest::new(body.to_owned().into());
+    request.set_method(method).unwrap();
+    request.set_uri(path).unwrap();
+    let answer = local.http_client().call(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = ByteStream::new(answer.into_body()).collect().await.unwrap();
+    let json = serde_json::from_slice(&body.into_bytes());
+    (status, json.unwrap_or(Value::Null))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_shows_replaces_and_removes_the_plan() {
+    let (local, client) = world(FaultPlan::default()).await;
+    let given = json!({"seed": 3, "rules": [
+        {"name": "lost", "operations": ["PutRecord"], "times": 1, "effect": "drop_request"},
+    ]});
+    let (status, shown) = page(&local, "PUT", "/_local/faults", &given.to_string()).await;
+    assert_eq!((status, &shown["plan"]), (200, &given));
+    put(&client, 0).await.unwrap_err();
+    put(&client, 0).await.unwrap();
+    let (_, shown) = page(&local, "GET", "/_local/faults", "").await;
+    let counted = json!([{"name": "lost", "matched": 2, "fired": 1, "entries": 0}]);
+    assert_eq!(shown["counts"], counted);
+    let wrong = json!({"rules": [{"effect": "drop_request", "rate": 7}]}).to_string();
+    let (status, refused) = page(&local, "PUT", "/_local/faults", &wrong).await;
+    assert_eq!(status, 400);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains("rules[0].rate"),
+        "{refused}"
+    );
+    let (_, shown) = page(&local, "GET", "/_local/faults", "").await;
+    assert_eq!(
+        shown["counts"], counted,
+        "a plan that is refused changes nothing"
+    );
+    let (status, shown) = page(&local, "DELETE", "/_local/faults", "").await;
+    assert_eq!((status, &shown["plan"]["rules"]), (200, &json!([])));
+    assert_eq!(page(&local, "POST", "/_local/faults", "").await.0, 405);
+}
