@@ -38,7 +38,7 @@ mod token_bucket;
 
 pub use aggregate::{Aggregate, AggregateLayout, Deaggregated, RawReason, deaggregate};
 pub use backoff::Backoff;
-pub use clock::Clock;
+pub use clock::{CLOCK_ADVANCE_MAX, Clock, ClockError};
 pub use hash_key::{HashKey, HashKeyRange, InvalidHashKey};
 pub use rand::Rand;
 pub use record::{InvalidRecord, UserRecord};

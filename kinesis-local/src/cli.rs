@@ -55,6 +55,9 @@ struct Arguments {
     /// Inject the faults of this plan, TOML or JSON; /_local/faults shows and replaces it
     #[arg(long, env = "KINESIS_LOCAL_FAULTS", value_name = "FILE")]
     faults: Option<PathBuf>,
+    /// Let a POST to /_local/time advance the clock: {"advance_ms": N} or {"to_epoch_ms": N}
+    #[arg(long, env = "KINESIS_LOCAL_VIRTUAL_TIME")]
+    virtual_time: bool,
     #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: TlsArguments,
@@ -187,6 +190,7 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     settings.data_dir = arguments.data_dir;
     settings.region = arguments.region;
     settings.account = arguments.account;
+    settings.virtual_time = arguments.virtual_time;
     #[cfg(feature = "tls")]
     {
         settings.tls = arguments.tls.settings();

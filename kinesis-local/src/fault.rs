@@ -145,7 +145,7 @@ impl Faults {
 
     async fn wait(&self, latency: Duration) {
         if !latency.is_zero() {
-            tokio::time::sleep(latency).await;
+            self.inner.clock.sleep(latency).await;
         }
     }
 

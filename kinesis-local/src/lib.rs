@@ -97,6 +97,20 @@
 //! curl -X DELETE $AWS_ENDPOINT_URL/_local/faults
 //! ```
 //!
+//! # Time on purpose
+//!
+//! In a test the clock is the caller's ([`Builder::clock`]) and follows tokio's paused time. Where the
+//! runtime cannot be paused, [`Builder::virtual_time`] or `--virtual-time` lets time pass by
+//! [`KinesisLocal::advance`] or by
+//!
+//! ```sh
+//! curl $AWS_ENDPOINT_URL/_local/time -d '{"advance_ms": 86400000}'   # or {"to_epoch_ms": …}
+//! ```
+//!
+//! and records are trimmed, iterators expire, streams become ACTIVE, daily quotas begin anew and
+//! subscriptions end, as if that time had passed: whoever sleeps is woken. Time never goes backward.
+//! DynamoDB, S3 and the time-outs of connections keep the machine's time.
+//!
 //! # Features
 //!
 //! `cli` (the command), `dynamodb`, `s3`, `tls`; all are on by default. Without `dynamodb` or `s3` a request

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::behavior_version::BehaviorVersion;
 use aws_smithy_runtime_api::client::stalled_stream_protection::StalledStreamProtectionConfig;
 use aws_types::SdkConfig;
 use aws_types::region::Region;
-use kinesis_core::{Clock, Rand};
+use kinesis_core::{Clock, ClockError, Rand};
 
 use crate::embed::InProcessClient;
 use crate::error::{Error, ErrorKind};
@@ -130,6 +130,24 @@ impl KinesisLocal {
         self.inner.service.faults().counts()
     }
 
+    /// The time of this instance, which [`advance`](Self::advance) moves.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        self.inner.service.clock()
+    }
+
+    /// Lets this much time pass at once: retention, iterators, CREATING and UPDATING, daily quotas,
+    /// throughput limits, subscriptions and whatever waits for a time see it as passed. DynamoDB,
+    /// S3 and the connections of the socket keep the machine's time.
+    ///
+    /// # Errors
+    /// [`Builder::virtual_time`] was not asked for, or it is more than
+    /// [`CLOCK_ADVANCE_MAX`](kinesis_core::CLOCK_ADVANCE_MAX) in all; nothing changed then.
+    pub fn advance(&self, by: Duration) -> Result<(), Error> {
+        let advanced = self.clock().advance(by);
+        advanced.map_err(|why| Error::new(ErrorKind::Settings, not_advanced(why)))
+    }
+
     /// Ends the instance: admits no more requests, ends subscriptions, waits for the requests that
     /// are under way (at most the settings' deadline) and closes the data directory.
     ///
@@ -148,6 +166,15 @@ impl KinesisLocal {
         }
         self.inner.service.close().await;
     }
+}
+
+/// Why time stays as it is, and what to do about it.
+pub(crate) fn not_advanced(why: ClockError) -> String {
+    let hint = match why {
+        ClockError::Fixed => "; start it with --virtual-time, or Builder::virtual_time(true)",
+        ClockError::Backward | ClockError::TooFar => "",
+    };
+    format!("the time was not changed: {why}{hint}")
 }
 
 /// An address to connect to: this machine's, if the server listens on all of them.
@@ -234,6 +261,14 @@ impl Builder {
         self
     }
 
+    /// Lets [`KinesisLocal::advance`] and `/_local/time` advance the clock, the one that was given
+    /// too if it is [advanceable](Clock::advanceable), else a copy of it. Default: no.
+    #[must_use]
+    pub fn virtual_time(mut self, virtual_time: bool) -> Self {
+        self.settings.virtual_time = virtual_time;
+        self
+    }
+
     /// Starts it. Has to run inside a tokio runtime with time enabled (and I/O, to listen).
     ///
     /// # Errors
@@ -248,9 +283,13 @@ impl Builder {
         } = self;
         settings.validate()?;
         faults.validate()?;
-        let clock = clock.unwrap_or_default();
+        let mut clock = clock.unwrap_or_default();
+        if settings.virtual_time && !clock.is_advanceable() {
+            clock = clock.advanceable();
+        }
         let rand = rand.unwrap_or_else(Rand::from_entropy);
         let faults = Faults::new(faults, clock.clone());
+        let service_clock = clock.clone();
         let to_open = settings.clone();
         let opening = tokio::task::spawn_blocking(move || {
             // First, because a certificate that cannot be read leaves the data alone.
@@ -260,7 +299,7 @@ impl Builder {
         let (identity, services) = opening.await.map_err(|panic| {
             Error::new(ErrorKind::Corrupt, "opening the data panicked").with_source(panic)
         })??;
-        let service = Service::new(services, faults);
+        let service = Service::new(services, faults, service_clock);
         let server = match settings.listen {
             Some(address) => {
                 let places = settings.max_connections;

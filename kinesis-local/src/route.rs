@@ -81,6 +81,7 @@ pub(crate) struct Service {
 struct Inner {
     services: Services,
     faults: Faults,
+    clock: Clock,
     /// KiB of request bodies that may still be read into memory.
     bodies: Semaphore,
     /// Cancelled: no request is admitted any more.
@@ -100,11 +101,12 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    pub(crate) fn new(services: Services, faults: Faults) -> Self {
+    pub(crate) fn new(services: Services, faults: Faults, clock: Clock) -> Self {
         Self {
             inner: Arc::new(Inner {
                 services,
                 faults,
+                clock,
                 bodies: Semaphore::new(BODIES_MAX_KIB),
                 stopping: CancellationToken::new(),
                 stopped: CancellationToken::new(),
@@ -147,6 +149,11 @@ impl Service {
     /// The faults on purpose.
     pub(crate) fn faults(&self) -> &Faults {
         &self.inner.faults
+    }
+
+    /// The time of the instance.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.inner.clock
     }
 
     async fn serve<B>(&self, request: Request<B>) -> Answer
@@ -201,7 +208,10 @@ impl Service {
             Err(refusal) => return Ok(refusal),
         };
         match target {
-            Target::Admin => Ok(admin::answer(&head, &body, &self.inner.faults)),
+            Target::Admin => {
+                let (faults, clock) = (&self.inner.faults, &self.inner.clock);
+                Ok(admin::answer(&head, &body, faults, clock))
+            }
             Target::DynamoDb => self.serve_dynamodb(head, body).await,
             Target::Kinesis | Target::DynamoDbStreams | Target::S3 => {
                 self.serve_kinesis(head, body).await

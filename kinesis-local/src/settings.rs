@@ -86,6 +86,8 @@ pub struct Settings {
     pub shutdown_deadline_ms: u64,
     /// Whether the port also speaks TLS; needs the feature `tls`. Default: off.
     pub tls: Tls,
+    /// Whether time can be advanced, by `KinesisLocal::advance` and `/_local/time`. Default: no.
+    pub virtual_time: bool,
 }
 
 impl Default for Settings {
@@ -102,6 +104,7 @@ impl Default for Settings {
             max_connections: DEFAULT_MAX_CONNECTIONS,
             shutdown_deadline_ms: DEFAULT_SHUTDOWN_DEADLINE.as_millis() as u64,
             tls: Tls::Off,
+            virtual_time: false,
         }
     }
 }

@@ -224,7 +224,8 @@ impl Subscription {
         };
         if let Some(fault) = fault {
             let frame = event::exception(self.format, &fault);
-            // A reader that does not even take this in time learns it from the end of the stream.
+            // A reader that does not even take this in time (the network's, not the clock's) learns
+            // it from the end of the stream.
             if tokio::time::timeout(HEARTBEAT, self.frames.send(frame))
                 .await
                 .is_err()
@@ -247,7 +248,7 @@ impl Subscription {
             if idle && self.clock.now() < heartbeat {
                 tokio::select! {
                     _ = changes.changed() => {}
-                    () = tokio::time::sleep_until(heartbeat) => {}
+                    () = self.clock.sleep_until(heartbeat) => {}
                     end = self.interrupted() => return Err(end),
                 }
                 continue;
@@ -300,7 +301,7 @@ impl Subscription {
                 return Ok(());
             };
             tokio::select! {
-                () = tokio::time::sleep(wait) => {}
+                () = self.clock.sleep(wait) => {}
                 end = self.interrupted() => return Err(end),
             }
         }
@@ -322,7 +323,7 @@ impl Subscription {
             () = self.stop.cancelled() => End::Stopped,
             () = self.cell.gone.cancelled() => End::StreamGone,
             () = self.closing.cancelled() => End::ServiceClosing,
-            () = tokio::time::sleep_until(self.deadline) => End::LifeOver,
+            () = self.clock.sleep_until(self.deadline) => End::LifeOver,
         }
     }
 

@@ -12,7 +12,8 @@ use crate::settings::Settings;
 fn service() -> Service {
     let clock = Clock::system();
     let services = Services::open(&Settings::default(), clock.clone(), Rand::seeded(1)).unwrap();
-    Service::new(services, Faults::new(FaultPlan::default(), clock))
+    let faults = Faults::new(FaultPlan::default(), clock.clone());
+    Service::new(services, faults, clock)
 }
 
 fn list_streams<B>(body: B) -> Request<B> {
