@@ -26,6 +26,7 @@ use crate::log::entry::Entry;
 use crate::log::{Log, LogFailure, Ticket};
 use crate::stream::Stream;
 use crate::stream::change::Change;
+use crate::stream::encryption::KmsKeys;
 use crate::stream::lifecycle::{Delays, Status};
 use crate::wire::Body;
 use crate::wire::fault::Fault;
@@ -34,11 +35,14 @@ use crate::wire::write::{Encode, Writer};
 
 mod consumers;
 mod describe;
+mod encryption;
 mod front;
 mod get;
+mod monitoring;
 mod operation;
 mod put;
 mod quotas;
+mod record_rules;
 mod reshard;
 mod resource;
 mod retention;
@@ -62,6 +66,7 @@ pub(crate) struct KinesisOptions {
     pub(crate) account: String,
     pub(crate) limits: Limits,
     pub(crate) delays: Delays,
+    pub(crate) kms: KmsKeys,
 }
 
 /// The service. Cheap to clone; all clones are the same service.
@@ -78,6 +83,7 @@ struct Inner {
     account: String,
     limits: Limits,
     delays: Delays,
+    kms: KmsKeys,
     catalog: Catalog,
     last_stream_id: AtomicU64,
     /// When the expired records of all streams were last given up.
@@ -119,6 +125,7 @@ impl Kinesis {
             account: options.account,
             limits: options.limits,
             delays: options.delays,
+            kms: options.kms,
             catalog: Catalog::new(streams),
             last_stream_id: AtomicU64::new(last_stream_id),
             trimmed_ms: AtomicU64::new(0),
@@ -139,6 +146,11 @@ impl Kinesis {
     /// Where a record with this key goes.
     pub(crate) fn shard_of_key(&self, stream: &str, key: HashKey) -> Option<ShardId> {
         self.inner.shard_of_key(stream, key)
+    }
+
+    /// The states of the KMS keys.
+    pub(crate) fn kms(&self) -> &KmsKeys {
+        &self.inner.kms
     }
 
     /// Ends the subscriptions and waits until everything is stored.
@@ -191,6 +203,14 @@ impl Inner {
             Operation::UpdateShardCount => self.update_shard_count(body).await,
             Operation::DescribeLimits => self.describe_limits(body).await,
             Operation::UpdateStreamMode => self.update_stream_mode(body).await,
+            Operation::StartStreamEncryption => self.start_stream_encryption(body).await,
+            Operation::StopStreamEncryption => self.stop_stream_encryption(body).await,
+            Operation::EnableEnhancedMonitoring => self.enable_enhanced_monitoring(body).await,
+            Operation::DisableEnhancedMonitoring => self.disable_enhanced_monitoring(body).await,
+            Operation::UpdateMaxRecordSize => self.update_max_record_size(body).await,
+            Operation::UpdateStreamRecordDistributionStrategy => {
+                self.update_stream_record_distribution_strategy(body).await
+            }
             Operation::NotYet(name) => Err(Fault::new(
                 "UnsupportedOperationException",
                 format!("kinesis-local does not implement {name}."),

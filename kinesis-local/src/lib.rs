@@ -72,10 +72,15 @@
 //! | group | operations |
 //! |---|---|
 //! | streams | CreateStream, DeleteStream, ListStreams, DescribeStream, DescribeStreamSummary, UpdateStreamMode, IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod, DescribeLimits |
+//! | a stream's rules | StartStreamEncryption, StopStreamEncryption, EnableEnhancedMonitoring, DisableEnhancedMonitoring, UpdateMaxRecordSize, UpdateStreamRecordDistributionStrategy |
 //! | shards | ListShards, SplitShard, MergeShards, UpdateShardCount |
 //! | records | PutRecord, PutRecords, GetShardIterator, GetRecords, SubscribeToShard |
 //! | consumers | RegisterStreamConsumer, DeregisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers |
 //! | tags | AddTagsToStream, RemoveTagsFromStream, ListTagsForStream, TagResource, UntagResource, ListTagsForResource |
+//!
+//! Encryption is bookkeeping: nothing is enciphered, and every KMS key of a right form is enabled until
+//! [`Settings::kms_keys`] or [`KinesisLocal::set_kms_key`] says otherwise. The metrics that a stream is
+//! monitored by are remembered and not made.
 //!
 //! Any other operation is answered with status 400 and an error that names it. On-demand streams
 //! keep the shards they have. A shard's limits of writes and reads are enforced with
@@ -153,3 +158,4 @@ pub use settings::{
     DEFAULT_ACCOUNT, DEFAULT_MAX_CONNECTIONS, DEFAULT_PORT, DEFAULT_REGION,
     DEFAULT_SHUTDOWN_DEADLINE, Settings, Tls,
 };
+pub use stream::encryption::KmsKeyState;

@@ -23,6 +23,7 @@ use crate::route::Service;
 use crate::server::Server;
 use crate::services::Services;
 use crate::settings::{Settings, Tls};
+use crate::stream::encryption::KmsKeyState;
 use crate::tls::Identity;
 
 /// The endpoint of an instance without a socket. Only its in-process client understands it: port 0
@@ -91,6 +92,12 @@ impl KinesisLocal {
             // Its measure of progress mixes wall and virtual time, and nothing stalls in process.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
             .build()
+    }
+
+    /// What a KMS key answers from now on, by how requests name it (id, `alias/NAME` or ARN): so a
+    /// test sees what becomes of a stream whose key is disabled or taken away.
+    pub fn set_kms_key(&self, key: &str, state: KmsKeyState) {
+        self.inner.service.kms().set(key, state);
     }
 
     /// The address of the socket, if there is one.

@@ -40,6 +40,7 @@ use crate::body::{BoxError, ResponseBody};
 use crate::fault::{Effects, FaultService, Faults};
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::services::Services;
+use crate::stream::encryption::KmsKeys;
 
 mod target;
 
@@ -311,6 +312,11 @@ impl Service {
     /// Closes the stores. To be called after [`finish`](Self::finish).
     pub(crate) async fn close(&self) {
         self.inner.services.close().await;
+    }
+
+    /// The states of the KMS keys.
+    pub(crate) fn kms(&self) -> &KmsKeys {
+        self.inner.services.kinesis.kms()
     }
 
     /// The directory that holds the buckets.

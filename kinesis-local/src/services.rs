@@ -13,6 +13,7 @@ use crate::api::{Kinesis, KinesisOptions};
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::settings::Settings;
+use crate::stream::encryption::KmsKeys;
 use crate::stream::lifecycle::Delays;
 
 /// The services of one instance.
@@ -46,6 +47,7 @@ impl Services {
                     delete: Duration::from_millis(settings.delete_delay_ms),
                     update: Duration::from_millis(settings.update_delay_ms),
                 },
+                kms: KmsKeys::new(settings.kms_keys.clone()),
             })?,
             #[cfg(feature = "dynamodb")]
             dynamodb: DynamoDb::open(part("dynamodb")?.as_deref(), clock, rand)?,

@@ -1,5 +1,6 @@
 //! What a `kinesis-local` can be told, apart from its components (clock, randomness).
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
+use crate::stream::encryption::KmsKeyState;
 
 /// The port of the binary. Source: kinesalite's default, which existing set-ups use.
 pub const DEFAULT_PORT: u16 = 4567;
@@ -80,6 +82,9 @@ pub struct Settings {
     /// How long a stream is UPDATING after its shards, mode or encryption were changed, in
     /// milliseconds; at most an hour. Default: 0.
     pub update_delay_ms: u64,
+    /// The states of KMS keys, by how requests name them (id, `alias/NAME` or ARN); a key that is
+    /// not here is enabled. `KinesisLocal::set_kms_key` changes them later. Default: none.
+    pub kms_keys: BTreeMap<String, KmsKeyState>,
     /// Connections served at once; 1 to 65,536.
     pub max_connections: usize,
     /// How long a shutdown waits for requests that are under way, in milliseconds; at most an hour.
@@ -101,6 +106,7 @@ impl Default for Settings {
             create_delay_ms: 0,
             delete_delay_ms: 0,
             update_delay_ms: 0,
+            kms_keys: BTreeMap::new(),
             max_connections: DEFAULT_MAX_CONNECTIONS,
             shutdown_deadline_ms: DEFAULT_SHUTDOWN_DEADLINE.as_millis() as u64,
             tls: Tls::Off,

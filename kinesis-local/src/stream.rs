@@ -15,15 +15,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kinesis_core::{HashKey, HashKeyRange};
 
 pub(crate) mod change;
 pub(crate) mod consumer;
 pub(crate) mod daily;
+pub(crate) mod distribution;
+pub(crate) mod encryption;
 pub(crate) mod filter;
 pub(crate) mod iterator;
 pub(crate) mod lifecycle;
+pub(crate) mod monitoring;
 pub(crate) mod scale;
 pub(crate) mod shard;
 pub(crate) mod token;
@@ -31,7 +35,10 @@ pub(crate) mod token;
 use change::Tags;
 use consumer::Consumer;
 use daily::Daily;
+use distribution::Distribution;
+use encryption::Encryption;
 use lifecycle::{Delays, Life, Status};
+use monitoring::Metrics;
 use shard::{Identity, Shard};
 
 /// How a stream's capacity is ruled.
@@ -61,6 +68,7 @@ pub(crate) struct NewStream {
     pub(crate) shard_count: u32,
     pub(crate) retention_hours: u32,
     pub(crate) record_max_bytes: u32,
+    pub(crate) distribution: Distribution,
     pub(crate) tags: Tags,
 }
 
@@ -70,6 +78,10 @@ pub(crate) struct Stream {
     pub(crate) mode: Mode,
     pub(crate) retention_hours: u32,
     pub(crate) record_max_bytes: u32,
+    pub(crate) distribution: Distribution,
+    pub(crate) encryption: Encryption,
+    /// The metrics of its shards that it is monitored by.
+    pub(crate) metrics: Metrics,
     pub(crate) life: Life,
     pub(crate) consumers: BTreeMap<String, Consumer>,
     pub(crate) tags: Tags,
@@ -83,6 +95,8 @@ pub(crate) struct Stream {
     shards: Vec<Arc<Shard>>,
     /// Indices of the open shards, by where their range starts.
     open: Vec<u32>,
+    /// Which of the open shards takes the next record that may go to any.
+    turn: AtomicUsize,
 }
 
 /// Why shards cannot be split or merged; the API puts it in the service's words.
@@ -103,6 +117,9 @@ impl Stream {
             mode: new.mode,
             retention_hours: new.retention_hours,
             record_max_bytes: new.record_max_bytes,
+            distribution: new.distribution,
+            encryption: Encryption::default(),
+            metrics: Metrics::default(),
             life: Life::created(new.created_ms),
             consumers: BTreeMap::new(),
             tags: new.tags.clone(),
@@ -112,6 +129,7 @@ impl Stream {
             updated_ms: None,
             shards: Vec::new(),
             open: Vec::new(),
+            turn: AtomicUsize::new(0),
         };
         for range in HashKeyRange::FULL.split_even(new.shard_count) {
             stream.add_shard(range, [None, None], new.created_ms, new.created_ms / 1000);
@@ -148,6 +166,12 @@ impl Stream {
             .open
             .partition_point(|&index| self.at(index).identity.range.start() <= key);
         self.at(self.open[after - 1])
+    }
+
+    /// The open shard whose turn it is: each gets as many records as the others.
+    pub(crate) fn next_in_turn(&self) -> &Arc<Shard> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.at(self.open[turn % self.open.len()])
     }
 
     /// The shards that a split or merge of `index` opened; empty while it is open.

@@ -8,7 +8,10 @@ use serde::Deserialize;
 use super::shards::{ShardAnswer, parse_shard_index};
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
+use crate::stream::distribution::Distribution;
+use crate::stream::encryption::Key;
 use crate::stream::lifecycle::Status;
+use crate::stream::monitoring::Metrics;
 use crate::stream::token::{Opened, Sealer};
 use crate::stream::{Mode, Stream};
 use crate::wire::Body;
@@ -49,6 +52,8 @@ struct StreamFacts {
     mode: Mode,
     created_ms: u64,
     retention_hours: u32,
+    metrics: Metrics,
+    key: Key,
 }
 
 impl StreamFacts {
@@ -75,11 +80,15 @@ impl StreamFacts {
         writer.list([()], |writer, ()| {
             writer.structure(|writer| {
                 writer.key("ShardLevelMetrics");
-                writer.list([(); 0], |_, ()| {});
+                writer.list(self.metrics.names(), Writer::plain);
             });
         });
         writer.key("EncryptionType");
-        writer.plain("NONE");
+        writer.plain(if self.key.is_some() { "KMS" } else { "NONE" });
+        if let Some(key) = &self.key {
+            writer.key("KeyId");
+            writer.plain(key);
+        }
     }
 }
 
@@ -138,6 +147,8 @@ struct DescribeStreamSummaryAnswer {
     open_shards: usize,
     consumers: usize,
     record_max_bytes: u32,
+    /// Only of on-demand streams.
+    distribution: Option<Distribution>,
 }
 
 impl Encode for DescribeStreamSummaryAnswer {
@@ -153,6 +164,10 @@ impl Encode for DescribeStreamSummaryAnswer {
                 writer.integer(self.consumers as u64);
                 writer.key("MaxRecordSizeInKiB");
                 writer.integer(u64::from(self.record_max_bytes) / KIB as u64);
+                if let Some(distribution) = self.distribution {
+                    writer.key("RecordDistributionStrategy");
+                    writer.plain(distribution.name());
+                }
             });
         });
     }
@@ -250,6 +265,7 @@ impl Inner {
                 open_shards: stream.open_count(),
                 consumers: stream.consumers.len(),
                 record_max_bytes: stream.record_max_bytes,
+                distribution: (stream.mode == Mode::OnDemand).then_some(stream.distribution),
             }
         };
         self.settled().await?;
@@ -264,6 +280,11 @@ impl Inner {
             mode: stream.mode,
             created_ms: stream.life.created_ms,
             retention_hours: stream.retention_hours,
+            metrics: stream.metrics,
+            key: stream
+                .encryption
+                .in_force(now_ms, self.delays.update)
+                .clone(),
         }
     }
 }

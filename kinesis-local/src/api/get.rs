@@ -10,6 +10,8 @@ use kinesis_core::limits::{GET_RECORDS_MAX_BYTES, GET_RECORDS_MAX_RECORDS, ITERA
 use kinesis_core::{HashKeyRange, SequenceNumber, ShardId};
 use serde::Deserialize;
 
+use super::encryption::check_reading;
+use super::put::encode_encryption;
 use super::shards::{encode_range, parse_shard_index};
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
@@ -128,8 +130,11 @@ pub(super) fn encode_records(writer: &mut Writer, shard: &Identity, records: &[R
             writer.timestamp(record.arrival_ms);
             writer.key("Data");
             writer.blob(&record.data);
-            writer.key("PartitionKey");
-            writer.text(&record.partition_key);
+            if !record.partition_key.is_empty() {
+                writer.key("PartitionKey");
+                writer.text(&record.partition_key);
+            }
+            encode_encryption(writer, record.key.is_some());
         });
     });
 }
@@ -207,6 +212,7 @@ impl Inner {
             let mut log = shard.log();
             log.trim(horizon_ms);
             let batch = log.read(iterator.position, limit, GET_RECORDS_MAX_BYTES, now_ms);
+            check_reading(&self.kms, &batch.records)?;
             let bytes = batch.records.iter().map(Record::size).sum();
             if !log.limits.take_read(self.limits, bytes, self.clock.now()) {
                 return Err(self.rate_exceeded(&shard.identity.id(), &cell.name));

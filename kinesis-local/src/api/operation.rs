@@ -34,13 +34,19 @@ pub(super) enum Operation {
     UpdateShardCount,
     DescribeLimits,
     UpdateStreamMode,
+    StartStreamEncryption,
+    StopStreamEncryption,
+    EnableEnhancedMonitoring,
+    DisableEnhancedMonitoring,
+    UpdateMaxRecordSize,
+    UpdateStreamRecordDistributionStrategy,
     /// Known to the model, not to this service.
     NotYet(&'static str),
 }
 
 /// Operations of the model that are answered by name as not implemented.
 /// Source: API model of 2026-11-17 (57 operations).
-const NOT_YET: [&str; 29] = [
+const NOT_YET: [&str; 23] = [
     "AcknowledgeDeadLetterQueueRecords",
     "AcknowledgeQueueRecords",
     "CreateChannel",
@@ -51,8 +57,6 @@ const NOT_YET: [&str; 29] = [
     "DescribeAccountSettings",
     "DescribeChannel",
     "DescribeQueue",
-    "DisableEnhancedMonitoring",
-    "EnableEnhancedMonitoring",
     "GetResourcePolicy",
     "ListChannels",
     "ListQueues",
@@ -60,15 +64,11 @@ const NOT_YET: [&str; 29] = [
     "ReceiveDeadLetterQueueRecords",
     "ReceiveQueueRecords",
     "RestoreDeadLetterQueueRecords",
-    "StartStreamEncryption",
-    "StopStreamEncryption",
     "UpdateAccountSettings",
     "UpdateChannel",
     "UpdateDeadLetterQueueRecordsVisibility",
-    "UpdateMaxRecordSize",
     "UpdateQueue",
     "UpdateQueueRecordsVisibility",
-    "UpdateStreamRecordDistributionStrategy",
     "UpdateStreamWarmThroughput",
 ];
 
@@ -104,6 +104,14 @@ impl Operation {
             "UpdateShardCount" => Self::UpdateShardCount,
             "DescribeLimits" => Self::DescribeLimits,
             "UpdateStreamMode" => Self::UpdateStreamMode,
+            "StartStreamEncryption" => Self::StartStreamEncryption,
+            "StopStreamEncryption" => Self::StopStreamEncryption,
+            "EnableEnhancedMonitoring" => Self::EnableEnhancedMonitoring,
+            "DisableEnhancedMonitoring" => Self::DisableEnhancedMonitoring,
+            "UpdateMaxRecordSize" => Self::UpdateMaxRecordSize,
+            "UpdateStreamRecordDistributionStrategy" => {
+                Self::UpdateStreamRecordDistributionStrategy
+            }
             other => Self::NotYet(NOT_YET.iter().find(|name| **name == other)?),
         })
     }

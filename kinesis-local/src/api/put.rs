@@ -15,12 +15,14 @@ use kinesis_core::limits::{
 use kinesis_core::{HashKey, SequenceNumber, ShardId};
 use serde::Deserialize;
 
+use super::encryption::check_writing;
 use super::{Inner, Reply, unwritable};
 use crate::catalog::StreamCell;
 use crate::fault::EntryFaults;
 use crate::log::entry::Entry;
 use crate::log::{Room, Ticket};
 use crate::stream::Stream;
+use crate::stream::distribution::Distribution;
 use crate::stream::lifecycle::Status;
 use crate::stream::shard::Shard;
 use crate::wire::Body;
@@ -62,26 +64,41 @@ struct PutRecordsEntry<'a> {
     partition_key: Option<Text<'a>>,
 }
 
+/// Where a record went.
 #[derive(Debug)]
-struct PutRecordAnswer {
+struct Place {
     shard_id: ShardId,
     sequence_number: SequenceNumber,
+}
+
+impl Place {
+    fn encode_members(&self, writer: &mut Writer) {
+        writer.key("ShardId");
+        writer.plain(self.shard_id.as_str());
+        writer.key("SequenceNumber");
+        writer.plain(self.sequence_number.as_str());
+    }
+}
+
+#[derive(Debug)]
+struct PutRecordAnswer {
+    place: Place,
+    encrypted: bool,
 }
 
 impl Encode for PutRecordAnswer {
     fn encode(&self, writer: &mut Writer) {
         writer.structure(|writer| {
-            writer.key("ShardId");
-            writer.plain(self.shard_id.as_str());
-            writer.key("SequenceNumber");
-            writer.plain(self.sequence_number.as_str());
+            self.place.encode_members(writer);
+            encode_encryption(writer, self.encrypted);
         });
     }
 }
 
 #[derive(Debug)]
 struct PutRecordsAnswer {
-    entries: Vec<Result<PutRecordAnswer, Fault>>,
+    entries: Vec<Placed>,
+    encrypted: bool,
 }
 
 impl Encode for PutRecordsAnswer {
@@ -91,7 +108,7 @@ impl Encode for PutRecordsAnswer {
             writer.integer(self.entries.iter().filter(|entry| entry.is_err()).count() as u64);
             writer.key("Records");
             writer.list(&self.entries, |writer, entry| match entry {
-                Ok(put) => put.encode(writer),
+                Ok(place) => writer.structure(|writer| place.encode_members(writer)),
                 Err(fault) => writer.structure(|writer| {
                     writer.key("ErrorCode");
                     writer.plain(&fault.code);
@@ -99,20 +116,30 @@ impl Encode for PutRecordsAnswer {
                     writer.text(fault.message.as_deref().unwrap_or_default());
                 }),
             });
+            encode_encryption(writer, self.encrypted);
         });
+    }
+}
+
+/// `"EncryptionType":"KMS"`, or nothing: the service does not say `NONE`.
+pub(super) fn encode_encryption(writer: &mut Writer, encrypted: bool) {
+    if encrypted {
+        writer.key("EncryptionType");
+        writer.plain("KMS");
     }
 }
 
 /// A record that passed the model's constraints.
 #[derive(Debug)]
 struct Incoming {
-    hash_key: HashKey,
+    /// `None`: any shard will do.
+    hash_key: Option<HashKey>,
     partition_key: Arc<str>,
     data: Bytes,
 }
 
-/// A record with its number, or why it has none.
-type Placed = Result<PutRecordAnswer, Fault>;
+/// A record's place, or why it has none.
+type Placed = Result<Place, Fault>;
 
 /// Bytes that an answer of PutRecords takes per record. Source: a 56-digit number, a shard id and
 /// their names.
@@ -123,14 +150,17 @@ impl Inner {
         let request: PutRecordRequest<'_> = decode(body)?;
         check_put_record(&request)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
-        let hash_key = hash_key(
-            request.partition_key.as_deref(),
-            request.explicit_hash_key.as_deref(),
-        )?;
-        self.check_ordering(request.sequence_number_for_ordering.as_deref(), &cell)?;
+        let distribution = cell.read().distribution;
+        let key = request.partition_key.as_deref();
+        let mut missing = Constraints::default();
+        check_key_is_there(&mut missing, distribution, "partitionKey", key);
+        missing.done()?;
+        let hash_key = hash_key(distribution, key, request.explicit_hash_key.as_deref())?;
+        let ordering = request.sequence_number_for_ordering.as_deref();
+        self.check_ordering(ordering, distribution, &cell)?;
         let data = request.data.map(|data| data.0).unwrap_or_default();
-        let partition_key = request.partition_key.as_deref().unwrap_or_default().into();
-        let placed = self
+        let partition_key = key.unwrap_or_default().into();
+        let (placed, encrypted) = self
             .put(
                 &cell,
                 vec![Incoming {
@@ -143,7 +173,10 @@ impl Inner {
             )
             .await?;
         match placed.into_iter().next() {
-            Some(placed) => Ok(Reply::to(body, &placed?)),
+            Some(placed) => {
+                let place = placed?;
+                Ok(Reply::to(body, &PutRecordAnswer { place, encrypted }))
+            }
             None => Err(Fault::internal("The record was not placed.")),
         }
     }
@@ -152,10 +185,13 @@ impl Inner {
         let request: PutRecordsRequest<'_> = decode(body)?;
         check_put_records(&request)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
+        let distribution = cell.read().distribution;
+        check_keys_are_there(distribution, request.records.as_ref())?;
         let mut incoming = Vec::new();
         for Structure(entry) in request.records.unwrap_or_default().0 {
             incoming.push(Incoming {
                 hash_key: hash_key(
+                    distribution,
                     entry.partition_key.as_deref(),
                     entry.explicit_hash_key.as_deref(),
                 )?,
@@ -166,37 +202,37 @@ impl Inner {
         if incoming.iter().map(Incoming::size).sum::<usize>() > PUT_RECORDS_MAX_BYTES {
             return Err(Fault::invalid_argument("Records size exceeds 10 MB limit"));
         }
-        let entries = self
+        let (entries, encrypted) = self
             .put(&cell, incoming, request.dry_run, body.faults)
             .await?;
         let mut writer =
             Writer::with_capacity(body.format, 64 + entries.len() * ANSWER_ENTRY_BYTES);
-        PutRecordsAnswer { entries }.encode(&mut writer);
+        PutRecordsAnswer { entries, encrypted }.encode(&mut writer);
         Ok(Reply::Answer(writer.into_bytes()))
     }
 
-    /// Places the records and waits until they are stored.
+    /// Places the records and waits until they are stored; whether they are encrypted.
     async fn put(
         &self,
         cell: &StreamCell,
         incoming: Vec<Incoming>,
         dry_run: Option<Boolean>,
         faults: Option<&EntryFaults>,
-    ) -> Result<Vec<Placed>, Fault> {
+    ) -> Result<(Vec<Placed>, bool), Fault> {
         let bytes = incoming.iter().map(Incoming::size).sum();
         let room = self
             .log
             .admit(bytes)
             .await
             .map_err(|failure| unwritable(&failure))?;
-        let (placed, ticket) = self.place(cell, incoming, dry_run, faults, &room)?;
+        let (placed, encrypted, ticket) = self.place(cell, incoming, dry_run, faults, &room)?;
         if let Some(ticket) = ticket {
             ticket
                 .stored()
                 .await
                 .map_err(|failure| unwritable(&failure))?;
         }
-        Ok(placed)
+        Ok((placed, encrypted))
     }
 
     /// Gives every record its shard and number; the ticket tells when all are stored.
@@ -207,7 +243,7 @@ impl Inner {
         dry_run: Option<Boolean>,
         faults: Option<&EntryFaults>,
         room: &Room,
-    ) -> Result<(Vec<Placed>, Option<Ticket>), Fault> {
+    ) -> Result<(Vec<Placed>, bool, Option<Ticket>), Fault> {
         let stream = cell.read();
         match stream.status(self.now_ms(), self.delays) {
             Status::Active | Status::Updating => {}
@@ -218,11 +254,19 @@ impl Inner {
         for record in &incoming {
             check_size(record, stream.record_max_bytes as usize)?;
         }
+        let key = stream
+            .encryption
+            .in_force(self.now_ms(), self.delays.update);
+        check_writing(&self.kms, key)?;
         Fault::unless_dry_run(dry_run)?;
         let mut placed: Vec<(usize, Placed)> = Vec::with_capacity(incoming.len());
         let mut by_shard: Vec<(u32, usize, Incoming)> = Vec::with_capacity(incoming.len());
         for (at, record) in incoming.into_iter().enumerate() {
-            let identity = &stream.route(record.hash_key).identity;
+            let shard = match record.hash_key {
+                Some(key) => stream.route(key),
+                None => stream.next_in_turn(),
+            };
+            let identity = &shard.identity;
             match faults.and_then(|faults| faults.next(identity.id().as_str())) {
                 Some((code, text)) => placed.push((at, Err(Fault::new(code, text)))),
                 None => by_shard.push((identity.index, at, record)),
@@ -243,7 +287,8 @@ impl Inner {
             }
         }
         placed.sort_by_key(|(at, _)| *at);
-        Ok((placed.into_iter().map(|(_, placed)| placed).collect(), last))
+        let placed = placed.into_iter().map(|(_, placed)| placed).collect();
+        Ok((placed, key.is_some(), last))
     }
 
     /// Appends the records of one shard, in their order.
@@ -258,6 +303,7 @@ impl Inner {
     ) -> Option<Ticket> {
         let (now_ms, now) = (self.now_ms(), self.clock.now());
         let shard_id = shard.identity.id();
+        let key = stream.encryption.in_force(now_ms, self.delays.update);
         let mut numbered = Vec::with_capacity(group.len());
         let mut log = shard.log();
         log.trim(stream.horizon_ms(now_ms));
@@ -266,13 +312,13 @@ impl Inner {
                 placed.push((at, Err(self.rate_exceeded(&shard_id, &cell.name))));
                 continue;
             }
-            let record = log.append(record.partition_key, record.data, now_ms);
+            let record = log.append(record.partition_key, record.data, key.clone(), now_ms);
             let sequence_number = shard
                 .identity
                 .sequence_number(record.counter, record.arrival_ms);
             placed.push((
                 at,
-                Ok(PutRecordAnswer {
+                Ok(Place {
                     shard_id: shard_id.clone(),
                     sequence_number,
                 }),
@@ -293,6 +339,7 @@ impl Inner {
         let entry = Entry::Records {
             stream: cell.id,
             shard: shard.identity.index,
+            key: key.clone(),
             records: numbered,
         };
         Some(self.log.submit(entry, Some(publish), room.clone()))
@@ -313,8 +360,19 @@ impl Inner {
     }
 
     /// A number "for ordering" has to be one that the service could have given before now.
-    fn check_ordering(&self, number: Option<&str>, cell: &StreamCell) -> Result<(), Fault> {
+    fn check_ordering(
+        &self,
+        number: Option<&str>,
+        distribution: Distribution,
+        cell: &StreamCell,
+    ) -> Result<(), Fault> {
         let Some(number) = number else { return Ok(()) };
+        if distribution == Distribution::Auto {
+            return Err(Fault::invalid_argument(
+                "SequenceNumberForOrdering cannot be used on a stream with the record distribution \
+                 strategy AUTO.",
+            ));
+        }
         let parts = SequenceNumber::try_from(number)
             .ok()
             .and_then(|number| number.parts());
@@ -409,10 +467,37 @@ fn check_data(constraints: &mut Constraints, path: impl Display, data: Option<&B
 }
 
 fn check_partition_key(constraints: &mut Constraints, path: impl Display, key: Option<&str>) {
-    constraints.present(key.is_some(), &path);
     if let Some(key) = key {
         constraints.length(path, key, 1, PARTITION_KEY_MAX_CHARS);
     }
+}
+
+/// The model does not require a partition key since AUTO is there, but the default strategy does,
+/// in the words that the model's constraint had.
+fn check_key_is_there(
+    constraints: &mut Constraints,
+    distribution: Distribution,
+    path: impl Display,
+    key: Option<&str>,
+) {
+    match distribution {
+        Distribution::UserPartitionKey => constraints.present(key.is_some(), path),
+        Distribution::Auto => {}
+    }
+}
+
+fn check_keys_are_there(
+    distribution: Distribution,
+    records: Option<&List<Structure<PutRecordsEntry<'_>>>>,
+) -> Result<(), Fault> {
+    let mut missing = Constraints::default();
+    let records = records.map_or(&[][..], |records| &records.0);
+    for (at, Structure(entry)) in records.iter().enumerate() {
+        let path = format_args!("records.{}.member.partitionKey", at + 1);
+        let key = entry.partition_key.as_deref();
+        check_key_is_there(&mut missing, distribution, path, key);
+    }
+    missing.done()
 }
 
 /// The stream's own bound on a record, which lies at or below the model's.
@@ -436,11 +521,20 @@ fn check_size(record: &Incoming, max_bytes: usize) -> Result<(), Fault> {
     constraints.done()
 }
 
-fn hash_key(partition_key: Option<&str>, explicit: Option<&str>) -> Result<HashKey, Fault> {
+/// The key that leads a record to its shard; `None`: it goes to any.
+fn hash_key(
+    distribution: Distribution,
+    partition_key: Option<&str>,
+    explicit: Option<&str>,
+) -> Result<Option<HashKey>, Fault> {
+    if distribution == Distribution::Auto {
+        return Ok(None);
+    }
     let Some(explicit) = explicit else {
-        return Ok(HashKey::of_partition_key(partition_key.unwrap_or_default()));
+        let key = HashKey::of_partition_key(partition_key.unwrap_or_default());
+        return Ok(Some(key));
     };
-    explicit.parse().map_err(|_| {
+    explicit.parse().map(Some).map_err(|_| {
         Fault::invalid_argument(format!(
             "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. \
              Specified value was {explicit}"

@@ -7,10 +7,12 @@ use kinesis_core::limits::{
 };
 use serde::Deserialize;
 
+use super::record_rules::{check_distribution, check_max_record_size};
 use super::tags::{Tagged, check_tags};
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
+use crate::stream::distribution::{DISTRIBUTIONS, Distribution};
 use crate::stream::lifecycle::Status;
 use crate::stream::{Mode, NewStream};
 use crate::wire::Body;
@@ -73,11 +75,6 @@ impl Inner {
         check_create_stream(&request)?;
         self.check_writable()?;
         check_warm_throughput(request.warm_throughput)?;
-        if request.record_distribution_strategy.as_deref() == Some("AUTO") {
-            return Err(Fault::invalid_argument(
-                "kinesis-local does not implement the record distribution strategy AUTO.",
-            ));
-        }
         let new = self.new_stream(request)?;
         self.check_new_tags(&new.tags, 0, &Tagged::Stream(&new.name))?;
         let open_shards = self.open_shards();
@@ -119,6 +116,9 @@ impl Inner {
                 ));
             }
         };
+        let strategy = request.record_distribution_strategy.as_deref();
+        let distribution = strategy.map(Distribution::named).unwrap_or_default();
+        check_distribution(distribution, mode)?;
         let record_max_kib = request
             .max_record_size_in_kib
             .map(|size| size.0.max(1) as u32);
@@ -131,6 +131,7 @@ impl Inner {
             retention_hours: RETENTION_HOURS_DEFAULT,
             record_max_bytes: record_max_kib
                 .map_or(RECORD_MAX_BYTES_DEFAULT as u32, |kib| kib * KIB as u32),
+            distribution,
             tags: request.tags.map(|tags| tags.0).unwrap_or_default(),
         })
     }
@@ -207,13 +208,8 @@ fn check_create_stream(request: &CreateStreamRequest<'_>) -> Result<(), Fault> {
     check_tags(&mut constraints, request.tags.as_ref());
     let warm = request.warm_throughput.map(|warm| warm.0);
     constraints.range("warmThroughputMiBps", warm, 0, i32::MAX);
-    let size = request.max_record_size_in_kib.map(|size| size.0);
-    constraints.range("maxRecordSizeInKiB", size, 1024, 10_240);
+    check_max_record_size(&mut constraints, request.max_record_size_in_kib);
     let strategy = request.record_distribution_strategy.as_deref();
-    constraints.one_of(
-        "recordDistributionStrategy",
-        strategy,
-        &["AUTO", "USER_PARTITION_KEY"],
-    );
+    constraints.one_of("recordDistributionStrategy", strategy, &DISTRIBUTIONS);
     constraints.done()
 }

@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::encryption::check_reading;
 use super::get::{
     ChildShard, ITERATOR_TYPES, StartRequest, child_shards, encode_child_shards, encode_records,
     encoded_bytes,
@@ -34,6 +35,7 @@ use crate::catalog::StreamCell;
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::stream::consumer::parse_consumer_arn;
+use crate::stream::encryption::KmsKeys;
 use crate::stream::lifecycle::Status;
 use crate::stream::shard::{Batch, Identity, Record, Shard};
 
@@ -175,6 +177,7 @@ struct Subscription {
     format: Format,
     clock: Clock,
     log: Log,
+    kms: KmsKeys,
     account: String,
     consumer_arn: String,
     cell: Arc<StreamCell>,
@@ -192,7 +195,7 @@ struct Subscription {
 }
 
 /// Why a subscription ends.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 enum End {
     ShardRead,
     LifeOver,
@@ -201,6 +204,8 @@ enum End {
     Stopped,
     StreamGone,
     StoreFailed,
+    /// The key of a record cannot be used.
+    KeyUnusable(Box<Fault>),
 }
 
 impl Subscription {
@@ -221,6 +226,7 @@ impl Subscription {
                 self.cell.name, self.account
             ))),
             End::StoreFailed => Some(Fault::internal("The store failed.")),
+            End::KeyUnusable(fault) => Some(*fault),
         };
         if let Some(fault) = fault {
             let frame = event::exception(self.format, &fault);
@@ -253,6 +259,8 @@ impl Subscription {
                 }
                 continue;
             }
+            check_reading(&self.kms, &batch.records)
+                .map_err(|fault| End::KeyUnusable(Box::new(fault)))?;
             self.keep_pace(&batch).await?;
             if batch.ended {
                 self.log.settled().await.map_err(|_| End::StoreFailed)?;
@@ -365,6 +373,7 @@ impl Inner {
             format: body.format,
             clock: self.clock.clone(),
             log: self.log.clone(),
+            kms: self.kms.clone(),
             account: self.account.clone(),
             consumer_arn: arn.to_owned(),
             next,

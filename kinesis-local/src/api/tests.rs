@@ -11,11 +11,14 @@ use super::*;
 
 mod cbor;
 mod consumers;
+mod encryption;
 mod front;
 mod get;
 mod hostile;
 mod model;
+mod monitoring;
 mod put;
+mod record_rules;
 mod recovery;
 mod retention;
 mod scaling;
@@ -36,6 +39,7 @@ fn options() -> KinesisOptions {
         account: "000000000000".to_owned(),
         limits: Limits::Off,
         delays: Delays::default(),
+        kms: KmsKeys::default(),
     }
 }
 

@@ -13,6 +13,8 @@
 //! 7 records    u64 stream │ u32 shard │ u32 count │
 //!              u64 counter │ u64 arrival ms │ u16 key length │ u32 data length │ key │ data │ …
 //! 8 change     u64 stream │ u64 ms │ what changes, see `change`
+//! 10 create with a distribution   u8 distribution │ an entry that creates
+//! 11 records under a key          text key │ as in 7
 //! ```
 //! Promises: what was encoded decodes to the same; anything else decodes to an error, never to a
 //! panic or to more memory than the bytes have. The data of records is not copied.
@@ -21,6 +23,8 @@ use bytes::{Buf as _, Bytes};
 use kinesis_core::HashKey;
 
 use crate::stream::change::{Change, Tags};
+use crate::stream::distribution::Distribution;
+use crate::stream::encryption::Key;
 use crate::stream::shard::Record;
 use crate::stream::{Mode, NewStream};
 
@@ -60,6 +64,8 @@ pub(crate) enum Entry {
     Records {
         stream: u64,
         shard: u32,
+        /// What all of them are encrypted under.
+        key: Key,
         records: Vec<Record>,
     },
     Change {
@@ -82,9 +88,14 @@ const REGISTER: u8 = 5;
 const DEREGISTER: u8 = 6;
 const RECORDS: u8 = 7;
 const CHANGE: u8 = 8;
+const CREATE_WITH: u8 = 10;
+const RECORDS_UNDER: u8 = 11;
 
 const PROVISIONED: u8 = 0;
 const ON_DEMAND: u8 = 1;
+
+const USER_PARTITION_KEY: u8 = 0;
+const AUTO: u8 = 1;
 
 impl Entry {
     /// Appends the entry's bytes.
@@ -145,9 +156,16 @@ impl Entry {
             Self::Records {
                 stream,
                 shard,
+                key,
                 records,
             } => {
-                out.push(RECORDS);
+                match key {
+                    None => out.push(RECORDS),
+                    Some(key) => {
+                        out.push(RECORDS_UNDER);
+                        put_text(out, key);
+                    }
+                }
                 put(out, &stream.to_le_bytes());
                 put(out, &shard.to_le_bytes());
                 put(out, &(records.len() as u32).to_le_bytes());
@@ -199,17 +217,20 @@ impl Entry {
                 name: take_text(bytes)?,
                 at_ms: bytes.try_get_u64_le()?,
             },
-            RECORDS => {
-                let (stream, shard) = (bytes.try_get_u64_le()?, bytes.try_get_u32_le()?);
-                let count = bytes.try_get_u32_le()?;
-                let records = (0..count)
-                    .map(|_| decode_record(bytes))
-                    .collect::<Result<_, _>>()?;
-                Self::Records {
-                    stream,
-                    shard,
-                    records,
-                }
+            CREATE_WITH => {
+                let distribution = take_distribution(bytes)?;
+                let CREATE = bytes.try_get_u8()? else {
+                    return Err(Unreadable);
+                };
+                Self::CreateStream(NewStream {
+                    distribution,
+                    ..decode_create(bytes)?
+                })
+            }
+            RECORDS => decode_records(bytes, None)?,
+            RECORDS_UNDER => {
+                let key = take_text(bytes)?;
+                decode_records(bytes, Some(key.into()))?
             }
             CHANGE => Self::Change {
                 stream: bytes.try_get_u64_le()?,
@@ -223,6 +244,10 @@ impl Entry {
 }
 
 fn encode_create(new: &NewStream, out: &mut Vec<u8>) {
+    if new.distribution != Distribution::default() {
+        out.push(CREATE_WITH);
+        out.push(encode_distribution(new.distribution));
+    }
     out.push(CREATE);
     put(out, &new.id.to_le_bytes());
     put_text(out, &new.name);
@@ -243,6 +268,7 @@ fn decode_create(bytes: &mut Bytes) -> Result<NewStream, Unreadable> {
         shard_count: bytes.try_get_u32_le()?,
         retention_hours: bytes.try_get_u32_le()?,
         record_max_bytes: bytes.try_get_u32_le()?,
+        distribution: Distribution::default(),
         tags: take_tags(bytes)?,
     })
 }
@@ -262,6 +288,35 @@ fn take_mode(bytes: &mut Bytes) -> Result<Mode, Unreadable> {
     }
 }
 
+fn encode_distribution(distribution: Distribution) -> u8 {
+    match distribution {
+        Distribution::UserPartitionKey => USER_PARTITION_KEY,
+        Distribution::Auto => AUTO,
+    }
+}
+
+fn take_distribution(bytes: &mut Bytes) -> Result<Distribution, Unreadable> {
+    match bytes.try_get_u8()? {
+        USER_PARTITION_KEY => Ok(Distribution::UserPartitionKey),
+        AUTO => Ok(Distribution::Auto),
+        _ => Err(Unreadable),
+    }
+}
+
+fn decode_records(bytes: &mut Bytes, key: Key) -> Result<Entry, Unreadable> {
+    let (stream, shard) = (bytes.try_get_u64_le()?, bytes.try_get_u32_le()?);
+    let count = bytes.try_get_u32_le()?;
+    let records = (0..count)
+        .map(|_| decode_record(bytes, key.clone()))
+        .collect::<Result<_, _>>()?;
+    Ok(Entry::Records {
+        stream,
+        shard,
+        key,
+        records,
+    })
+}
+
 fn encode_record(record: &Record, out: &mut Vec<u8>) {
     put(out, &record.counter.to_le_bytes());
     put(out, &record.arrival_ms.to_le_bytes());
@@ -272,17 +327,19 @@ fn encode_record(record: &Record, out: &mut Vec<u8>) {
     put(out, &record.data);
 }
 
-fn decode_record(bytes: &mut Bytes) -> Result<Record, Unreadable> {
+fn decode_record(bytes: &mut Bytes, key: Key) -> Result<Record, Unreadable> {
     let (counter, arrival_ms) = (bytes.try_get_u64_le()?, bytes.try_get_u64_le()?);
     let key_length = usize::from(bytes.try_get_u16_le()?);
     let data_length = bytes.try_get_u32_le()? as usize;
-    let key = take(bytes, key_length)?;
-    let partition_key = std::str::from_utf8(&key).map_err(|_| Unreadable)?.into();
+    let partition_key = take(bytes, key_length)?;
+    let partition_key = std::str::from_utf8(&partition_key).map_err(|_| Unreadable)?;
+    let partition_key = partition_key.into();
     Ok(Record {
         counter,
         arrival_ms,
         partition_key,
         data: take(bytes, data_length)?,
+        key,
     })
 }
 
@@ -291,7 +348,7 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    // Names and tags have at most 256 characters, so at most 1,024 bytes.
+    // Names and tags have at most 256 characters, keys 2,048: so at most 8,192 bytes.
     put(out, &(text.len() as u16).to_le_bytes());
     put(out, text.as_bytes());
 }

@@ -226,6 +226,7 @@ impl Replay {
             Entry::Records {
                 stream,
                 shard,
+                key: _,
                 records,
             } => {
                 let shard = self.cell(stream)?.read().shard(shard).cloned();

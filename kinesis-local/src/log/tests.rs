@@ -36,12 +36,13 @@ async fn create(log: &Log, name: &str, shards: u32) -> Arc<StreamCell> {
 fn append(log: &Log, cell: &StreamCell, shard: u32, data: &str) -> Ticket {
     let shard = Arc::clone(cell.read().shard(shard).unwrap());
     let mut records = shard.log();
-    let record = records.append("key".into(), Bytes::from(data.to_owned()), NOW_MS);
+    let record = records.append("key".into(), Bytes::from(data.to_owned()), None, NOW_MS);
     let publish = (Arc::clone(&shard), records.taken_end());
     let index = shard.identity.index;
     let entry = Entry::Records {
         stream: cell.id,
         shard: index,
+        key: None,
         records: vec![record],
     };
     log.submit(entry, Some(publish), None)
@@ -357,13 +358,21 @@ fn any_record() -> impl Strategy<Value = Record> {
             arrival_ms,
             partition_key: key.into(),
             data: data.into(),
+            key: None,
         })
 }
 
 proptest! {
     #[test]
-    fn records_decode_to_what_was_encoded(records in prop::collection::vec(any_record(), 0..5)) {
-        let entry = Entry::Records { stream: 3, shard: 9, records };
+    fn records_decode_to_what_was_encoded(
+        mut records in prop::collection::vec(any_record(), 0..5),
+        key in prop::option::of("alias/[a-z]{1,9}"),
+    ) {
+        let key: Option<Arc<str>> = key.map(Into::into);
+        for record in &mut records {
+            record.key = key.clone();
+        }
+        let entry = Entry::Records { stream: 3, shard: 9, key, records };
         let mut encoded = Vec::new();
         entry.encode(&mut encoded);
         let mut bytes = Bytes::from(encoded.clone());

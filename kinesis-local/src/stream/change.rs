@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use super::distribution::Distribution;
+use super::monitoring::Metrics;
 use super::scale::Step;
 use super::{Mode, Stream};
 
@@ -30,6 +32,16 @@ pub(crate) enum Change {
         steps: Vec<Step>,
     },
     Mode(Mode),
+    /// The key that is applied; empty: encryption is stopped.
+    Encryption {
+        key: String,
+    },
+    /// All metrics that there are now.
+    Monitoring(Metrics),
+    RecordSize {
+        max_bytes: u32,
+    },
+    Distribution(Distribution),
 }
 
 impl Stream {
@@ -57,9 +69,20 @@ impl Stream {
             }
             Change::Mode(mode) => {
                 self.mode = *mode;
+                if *mode == Mode::Provisioned {
+                    self.distribution = Distribution::default();
+                }
                 self.mode_switched.note(at_ms);
                 self.updated_ms = Some(at_ms);
             }
+            Change::Encryption { key } => {
+                let key = Some(key.as_str()).filter(|key| !key.is_empty());
+                self.encryption.apply(key.map(Into::into), at_ms);
+                self.updated_ms = Some(at_ms);
+            }
+            Change::Monitoring(metrics) => self.metrics = *metrics,
+            Change::RecordSize { max_bytes } => self.record_max_bytes = *max_bytes,
+            Change::Distribution(distribution) => self.distribution = *distribution,
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use kinesis_core::{HashKeyRange, SequenceNumber, SequenceParts, ShardId};
 use tokio::sync::watch;
 
+use super::encryption::Key;
 use crate::limits::ShardLimits;
 
 /// The counter of a shard's first record; 0 stands for the shard's start.
@@ -75,8 +76,11 @@ impl Identity {
 pub(crate) struct Record {
     pub(crate) counter: u64,
     pub(crate) arrival_ms: u64,
+    /// Empty: its producer gave none, which only `AUTO` allows.
     pub(crate) partition_key: Arc<str>,
     pub(crate) data: Bytes,
+    /// What it is encrypted under.
+    pub(crate) key: Key,
 }
 
 impl Record {
@@ -190,7 +194,13 @@ impl Default for ShardLog {
 
 impl ShardLog {
     /// Takes a record and gives it its number; not yet readable.
-    pub(crate) fn append(&mut self, partition_key: Arc<str>, data: Bytes, now_ms: u64) -> Record {
+    pub(crate) fn append(
+        &mut self,
+        partition_key: Arc<str>,
+        data: Bytes,
+        key: Key,
+        now_ms: u64,
+    ) -> Record {
         debug_assert!(self.closed_ms.is_none(), "a closed shard takes no record");
         let arrival_ms = now_ms.max(self.last_arrival_ms);
         let record = Record {
@@ -198,6 +208,7 @@ impl ShardLog {
             arrival_ms,
             partition_key,
             data,
+            key,
         };
         self.next_counter += 1;
         self.last_arrival_ms = arrival_ms;

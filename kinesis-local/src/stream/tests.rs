@@ -17,6 +17,7 @@ pub(crate) fn new_stream(name: &str, shard_count: u32) -> NewStream {
         shard_count,
         retention_hours: 24,
         record_max_bytes: 1024 * 1024,
+        distribution: Distribution::default(),
         tags: BTreeMap::new(),
     }
 }

@@ -111,9 +111,8 @@ impl Constraints {
 
     /// One of the model's names; `None` is checked by [`present`](Self::present).
     pub(crate) fn one_of(&mut self, path: &str, value: Option<&str>, names: &[&str]) {
-        if let Some(value) = value {
-            let text = format_args!("Member must satisfy enum value set: [{}]", Joined(names));
-            self.check(names.contains(&value), path, value, text);
+        if let Some(value) = value.filter(|value| !names.contains(value)) {
+            self.check(false, path, value, enum_value(names));
         }
     }
 
@@ -220,6 +219,11 @@ pub(crate) fn at_most_long(max: usize) -> impl Display {
 /// "Member must have length greater than or equal to N".
 pub(crate) fn at_least_long(min: usize) -> impl Display {
     Worded("Member must have length greater than or equal to ", min)
+}
+
+/// "Member must satisfy enum value set: [A, B]".
+pub(crate) fn enum_value(names: &[&str]) -> String {
+    format!("Member must satisfy enum value set: [{}]", Joined(names))
 }
 
 struct Worded(&'static str, usize);

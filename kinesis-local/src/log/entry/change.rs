@@ -7,6 +7,10 @@
 //! 2 retention  u32 hours
 //! 3 scale  u32 count │ u8 0 │ u32 shard │ u128 key, or u8 1 │ u32 shard │ u32 adjacent │ …
 //! 4 mode   u8 mode
+//! 5 encryption    text key, empty: stopped
+//! 6 monitoring    u8 metrics, one bit each
+//! 7 record size   u32 most bytes
+//! 8 distribution  u8 distribution
 //! consumer: text, empty for the stream itself
 //! ```
 
@@ -14,14 +18,22 @@ use bytes::{Buf as _, Bytes};
 
 use kinesis_core::HashKey;
 
-use super::{Unreadable, encode_mode, put, put_tags, put_text, take_mode, take_tags, take_text};
+use super::{
+    Unreadable, encode_distribution, encode_mode, put, put_tags, put_text, take_distribution,
+    take_mode, take_tags, take_text,
+};
 use crate::stream::change::Change;
+use crate::stream::monitoring::Metrics;
 use crate::stream::scale::Step;
 
 const TAGS: u8 = 1;
 const RETENTION: u8 = 2;
 const SCALE: u8 = 3;
 const MODE: u8 = 4;
+const ENCRYPTION: u8 = 5;
+const MONITORING: u8 = 6;
+const RECORD_SIZE: u8 = 7;
+const DISTRIBUTION: u8 = 8;
 
 const SPLIT: u8 = 0;
 const MERGE: u8 = 1;
@@ -57,6 +69,18 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
             out.push(MODE);
             out.push(encode_mode(*mode));
         }
+        Change::Encryption { key } => {
+            out.push(ENCRYPTION);
+            put_text(out, key);
+        }
+        Change::Monitoring(metrics) => put(out, &[MONITORING, metrics.0]),
+        Change::RecordSize { max_bytes } => {
+            out.push(RECORD_SIZE);
+            put(out, &max_bytes.to_le_bytes());
+        }
+        Change::Distribution(distribution) => {
+            put(out, &[DISTRIBUTION, encode_distribution(*distribution)]);
+        }
     }
 }
 
@@ -83,6 +107,14 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
             }
         }
         MODE => Change::Mode(take_mode(bytes)?),
+        ENCRYPTION => Change::Encryption {
+            key: take_text(bytes)?,
+        },
+        MONITORING => Change::Monitoring(Metrics(bytes.try_get_u8()?)),
+        RECORD_SIZE => Change::RecordSize {
+            max_bytes: bytes.try_get_u32_le()?,
+        },
+        DISTRIBUTION => Change::Distribution(take_distribution(bytes)?),
         _ => return Err(Unreadable),
     })
 }

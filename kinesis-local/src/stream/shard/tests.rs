@@ -22,6 +22,7 @@ fn shard_with(count: u64) -> Shard {
         shard.log().append(
             "key".into(),
             Bytes::from(format!("{at}")),
+            None,
             NOW_MS + at * 1000,
         );
     }
@@ -44,8 +45,12 @@ fn read(shard: &Shard, from: u64) -> Batch {
 #[test]
 fn a_record_is_readable_only_once_it_is_published() {
     let shard = shard();
-    shard.log().append("key".into(), Bytes::from("a"), NOW_MS);
-    shard.log().append("key".into(), Bytes::from("b"), NOW_MS);
+    shard
+        .log()
+        .append("key".into(), Bytes::from("a"), None, NOW_MS);
+    shard
+        .log()
+        .append("key".into(), Bytes::from("b"), None, NOW_MS);
     let start = shard.log().seek(Start::TrimHorizon);
     assert!(read(&shard, start).records.is_empty());
     assert_eq!(shard.log().seek(Start::Latest), start);
@@ -65,7 +70,9 @@ fn a_read_goes_on_where_the_last_one_ended() {
     assert_eq!(texts(&second), ["2", "3", "4"]);
     assert_eq!(second.behind_ms, 0);
     assert!(read(&shard, second.next).records.is_empty());
-    shard.log().append("key".into(), Bytes::from("5"), NOW_MS);
+    shard
+        .log()
+        .append("key".into(), Bytes::from("5"), None, NOW_MS);
     shard.log().publish_all();
     assert_eq!(texts(&read(&shard, second.next)), ["5"]);
 }
@@ -92,7 +99,7 @@ fn a_closed_shard_does_not_end_before_its_last_record_is_stored() {
     let shard = shard_with(1);
     shard
         .log()
-        .append("key".into(), Bytes::from("late"), NOW_MS);
+        .append("key".into(), Bytes::from("late"), None, NOW_MS);
     shard.close(NOW_MS);
     assert!(!read(&shard, 2).ended);
     shard.publish(3);
@@ -138,10 +145,10 @@ fn a_number_ahead_of_the_tip_is_waited_for() {
 #[test]
 fn arrival_times_never_go_back() {
     let shard = shard();
-    let first = shard.log().append("key".into(), Bytes::new(), NOW_MS);
+    let first = shard.log().append("key".into(), Bytes::new(), None, NOW_MS);
     let second = shard
         .log()
-        .append("key".into(), Bytes::new(), NOW_MS - 1000);
+        .append("key".into(), Bytes::new(), None, NOW_MS - 1000);
     assert_eq!(second.arrival_ms, first.arrival_ms);
     assert!(second.counter > first.counter);
 }
@@ -189,6 +196,7 @@ fn a_recovered_shard_goes_on_above_its_last_number() {
         arrival_ms: NOW_MS,
         partition_key: "key".into(),
         data: Bytes::new(),
+        key: None,
     };
     assert!(shard.log().restore(record(4)));
     assert!(
@@ -200,7 +208,7 @@ fn a_recovered_shard_goes_on_above_its_last_number() {
     assert_eq!(
         shard
             .log()
-            .append("key".into(), Bytes::new(), NOW_MS)
+            .append("key".into(), Bytes::new(), None, NOW_MS)
             .counter,
         10
     );
@@ -211,7 +219,7 @@ async fn who_watches_before_reading_misses_nothing() {
     let shard = shard();
     let mut changes = shard.watch();
     changes.mark_unchanged();
-    shard.log().append("key".into(), Bytes::new(), NOW_MS);
+    shard.log().append("key".into(), Bytes::new(), None, NOW_MS);
     shard.publish(2);
     changes.changed().await.unwrap();
     shard.close(NOW_MS);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::stream::Mode;
+use crate::stream::distribution::Distribution;
 
 fn changes() -> Vec<Change> {
     let text = |text: &str| text.to_owned();
@@ -30,6 +31,15 @@ fn changes() -> Vec<Change> {
             ],
         },
         Change::Mode(Mode::OnDemand),
+        Change::Encryption {
+            key: text("alias/a"),
+        },
+        Change::Encryption { key: text("") },
+        Change::Monitoring(Metrics(0b101)),
+        Change::RecordSize {
+            max_bytes: 10 << 20,
+        },
+        Change::Distribution(Distribution::Auto),
     ]
 }
 
