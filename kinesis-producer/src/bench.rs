@@ -11,13 +11,15 @@ use std::sync::Arc;
 use kinesis_core::{
     Clock, HashKeyRange, Rand, SequenceNumber, Shard, ShardId, ShardMap, UserRecord,
 };
+use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::pipeline::intake::{Entry, Message, Room};
+use crate::pipeline::outcome::Slots;
 use crate::pipeline::retry::Answer;
 use crate::pipeline::send::Put;
 use crate::pipeline::{Pipeline, Request};
-use crate::{Delivery, Error, Settings};
+use crate::{DeliveryFuture, Settings};
 
 /// Records that a handle gives before the service task takes them; as in the service task.
 const BATCH: usize = 1024;
@@ -26,17 +28,15 @@ const BATCHES_PER_ROUND_TRIP: usize = 16;
 /// Per cent of a shard's quota: high enough never to wait.
 const RATE_LIMIT: u32 = 1_000_000;
 
-type Outcome = oneshot::Receiver<Result<Delivery, Error>>;
-
 /// A producer without a client.
 pub struct Journey {
     clock: Clock,
     settings: Settings,
     pipeline: Pipeline,
-    room: Arc<Room>,
+    slots: Slots,
     to_service: mpsc::Sender<Message>,
     intake: mpsc::Receiver<Message>,
-    outcomes: VecDeque<Outcome>,
+    outcomes: VecDeque<DeliveryFuture>,
     under_way: Vec<Request>,
     number: SequenceNumber,
 }
@@ -93,7 +93,7 @@ impl Journey {
             clock,
             settings,
             pipeline,
-            room: Arc::new(room),
+            slots: Slots::new(Arc::new(room)),
             to_service,
             intake,
             outcomes: VecDeque::with_capacity(BATCH),
@@ -135,12 +135,12 @@ impl Journey {
         travelled
     }
 
-    fn hand_over(&self, record: UserRecord) -> Outcome {
+    fn hand_over(&self, record: UserRecord) -> DeliveryFuture {
         record
             .validate(self.settings.max_user_record_size)
             .expect("valid");
-        self.room.try_take(record.size()).expect("room");
-        let (entry, outcome) = Entry::new(record, Arc::clone(&self.room), self.clock.now());
+        self.slots.room().try_take(record.size()).expect("room");
+        let (entry, outcome) = Entry::new(record, &self.slots, self.clock.now());
         self.to_service
             .try_send(Message::Record(entry))
             .expect("a slot");
@@ -170,12 +170,12 @@ impl Journey {
 }
 
 /// Takes out the outcomes that are there, oldest first up to the first that is not.
-fn see(outcomes: &mut VecDeque<Outcome>) -> usize {
+fn see(outcomes: &mut VecDeque<DeliveryFuture>) -> usize {
     let before = outcomes.len();
     while let Some(outcome) = outcomes.front_mut() {
-        match outcome.try_recv() {
-            Ok(outcome) => drop(outcome.expect("delivered")),
-            Err(_) => break,
+        match outcome.now_or_never() {
+            Some(outcome) => drop(outcome.expect("delivered")),
+            None => break,
         }
         outcomes.pop_front();
     }

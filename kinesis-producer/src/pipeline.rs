@@ -23,6 +23,7 @@ mod collect;
 pub(crate) mod intake;
 mod lanes;
 mod limit;
+pub(crate) mod outcome;
 mod reshard;
 pub(crate) mod retry;
 pub(crate) mod send;
@@ -255,7 +256,7 @@ impl Pipeline {
         let epoch = entry.epoch;
         self.meters.failed.increment(1);
         entry.fail(reason);
-        self.epochs.settled(epoch);
+        self.epochs.settled(epoch, 1);
     }
 
     fn expire(&mut self, now: Instant) {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Reason;
 use crate::pipeline::Pipeline;
 use crate::pipeline::intake::{Entry, Message, Room};
+use crate::pipeline::outcome::Slots;
 use crate::service::{NOT_ENDED, Service, Tasks};
 use crate::{Delivery, DeliveryFuture, Error, RecordSink, Settings};
 
@@ -45,9 +46,10 @@ const CLOSE_DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// seconds, without waiting for company; what is left then fails. If the runtime shuts down
 /// first, what is left fails at once. Neither blocks the drop. Every outstanding
 /// [`DeliveryFuture`] resolves in each of these cases.
-#[derive(Clone)]
 pub struct Producer {
     inner: Arc<Inner>,
+    /// Each handle has its own, so that handles on several threads do not wait for each other.
+    slots: Slots,
 }
 
 struct Inner {
@@ -158,6 +160,7 @@ impl Builder {
             ended,
         };
         Ok(Producer {
+            slots: Slots::new(Arc::clone(&inner.room)),
             inner: Arc::new(inner),
         })
     }
@@ -337,10 +340,9 @@ impl Producer {
 
     /// The record has its room; from here on it is accepted or comes back.
     fn hand_over(&self, record: UserRecord) -> Result<DeliveryFuture, Error> {
-        let (room, now) = (Arc::clone(&self.inner.room), self.inner.clock.now());
-        let (entry, outcome) = Entry::new(record, room, now);
+        let (entry, outcome) = Entry::new(record, &self.slots, self.inner.clock.now());
         match self.inner.to_service.try_send(Message::Record(entry)) {
-            Ok(()) => Ok(DeliveryFuture::new(outcome)),
+            Ok(()) => Ok(outcome),
             Err(refused) => match refused.into_inner() {
                 Message::Record(entry) => Err(entry.take_back(Reason::Closed {
                     stream: Arc::clone(self.inner.room.stream()),
@@ -353,6 +355,15 @@ impl Producer {
     fn closed(&self, record: UserRecord) -> Error {
         let stream = Arc::clone(self.inner.room.stream());
         Error::new(Reason::Closed { stream }).about(record, 0)
+    }
+}
+
+impl Clone for Producer {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            slots: Slots::new(Arc::clone(&self.inner.room)),
+        }
     }
 }
 

@@ -2,13 +2,13 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 pub use kinesis_core::UserRecord;
 use kinesis_core::{Position, SequenceNumber, ShardId};
-use tokio::sync::oneshot;
 
 use crate::Error;
+use crate::pipeline::outcome::Awaiter;
 
 /// Where an acknowledged record stands in the stream.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,11 +40,11 @@ impl Delivery {
 #[derive(Debug)]
 #[must_use = "a dropped outcome goes unseen; await it, or call flush() and count"]
 pub struct DeliveryFuture {
-    outcome: oneshot::Receiver<Result<Delivery, Error>>,
+    outcome: Awaiter,
 }
 
 impl DeliveryFuture {
-    pub(crate) fn new(outcome: oneshot::Receiver<Result<Delivery, Error>>) -> Self {
+    pub(crate) fn new(outcome: Awaiter) -> Self {
         Self { outcome }
     }
 }
@@ -53,10 +53,12 @@ impl Future for DeliveryFuture {
     type Output = Result<Delivery, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // An entry answers even when it is dropped, so the sender never disappears silently; the
-        // fallback only keeps this function total.
-        Pin::new(&mut self.outcome)
-            .poll(cx)
-            .map(|answer| answer.unwrap_or_else(|_gone| Err(Error::stopped())))
+        // So that a task with many outcomes at hand lets others run, as with tokio's own channels.
+        let coop = ready!(tokio::task::coop::poll_proceed(cx));
+        let outcome = self.outcome.poll(cx);
+        if outcome.is_ready() {
+            coop.made_progress();
+        }
+        outcome
     }
 }

@@ -18,8 +18,9 @@ use kinesis_core::{HashKey, UserRecord};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use tokio::time::Instant;
 
+use super::outcome::{Settler, Slots};
 use crate::error::{Cause, Reason};
-use crate::{Delivery, Error};
+use crate::{Delivery, DeliveryFuture, Error};
 
 /// What is accepted and not yet resolved, bounded in records and bytes.
 #[derive(Debug)]
@@ -71,11 +72,13 @@ impl Room {
         self.bytes_taken.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn give_back(&self, bytes: usize) {
-        self.records_taken.fetch_sub(1, Ordering::Relaxed);
+    /// Of `records` together; each took as many permits as it has bytes.
+    fn give_back(&self, records: usize, bytes: usize) {
+        self.records_taken
+            .fetch_sub(records as u64, Ordering::Relaxed);
         self.bytes_taken.fetch_sub(bytes as u64, Ordering::Relaxed);
-        self.bytes.add_permits(permits(bytes) as usize);
-        self.records.add_permits(1);
+        self.bytes.add_permits(bytes);
+        self.records.add_permits(records);
     }
 
     /// Refuses everybody from now on, those who wait included.
@@ -127,18 +130,14 @@ pub(crate) struct Entry {
     /// Must not share a Kinesis record with others any more.
     pub(crate) alone: bool,
     pub(crate) last_failure: Option<Arc<Cause>>,
-    reply: Option<oneshot::Sender<Result<Delivery, Error>>>,
-    room: Arc<Room>,
+    /// Taken when it settles.
+    settler: Option<Settler>,
 }
 
 impl Entry {
     /// An entry for a record that has its room; its number and epoch are given on arrival.
-    pub(crate) fn new(
-        record: UserRecord,
-        room: Arc<Room>,
-        now: Instant,
-    ) -> (Self, oneshot::Receiver<Result<Delivery, Error>>) {
-        let (reply, outcome) = oneshot::channel();
+    pub(crate) fn new(record: UserRecord, slots: &Slots, now: Instant) -> (Self, DeliveryFuture) {
+        let (settler, awaiter) = slots.take();
         let hash_key = record.hash_key();
         let entry = Self {
             id: 0,
@@ -149,14 +148,24 @@ impl Entry {
             attempts: 0,
             alone: false,
             last_failure: None,
-            reply: Some(reply),
-            room,
+            settler: Some(settler),
         };
-        (entry, outcome)
+        (entry, DeliveryFuture::new(awaiter))
     }
 
-    pub(crate) fn deliver(mut self, delivery: Delivery) {
-        self.settle(Ok(delivery));
+    /// Settles the members of one Kinesis record; `delivery` says where each stands.
+    ///
+    /// Their room is given back at once: the lock behind it is paid for once, not for each.
+    pub(crate) fn deliver_all(members: Vec<Self>, mut delivery: impl FnMut(&Self) -> Delivery) {
+        if let Some(settler) = members.first().and_then(|first| first.settler.as_ref()) {
+            let bytes = members.iter().map(|member| member.record.size()).sum();
+            settler.room().give_back(members.len(), bytes);
+        }
+        for mut member in members {
+            if let Some(settler) = member.settler.take() {
+                settler.settle(Ok(delivery(&member)));
+            }
+        }
     }
 
     pub(crate) fn fail(mut self, reason: Reason) {
@@ -166,31 +175,26 @@ impl Entry {
     /// Not accepted after all: the error instead of an outcome.
     pub(crate) fn take_back(mut self, reason: Reason) -> Error {
         let record = self.record.clone();
-        if self.reply.take().is_some() {
-            self.room.give_back(record.size());
+        if let Some(settler) = self.settler.take() {
+            settler.room().give_back(1, record.size());
         }
         Error::new(reason).about(record, 0)
     }
 
     fn fail_with(&mut self, reason: Reason) {
-        // A clone of reference counts; the payload stays where it is.
-        let error = Error::new(reason).about(self.record.clone(), self.attempts);
-        self.settle(Err(error));
-    }
-
-    fn settle(&mut self, outcome: Result<Delivery, Error>) {
-        if let Some(reply) = self.reply.take() {
-            self.room.give_back(self.record.size());
-            // The caller may have dropped its future; the record is settled all the same.
-            reply.send(outcome).ok();
+        if let Some(settler) = self.settler.take() {
+            settler.room().give_back(1, self.record.size());
+            // A clone of reference counts; the payload stays where it is.
+            let error = Error::new(reason).about(self.record.clone(), self.attempts);
+            settler.settle(Err(error));
         }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if self.reply.is_some() {
-            let stream = Arc::clone(self.room.stream());
+        if let Some(settler) = &self.settler {
+            let stream = Arc::clone(settler.room().stream());
             let source = self.last_failure.take();
             self.fail_with(Reason::Undelivered { stream, source });
         }
@@ -234,12 +238,13 @@ impl Epochs {
         }
     }
 
-    pub(crate) fn settled(&mut self, epoch: u64) {
+    /// So many entries of an epoch settled; their outcomes are to be seen before.
+    pub(crate) fn settled(&mut self, epoch: u64, count: usize) {
         let index = epoch
             .checked_sub(self.first)
             .and_then(|index| usize::try_from(index).ok());
         if let Some(epoch) = index.and_then(|index| self.open.get_mut(index)) {
-            epoch.unsettled -= 1;
+            epoch.unsettled -= count;
         }
         self.finish();
     }
@@ -281,11 +286,12 @@ mod tests {
         let room = room();
         assert!(room.take(3).await);
         let now = kinesis_core::Clock::system().now();
-        let (entry, outcome) = Entry::new(UserRecord::new("k", "xx"), Arc::clone(&room), now);
+        let slots = Slots::new(Arc::clone(&room));
+        let (entry, outcome) = Entry::new(UserRecord::new("k", "xx"), &slots, now);
         assert_eq!(room.outstanding(), (1, 3));
         drop(entry);
         assert_eq!(room.outstanding(), (0, 0));
-        let error = outcome.await.expect("answered").expect_err("undelivered");
+        let error = outcome.await.expect_err("undelivered");
         assert_eq!(error.kind(), crate::ErrorKind::Undelivered);
         assert_eq!(error.into_record(), Some(UserRecord::new("k", "xx")));
     }
@@ -297,7 +303,7 @@ mod tests {
         assert!(room.try_take(41).is_err(), "bytes");
         assert!(room.try_take(40).is_ok());
         assert!(room.try_take(0).is_err(), "records");
-        room.give_back(60);
+        room.give_back(1, 60);
         assert!(room.try_take(60).is_ok(), "the refusals took nothing");
         room.close();
         assert!(!room.take(1).await);
@@ -316,20 +322,20 @@ mod tests {
         }
         epochs.accepted();
         let later = epochs.current();
-        epochs.settled(of[1]);
+        epochs.settled(of[1], 1);
         assert!(
             receivers[1].try_recv().is_err(),
             "the epoch before is unsettled"
         );
-        epochs.settled(of[0]);
+        epochs.settled(of[0], 1);
         assert!(receivers[0].try_recv().is_ok() && receivers[1].try_recv().is_ok());
         assert!(receivers[2].try_recv().is_err());
-        epochs.settled(later);
+        epochs.settled(later, 1);
         assert!(
             receivers[2].try_recv().is_err(),
             "a later record does not count"
         );
-        epochs.settled(of[2]);
+        epochs.settled(of[2], 1);
         assert!(receivers[2].try_recv().is_ok());
         let (done, mut waiting) = oneshot::channel();
         epochs.flush(done);

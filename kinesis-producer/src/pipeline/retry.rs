@@ -206,15 +206,19 @@ impl Pipeline {
                 .retries
                 .record_many(f64::from(retries), run.len());
         }
-        for (member, sub_sequence) in record.members.into_iter().zip(0..) {
-            let (epoch, attempts) = (member.epoch, member.attempts);
-            member.deliver(Delivery {
-                shard_id: shard.clone(),
-                sequence_number: number.clone(),
-                sub_sequence,
-                attempts,
-            });
-            self.epochs.settled(epoch);
+        let epochs = record.members.chunk_by(|a, b| a.epoch == b.epoch);
+        let epochs: Vec<_> = epochs
+            .filter_map(|run| Some((run.first()?.epoch, run.len())))
+            .collect();
+        let mut sub_sequences = 0..;
+        Entry::deliver_all(record.members, |member| Delivery {
+            shard_id: shard.clone(),
+            sequence_number: number.clone(),
+            sub_sequence: sub_sequences.next().unwrap_or_default(),
+            attempts: member.attempts,
+        });
+        for (epoch, count) in epochs {
+            self.epochs.settled(epoch, count);
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use kinesis_core::{
     Clock, Deaggregated, HashKey, HashKeyRange, SequenceNumber, Shard, ShardId, ShardMap,
     UserRecord, deaggregate,
@@ -15,12 +16,13 @@ use super::send::Put;
 use super::*;
 use crate::error::{Cause, Class};
 use crate::pipeline::intake::Room;
-use crate::{Delivery, Error, ErrorKind};
+use crate::pipeline::outcome::Slots;
+use crate::{Delivery, DeliveryFuture, Error, ErrorKind};
 
 /// A record of the model: whose turn it is within its key, and what it came to.
 struct Accepted {
     key: usize,
-    outcome: Receiver<Result<Delivery, Error>>,
+    outcome: DeliveryFuture,
     result: Option<Result<Delivery, Error>>,
 }
 
@@ -38,7 +40,7 @@ struct World {
     settings: Settings,
     rand: Rand,
     now: Instant,
-    room: Arc<Room>,
+    slots: Slots,
     shards: Vec<Shard>,
     log: Vec<Stored>,
     accepted: Vec<Accepted>,
@@ -76,7 +78,7 @@ impl World {
             settings,
             rand,
             now,
-            room: Arc::new(Room::new("stream".into(), 100_000, 1 << 30)),
+            slots: Slots::new(Arc::new(Room::new("stream".into(), 100_000, 1 << 30))),
             shards: ranges.map(|(range, index)| shard(index, range)).collect(),
             log: Vec::new(),
             accepted: Vec::new(),
@@ -93,8 +95,8 @@ impl World {
         let mut data = vec![if poison { POISON } else { 0 }; 1 + self.rand.below(300) as usize];
         data.extend_from_slice(&(number as u64).to_be_bytes());
         let record = UserRecord::new(format!("key-{key}"), data);
-        self.room.try_take(record.size()).expect("room");
-        let (entry, outcome) = Entry::new(record, Arc::clone(&self.room), self.now);
+        self.slots.room().try_take(record.size()).expect("room");
+        let (entry, outcome) = Entry::new(record, &self.slots, self.now);
         self.pipeline.accept(entry, self.now);
         self.accepted.push(Accepted {
             key,
@@ -134,7 +136,7 @@ impl World {
             .iter_mut()
             .filter(|record| record.result.is_none())
         {
-            record.result = record.outcome.try_recv().ok();
+            record.result = (&mut record.outcome).now_or_never();
         }
         for (before, flushed, done) in &mut self.flushes {
             *done = *done || flushed.try_recv().is_ok();
@@ -297,7 +299,7 @@ impl World {
 
     /// Every acknowledged record is visible where its delivery says; only poison failed.
     fn check_outcomes(&self, poison: impl Fn(&Error) -> bool) {
-        assert_eq!(self.room.outstanding(), (0, 0));
+        assert_eq!(self.slots.room().outstanding(), (0, 0));
         for (number, record) in self.accepted.iter().enumerate() {
             match record.result.as_ref().expect("resolved") {
                 Ok(delivery) => {
@@ -549,8 +551,8 @@ fn one_invalid_record_among_many_is_found_within_twenty_requests() {
         let mut data = vec![if number == 333 { POISON } else { 0 }; 2];
         data.extend_from_slice(&(number as u64).to_be_bytes());
         let record = UserRecord::new(format!("own-{number}"), data);
-        world.room.try_take(record.size()).expect("room");
-        let (entry, outcome) = Entry::new(record, Arc::clone(&world.room), world.now);
+        world.slots.room().try_take(record.size()).expect("room");
+        let (entry, outcome) = Entry::new(record, &world.slots, world.now);
         world.pipeline.accept(entry, world.now);
         world.accepted.push(Accepted {
             key: 0,

@@ -5,10 +5,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pipeline::intake::Room;
+use crate::pipeline::outcome::Slots;
 
 fn entry(id: u64, key: &str, data: usize, at: Instant) -> Entry {
     let room = Arc::new(Room::new("stream".into(), 1000, 1 << 30));
-    let (mut entry, _outcome) = Entry::new(UserRecord::new(key, vec![b'd'; data]), room, at);
+    let record = UserRecord::new(key, vec![b'd'; data]);
+    let (mut entry, _outcome) = Entry::new(record, &Slots::new(room), at);
     entry.id = id;
     entry
 }
