@@ -8,10 +8,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use kinesis_core::{
     Clock, HashKeyRange, Rand, SequenceNumber, Shard, ShardId, ShardMap, UserRecord,
 };
-use futures::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::pipeline::intake::{Entry, Message, Room};
@@ -36,6 +36,7 @@ pub struct Journey {
     slots: Slots,
     to_service: mpsc::Sender<Message>,
     intake: mpsc::Receiver<Message>,
+    messages: Vec<Message>,
     outcomes: VecDeque<DeliveryFuture>,
     under_way: Vec<Request>,
     number: SequenceNumber,
@@ -96,6 +97,7 @@ impl Journey {
             slots: Slots::new(Arc::new(room)),
             to_service,
             intake,
+            messages: Vec::with_capacity(BATCH),
             outcomes: VecDeque::with_capacity(BATCH),
             under_way: Vec::new(),
             number,
@@ -115,8 +117,15 @@ impl Journey {
                     outcomes.push_back(self.hand_over(record.clone()));
                 }
                 let now = self.clock.now();
-                while let Ok(Message::Record(entry)) = self.intake.try_recv() {
-                    self.pipeline.accept(entry, now);
+                let taken = self
+                    .intake
+                    .recv_many(&mut self.messages, BATCH)
+                    .now_or_never();
+                assert_eq!(taken, Some(batch.len()), "what was handed over");
+                for message in self.messages.drain(..) {
+                    if let Message::Record(entry) = message {
+                        self.pipeline.accept(entry, now);
+                    }
                 }
                 self.send();
             }

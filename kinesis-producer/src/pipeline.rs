@@ -21,6 +21,7 @@
 mod aggregate;
 mod collect;
 pub(crate) mod intake;
+mod key_memo;
 mod lanes;
 mod limit;
 pub(crate) mod outcome;

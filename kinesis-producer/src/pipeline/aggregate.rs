@@ -83,6 +83,8 @@ pub(crate) struct Queue {
     /// `forming` takes no more.
     full: bool,
     rest: VecDeque<Entry>,
+    /// Members of the last Kinesis record.
+    last_cut: usize,
 }
 
 impl Queue {
@@ -93,6 +95,7 @@ impl Queue {
             layout: AggregateLayout::new(),
             full: false,
             rest: VecDeque::new(),
+            last_cut: 0,
         }
     }
 
@@ -171,6 +174,7 @@ impl Queue {
         for member in &mut members {
             member.attempts = member.attempts.saturating_add(1);
         }
+        self.last_cut = members.len();
         self.refill();
         let holds = vec![predicted.clone()];
         Some(KinesisRecord {
@@ -208,6 +212,8 @@ impl Queue {
     fn refill(&mut self) {
         self.full = false;
         self.layout.clear();
+        // The next Kinesis record probably takes as many as the last one.
+        self.forming.reserve(self.rest.len().min(self.last_cut));
         while let Some(entry) = self.rest.pop_front() {
             if !self.joins(&entry) {
                 self.full = true;

@@ -18,6 +18,7 @@ use kinesis_core::{HashKey, UserRecord};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use tokio::time::Instant;
 
+use super::key_memo;
 use super::outcome::{Settler, Slots};
 use crate::error::{Cause, Reason};
 use crate::{Delivery, DeliveryFuture, Error};
@@ -138,7 +139,7 @@ impl Entry {
     /// An entry for a record that has its room; its number and epoch are given on arrival.
     pub(crate) fn new(record: UserRecord, slots: &Slots, now: Instant) -> (Self, DeliveryFuture) {
         let (settler, awaiter) = slots.take();
-        let hash_key = record.hash_key();
+        let hash_key = key_memo::hash_key(&record);
         let entry = Self {
             id: 0,
             epoch: 0,
