@@ -13,6 +13,7 @@ use kinesis_core::{
     Clock, HashKeyRange, Rand, SequenceNumber, Shard, ShardId, ShardMap, UserRecord,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::pipeline::intake::{Entry, Message, Room};
 use crate::pipeline::outcome::Slots;
@@ -31,6 +32,7 @@ const RATE_LIMIT: u32 = 1_000_000;
 /// A producer without a client.
 pub struct Journey {
     clock: Clock,
+    started: Instant,
     settings: Settings,
     pipeline: Pipeline,
     slots: Slots,
@@ -91,6 +93,7 @@ impl Journey {
         );
         let (to_service, intake) = mpsc::channel(BATCH);
         Self {
+            started: clock.now(),
             clock,
             settings,
             pipeline,
@@ -149,7 +152,7 @@ impl Journey {
             .validate(self.settings.max_user_record_size)
             .expect("valid");
         self.slots.room().try_take(record.size()).expect("room");
-        let (entry, outcome) = Entry::new(record, &self.slots, self.clock.now());
+        let (entry, outcome) = Entry::new(record, &self.slots, self.started);
         self.to_service
             .try_send(Message::Record(entry))
             .expect("a slot");

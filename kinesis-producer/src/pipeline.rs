@@ -108,6 +108,7 @@ impl Pipeline {
     pub(crate) fn accept(&mut self, mut entry: Entry, now: Instant) {
         entry.id = self.next_entry;
         entry.epoch = self.epochs.current();
+        entry.accepted_at = now;
         self.next_entry += 1;
         self.epochs.accepted();
         self.keeper.needed(now);

@@ -56,6 +56,7 @@ struct Inner {
     room: Arc<Room>,
     max_record_bytes: usize,
     clock: Clock,
+    started: Instant,
     to_service: mpsc::Sender<Message>,
     flush_slots: Arc<Semaphore>,
     closing: watch::Sender<Option<Instant>>,
@@ -152,6 +153,7 @@ impl Builder {
         let inner = Inner {
             room,
             max_record_bytes: settings.max_user_record_size,
+            started: clock.now(),
             clock,
             to_service,
             flush_slots: Arc::new(Semaphore::new(FLUSH_SLOTS)),
@@ -340,7 +342,7 @@ impl Producer {
 
     /// The record has its room; from here on it is accepted or comes back.
     fn hand_over(&self, record: UserRecord) -> Result<DeliveryFuture, Error> {
-        let (entry, outcome) = Entry::new(record, &self.slots, self.inner.clock.now());
+        let (entry, outcome) = Entry::new(record, &self.slots, self.inner.started);
         match self.inner.to_service.try_send(Message::Record(entry)) {
             Ok(()) => Ok(outcome),
             Err(refused) => match refused.into_inner() {

@@ -19,9 +19,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use tokio::time::Instant;
 
 use super::key_memo;
-use super::outcome::{Settler, Slots};
+use super::outcome::{Place, Settler, Slots, Stored};
 use crate::error::{Cause, Reason};
-use crate::{Delivery, DeliveryFuture, Error};
+use crate::{DeliveryFuture, Error};
 
 /// What is accepted and not yet resolved, bounded in records and bytes.
 #[derive(Debug)]
@@ -125,6 +125,7 @@ pub(crate) struct Entry {
     pub(crate) epoch: u64,
     pub(crate) record: UserRecord,
     pub(crate) hash_key: HashKey,
+    /// When it came to the service task; the clock is read once for many.
     pub(crate) accepted_at: Instant,
     /// Requests that carried it so far.
     pub(crate) attempts: u32,
@@ -136,8 +137,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// An entry for a record that has its room; its number and epoch are given on arrival.
-    pub(crate) fn new(record: UserRecord, slots: &Slots, now: Instant) -> (Self, DeliveryFuture) {
+    /// An entry for a record that has its room; its number, epoch and time are given on arrival.
+    pub(crate) fn new(
+        record: UserRecord,
+        slots: &Slots,
+        before: Instant,
+    ) -> (Self, DeliveryFuture) {
         let (settler, awaiter) = slots.take();
         let hash_key = key_memo::hash_key(&record);
         let entry = Self {
@@ -145,7 +150,7 @@ impl Entry {
             epoch: 0,
             record,
             hash_key,
-            accepted_at: now,
+            accepted_at: before,
             attempts: 0,
             alone: false,
             last_failure: None,
@@ -154,17 +159,23 @@ impl Entry {
         (entry, DeliveryFuture::new(awaiter))
     }
 
-    /// Settles the members of one Kinesis record; `delivery` says where each stands.
+    /// Settles the members of one Kinesis record, which was stored at `place`.
     ///
     /// Their room is given back at once: the lock behind it is paid for once, not for each.
-    pub(crate) fn deliver_all(members: Vec<Self>, mut delivery: impl FnMut(&Self) -> Delivery) {
+    pub(crate) fn deliver_all(mut members: Vec<Self>, place: Place) {
+        let place = Arc::new(place);
         if let Some(settler) = members.first().and_then(|first| first.settler.as_ref()) {
             let bytes = members.iter().map(|member| member.record.size()).sum();
             settler.room().give_back(members.len(), bytes);
         }
-        for mut member in members {
+        // An aggregate of more members than fit into 32 bits would not fit into memory.
+        for (member, sub_sequence) in members.iter_mut().zip(0..) {
             if let Some(settler) = member.settler.take() {
-                settler.settle(Ok(delivery(&member)));
+                settler.settle(Ok(Stored {
+                    place: Arc::clone(&place),
+                    sub_sequence,
+                    attempts: member.attempts,
+                }));
             }
         }
     }

@@ -13,11 +13,39 @@ use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use kinesis_core::{SequenceNumber, ShardId};
+
 use super::intake::Room;
 use crate::{Delivery, Error};
 
 /// What becomes of a record.
 type Outcome = Result<Delivery, Error>;
+
+/// Where a Kinesis record was stored; its members share it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) shard_id: ShardId,
+    pub(crate) sequence_number: SequenceNumber,
+}
+
+/// Where a user record was stored, small: a slot is written when its memory is cold.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) place: Arc<Place>,
+    pub(crate) sub_sequence: u32,
+    pub(crate) attempts: u32,
+}
+
+impl Stored {
+    fn into_delivery(self) -> Delivery {
+        Delivery {
+            shard_id: self.place.shard_id.clone(),
+            sequence_number: self.place.sequence_number.clone(),
+            sub_sequence: self.sub_sequence.into(),
+            attempts: self.attempts,
+        }
+    }
+}
 
 /// Slots in one allocation. Source: measured; more save next to nothing, and a page may outlive
 /// all but one of its records.
@@ -29,7 +57,7 @@ enum Slot {
     #[default]
     Empty,
     Awaited(Waker),
-    Settled(Outcome),
+    Settled(Result<Stored, Error>),
     /// The outcome was seen, or will not be.
     Over,
 }
@@ -108,7 +136,7 @@ impl Settler {
         &self.page.room
     }
 
-    pub(crate) fn settle(self, outcome: Outcome) {
+    pub(crate) fn settle(self, outcome: Result<Stored, Error>) {
         match self.page.swap(self.slot, Slot::Settled(outcome)) {
             Slot::Awaited(waker) => waker.wake(),
             Slot::Empty | Slot::Settled(_) => {}
@@ -139,7 +167,7 @@ impl Awaiter {
             Slot::Settled(_) | Slot::Over => {
                 self.seen = true;
                 return Poll::Ready(match mem::replace(&mut *slot, Slot::Over) {
-                    Slot::Settled(outcome) => outcome,
+                    Slot::Settled(outcome) => outcome.map(Stored::into_delivery),
                     _ => Err(Error::stopped()),
                 });
             }
@@ -167,7 +195,7 @@ mod tests {
         Slots::new(Arc::new(Room::new("stream".into(), 100, 100)))
     }
 
-    fn failed() -> Outcome {
+    fn failed() -> Result<Stored, Error> {
         Err(Error::stopped().about(kinesis_core::UserRecord::new("k", "x"), 1))
     }
 

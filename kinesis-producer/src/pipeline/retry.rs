@@ -21,8 +21,8 @@ use tokio::time::Instant;
 use super::aggregate::KinesisRecord;
 use super::collect::LaneKey;
 use super::intake::Entry;
+use super::outcome::Place;
 use super::{Flight, Landed, Pipeline};
-use crate::Delivery;
 use crate::error::{Cause, Class, Reason};
 use crate::metrics::as_millis;
 
@@ -210,13 +210,11 @@ impl Pipeline {
         let epochs: Vec<_> = epochs
             .filter_map(|run| Some((run.first()?.epoch, run.len())))
             .collect();
-        let mut sub_sequences = 0..;
-        Entry::deliver_all(record.members, |member| Delivery {
+        let place = Place {
             shard_id: shard.clone(),
             sequence_number: number.clone(),
-            sub_sequence: sub_sequences.next().unwrap_or_default(),
-            attempts: member.attempts,
-        });
+        };
+        Entry::deliver_all(record.members, place);
         for (epoch, count) in epochs {
             self.epochs.settled(epoch, count);
         }
