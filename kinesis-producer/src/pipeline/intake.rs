@@ -12,7 +12,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use kinesis_core::{HashKey, UserRecord};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
@@ -27,20 +26,20 @@ use crate::{DeliveryFuture, Error};
 #[derive(Debug)]
 pub(crate) struct Room {
     stream: Arc<str>,
+    max_records: usize,
+    max_bytes: usize,
     records: Semaphore,
     bytes: Semaphore,
-    records_taken: AtomicU64,
-    bytes_taken: AtomicU64,
 }
 
 impl Room {
     pub(crate) fn new(stream: Arc<str>, max_records: usize, max_bytes: usize) -> Self {
         Self {
             stream,
+            max_records,
+            max_bytes,
             records: Semaphore::new(max_records),
             bytes: Semaphore::new(max_bytes),
-            records_taken: AtomicU64::new(0),
-            bytes_taken: AtomicU64::new(0),
         }
     }
 
@@ -55,7 +54,6 @@ impl Room {
         };
         record.forget();
         bytes_permit.forget();
-        self.taken(bytes);
         true
     }
 
@@ -64,20 +62,11 @@ impl Room {
         let record = self.records.try_acquire()?;
         self.bytes.try_acquire_many(permits(bytes))?.forget();
         record.forget();
-        self.taken(bytes);
         Ok(())
-    }
-
-    fn taken(&self, bytes: usize) {
-        self.records_taken.fetch_add(1, Ordering::Relaxed);
-        self.bytes_taken.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Of `records` together; each took as many permits as it has bytes.
     fn give_back(&self, records: usize, bytes: usize) {
-        self.records_taken
-            .fetch_sub(records as u64, Ordering::Relaxed);
-        self.bytes_taken.fetch_sub(bytes as u64, Ordering::Relaxed);
         self.bytes.add_permits(bytes);
         self.records.add_permits(records);
     }
@@ -88,11 +77,11 @@ impl Room {
         self.bytes.close();
     }
 
-    /// Records and bytes outstanding.
+    /// Records and bytes outstanding, with what is set aside for those who wait.
     pub(crate) fn outstanding(&self) -> (u64, u64) {
         (
-            self.records_taken.load(Ordering::Relaxed),
-            self.bytes_taken.load(Ordering::Relaxed),
+            (self.max_records - self.records.available_permits()) as u64,
+            (self.max_bytes - self.bytes.available_permits()) as u64,
         )
     }
 
