@@ -33,6 +33,7 @@ use crate::wire::fault::Fault;
 use crate::wire::read::Text;
 use crate::wire::write::{Encode, Writer};
 
+mod attached;
 mod consumers;
 mod describe;
 mod encryption;
@@ -41,6 +42,7 @@ mod get;
 mod monitoring;
 mod operation;
 mod put;
+mod queues;
 mod quotas;
 mod record_rules;
 mod reshard;
@@ -210,6 +212,28 @@ impl Inner {
             Operation::UpdateMaxRecordSize => self.update_max_record_size(body).await,
             Operation::UpdateStreamRecordDistributionStrategy => {
                 self.update_stream_record_distribution_strategy(body).await
+            }
+            Operation::CreateQueue => self.create_queue(body).await,
+            Operation::DescribeQueue => self.describe_queue(body).await,
+            Operation::UpdateQueue => self.update_queue(body).await,
+            Operation::DeleteQueue => self.delete_queue(body).await,
+            Operation::ListQueues => self.list_queues(body).await,
+            Operation::ReceiveQueueRecords => self.receive_queue_records(body).await,
+            Operation::AcknowledgeQueueRecords => self.acknowledge_queue_records(body).await,
+            Operation::UpdateQueueRecordsVisibility => {
+                self.update_queue_records_visibility(body).await
+            }
+            Operation::ReceiveDeadLetterQueueRecords => {
+                self.receive_dead_letter_queue_records(body).await
+            }
+            Operation::AcknowledgeDeadLetterQueueRecords => {
+                self.acknowledge_dead_letter_queue_records(body).await
+            }
+            Operation::RestoreDeadLetterQueueRecords => {
+                self.restore_dead_letter_queue_records(body).await
+            }
+            Operation::UpdateDeadLetterQueueRecordsVisibility => {
+                self.update_dead_letter_queue_records_visibility(body).await
             }
             Operation::NotYet(name) => Err(Fault::new(
                 "UnsupportedOperationException",

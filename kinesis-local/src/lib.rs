@@ -76,6 +76,7 @@
 //! | shards | ListShards, SplitShard, MergeShards, UpdateShardCount |
 //! | records | PutRecord, PutRecords, GetShardIterator, GetRecords, SubscribeToShard |
 //! | consumers | RegisterStreamConsumer, DeregisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers |
+//! | queues | CreateQueue, DescribeQueue, UpdateQueue, DeleteQueue, ListQueues, ReceiveQueueRecords, AcknowledgeQueueRecords, UpdateQueueRecordsVisibility, ReceiveDeadLetterQueueRecords, AcknowledgeDeadLetterQueueRecords, RestoreDeadLetterQueueRecords, UpdateDeadLetterQueueRecordsVisibility |
 //! | tags | AddTagsToStream, RemoveTagsFromStream, ListTagsForStream, TagResource, UntagResource, ListTagsForResource |
 //!
 //! Encryption is bookkeeping: nothing is enciphered, and every KMS key of a right form is enabled until
@@ -85,6 +86,25 @@
 //! Any other operation is answered with status 400 and an error that names it. On-demand streams
 //! keep the shards they have. A shard's limits of writes and reads are enforced with
 //! [`Limits::Aws`]; the default is [`Limits::Off`].
+//!
+//! ## Queues
+//!
+//! A queue delivers each record of an on-demand stream to one receiver at a time, until it is
+//! acknowledged, through splits and merges and never past the stream's retention. What the API model
+//! leaves open is answered like this:
+//!
+//! * A receipt handle is good until its record is received again, acknowledged, becomes a dead letter
+//!   or expires; its visibility timeout may be over. Entries with another handle fail: with
+//!   `InvalidArgumentException` if it never was of this operation or is stale,
+//!   with `ResourceNotFoundException` if the record is gone.
+//! * A record becomes a dead letter when the visibility timeout of its last allowed receive ends.
+//!   Receiving it as a dead letter goes on counting; restoring begins at zero.
+//! * With 120,000 records in flight a receive finds nothing, as if the queue were empty.
+//! * In a data directory, deliveries and acknowledgements are on the disk before they are answered:
+//!   after a kill acknowledged records stay away, handles and receive counts stay good, and records in
+//!   flight come again when their timeout is over. That goes also for what a receive took whose caller
+//!   went away.
+//! * `RecordId` is the record's sequence number here. On AWS it is opaque: do not rely on it.
 //!
 //! # Faults on purpose
 //!

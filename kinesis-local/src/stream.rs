@@ -14,11 +14,13 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kinesis_core::{HashKey, HashKeyRange};
+use tokio::sync::watch;
 
+pub(crate) mod attached;
 pub(crate) mod change;
 pub(crate) mod consumer;
 pub(crate) mod daily;
@@ -28,6 +30,7 @@ pub(crate) mod filter;
 pub(crate) mod iterator;
 pub(crate) mod lifecycle;
 pub(crate) mod monitoring;
+pub(crate) mod queue;
 pub(crate) mod scale;
 pub(crate) mod shard;
 pub(crate) mod token;
@@ -39,6 +42,7 @@ use distribution::Distribution;
 use encryption::Encryption;
 use lifecycle::{Delays, Life, Status};
 use monitoring::Metrics;
+use queue::Queue;
 use shard::{Identity, Shard};
 
 /// How a stream's capacity is ruled.
@@ -84,6 +88,8 @@ pub(crate) struct Stream {
     pub(crate) metrics: Metrics,
     pub(crate) life: Life,
     pub(crate) consumers: BTreeMap<String, Consumer>,
+    /// By the part of their id that is their own; those that are gone too, until another is created.
+    pub(crate) queues: BTreeMap<u64, Mutex<Queue>>,
     pub(crate) tags: Tags,
     /// When UpdateShardCount and UpdateStreamMode were used, in the last day.
     pub(crate) scaled: Daily,
@@ -92,6 +98,8 @@ pub(crate) struct Stream {
     kept_from_ms: u64,
     /// The last change that the stream goes through UPDATING for.
     updated_ms: Option<u64>,
+    /// Tells who waits at any shard of the stream that something changed.
+    news: Arc<watch::Sender<()>>,
     shards: Vec<Arc<Shard>>,
     /// Indices of the open shards, by where their range starts.
     open: Vec<u32>,
@@ -122,11 +130,13 @@ impl Stream {
             metrics: Metrics::default(),
             life: Life::created(new.created_ms),
             consumers: BTreeMap::new(),
+            queues: BTreeMap::new(),
             tags: new.tags.clone(),
             scaled: Daily::default(),
             mode_switched: Daily::default(),
             kept_from_ms: 0,
             updated_ms: None,
+            news: Arc::new(watch::Sender::new(())),
             shards: Vec::new(),
             open: Vec::new(),
             turn: AtomicUsize::new(0),
@@ -138,13 +148,39 @@ impl Stream {
     }
 
     pub(crate) fn status(&self, now_ms: u64, delays: Delays) -> Status {
-        let updating = self.updated_ms.is_some_and(|since_ms| {
-            u128::from(now_ms.saturating_sub(since_ms)) < delays.update.as_millis()
+        self.life
+            .status_with_update(self.updated_ms, now_ms, delays)
+    }
+
+    /// Tells of everything that changes in any shard, and of shards that open, after this call.
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
+        self.news.subscribe()
+    }
+
+    /// Wakes all who watch the stream.
+    pub(crate) fn wake(&self) {
+        self.news.send_replace(());
+    }
+
+    /// The queue, for a short while; the shards' locks may be taken inside, not the other way round.
+    pub(crate) fn queue(&self, id: u64) -> Option<MutexGuard<'_, Queue>> {
+        let queue = self.queues.get(&id)?;
+        Some(queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Gives up what is left of queues that are gone.
+    pub(crate) fn forget_gone_queues(&mut self, now_ms: u64, delays: Delays) {
+        self.queues.retain(|_, queue| {
+            let queue = queue.get_mut().unwrap_or_else(PoisonError::into_inner);
+            queue.status(now_ms, delays) != Status::Gone
         });
-        match self.life.status(now_ms, delays) {
-            Status::Active if updating => Status::Updating,
-            status => status,
-        }
+    }
+
+    /// Queues that are not gone.
+    pub(crate) fn queue_count(&self, now_ms: u64, delays: Delays) -> usize {
+        let ids = self.queues.keys().filter_map(|&id| self.queue(id));
+        ids.filter(|queue| queue.status(now_ms, delays) != Status::Gone)
+            .count()
     }
 
     /// All shards, by index.
@@ -198,6 +234,10 @@ impl Stream {
         let horizon_ms = self.horizon_ms(now_ms);
         for shard in &self.shards {
             shard.log().trim(horizon_ms);
+        }
+        for queue in self.queues.keys().filter_map(|&id| self.queue(id)) {
+            let mut queue = queue;
+            queue.forget_trimmed(self, now_ms);
         }
     }
 
@@ -321,7 +361,8 @@ impl Stream {
             created_ms,
             created_s,
         };
-        self.shards.push(Arc::new(Shard::open(identity)));
+        let shard = Shard::open(identity, Arc::clone(&self.news));
+        self.shards.push(Arc::new(shard));
         let place = self
             .open
             .partition_point(|&open| self.at(open).identity.range.start() < range.start());

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use kinesis_core::limits::CONSUMERS_PER_STREAM_MAX;
 use serde::Deserialize;
 
 use super::tags::{Tagged, check_tags};
@@ -143,13 +142,7 @@ impl Inner {
                     cell.name
                 )));
             }
-            if stream.consumers.len() >= CONSUMERS_PER_STREAM_MAX {
-                return Err(Fault::limit_exceeded(format!(
-                    "This request would exceed the limit of {CONSUMERS_PER_STREAM_MAX} consumers \
-                     for stream {} under account {account}.",
-                    cell.name
-                )));
-            }
+            self.check_consumer_limit(&stream, &cell)?;
             let at_ms = self.now_ms();
             let tags = request.tags.map(|tags| tags.0).unwrap_or_default();
             let consumer = Consumer::registered(at_ms, tags.clone());

@@ -146,6 +146,7 @@ struct DescribeStreamSummaryAnswer {
     facts: StreamFacts,
     open_shards: usize,
     consumers: usize,
+    queues: usize,
     record_max_bytes: u32,
     /// Only of on-demand streams.
     distribution: Option<Distribution>,
@@ -162,6 +163,8 @@ impl Encode for DescribeStreamSummaryAnswer {
                 writer.integer(self.open_shards as u64);
                 writer.key("ConsumerCount");
                 writer.integer(self.consumers as u64);
+                writer.key("QueueCount");
+                writer.integer(self.queues as u64);
                 writer.key("MaxRecordSizeInKiB");
                 writer.integer(u64::from(self.record_max_bytes) / KIB as u64);
                 if let Some(distribution) = self.distribution {
@@ -264,6 +267,7 @@ impl Inner {
                 facts: self.facts(&cell, &stream, self.now_ms()),
                 open_shards: stream.open_count(),
                 consumers: stream.consumers.len(),
+                queues: stream.queue_count(self.now_ms(), self.delays),
                 record_max_bytes: stream.record_max_bytes,
                 distribution: (stream.mode == Mode::OnDemand).then_some(stream.distribution),
             }

@@ -40,35 +40,35 @@ pub(super) enum Operation {
     DisableEnhancedMonitoring,
     UpdateMaxRecordSize,
     UpdateStreamRecordDistributionStrategy,
+    CreateQueue,
+    DescribeQueue,
+    UpdateQueue,
+    DeleteQueue,
+    ListQueues,
+    ReceiveQueueRecords,
+    AcknowledgeQueueRecords,
+    UpdateQueueRecordsVisibility,
+    ReceiveDeadLetterQueueRecords,
+    AcknowledgeDeadLetterQueueRecords,
+    RestoreDeadLetterQueueRecords,
+    UpdateDeadLetterQueueRecordsVisibility,
     /// Known to the model, not to this service.
     NotYet(&'static str),
 }
 
 /// Operations of the model that are answered by name as not implemented.
 /// Source: API model of 2026-11-17 (57 operations).
-const NOT_YET: [&str; 23] = [
-    "AcknowledgeDeadLetterQueueRecords",
-    "AcknowledgeQueueRecords",
+const NOT_YET: [&str; 11] = [
     "CreateChannel",
-    "CreateQueue",
     "DeleteChannel",
-    "DeleteQueue",
     "DeleteResourcePolicy",
     "DescribeAccountSettings",
     "DescribeChannel",
-    "DescribeQueue",
     "GetResourcePolicy",
     "ListChannels",
-    "ListQueues",
     "PutResourcePolicy",
-    "ReceiveDeadLetterQueueRecords",
-    "ReceiveQueueRecords",
-    "RestoreDeadLetterQueueRecords",
     "UpdateAccountSettings",
     "UpdateChannel",
-    "UpdateDeadLetterQueueRecordsVisibility",
-    "UpdateQueue",
-    "UpdateQueueRecordsVisibility",
     "UpdateStreamWarmThroughput",
 ];
 
@@ -111,6 +111,20 @@ impl Operation {
             "UpdateMaxRecordSize" => Self::UpdateMaxRecordSize,
             "UpdateStreamRecordDistributionStrategy" => {
                 Self::UpdateStreamRecordDistributionStrategy
+            }
+            "CreateQueue" => Self::CreateQueue,
+            "DescribeQueue" => Self::DescribeQueue,
+            "UpdateQueue" => Self::UpdateQueue,
+            "DeleteQueue" => Self::DeleteQueue,
+            "ListQueues" => Self::ListQueues,
+            "ReceiveQueueRecords" => Self::ReceiveQueueRecords,
+            "AcknowledgeQueueRecords" => Self::AcknowledgeQueueRecords,
+            "UpdateQueueRecordsVisibility" => Self::UpdateQueueRecordsVisibility,
+            "ReceiveDeadLetterQueueRecords" => Self::ReceiveDeadLetterQueueRecords,
+            "AcknowledgeDeadLetterQueueRecords" => Self::AcknowledgeDeadLetterQueueRecords,
+            "RestoreDeadLetterQueueRecords" => Self::RestoreDeadLetterQueueRecords,
+            "UpdateDeadLetterQueueRecordsVisibility" => {
+                Self::UpdateDeadLetterQueueRecordsVisibility
             }
             other => Self::NotYet(NOT_YET.iter().find(|name| **name == other)?),
         })

@@ -150,6 +150,9 @@ impl Inner {
                     cell.name, self.account
                 )));
             }
+            if mode == Mode::Provisioned {
+                self.check_has_no_queues(&stream, &cell, "UpdateStreamMode")?;
+            }
             if mode == Mode::OnDemand {
                 self.check_on_demand_limit(on_demand_streams)?;
             }

@@ -152,6 +152,7 @@ impl Inner {
             if stream.life.deleted_ms.is_some() {
                 return Ok(Reply::Empty); // already on its way
             }
+            self.check_has_no_queues(&stream, &cell, "DeleteStream")?;
             let arn = self.stream_arn(&cell.name);
             if !enforced && !stream.consumers.is_empty() {
                 return Err(Fault::in_use(format!(

@@ -164,6 +164,11 @@ impl Subscriptions {
         });
     }
 
+    /// Waits until the service closes.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
     /// Ends all: the service closes.
     pub(super) fn end_all(&self) {
         self.ended.cancel();

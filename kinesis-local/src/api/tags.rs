@@ -1,16 +1,16 @@
 //! AddTagsToStream, RemoveTagsFromStream, ListTagsForStream, and TagResource, UntagResource,
-//! ListTagsForResource for streams and consumers.
+//! ListTagsForResource for streams, consumers and queues.
 //!
-//! Promises: at most 50 tags on a stream or consumer; keys and values are of the characters that
+//! Promises: at most 50 tags on each; keys and values are of the characters that
 //! the service takes; removing a tag that is not there is no error.
 
 use std::fmt::{self, Display};
 
 use serde::Deserialize;
 
-use super::resource::Resource;
+use super::resource::{Part, Resource};
 use super::{Inner, Reply};
-use crate::stream::change::{Change, Tags};
+use crate::stream::change::Tags;
 use crate::wire::Body;
 use crate::wire::constraint::{Constraints, at_least_long, at_most_long};
 use crate::wire::fault::Fault;
@@ -103,6 +103,10 @@ pub(super) enum Tagged<'a> {
     Stream(&'a str),
     /// By its stream's name.
     Consumer(&'a str),
+    /// By its own name, which is new.
+    Queue(&'a str),
+    /// By its stream's name.
+    QueueOf(&'a str),
 }
 
 impl Display for Tagged<'_> {
@@ -110,15 +114,18 @@ impl Display for Tagged<'_> {
         match self {
             Self::Stream(name) => write!(f, "stream {name}"),
             Self::Consumer(stream) => write!(f, "consumer of stream {stream}"),
+            Self::Queue(name) => write!(f, "queue {name}"),
+            Self::QueueOf(stream) => write!(f, "queue of stream {stream}"),
         }
     }
 }
 
 impl Resource {
     fn tagged(&self) -> Tagged<'_> {
-        match self.consumer {
-            None => Tagged::Stream(&self.cell.name),
-            Some(_) => Tagged::Consumer(&self.cell.name),
+        match self.part {
+            Part::Whole => Tagged::Stream(&self.cell.name),
+            Part::Consumer(_) => Tagged::Consumer(&self.cell.name),
+            Part::Queue(_) => Tagged::QueueOf(&self.cell.name),
         }
     }
 }
@@ -133,10 +140,7 @@ impl Inner {
         let (name, arn) = (&request.stream_name, &request.stream_arn);
         Constraints::of_stream(name, own, arn, &request.stream_id)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
-        let resource = Resource {
-            cell,
-            consumer: None,
-        };
+        let resource = Resource::stream(cell);
         self.tag(resource, request.tags.unwrap_or_default().0).await
     }
 
@@ -159,10 +163,7 @@ impl Inner {
         let (name, arn) = (&request.stream_name, &request.stream_arn);
         Constraints::of_stream(name, own, arn, &request.stream_id)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
-        let resource = Resource {
-            cell,
-            consumer: None,
-        };
+        let resource = Resource::stream(cell);
         self.untag(resource, request.tag_keys).await
     }
 
@@ -217,14 +218,7 @@ impl Inner {
         check_resource(&mut constraints, &request);
         constraints.done()?;
         let resource = self.resource(request.resource_arn.as_deref().unwrap_or_default())?;
-        let tags = {
-            let stream = resource.cell.read();
-            let tags = match &resource.consumer {
-                None => Some(&stream.tags),
-                Some(name) => stream.consumers.get(name).map(|consumer| &consumer.tags),
-            };
-            tags.cloned().unwrap_or_default()
-        };
+        let tags = resource.tags(&resource.cell.read());
         self.settled().await?;
         Ok(Reply::to(
             body,
@@ -240,19 +234,10 @@ impl Inner {
         let tagged = resource.tagged();
         let ticket = {
             let mut stream = resource.cell.write();
-            let there = match &resource.consumer {
-                None => Some(&stream.tags),
-                Some(name) => stream.consumers.get(name).map(|consumer| &consumer.tags),
-            };
-            let kept = there.map_or(0, |there| {
-                there.keys().filter(|key| !set.contains_key(*key)).count()
-            });
+            let there = resource.tags(&stream);
+            let kept = there.keys().filter(|key| !set.contains_key(*key)).count();
             self.check_new_tags(&set, kept, &tagged)?;
-            let change = Change::Tags {
-                consumer: resource.consumer.clone(),
-                set,
-                removed: Vec::new(),
-            };
+            let change = resource.change_tags(set, Vec::new());
             self.change(&resource.cell, &mut stream, change)?
         };
         self.stored(ticket).await?;
@@ -271,11 +256,7 @@ impl Inner {
         self.check_characters(texts, "remove tags from", &resource.tagged())?;
         let ticket = {
             let mut stream = resource.cell.write();
-            let change = Change::Tags {
-                consumer: resource.consumer.clone(),
-                set: Tags::new(),
-                removed,
-            };
+            let change = resource.change_tags(Tags::new(), removed);
             self.change(&resource.cell, &mut stream, change)?
         };
         self.stored(ticket).await?;

@@ -18,6 +18,7 @@ mod hostile;
 mod model;
 mod monitoring;
 mod put;
+mod queues;
 mod record_rules;
 mod recovery;
 mod retention;
@@ -45,6 +46,16 @@ fn options() -> KinesisOptions {
 
 fn kinesis() -> Kinesis {
     Kinesis::open(options()).unwrap()
+}
+
+impl Kinesis {
+    fn clock(&self) -> Clock {
+        self.inner.clock.clone()
+    }
+
+    fn stream_cell(&self, name: &str) -> Arc<StreamCell> {
+        self.inner.catalog.get(name).unwrap()
+    }
 }
 
 /// A request as an SDK signs it.

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use super::distribution::Distribution;
 use super::monitoring::Metrics;
+use super::queue::change::QueueChange;
 use super::scale::Step;
 use super::{Mode, Stream};
 
@@ -42,6 +43,11 @@ pub(crate) enum Change {
         max_bytes: u32,
     },
     Distribution(Distribution),
+    /// A queue, by the part of its id that is its own.
+    Queue {
+        id: u64,
+        change: QueueChange,
+    },
 }
 
 impl Stream {
@@ -83,6 +89,7 @@ impl Stream {
             Change::Monitoring(metrics) => self.metrics = *metrics,
             Change::RecordSize { max_bytes } => self.record_max_bytes = *max_bytes,
             Change::Distribution(distribution) => self.distribution = *distribution,
+            Change::Queue { id, change } => self.apply_to_queue(*id, change, at_ms)?,
         }
         Ok(())
     }

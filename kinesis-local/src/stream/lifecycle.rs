@@ -25,7 +25,7 @@ pub(crate) struct Delays {
 pub(crate) enum Status {
     Creating,
     Active,
-    /// Only streams: read and written as if active, but not to be changed.
+    /// Not of consumers: read and written as if active, but not to be changed.
     Updating,
     Deleting,
     Gone,
@@ -66,6 +66,22 @@ impl Life {
             Some(_) => Status::Deleting,
             None if past(self.created_ms, delays.create) => Status::Active,
             None => Status::Creating,
+        }
+    }
+
+    /// The same for what also goes through UPDATING, last changed at `updated_ms`.
+    pub(crate) fn status_with_update(
+        &self,
+        updated_ms: Option<u64>,
+        now_ms: u64,
+        delays: Delays,
+    ) -> Status {
+        let updating = updated_ms.is_some_and(|since_ms| {
+            u128::from(now_ms.saturating_sub(since_ms)) < delays.update.as_millis()
+        });
+        match self.status(now_ms, delays) {
+            Status::Active if updating => Status::Updating,
+            status => status,
         }
     }
 }

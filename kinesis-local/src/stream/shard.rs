@@ -125,14 +125,17 @@ pub(crate) struct Shard {
     pub(crate) identity: Identity,
     log: Mutex<ShardLog>,
     changed: watch::Sender<()>,
+    /// The same for who watches the whole stream.
+    news: Arc<watch::Sender<()>>,
 }
 
 impl Shard {
-    pub(crate) fn open(identity: Identity) -> Self {
+    pub(crate) fn open(identity: Identity, news: Arc<watch::Sender<()>>) -> Self {
         Self {
             identity,
             log: Mutex::new(ShardLog::default()),
             changed: watch::Sender::new(()),
+            news,
         }
     }
 
@@ -160,6 +163,7 @@ impl Shard {
     /// Wakes all who watch the shard.
     pub(crate) fn wake(&self) {
         self.changed.send_replace(());
+        self.news.send_replace(());
     }
 
     /// Tells of everything that changes after this call.

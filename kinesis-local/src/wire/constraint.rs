@@ -9,6 +9,8 @@ use std::fmt::{self, Display};
 use super::fault::Fault;
 use super::read::Text;
 
+mod attached;
+
 /// Failures that one answer names. Source: service behaviour.
 const FAILURES_MAX: usize = 10;
 
@@ -277,13 +279,18 @@ fn is_decimal(text: &str, digits: usize) -> bool {
 
 /// `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`
 fn is_stream_arn(text: &str) -> bool {
+    is_arn_of(text, ":stream/")
+}
+
+/// The same for another `kind` than `:stream/`.
+fn is_arn_of(text: &str, kind: &str) -> bool {
     let Some(rest) = text.strip_prefix("arn:aws") else {
         return false;
     };
     let Some((_, rest)) = rest.split_once(":kinesis:") else {
         return false;
     };
-    let Some((before, name)) = rest.split_once(":stream/") else {
+    let Some((before, name)) = rest.split_once(kind) else {
         return false;
     };
     ends_in_account(before) && !name.is_empty() && !name.contains(char::is_whitespace)

@@ -234,6 +234,46 @@ async fn a_subscription_by_cbor_has_events_in_cbor() {
     assert!(refusal["message"].as_str().unwrap().contains("not found"));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_queue_by_cbor_is_the_queue_by_json() {
+    let kinesis = kinesis();
+    let mode = json!({"StreamMode": "ON_DEMAND"});
+    let create = json!({"StreamName": "s", "StreamModeDetails": mode});
+    ok(&kinesis, "CreateStream", create).await;
+    let start = json!({"Type": "AT_TIMESTAMP", "Timestamp": NOW_MS as f64 / 1000.0});
+    let stream = json!({"StreamARN": consumers::STREAM_ARN, "StartingPosition": start});
+    let create = json!({"QueueName": "q", "StreamConfigurationList": [stream.clone()]});
+    let (status, created) = in_cbor(&kinesis, "CreateQueue", &create).await;
+    assert_eq!(status, StatusCode::OK, "{created}");
+    let arn = &created["QueueDescription"]["QueueARN"];
+    let by_arn = json!({"QueueARN": arn});
+    assert_eq!(
+        created["QueueDescription"]["StreamConfigurationList"][0],
+        stream
+    );
+    let described = ok(&kinesis, "DescribeQueue", by_arn.clone()).await;
+    assert_eq!(described, created);
+    put(&kinesis, "k", "abc").await;
+    let now = json!({"QueueARN": arn, "VisibilityTimeoutSeconds": 0});
+    let (_, in_cbor_records) = in_cbor(&kinesis, "ReceiveQueueRecords", &now).await;
+    let (_, in_json_records) = in_json(&kinesis, "ReceiveQueueRecords", &now).await;
+    let bare = |answer: &Value| {
+        let mut record = answer["QueueRecords"][0].clone();
+        record["ReceiptHandle"].take();
+        record["ReceiveCount"].take();
+        record
+    };
+    assert_eq!(bare(&in_cbor_records), bare(&in_json_records));
+    assert_eq!(bare(&in_cbor_records)["Data"], "YWJj");
+    let handle = &in_json_records["QueueRecords"][0]["ReceiptHandle"];
+    let stale = &in_cbor_records["QueueRecords"][0]["ReceiptHandle"];
+    let entries = json!([{"ReceiptHandle": handle}, {"ReceiptHandle": stale}]);
+    let acknowledge = json!({"QueueARN": arn, "Entries": entries});
+    let (_, answer) = in_cbor(&kinesis, "AcknowledgeQueueRecords", &acknowledge).await;
+    assert_eq!(answer["Successful"], json!([{"ReceiptHandle": handle}]));
+    assert_eq!(answer["Failed"][0]["ErrorCode"], "InvalidArgumentException");
+}
+
 /// One request; `ITERATOR` and `ARN` in it stand for the last that was answered.
 #[derive(Clone, Debug)]
 struct Step {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+pub(super) const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
 
 pub(super) async fn register(kinesis: &Kinesis, name: &str) -> String {
     let body = json!({"StreamARN": STREAM_ARN, "ConsumerName": name});

@@ -26,6 +26,7 @@ async fn a_stream_is_active_as_soon_as_it_is_created() {
             "EncryptionType": "NONE",
             "OpenShardCount": 2,
             "ConsumerCount": 0,
+            "QueueCount": 0,
             "MaxRecordSizeInKiB": 1024,
         }})
     );

@@ -11,12 +11,15 @@
 //! 6 monitoring    u8 metrics, one bit each
 //! 7 record size   u32 most bytes
 //! 8 distribution  u8 distribution
+//! 32 queue   u64 queue │ what changes, see `queue`
 //! consumer: text, empty for the stream itself
 //! ```
 
 use bytes::{Buf as _, Bytes};
 
 use kinesis_core::HashKey;
+
+mod queue;
 
 use super::{
     Unreadable, encode_distribution, encode_mode, put, put_tags, put_text, take_distribution,
@@ -34,6 +37,7 @@ const ENCRYPTION: u8 = 5;
 const MONITORING: u8 = 6;
 const RECORD_SIZE: u8 = 7;
 const DISTRIBUTION: u8 = 8;
+const QUEUE: u8 = 32;
 
 const SPLIT: u8 = 0;
 const MERGE: u8 = 1;
@@ -49,10 +53,7 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
             out.push(TAGS);
             put_text(out, consumer.as_deref().unwrap_or_default());
             put_tags(out, set);
-            put(out, &(removed.len() as u16).to_le_bytes());
-            for key in removed {
-                put_text(out, key);
-            }
+            put_texts(out, removed);
         }
         Change::Retention { hours } => {
             out.push(RETENTION);
@@ -81,6 +82,11 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
         Change::Distribution(distribution) => {
             put(out, &[DISTRIBUTION, encode_distribution(*distribution)]);
         }
+        Change::Queue { id, change } => {
+            out.push(QUEUE);
+            put(out, &id.to_le_bytes());
+            queue::encode(change, out);
+        }
     }
 }
 
@@ -90,11 +96,7 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
         TAGS => Change::Tags {
             consumer: take_consumer(bytes)?,
             set: take_tags(bytes)?,
-            removed: {
-                let count = bytes.try_get_u16_le()?;
-                let keys = (0..count).map(|_| take_text(bytes));
-                keys.collect::<Result<_, _>>()?
-            },
+            removed: take_texts(bytes)?,
         },
         RETENTION => Change::Retention {
             hours: bytes.try_get_u32_le()?,
@@ -115,6 +117,10 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
             max_bytes: bytes.try_get_u32_le()?,
         },
         DISTRIBUTION => Change::Distribution(take_distribution(bytes)?),
+        QUEUE => Change::Queue {
+            id: bytes.try_get_u64_le()?,
+            change: queue::decode(bytes)?,
+        },
         _ => return Err(Unreadable),
     })
 }
@@ -146,6 +152,18 @@ fn decode_step(bytes: &mut Bytes) -> Result<Step, Unreadable> {
         },
         _ => return Err(Unreadable),
     })
+}
+
+fn put_texts(out: &mut Vec<u8>, texts: &[String]) {
+    put(out, &(texts.len() as u16).to_le_bytes());
+    for text in texts {
+        put_text(out, text);
+    }
+}
+
+fn take_texts(bytes: &mut Bytes) -> Result<Vec<String>, Unreadable> {
+    let count = bytes.try_get_u16_le()?;
+    (0..count).map(|_| take_text(bytes)).collect()
 }
 
 fn take_consumer(bytes: &mut Bytes) -> Result<Option<String>, Unreadable> {

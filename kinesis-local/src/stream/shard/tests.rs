@@ -5,14 +5,15 @@ use super::*;
 const NOW_MS: u64 = 1_795_399_200_000;
 
 fn shard() -> Shard {
-    Shard::open(Identity {
+    let identity = Identity {
         index: 17,
         range: HashKeyRange::FULL,
         parent: None,
         adjacent_parent: None,
         created_ms: NOW_MS,
         created_s: NOW_MS / 1000,
-    })
+    };
+    Shard::open(identity, Arc::default())
 }
 
 /// A shard with `count` readable records, one a second.

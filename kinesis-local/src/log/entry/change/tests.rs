@@ -41,6 +41,15 @@ fn changes() -> Vec<Change> {
         },
         Change::Distribution(Distribution::Auto),
     ]
+    .into_iter()
+    .chain(queue_changes())
+    .collect()
+}
+
+fn queue_changes() -> impl Iterator<Item = Change> {
+    queue::tests::changes()
+        .into_iter()
+        .map(|change| Change::Queue { id: 7, change })
 }
 
 #[test]
