@@ -371,17 +371,22 @@ impl Task {
         if let Some(reason) = unpacked.corrupt_reason {
             ::metrics::counter!(metrics::CORRUPT_AGGREGATES, "stream" => self.stream())
                 .increment(unpacked.corrupt);
+            ::metrics::counter!(metrics::CORRUPT_MEMBERS_DROPPED, "stream" => self.stream())
+                .increment(unpacked.corrupt_members);
             if self.corrupt_seen {
                 debug!(
                     records = unpacked.corrupt,
-                    reason, "Broken aggregates were delivered raw."
+                    members = unpacked.corrupt_members,
+                    reason,
+                    "Broken aggregates were delivered raw, or without the members that cannot be read."
                 );
             } else {
                 self.corrupt_seen = true;
                 warn!(
                     records = unpacked.corrupt,
+                    members = unpacked.corrupt_members,
                     reason,
-                    "A record begins like an aggregate and cannot be opened; it is delivered as it is. Further ones of this shard are only counted."
+                    "A record begins like an aggregate and cannot be opened: it is delivered as it is, or without the members that cannot be read where others can. Further ones of this shard are only counted."
                 );
             }
         }

@@ -2,7 +2,9 @@
 //!
 //! Names and meanings are the KCL's where it has them (`RecordsProcessed` is
 //! `kinesis_consumer_records_processed`), plus what the KCL does not tell: batches that were
-//! delivered again, aggregate members dropped, broken aggregates, end-to-end latency, bytes buffered.
+//! delivered again, aggregate members dropped, broken aggregates, dead letters, end-to-end latency,
+//! handoff times, checkpoint age, bytes buffered. Records that are skipped have no number of their
+//! own: what is not delivered is a foreign or corrupt member, was trimmed, or is a dead letter.
 //! Labels are `stream` and, where a shard is worth a series of its own, `shard`. Everything is
 //! counted per batch or per call, never per record.
 
@@ -39,16 +41,25 @@ pub const BATCHES_BISECTED: &str = "kinesis_consumer_batches_bisected";
 pub const DEAD_LETTERS: &str = "kinesis_consumer_dead_letters";
 /// Attempts to store a dead letter that failed.
 pub const DEAD_LETTER_FAILURES: &str = "kinesis_consumer_dead_letter_failures";
+/// Records delivered again to the same processor, after a batch or a part of it failed.
+pub const RECORDS_REDELIVERED: &str = "kinesis_consumer_records_redelivered";
 /// Shards stopped because a batch failed for good (`OnFailure::Stop`).
 pub const SHARDS_STOPPED: &str = "kinesis_consumer_shards_stopped";
 /// Panics of a processor.
 pub const PROCESSOR_PANICS: &str = "kinesis_consumer_processor_panics";
 /// Members of aggregates dropped because their hash key belongs to another shard.
 pub const FOREIGN_MEMBERS_DROPPED: &str = "kinesis_consumer_foreign_members_dropped";
+/// Members of aggregates that cannot be read, dropped; the other members of theirs were delivered.
+pub const CORRUPT_MEMBERS_DROPPED: &str = "kinesis_consumer_corrupt_members_dropped";
 /// Stream records with the aggregate's magic that could not be opened and were delivered raw.
 pub const CORRUPT_AGGREGATES: &str = "kinesis_consumer_corrupt_aggregates";
 /// Checkpointed records that had been trimmed when reading resumed: a gap in the data.
 pub const TRIMMED_CHECKPOINTS: &str = "kinesis_consumer_trimmed_checkpoints";
+/// From when another worker asked for a lease until this one released it.
+pub const HANDOFF_SECONDS: &str = "kinesis_consumer_handoff_seconds";
+/// Time since a shard was last checkpointed by this worker, or taken by it; updated with every
+/// renewal.
+pub const CHECKPOINT_AGE_SECONDS: &str = "kinesis_consumer_checkpoint_age_seconds";
 /// Arrival of a batch's oldest record at the service until the batch was processed.
 pub const END_TO_END_SECONDS: &str = "kinesis_consumer_end_to_end_seconds";
 /// Bytes fetched and not yet processed, all shards of the worker.
@@ -118,6 +129,26 @@ pub fn describe() {
         BATCHES_BISECTED,
         Unit::Count,
         "Failed batches divided to find the guilty record."
+    );
+    describe_counter!(
+        RECORDS_REDELIVERED,
+        Unit::Count,
+        "Records delivered again after a failure."
+    );
+    describe_counter!(
+        CORRUPT_MEMBERS_DROPPED,
+        Unit::Count,
+        "Aggregate members that cannot be read."
+    );
+    describe_histogram!(
+        HANDOFF_SECONDS,
+        Unit::Seconds,
+        "Asked to give a lease away until it was released."
+    );
+    describe_gauge!(
+        CHECKPOINT_AGE_SECONDS,
+        Unit::Seconds,
+        "Time since the last checkpoint."
     );
     describe_counter!(DEAD_LETTERS, Unit::Count, "Records stored as dead letters.");
     describe_counter!(

@@ -4,6 +4,8 @@
 //! - Records at or before the position the shard resumes from are skipped, also inside of an
 //!   aggregate: reading starts *at* the checkpointed sequence number, because the checkpoint may lie
 //!   in the middle of its aggregate.
+//! - A member that cannot be read, in an aggregate of which others can, is dropped and counted; the
+//!   others keep their sub-sequence numbers.
 //! - A record that begins like an aggregate and cannot be opened is delivered as it is, and counted:
 //!   bytes are never thrown away because they look wrong.
 //! - A member whose hash key is outside of the shard's range is dropped and counted. It got here
@@ -15,7 +17,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kinesis_core::{Deaggregated, HashKeyRange, Position, RawReason, SequenceNumber, deaggregate};
+use kinesis_core::{
+    Deaggregated, HashKeyRange, Position, RawReason, SequenceNumber, UserRecord, deaggregate,
+};
 
 use crate::record::Record;
 
@@ -57,6 +61,8 @@ pub(crate) struct Unpacked {
     /// Stream records that look like aggregates and are not, delivered raw; with what is wrong
     /// with the last of them.
     pub(crate) corrupt: u64,
+    /// Members that cannot be read, dropped.
+    pub(crate) corrupt_members: u64,
     pub(crate) corrupt_reason: Option<&'static str>,
     /// Set when the checkpointed record is no longer in the stream: the first record after the gap.
     pub(crate) gap_before: Option<SequenceNumber>,
@@ -99,25 +105,16 @@ impl Unpacker {
         match deaggregate(&from.data) {
             Deaggregated::Members(members) => {
                 for (sub_sequence, member) in (0_u64..).zip(members) {
-                    if sub_sequence < first_new {
-                        continue;
+                    self.member(&from, sub_sequence, first_new, member, into);
+                }
+            }
+            Deaggregated::Damaged { members, reason } => {
+                into.corrupt_reason = Some(reason);
+                for (sub_sequence, member) in (0_u64..).zip(members) {
+                    match member {
+                        Some(member) => self.member(&from, sub_sequence, first_new, member, into),
+                        None => into.corrupt_members += u64::from(sub_sequence >= first_new),
                     }
-                    if self
-                        .range
-                        .is_some_and(|range| !range.contains(member.hash_key()))
-                    {
-                        into.foreign += 1;
-                        continue;
-                    }
-                    into.push(Record {
-                        partition_key: member.partition_key,
-                        explicit_hash_key: member.explicit_hash_key,
-                        data: member.data,
-                        sequence_number: from.sequence_number.clone(),
-                        sub_sequence,
-                        aggregated: true,
-                        approximate_arrival_millis: from.approximate_arrival_millis,
-                    });
                 }
             }
             Deaggregated::Raw(reason) => {
@@ -138,6 +135,33 @@ impl Unpacker {
                 }
             }
         }
+    }
+
+    fn member(
+        &self,
+        from: &StreamRecord,
+        sub_sequence: u64,
+        first_new: u64,
+        member: UserRecord,
+        into: &mut Unpacked,
+    ) {
+        if sub_sequence < first_new {
+            return;
+        }
+        let hash_key = || member.hash_key();
+        if self.range.is_some_and(|range| !range.contains(hash_key())) {
+            into.foreign += 1;
+            return;
+        }
+        into.push(Record {
+            partition_key: member.partition_key,
+            explicit_hash_key: member.explicit_hash_key,
+            data: member.data,
+            sequence_number: from.sequence_number.clone(),
+            sub_sequence,
+            aggregated: true,
+            approximate_arrival_millis: from.approximate_arrival_millis,
+        });
     }
 
     /// The first sub-sequence number of this stream record that is new; `None` if none can be.

@@ -2,8 +2,8 @@
 //!
 //! Tolerant where protobuf is: fields in any order, unknown fields, tags, over-long varints, and
 //! keys listed but not used. Strict where a guess would change data: a wrong checksum, a cut
-//! field, a missing required field or an index outside its table makes the whole record raw, never
-//! a part of it.
+//! field, or a table that cannot be read, makes the whole record raw, never a part of it. A member
+//! that cannot be read, in a frame that can, costs that member only.
 
 use std::sync::Arc;
 
@@ -21,6 +21,13 @@ pub enum Deaggregated {
     /// The user records inside; the index of each is its sub-sequence number. Their data are
     /// slices of the input.
     Members(Vec<UserRecord>),
+    /// Some members can be read and some, which are `None`, cannot; indices as above.
+    Damaged {
+        /// At least one of either.
+        members: Vec<Option<UserRecord>>,
+        /// What is wrong with the first of those that cannot be read.
+        reason: &'static str,
+    },
 }
 
 /// Why a record is to be delivered as it is.
@@ -38,7 +45,8 @@ pub enum RawReason {
 /// Takes an aggregate apart.
 ///
 /// The rules are the KCL's: magic bytes, more than a checksum behind them, a checksum that
-/// matches, a content that parses; anything else is an ordinary record.
+/// matches, a content that parses; anything else is an ordinary record. A member that does not parse
+/// is left out where others do; the KCL drops all that follow it.
 /// Source: KCL 3.5 `AggregatorUtil`.
 #[must_use]
 pub fn deaggregate(data: &Bytes) -> Deaggregated {
@@ -50,14 +58,14 @@ pub fn deaggregate(data: &Bytes) -> Deaggregated {
         return Deaggregated::Raw(RawReason::Checksum);
     }
     match members(protobuf) {
-        Ok(members) => Deaggregated::Members(members),
+        Ok(deaggregated) => deaggregated,
         Err(Malformed(what)) => Deaggregated::Raw(RawReason::Malformed(what)),
     }
 }
 
 struct Malformed(&'static str);
 
-fn members(protobuf: Bytes) -> Result<Vec<UserRecord>, Malformed> {
+fn members(protobuf: Bytes) -> Result<Deaggregated, Malformed> {
     let mut keys: Vec<Arc<str>> = Vec::new();
     let mut hash_keys: Vec<HashKey> = Vec::new();
     let mut records = Vec::new();
@@ -73,10 +81,32 @@ fn members(protobuf: Bytes) -> Result<Vec<UserRecord>, Malformed> {
             _ => {}
         }
     }
-    records
+    let mut members = Vec::with_capacity(records.len());
+    let mut records = records
         .into_iter()
-        .map(|record| member(record, &keys, &hash_keys))
-        .collect()
+        .map(|record| member(record, &keys, &hash_keys));
+    while let Some(record) = records.next() {
+        match record {
+            Ok(member) => members.push(member),
+            Err(Malformed(reason)) => return salvage(members, reason, records),
+        }
+    }
+    Ok(Deaggregated::Members(members))
+}
+
+/// The members before and behind one that cannot be read.
+fn salvage(
+    before: Vec<UserRecord>,
+    reason: &'static str,
+    behind: impl Iterator<Item = Result<UserRecord, Malformed>>,
+) -> Result<Deaggregated, Malformed> {
+    let mut members: Vec<_> = before.into_iter().map(Some).collect();
+    members.push(None);
+    members.extend(behind.map(Result::ok));
+    if members.iter().all(Option::is_none) {
+        return Err(Malformed(reason));
+    }
+    Ok(Deaggregated::Damaged { members, reason })
 }
 
 fn member(

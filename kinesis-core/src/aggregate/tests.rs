@@ -70,7 +70,7 @@ fn hex(bytes: &[u8]) -> String {
 fn members(data: &Bytes) -> Vec<UserRecord> {
     match deaggregate(data) {
         Deaggregated::Members(members) => members,
-        Deaggregated::Raw(reason) => panic!("not taken apart: {reason:?}"),
+        other => panic!("not taken apart whole: {other:?}"),
     }
 }
 
@@ -163,7 +163,7 @@ fn what_is_no_aggregate_is_raw_with_the_reason() {
     flipped[10] ^= 1;
     let raw = |data: Bytes| match deaggregate(&data) {
         Deaggregated::Raw(reason) => reason,
-        Deaggregated::Members(members) => panic!("{} members", members.len()),
+        other => panic!("taken apart: {other:?}"),
     };
     assert_eq!(raw(Bytes::new()), RawReason::NotAggregated);
     assert_eq!(
@@ -213,6 +213,22 @@ fn what_is_no_aggregate_is_raw_with_the_reason() {
             "{protobuf:?}"
         );
     }
+}
+
+#[test]
+fn a_member_that_cannot_be_read_costs_itself_alone() {
+    // "a" has data "x"; the second names a key that is not in the table, the third has no data.
+    let protobuf = b"\x0a\x01a\x1a\x05\x08\x00\x1a\x01x\x1a\x04\x08\x07\x1a\x00\x1a\x02\x08\x00\x1a\x05\x08\x00\x1a\x01y";
+    let expected = Deaggregated::Damaged {
+        members: vec![
+            Some(UserRecord::new("a", "x")),
+            None,
+            None,
+            Some(UserRecord::new("a", "y")),
+        ],
+        reason: "an index has no entry",
+    };
+    assert_eq!(deaggregate(&frame(protobuf)), expected);
 }
 
 #[test]

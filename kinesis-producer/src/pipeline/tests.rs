@@ -187,6 +187,7 @@ impl World {
             .try_into()
             .expect("a number");
         let visible = match deaggregate(&put.data) {
+            Deaggregated::Damaged { reason, .. } => panic!("a damaged aggregate: {reason}"),
             Deaggregated::Raw(_) => vec![number_of(&put.data)],
             // A KCL reader drops the whole aggregate if one member is not the shard's.
             Deaggregated::Members(members)
@@ -347,6 +348,7 @@ fn number_of(data: &[u8]) -> usize {
 
 fn is_poison(data: &Bytes) -> bool {
     match deaggregate(data) {
+        Deaggregated::Damaged { reason, .. } => panic!("a damaged aggregate: {reason}"),
         Deaggregated::Raw(_) => data[0] == POISON,
         Deaggregated::Members(members) => members.iter().any(|member| member.data[0] == POISON),
     }

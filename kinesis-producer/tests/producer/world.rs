@@ -189,6 +189,7 @@ impl World {
                 found.kinesis_records += 1;
                 let data = Bytes::copy_from_slice(record.data().as_ref());
                 let members = match deaggregate(&data) {
+                    Deaggregated::Damaged { reason, .. } => panic!("a damaged aggregate: {reason}"),
                     Deaggregated::Raw(_) => vec![UserRecord::new(
                         record.partition_key().expect("a key"),
                         data,

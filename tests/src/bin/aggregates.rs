@@ -38,6 +38,7 @@ fn encode(line: &str) -> Result<String, Failure> {
 
 fn decode(line: &str) -> Result<String, Failure> {
     match deaggregate(&from_hex(line)?.into()) {
+        Deaggregated::Damaged { reason, .. } => Err(format!("damaged: {reason}").into()),
         Deaggregated::Raw(reason) => Err(format!("not an aggregate: {reason:?}").into()),
         Deaggregated::Members(members) => {
             let members = members.iter().map(|member| {

@@ -3,6 +3,8 @@
 use kinesis_core::{Aggregate, HashKey, UserRecord};
 use proptest::prelude::*;
 
+use md5::Digest;
+
 use super::*;
 
 fn sequence(number: u64) -> SequenceNumber {
@@ -103,6 +105,27 @@ fn a_broken_aggregate_is_delivered_as_it_is_and_counted() {
     assert_eq!(unpacked.records.len(), 1);
     assert_eq!(unpacked.records[0].data, broken);
     assert!(!unpacked.records[0].aggregated);
+}
+
+#[test]
+fn a_member_that_cannot_be_read_is_dropped_and_counted_and_the_others_keep_their_places() {
+    // The second of three names a key that is not in the aggregate's table.
+    let protobuf =
+        b"\x0a\x01a\x1a\x05\x08\x00\x1a\x01x\x1a\x04\x08\x07\x1a\x00\x1a\x05\x08\x00\x1a\x01y";
+    let mut damaged = b"\xf3\x89\x9a\xc2".to_vec();
+    damaged.extend_from_slice(protobuf);
+    damaged.extend_from_slice(&md5::Md5::digest(protobuf));
+    let mut unpacker = Unpacker::new(&Position::TrimHorizon, None);
+    let unpacked = unpacker.unpack(vec![stream_record(1, damaged.clone())]);
+    let expected = [("1".to_owned(), 0), ("1".to_owned(), 2)];
+    assert_eq!(positions(&unpacked), expected);
+    assert_eq!((unpacked.corrupt_members, unpacked.corrupt), (1, 0));
+    assert_eq!(unpacked.corrupt_reason, Some("an index has no entry"));
+
+    let mut resumed = Unpacker::new(&Position::at(sequence(1), 1), None);
+    let unpacked = resumed.unpack(vec![stream_record(1, damaged)]);
+    assert_eq!(positions(&unpacked), [("1".to_owned(), 2)]);
+    assert_eq!(unpacked.corrupt_members, 0, "counted before the checkpoint");
 }
 
 #[test]
