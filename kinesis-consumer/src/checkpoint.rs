@@ -32,6 +32,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::error::{Error, ErrorKind};
 use crate::lease::{ChildShard, HeldLease};
+use crate::processor::StopSignal;
 pub use prepared::{PendingCheckpoint, PreparedCheckpoint};
 use window::{Move, Window};
 
@@ -53,6 +54,7 @@ struct Shared {
     /// One write at a time: the order of two checkpoints is the order in which they were asked for.
     writing: AsyncMutex<()>,
     store: Store,
+    stop: StopSignal,
 }
 
 /// Where checkpoints go.
@@ -63,12 +65,13 @@ enum Store {
 
 impl Checkpointer {
     /// The checkpointer of a lease this worker has just gained.
-    pub(crate) fn of_lease(lease: HeldLease) -> Self {
+    pub(crate) fn of_lease(lease: HeldLease, stop: StopSignal) -> Self {
         let start = lease.lease().checkpoint;
         Self::new(
             lease.shard_id().clone(),
             Window::new(start),
             Store::Lease(lease),
+            stop,
         )
     }
 
@@ -77,16 +80,17 @@ impl Checkpointer {
     pub fn in_memory(shard_id: ShardId, last: Position, delivered: Position) -> Self {
         let mut window = Window::new(last);
         window.deliver(delivered);
-        Self::new(shard_id, window, Store::Memory)
+        Self::new(shard_id, window, Store::Memory, StopSignal::never())
     }
 
-    fn new(shard_id: ShardId, window: Window, store: Store) -> Self {
+    fn new(shard_id: ShardId, window: Window, store: Store, stop: StopSignal) -> Self {
         Self {
             shared: Arc::new(Shared {
                 shard_id,
                 window: std::sync::Mutex::new(window),
                 writing: AsyncMutex::new(()),
                 store,
+                stop,
             }),
         }
     }
@@ -94,6 +98,12 @@ impl Checkpointer {
     /// The shard this checkpoints.
     pub fn shard_id(&self) -> &ShardId {
         &self.shared.shard_id
+    }
+
+    /// Tells by when the present call of the processor has to return; of use in `shard_ended` and
+    /// `shutdown_requested`.
+    pub fn stop_signal(&self) -> &StopSignal {
+        &self.shared.stop
     }
 
     /// The last checkpoint that is known to be stored.

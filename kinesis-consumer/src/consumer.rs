@@ -24,6 +24,7 @@ use tracing::{Instrument, error, info};
 
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
+use crate::events::{Events, Hub};
 use crate::fetch::{Budget, FetchContext, Registration};
 use crate::lease::{HeldLease, LeaseKeeper};
 use crate::processor::RecordProcessorFactory;
@@ -56,6 +57,7 @@ pub struct Consumer {
     dead_letters: Option<Arc<dyn DeadLetters>>,
     clock: Clock,
     rand: Rand,
+    events: Hub,
 }
 
 impl Consumer {
@@ -117,6 +119,12 @@ impl Consumer {
     /// The name of this worker in the lease table.
     pub fn worker_id(&self) -> &str {
         &self.worker_id
+    }
+
+    /// What happens to leases and shards from now on. Subscribe before [`run`](Self::run) to hear all;
+    /// any number may subscribe.
+    pub fn events(&self) -> Events {
+        self.events.subscribe()
     }
 
     /// Works until `shutdown` is cancelled and every shard is handed over, or until something
@@ -207,6 +215,7 @@ impl Consumer {
             self.clock.clone(),
             self.rand.fork(),
         )
+        .announcing(self.events.announcer())
     }
 
     fn reading(&self) -> Reading {
@@ -437,6 +446,7 @@ impl ConsumerBuilder {
             dead_letters: self.dead_letters,
             clock: self.clock,
             rand,
+            events: Hub::default(),
         })
     }
 }

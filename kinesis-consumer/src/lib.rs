@@ -130,6 +130,14 @@
 //! KCL drops the whole aggregate, which loses the members that belong to the shard when the
 //! producer, as the KPL since 0.15.11, sends only the others again.
 //!
+//! A member that cannot be read is dropped and counted, and its neighbours are delivered.
+//!
+//! # Watching it
+//!
+//! [`Consumer::events`] tells what happens to leases and shards as it happens: gained (and by what:
+//! a failover, a handoff), asked for, lost, started, ended. [`metrics`] has counters, gauges and
+//! histograms under the KCL's names where it has them. Spans `consumer` and `shard` carry every log.
+//!
 //! # When something is wrong
 //!
 //! | What | What happens |
@@ -159,6 +167,7 @@ mod consumer;
 pub mod dead_letter;
 mod discover;
 mod error;
+mod events;
 mod fetch;
 mod lease;
 pub mod metrics;
@@ -174,9 +183,10 @@ pub use checkpoint::{Checkpointer, PendingCheckpoint, PreparedCheckpoint};
 pub use consumer::{Consumer, ConsumerBuilder};
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use error::{BoxError, Error, ErrorKind};
+pub use events::{Event, EventKind, Events, Gain, Missed};
 pub use processor::{
     InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory,
-    per_stream,
+    StopSignal, per_stream,
 };
 pub use record::Record;
 pub use settings::{

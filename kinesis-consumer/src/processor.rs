@@ -16,6 +16,8 @@
 //!
 //! # Cancel safety
 //!
+//! A [`StopSignal`] tells a processor beforehand by when it has to be done.
+//!
 //! The future of any call is dropped, at its next await point, when the lease is lost: another
 //! worker may already own the shard, so going on would only make duplicates. `process_records` is
 //! dropped too when a shutdown or a handoff reaches its deadline. An implementation must therefore
@@ -25,6 +27,8 @@
 //!
 //! A future is dropped where it awaits. One that blocks its thread goes on until it awaits, also
 //! after the lease is lost: give such work to `tokio::task::spawn_blocking`.
+
+mod stop;
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,6 +40,8 @@ use crate::checkpoint::{Checkpointer, PendingCheckpoint};
 use crate::error::BoxError;
 use crate::record::Record;
 use crate::stream::StreamId;
+pub(crate) use stop::StopSender;
+pub use stop::StopSignal;
 
 /// Processes the records of one shard, for as long as this worker holds its lease.
 #[async_trait]
@@ -210,6 +216,8 @@ pub struct ProcessRecordsInput {
     pub millis_behind_latest: u64,
     /// The shard.
     pub shard_id: ShardId,
+    /// Tells by when the call has to return.
+    pub stop: StopSignal,
 }
 
 impl ProcessRecordsInput {
@@ -219,6 +227,7 @@ impl ProcessRecordsInput {
             records: records.into(),
             millis_behind_latest: 0,
             shard_id: checkpointer.shard_id().clone(),
+            stop: checkpointer.stop_signal().clone(),
             checkpointer,
         }
     }

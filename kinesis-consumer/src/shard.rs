@@ -31,10 +31,11 @@ use tracing::{Instrument, error, info, warn};
 use crate::checkpoint::Checkpointer;
 use crate::dead_letter::{DeadLetters, FailureCause};
 use crate::error::{BoxError, Error, ErrorKind};
+use crate::events::EventKind;
 use crate::fetch::{FetchContext, Fetched, Fetching};
 use crate::lease::{ChildShard, HeldLease};
 use crate::metrics;
-use crate::processor::{ProcessorError, RecordProcessor};
+use crate::processor::{ProcessorError, RecordProcessor, StopSender};
 use crate::settings::OnFailure;
 use call::{CallResult, Input, chain, make, panic_text};
 use hand::Hand;
@@ -57,6 +58,7 @@ pub(crate) struct ShardTask {
     checkpointer: Checkpointer,
     fetch: FetchContext,
     stop: CancellationToken,
+    deadline: StopSender,
     life: Life,
     fetching: Option<Fetching>,
     in_hand: Option<Hand>,
@@ -77,8 +79,10 @@ impl ShardTask {
         let settings = Arc::clone(&fetch.settings);
         let backoff = Backoff::new(settings.task_backoff, settings.task_backoff_max);
         let rand: Rand = fetch.rand.fork();
+        let deadline = StopSender::new(lease.lost().clone());
         Self {
-            checkpointer: Checkpointer::of_lease(lease.clone()),
+            checkpointer: Checkpointer::of_lease(lease.clone(), deadline.signal()),
+            deadline,
             lease,
             processor,
             fetch,
@@ -104,6 +108,8 @@ impl ShardTask {
             "Processing of the shard begins."
         );
         let _counted = Counted::new();
+        let checkpoint = self.checkpointer.last();
+        self.announce(EventKind::ShardStarted { checkpoint });
         let end = loop {
             match self.life.doing() {
                 Doing::Call(call) => self.call(call).await,
@@ -266,10 +272,13 @@ impl ShardTask {
     /// Makes one call of the processor, or drops it when it is no longer what is to be done.
     async fn call(&mut self, call: Call) {
         let begun = self.now();
+        self.deadline.set(self.life.deadline());
         if call == Call::Process
-            && let Some(end) = self.in_hand.as_ref().and_then(Hand::end_of_part)
+            && let Some(end) = self.in_hand.as_mut().and_then(Hand::delivering)
         {
-            self.checkpointer.deliver(end);
+            self.checkpointer.deliver(end.position);
+            ::metrics::counter!(metrics::RECORDS_REDELIVERED, "stream" => Arc::clone(&self.fetch.stream))
+                .increment(end.again);
         }
         let result = self.attempt(call).await;
         match result {
@@ -300,6 +309,7 @@ impl ShardTask {
                 return Some(result);
             }
             self.life.on(event, self.fetch.clock.now());
+            self.deadline.set(self.life.deadline());
             if self.life.doing() != Doing::Call(call) {
                 return None;
             }
@@ -311,6 +321,11 @@ impl ShardTask {
         let returned = match self.judge(call, attempts, result) {
             Judged::Ok if call == Call::Process => self.processed(begun),
             Judged::Ok => Returned::Ok,
+            // It comes to the next owner, whoever was guilty.
+            Judged::Failed(..) if call == Call::Process && self.life.is_stopping() => {
+                self.checkpointer.withdraw();
+                Returned::Again
+            }
             Judged::Failed(blame, named) if call == Call::Process => {
                 self.failed(blame, named.as_ref())
             }
@@ -398,6 +413,7 @@ impl ShardTask {
         match (self.checkpointer.has_ended(), returned) {
             (true, _) => {
                 self.count(metrics::SHARDS_ENDED);
+                self.announce(EventKind::ShardEnded);
                 Returned::Ok
             }
             (false, Returned::Ok) => {
@@ -409,6 +425,11 @@ impl ShardTask {
             }
             (false, other) => other,
         }
+    }
+
+    fn announce(&self, kind: EventKind) {
+        let source = self.lease.source();
+        source.announce(self.lease.shard_id().clone(), kind);
     }
 
     fn count(&self, counter: &'static str) {

@@ -24,6 +24,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, ErrorKind};
+use crate::events::{Announcer, EventKind};
 use crate::lease::ChildShard;
 use crate::settings::InitialPosition;
 
@@ -316,9 +317,15 @@ pub(crate) struct Source {
     pub(crate) consumer_arn: Option<String>,
     /// Cancelled when the worker stops, or is not to read this stream any more.
     pub(crate) stop: CancellationToken,
+    pub(crate) events: Announcer,
 }
 
 impl Source {
+    /// Tells whoever listens what happened to a shard of this stream.
+    pub(crate) fn announce(&self, shard_id: ShardId, kind: EventKind) {
+        self.events.announce(self.label(), shard_id, kind);
+    }
+
     /// What logs and metrics call the stream.
     pub(crate) fn label(&self) -> Arc<str> {
         self.id

@@ -17,6 +17,7 @@ mod round;
 mod streams;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kinesis_core::{Backoff, Clock, Rand, ShardId};
@@ -34,8 +35,9 @@ use super::tenure::Timing;
 use super::{HeldLease, LeaseSettings, metrics as names};
 use crate::discover;
 use crate::error::{Error, ErrorKind};
+use crate::events::{Announcer, EventKind};
 use crate::settings::{InitialPosition, Settings};
-use crate::stream::Sources;
+use crate::stream::{Source, Sources, StreamId};
 use streams::Stream;
 
 /// How much longer than `shutdown_timeout` the keeper waits for leases to be released, so that
@@ -64,6 +66,7 @@ pub(crate) struct LeaseKeeper {
     shutdown_timeout: Duration,
     clock: Clock,
     rand: Rand,
+    events: Announcer,
 }
 
 impl LeaseKeeper {
@@ -93,7 +96,14 @@ impl LeaseKeeper {
             shutdown_timeout: settings.shutdown_timeout,
             clock,
             rand,
+            events: Announcer::default(),
         }
+    }
+
+    /// Tells `events` what happens to the leases.
+    pub(crate) fn announcing(mut self, events: Announcer) -> Self {
+        self.events = events;
+        self
     }
 
     /// Keeps the leases until `shutdown`; each lease taken is sent to `gained`.
@@ -151,6 +161,7 @@ struct Service {
 struct Holding {
     trace: Trace,
     task: tokio::task::Id,
+    source: Arc<Source>,
 }
 
 /// A lease that this worker held until a moment ago.
@@ -308,6 +319,12 @@ impl Service {
         let Some((shard_id, held)) = ended else {
             return;
         };
+        let kind = match ending {
+            Some(Ending::Released) => EventKind::LeaseReleased,
+            Some(Ending::Lost(_)) | None => EventKind::LeaseLost,
+        };
+        held.source
+            .announce(StreamId::shard_of_key(&shard_id), kind);
         let rest = Rest {
             until: self.keeper.clock.now() + self.keeper.settings.failover_time,
             while_used: match ending {

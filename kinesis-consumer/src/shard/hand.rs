@@ -20,6 +20,16 @@ pub(super) struct Hand {
     isolation: Isolation,
     /// The records of the present part, and which they are.
     part: (Range<usize>, Arc<[Record]>),
+    /// So many of the batch's records were delivered at least once.
+    delivered: usize,
+}
+
+/// What a part is delivered as.
+pub(super) struct Delivering {
+    /// Of its last record.
+    pub(super) position: Position,
+    /// Records of it that were delivered before.
+    pub(super) again: u64,
 }
 
 impl Hand {
@@ -28,6 +38,7 @@ impl Hand {
         Self {
             isolation: Isolation::new(whole.len(), on_failure),
             part: (whole, Arc::clone(&batch.records)),
+            delivered: 0,
             batch,
         }
     }
@@ -37,8 +48,17 @@ impl Hand {
         &self.part.1
     }
 
+    /// The part is being delivered.
+    pub(super) fn delivering(&mut self) -> Option<Delivering> {
+        let Range { start, end } = self.part.0;
+        let again = self.delivered.min(end).saturating_sub(start) as u64;
+        self.delivered = self.delivered.max(end);
+        let position = self.end_of_part()?;
+        Some(Delivering { position, again })
+    }
+
     /// Position of the last of them.
-    pub(super) fn end_of_part(&self) -> Option<Position> {
+    fn end_of_part(&self) -> Option<Position> {
         if self.is_whole() {
             return Some(self.batch.end.clone());
         }

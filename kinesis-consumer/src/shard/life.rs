@@ -246,6 +246,11 @@ impl Life {
         self.stop.is_none() && !matches!(self.state, State::Lose | State::Done(_))
     }
 
+    /// Whether a stop was requested.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stop.is_some()
+    }
+
     /// Failures in a row of what is being done.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts

@@ -17,6 +17,7 @@ use super::isolate::Blame;
 use super::life::{Buried, Doing, Event, Returned};
 use super::{ShardTask, interruptible};
 use crate::dead_letter::DeadLetter;
+use crate::events::EventKind;
 use crate::metrics;
 use crate::record::Record;
 
@@ -41,6 +42,7 @@ impl ShardTask {
             }
             Returned::Stuck => {
                 self.count(metrics::SHARDS_STOPPED);
+                self.announce(EventKind::ShardStopped);
                 error!(
                     first,
                     records,
@@ -137,6 +139,8 @@ impl ShardTask {
             cause = letter.cause.as_str(),
             "A record that cannot be processed is stored as a dead letter, and the shard goes on."
         );
+        let position = letter.position();
+        self.announce(EventKind::DeadLettered { position });
         self.checkpointer.deliver(letter.position());
         self.checkpointer.settle();
         let buried = self.in_hand.as_mut().map_or(Buried::Last, Hand::buried);

@@ -1,6 +1,6 @@
 //! Workers that stop, crash, and come back.
 
-use kinesis_consumer::Settings;
+use kinesis_consumer::{EventKind, Settings};
 
 use crate::ledger::{Behaviour, Note};
 use crate::world::World;
@@ -100,12 +100,11 @@ async fn a_worker_that_joins_gets_its_share_without_a_duplicate() {
     world.put_numbers(0..100, 13).await;
     let first = world.worker("one", |_| Behaviour::Process);
     world.ledger.until_processed(100).await;
-    let second = world.worker("two-", |_| Behaviour::Process);
-    let shards_of_two = |world: &World| {
-        let by_two = |note: &&Note| matches!(note, Note::Initialized("two-", ..));
-        world.ledger.notes().iter().filter(by_two).count()
-    };
-    crate::world::until("two has its share", async || shards_of_two(&world) == 2).await;
+    let mut second = world.worker("two-", |_| Behaviour::Process);
+    for _ in 0..2 {
+        let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+        second.until_event("two has its share", started).await;
+    }
     world.put_numbers(100..200, 13).await;
     world.ledger.until_processed(200).await;
     first.stop().await.expect("a clean stop");

@@ -29,6 +29,8 @@ pub(crate) enum Behaviour {
     Fatal,
     /// Await for ever.
     Hang,
+    /// Await the request to stop, then fail.
+    AwaitStop,
     /// Take this long, then process.
     Slow(Duration),
 }
@@ -63,6 +65,10 @@ pub(crate) enum Note {
     LeaseLost(&'static str),
     Ended(ShardId),
     Shutdown,
+    /// `process_records` was told to stop.
+    StopSeen {
+        deadline: tokio::time::Instant,
+    },
     /// A `process_records` was dropped before it returned.
     Dropped(&'static str),
 }
@@ -284,6 +290,13 @@ impl RecordProcessor for Recorder {
                     panic!("asked to panic");
                 }
                 Behaviour::Hang => std::future::pending().await,
+                Behaviour::AwaitStop => {
+                    input.stop.requested().await;
+                    let deadline = input.stop.deadline().expect("a stop has a deadline");
+                    self.ledger.note(Note::StopSeen { deadline });
+                    std::mem::forget(unfinished);
+                    return Err(ProcessorError::retry("stopped in the middle"));
+                }
                 Behaviour::Slow(time) => tokio::time::sleep(time).await,
                 Behaviour::Process
                 | Behaviour::ProcessAndCheckpoint

@@ -3,6 +3,7 @@
 mod aggregates;
 mod chaos;
 mod delivery;
+mod events;
 mod failures;
 mod fan_out;
 mod faulty;

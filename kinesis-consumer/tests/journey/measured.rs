@@ -94,5 +94,10 @@ async fn records_retries_foreign_members_and_broken_aggregates_are_counted() {
     assert_eq!(counts.of(names::FOREIGN_MEMBERS_DROPPED), 2);
     assert_eq!(counts.of(names::CORRUPT_AGGREGATES), 1);
     assert_eq!(counts.of(names::BATCHES_RETRIED), 2);
+    assert_eq!(
+        counts.of(names::RECORDS_REDELIVERED),
+        8,
+        "four records, twice again"
+    );
     assert_eq!(counts.of(names::PROCESSOR_PANICS), 1);
 }

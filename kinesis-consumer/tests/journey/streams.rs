@@ -9,7 +9,6 @@ use kinesis_consumer::{
     Settings, ShardId, StreamId, StreamSource, Streams, per_stream,
 };
 use kinesis_core::{HashKeyRange, Rand};
-use tokio_util::sync::CancellationToken;
 
 use crate::world::{APPLICATION, STREAM, Worker, World, until};
 
@@ -81,9 +80,7 @@ fn start(world: &World, name: &str, streams: &Streams, board: &Board) -> Worker 
         .rand(Rand::seeded(name.len() as u64))
         .build()
         .expect("valid");
-    let shutdown = CancellationToken::new();
-    let task = tokio::spawn(consumer.run(shutdown.clone()));
-    Worker { shutdown, task }
+    Worker::of(consumer)
 }
 
 async fn put(world: &World, stream: &str, text: &str) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
-use kinesis_consumer::{Consumer, Error, OnFailure, Settings, ShardId};
+use kinesis_consumer::{Consumer, Error, Event, EventKind, Events, OnFailure, Settings, ShardId};
 use kinesis_core::{Clock, HashKeyRange, Rand};
 use kinesis_local::{InProcessClient, KinesisLocal};
 use tokio::task::JoinHandle;
@@ -174,9 +174,7 @@ impl World {
             .rand(Rand::seeded(name.len() as u64))
             .build()
             .expect("valid");
-        let shutdown = CancellationToken::new();
-        let task = tokio::spawn(consumer.run(shutdown.clone()));
-        Worker { shutdown, task }
+        Worker::of(consumer)
     }
 
     /// The way to the services without a fault.
@@ -262,9 +260,39 @@ impl World {
 pub(crate) struct Worker {
     pub(crate) shutdown: CancellationToken,
     pub(crate) task: JoinHandle<Result<(), Error>>,
+    pub(crate) events: Events,
 }
 
 impl Worker {
+    pub(crate) fn of(consumer: Consumer) -> Self {
+        let shutdown = CancellationToken::new();
+        let events = consumer.events();
+        let task = tokio::spawn(consumer.run(shutdown.clone()));
+        Self {
+            shutdown,
+            task,
+            events,
+        }
+    }
+
+    /// The first event from here on that matches.
+    pub(crate) async fn until_event(
+        &mut self,
+        what: &str,
+        matches: impl Fn(&EventKind) -> bool,
+    ) -> Event {
+        let heard = async {
+            loop {
+                let event = self.events.next().await.expect("it runs").expect("kept");
+                if matches(&event.kind) {
+                    return event;
+                }
+            }
+        };
+        let heard = tokio::time::timeout(PATIENCE, heard).await;
+        heard.unwrap_or_else(|_| panic!("never came: {what}"))
+    }
+
     /// A clean stop.
     pub(crate) async fn stop(self) -> Result<(), Error> {
         self.shutdown.cancel();

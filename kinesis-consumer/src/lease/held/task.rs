@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kinesis_core::{Clock, Position, Rand};
-use metrics::counter;
+use metrics::{counter, gauge, histogram};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -11,11 +11,13 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{COMMANDS_MAX, Command, HeldLease, RETRY, Shared};
 use crate::checkpoint::PendingCheckpoint;
 use crate::error::{Error, ErrorKind};
+use crate::events::EventKind;
 use crate::lease::Lease;
 use crate::lease::metrics as names;
 use crate::lease::table::{LeaseTable, Outcome};
 use crate::lease::tenure::{Loss, Tenure, Verdict};
 use crate::lease::write::Write;
+use crate::metrics as consumer_names;
 use crate::stream::{Source, StreamId};
 
 /// Refusals in a row that leave the lease ours, after which something is wrong.
@@ -38,6 +40,10 @@ pub(in crate::lease) struct HeldTask {
     /// Give the lease away now, whoever still uses it.
     abandon: CancellationToken,
     clock: Clock,
+    /// Since when the lease is held, or its checkpoint last moved.
+    checkpointed_at: Instant,
+    /// When another worker asked for the lease.
+    asked_at: Option<Instant>,
     _fence: DropGuard,
 }
 
@@ -90,6 +96,8 @@ impl HeldTask {
                 tenure,
                 commands,
                 abandon,
+                checkpointed_at: clock.now(),
+                asked_at: None,
                 clock,
                 _fence: fence,
             },
@@ -136,7 +144,13 @@ impl HeldTask {
         };
         self.shared.lost.cancel();
         match ending {
-            Ending::Released => counter!(names::LEASES_RELEASED).increment(1),
+            Ending::Released => {
+                counter!(names::LEASES_RELEASED).increment(1);
+                if let Some(asked_at) = self.asked_at {
+                    let took = self.clock.now().duration_since(asked_at);
+                    histogram!(consumer_names::HANDOFF_SECONDS).record(took.as_secs_f64());
+                }
+            }
             Ending::Lost(loss) => {
                 counter!(names::LEASES_LOST).increment(1);
                 let shard = &self.shared.key;
@@ -160,6 +174,7 @@ impl HeldTask {
             match renewed {
                 Ok(()) => {
                     counter!(names::RENEWALS).increment(1);
+                    self.measure_checkpoint_age();
                     return Ok(());
                 }
                 Err(Failure::Lost(loss)) => return Err(loss),
@@ -208,7 +223,16 @@ impl HeldTask {
         )
         .await?;
         counter!(names::CHECKPOINTS).increment(1);
+        self.checkpointed_at = self.clock.now();
+        self.measure_checkpoint_age();
         Ok(())
+    }
+
+    fn measure_checkpoint_age(&self) {
+        let age = self.clock.now().duration_since(self.checkpointed_at);
+        let (stream, shard) = (self.shared.source.label(), self.shared.shard_id.to_string());
+        gauge!(consumer_names::CHECKPOINT_AGE_SECONDS, "stream" => stream, "shard" => shard)
+            .set(age.as_secs_f64());
     }
 
     async fn prepare(&mut self, pending: &PendingCheckpoint) -> Result<(), Failure> {
@@ -327,7 +351,7 @@ impl HeldTask {
         sleep_until(until).await;
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let mut row = self
             .shared
             .row
@@ -338,6 +362,11 @@ impl HeldTask {
         if self.tenure.handoff_requested() && !self.shared.handoff.is_cancelled() {
             tracing::info!(shard = %self.shared.key, "another worker is to take the lease over");
             self.shared.handoff.cancel();
+            self.asked_at = Some(self.clock.now());
+            let to = self.tenure.lease().owner.clone().unwrap_or_default();
+            let shard_id = self.shared.shard_id.clone();
+            let kind = EventKind::HandoffRequested { to };
+            self.shared.source.announce(shard_id, kind);
         }
     }
 }

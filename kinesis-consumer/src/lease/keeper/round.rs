@@ -1,6 +1,7 @@
 //! One look at the table and what follows from it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use kinesis_core::ShardId;
 use metrics::{counter, gauge, histogram};
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use super::{Holding, Rest, Service, TAKES_AT_ONCE, names};
 use crate::error::Error;
+use crate::events::{EventKind, Gain};
 use crate::lease::Lease;
 use crate::lease::assign::{self, Candidate, Limits, Plan};
 use crate::lease::held::HeldTask;
@@ -17,6 +19,7 @@ use crate::lease::observe::Standing;
 use crate::lease::table::{Outcome, Rows};
 use crate::lease::tenure::{Tenure, Timing};
 use crate::lease::write::Write;
+use crate::stream::StreamId;
 
 /// The table during one round: as scanned, brought up to date by this worker's own writes.
 struct Board {
@@ -222,12 +225,12 @@ impl Service {
             tracing::warn!(shard = %row.shard_id, "took the lease too slowly to use it");
             return;
         }
-        let reason = match standing {
-            Standing::Unowned => "unowned",
-            Standing::Expired => "expired",
-            Standing::Assigned => "assigned",
-            Standing::Overdue => "forced",
-            Standing::Active => "active",
+        let (reason, by) = match standing {
+            Standing::Unowned => ("unowned", Gain::Unowned),
+            Standing::Expired => ("expired", Gain::Failover),
+            Standing::Assigned => ("assigned", Gain::Handoff),
+            Standing::Overdue => ("forced", Gain::Forced),
+            Standing::Active => ("active", Gain::Forced),
         };
         counter!(names::LEASES_TAKEN, "reason" => reason).increment(1);
         tracing::info!(shard = %row.shard_id, reason, checkpoint = %row.checkpoint, "took the lease");
@@ -240,14 +243,16 @@ impl Service {
             &keeper.me,
             tenure.with_head_start(keeper.rand.unit()),
             keeper.table.clone(),
-            source,
+            Arc::clone(&source),
             self.abandon.clone(),
             keeper.clock.clone(),
             keeper.rand.clone(),
         );
+        source.announce(handle.shard_id().clone(), EventKind::LeaseGained { by });
         let held = Holding {
             trace: handle.trace(),
             task: self.tasks.spawn(task.run()).id(),
+            source,
         };
         self.held.insert(row.shard_id.clone(), held);
         self.resting.remove(&row.shard_id);
@@ -276,6 +281,11 @@ impl Service {
                     counter!(names::HANDOFFS_STARTED).increment(1);
                     let from = row.checkpoint_owner.as_deref().unwrap_or("nobody");
                     tracing::info!(shard = %id, from, "asked for the lease");
+                    if let Some(source) = self.source_of(id) {
+                        let from = from.to_owned();
+                        let kind = EventKind::HandoffAsked { from };
+                        source.announce(StreamId::shard_of_key(id), kind);
+                    }
                     self.observer.saw(&row, self.keeper.clock.now());
                     board.put(row);
                 }

@@ -43,6 +43,7 @@ impl Service {
                         initial: self.keeper.initial,
                         consumer_arn: None,
                         stop: self.shutdown.child_token(),
+                        events: self.keeper.events.clone(),
                     };
                     self.read(source);
                 }
@@ -79,6 +80,7 @@ impl Service {
                         initial: stream.initial_position.unwrap_or(self.keeper.initial),
                         consumer_arn: stream.consumer_arn,
                         stop: self.shutdown.child_token(),
+                        events: self.keeper.events.clone(),
                     });
                 }
                 Err(error) => {
