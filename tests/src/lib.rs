@@ -5,6 +5,7 @@
 //! promises themselves are in `tests/`, one file each.
 
 pub mod history;
+pub mod maven;
 pub mod world;
 
 pub use history::History;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kinesis_consumer::{Consumer, RecordProcessorFactory, Settings, ShardId};
 use kinesis_core::{Clock, Rand};
-use kinesis_local::KinesisLocal;
+use kinesis_local::{KinesisLocal, Tls};
 use kinesis_producer::Producer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -54,6 +54,18 @@ impl World {
     pub async fn listening(shards: i32) -> Self {
         let local = KinesisLocal::builder()
             .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .rand(Rand::seeded(1))
+            .start()
+            .await
+            .expect("kinesis-local starts");
+        Self::with_stream(local, Clock::system(), shards).await
+    }
+
+    /// As [`World::listening`], with TLS beside plain HTTP, by a certificate of its own.
+    pub async fn listening_with_tls(shards: i32) -> Self {
+        let local = KinesisLocal::builder()
+            .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .tls(Tls::Own)
             .rand(Rand::seeded(1))
             .start()
             .await

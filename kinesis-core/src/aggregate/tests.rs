@@ -141,6 +141,34 @@ fn what_the_real_kpl_wrote_is_read_and_written_again_byte_for_byte() {
 }
 
 #[test]
+fn of_the_members_that_were_given_to_the_real_kpl_its_bytes_are_made() {
+    let captured = [
+        (
+            &include_bytes!("../../fixtures/aggregates/kpl-1.0.7-flights.bin")[..],
+            include_str!("../../fixtures/aggregates/kpl-1.0.7-flights.members"),
+        ),
+        (
+            &include_bytes!("../../fixtures/aggregates/kpl-1.0.7-mixed.bin")[..],
+            include_str!("../../fixtures/aggregates/kpl-1.0.7-mixed.members"),
+        ),
+    ];
+    for (bytes, listed) in captured {
+        let records: Vec<_> = listed
+            .lines()
+            .map(|line| {
+                let [key, hash_key, data] = line.split('\t').collect::<Vec<_>>()[..] else {
+                    panic!("three fields, not {line:?}");
+                };
+                let hash_key = (!hash_key.is_empty()).then(|| hash_key.parse().expect("decimal"));
+                record(key, hash_key, data.as_bytes())
+            })
+            .collect();
+        assert_eq!(aggregate(&records).encode(), bytes);
+        assert_eq!(members(&Bytes::from_static(bytes)), records);
+    }
+}
+
+#[test]
 fn an_empty_aggregate_has_the_size_of_its_frame() {
     let empty = Aggregate::new();
     assert_eq!(

@@ -1,16 +1,15 @@
 //! A worker of the real KCL in a process of its own; see `interop/kcl`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use kinesis_core::{Position, ShardId};
-use tests::World;
 use tests::history::{Event, History};
 use tests::world::{APPLICATION, STREAM};
+use tests::{World, maven};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 /// A small heap, and no time spent on compiling what runs for a minute: several JVMs run at once.
@@ -58,7 +57,7 @@ impl KclWorker {
         (retrieval, checkpoints): (Retrieval, Checkpoints),
         history: &History,
     ) -> Self {
-        let built = built().await;
+        let built = maven::built("kcl", "KclWorker", env!("CARGO_TARGET_TMPDIR")).await;
         let log = built.join(format!("{scenario}-{worker}.log"));
         let stderr = std::fs::File::create(&log).expect("the log can be written");
         let mut java = Command::new("java");
@@ -66,7 +65,7 @@ impl KclWorker {
             .arg("-Dorg.slf4j.simpleLogger.showDateTime=true")
             .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
             .arg("-classpath")
-            .arg(format!("{0}/classes:{0}/lib/*", built.display()))
+            .arg(maven::class_path(&built))
             .args(["KclWorker", &world.local.endpoint_url(), STREAM])
             .args([APPLICATION, worker])
             .arg(match retrieval {
@@ -166,38 +165,4 @@ fn event(worker: &str, line: &str) -> Option<Event> {
         ["requested", _] => return None,
         _ => panic!("the worker said {line:?}"),
     })
-}
-
-/// The directory with the compiled worker in `classes` and all it needs in `lib`; made by Maven
-/// when it is not there or made from other sources.
-async fn built() -> &'static Path {
-    static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
-    BUILT.get_or_init(build).await
-}
-
-async fn build() -> PathBuf {
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent();
-    let into = target.expect("it lies in target").join("interop/kcl");
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/kcl");
-    let sources = ["pom.xml", "src/main/java/KclWorker.java"];
-    let sources = sources.map(|file| std::fs::read(package.join(file)).expect("a source file"));
-    let sources = sources.concat();
-    let stamp = into.join("built-from");
-    if std::fs::read(&stamp).is_ok_and(|built_from| built_from == sources) {
-        return into;
-    }
-    std::fs::create_dir_all(&into).expect("target can be written");
-    let maven = Command::new("mvn")
-        .args(["--quiet", "--batch-mode", "--file"])
-        .arg(package.join("pom.xml"))
-        .arg(format!("-Dinto={}", into.display()))
-        .args(["compile", "dependency:copy-dependencies"])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .status()
-        .await
-        .expect("mvn starts");
-    assert!(maven.success(), "mvn could not build the KCL worker");
-    std::fs::write(&stamp, sources).expect("target can be written");
-    into
 }

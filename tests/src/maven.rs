@@ -1,0 +1,51 @@
+//! Builds the Java programs of `interop/`, for the tests against other implementations.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+use tokio::sync::Mutex;
+
+/// The directory with the program of `interop/{package}` in `classes` and all it needs in `lib`;
+/// made by Maven when it is not there or made from other sources. `tmp` is the test's
+/// `CARGO_TARGET_TMPDIR`.
+///
+/// # Panics
+/// If there is no `mvn`, or it fails.
+pub async fn built(package: &str, program: &str, tmp: &str) -> PathBuf {
+    /// Tests of one process do not build the same thing at once.
+    static BUILDING: Mutex<()> = Mutex::const_new(());
+    let _alone = BUILDING.lock().await;
+    let target = Path::new(tmp).parent().expect("it lies in target");
+    let into = target.join("interop").join(package);
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("interop")
+        .join(package);
+    let program = format!("src/main/java/{program}.java");
+    let sources = ["pom.xml", &program];
+    let sources = sources.map(|file| std::fs::read(package.join(file)).expect("a source file"));
+    let sources = sources.concat();
+    let stamp = into.join("built-from");
+    if std::fs::read(&stamp).is_ok_and(|built_from| built_from == sources) {
+        return into;
+    }
+    std::fs::create_dir_all(&into).expect("target can be written");
+    let maven = Command::new("mvn")
+        .args(["--quiet", "--batch-mode", "--file"])
+        .arg(package.join("pom.xml"))
+        .arg(format!("-Dinto={}", into.display()))
+        .args(["compile", "dependency:copy-dependencies"])
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await
+        .expect("mvn starts");
+    assert!(maven.success(), "mvn could not build {}", into.display());
+    std::fs::write(&stamp, sources).expect("target can be written");
+    into
+}
+
+/// What `java -classpath` takes for a program that [`built`] gave.
+pub fn class_path(built: &Path) -> String {
+    format!("{0}/classes:{0}/lib/*", built.display())
+}
