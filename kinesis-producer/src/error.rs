@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kinesis_core::codec::CodecError;
 use kinesis_core::{InvalidRecord, UserRecord};
 
 /// What the caller can do about an [`Error`].
@@ -18,7 +19,8 @@ pub enum ErrorKind {
     /// Fix the settings or the SDK client (region, endpoint, credentials), or build the producer
     /// inside a tokio runtime.
     InvalidSettings,
-    /// Fix the record: its key is empty or too long, or it is larger than the stream allows.
+    /// Fix the record: its key is empty or too long, it is larger than the stream allows, or a
+    /// typed value has no form as data.
     InvalidRecord,
     /// Retry later: the intake has no room now. Only `try_send` says this; `send` waits instead.
     Full,
@@ -64,6 +66,11 @@ pub(crate) enum Reason {
         stream: Arc<str>,
         source: InvalidRecord,
     },
+    #[error("the value for stream {stream} did not become a record")]
+    Value {
+        stream: Arc<str>,
+        source: CodecError,
+    },
     #[error(
         "the producer of stream {stream} has no room: {records} records and {bytes} bytes are \
          outstanding; wait (send), slow down, or raise max_buffered_bytes or max_buffered_records"
@@ -104,7 +111,7 @@ impl Error {
     pub(crate) fn new(reason: Reason) -> Self {
         let kind = match &reason {
             Reason::Setting { .. } | Reason::NoRuntime => ErrorKind::InvalidSettings,
-            Reason::Record { .. } => ErrorKind::InvalidRecord,
+            Reason::Record { .. } | Reason::Value { .. } => ErrorKind::InvalidRecord,
             Reason::Full { .. } => ErrorKind::Full,
             Reason::Closed { .. } => ErrorKind::Closed,
             Reason::Expired { .. } => ErrorKind::Expired,

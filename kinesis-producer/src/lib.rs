@@ -65,6 +65,10 @@
 //! KCL consumer drops any other; else its members are sent again. What waits moves to its new
 //! shards as soon as the map of them is fresh.
 //!
+//! # Typed records
+//! [`Producer::typed`] takes serde values as JSON, [`Producer::typed_with`] any [`codec`], gzip or
+//! zstd around it if the features of these names are on; the consumer reads by the same codec.
+//!
 //! # Deliberately absent
 //! Threads, child processes, CloudWatch, a schema registry, and exactly-once: see [`Producer`] on
 //! order and delivery.
@@ -80,10 +84,13 @@ mod service;
 mod settings;
 mod shard_map;
 mod sink;
+mod typed;
 
 pub use error::{Error, ErrorKind};
+pub use kinesis_core::codec;
 pub use kinesis_core::{HashKey, InvalidHashKey, Position, SequenceNumber, ShardId};
 pub use producer::{Builder, Outstanding, Producer};
 pub use record::{Delivery, DeliveryFuture, UserRecord};
 pub use settings::Settings;
 pub use sink::RecordSink;
+pub use typed::TypedProducer;

@@ -7,4 +7,6 @@ mod failures;
 mod faults;
 mod resharding;
 mod sharing;
+#[cfg(all(feature = "json", feature = "zstd"))]
+mod typed;
 mod world;
