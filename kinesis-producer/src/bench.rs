@@ -149,7 +149,7 @@ impl Journey {
 
     fn hand_over(&self, record: UserRecord) -> DeliveryFuture {
         record
-            .validate(self.settings.max_user_record_size)
+            .validate(self.settings.record_bytes_max())
             .expect("valid");
         self.slots.room().try_take(record.size()).expect("room");
         let (entry, outcome) = Entry::new(record, &self.slots, self.started);

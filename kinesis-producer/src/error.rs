@@ -26,6 +26,9 @@ pub enum ErrorKind {
     Full,
     /// Give up with this handle: the producer was closed. The record was not accepted.
     Closed,
+    /// Send less, or retry later: the stream is over its write quota. Only
+    /// [`Settings::fail_if_throttled`](crate::Settings::fail_if_throttled) lets a record fail so.
+    Throttled,
     /// Give up or retry: the record's time to live ran out. The source is the last failure. An
     /// attempt that timed out may have stored it.
     Expired,
@@ -222,7 +225,8 @@ impl Class {
 
     fn kind(self) -> ErrorKind {
         match self {
-            Self::Throttled | Self::Unavailable => ErrorKind::Undelivered,
+            Self::Throttled => ErrorKind::Throttled,
+            Self::Unavailable => ErrorKind::Undelivered,
             Self::NotFound => ErrorKind::NotFound,
             Self::AccessDenied => ErrorKind::AccessDenied,
             Self::Encryption => ErrorKind::Encryption,
@@ -256,6 +260,8 @@ pub(crate) struct Cause {
     /// The service's error code, or a word for what happened on the way.
     pub(crate) code: String,
     pub(crate) detail: Option<String>,
+    /// The records of the request that the service found guilty, from 0, if it named them.
+    pub(crate) guilty: Vec<usize>,
 }
 
 impl Cause {
@@ -265,11 +271,17 @@ impl Cause {
             class,
             code: code.into(),
             detail: None,
+            guilty: Vec::new(),
         }
     }
 
     pub(crate) fn with_detail(mut self, detail: Option<String>) -> Self {
         self.detail = detail;
+        self
+    }
+
+    pub(crate) fn with_guilty(mut self, guilty: Vec<usize>) -> Self {
+        self.guilty = guilty;
         self
     }
 }

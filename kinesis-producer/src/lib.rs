@@ -58,7 +58,11 @@
 //! [`Settings::record_ttl`] says, with exponential backoff and full jitter per shard. What no retry
 //! cures (no such stream, access denied, a refused record, a KMS key) fails at once with the
 //! [`ErrorKind`] that says what to do; the record comes back in the [`Error`]. Of a request that
-//! the service refuses whole, only the guilty record fails.
+//! the service refuses whole, only the guilty record fails: the one that the answer names, or else
+//! found by halving. What is larger than the stream's own maximum record size is not sent at all.
+//!
+//! # Coming from the KPL
+//! [`Settings::from_kpl_properties`] reads its properties file and has the table of its options.
 //!
 //! # When the stream is resharded
 //! An aggregate is only acknowledged if every member belongs to the shard that took it, because a
@@ -84,6 +88,7 @@ mod service;
 mod settings;
 mod shard_map;
 mod sink;
+mod stream;
 mod typed;
 
 pub use error::{Error, ErrorKind};
@@ -91,6 +96,6 @@ pub use kinesis_core::codec;
 pub use kinesis_core::{HashKey, InvalidHashKey, Position, SequenceNumber, ShardId};
 pub use producer::{Builder, Outstanding, Producer};
 pub use record::{Delivery, DeliveryFuture, UserRecord};
-pub use settings::Settings;
+pub use settings::{EnvelopeKey, KplWarning, Settings};
 pub use sink::RecordSink;
 pub use typed::TypedProducer;

@@ -6,12 +6,12 @@
 //!           pace:  limit.rs        │          │
 //!           next request:          │          ├─ failed, transient: back to the front of the lane
 //!             collect.rs           └──────────┤
-//!                                             ├─ invalid: halves ─▶ flights of their own
+//!                                             ├─ invalid: parts ─▶ flights of their own
 //!                                             └─ landed elsewhere: undecided until the map is fresh
 //! ```
 //!
 //! Invariants: an entry is in exactly one place; every Kinesis record out of its lane (flight,
-//! half, undecided) counts in the `held` of the lanes its members belong to, so nothing of those
+//! part, undecided) counts in the `held` of the lanes its members belong to, so nothing of those
 //! lanes overtakes it; a new shard map moves waiting entries to their new lanes before anything
 //! else is cut.
 //!
@@ -32,7 +32,7 @@ pub(crate) mod send;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use kinesis_core::{Rand, SequenceNumber, ShardId};
+use kinesis_core::{InvalidRecord, Rand, SequenceNumber, ShardId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -46,6 +46,7 @@ use crate::Settings;
 use crate::error::Reason;
 use crate::metrics::{Meters, as_millis};
 use crate::shard_map::MapKeeper;
+use crate::stream::StreamTraits;
 
 /// See the module.
 pub(crate) struct Pipeline {
@@ -54,20 +55,30 @@ pub(crate) struct Pipeline {
     rand: Rand,
     meters: Meters,
     keeper: MapKeeper,
+    traits: StreamTraits,
     lanes: Lanes,
     flights: BTreeMap<u64, Flight>,
     next_flight: u64,
     /// Parts of invalid requests, to be sent as they are.
-    halves: VecDeque<Vec<KinesisRecord>>,
+    parts: VecDeque<Part>,
     undecided: Vec<Landed>,
     epochs: Epochs,
     next_entry: u64,
     draining: bool,
 }
 
+/// A part of a request that the service refused whole.
+struct Part {
+    records: Vec<KinesisRecord>,
+    /// Cut by what the service named, not by halves.
+    named: bool,
+}
+
 /// One request under way.
 struct Flight {
     records: Vec<KinesisRecord>,
+    /// It is a [`Part`] that was cut so.
+    named: bool,
     sent_at: Instant,
 }
 
@@ -86,17 +97,19 @@ pub(crate) struct Request {
 
 impl Pipeline {
     pub(crate) fn new(stream: Arc<str>, settings: Settings, rand: Rand, now: Instant) -> Self {
-        let lanes = Lanes::new(None, |key| Lane::new(key, &settings, now));
+        let traits = StreamTraits::unknown();
+        let lanes = Lanes::new(None, |key| Lane::new(key, &settings, traits, now));
         Self {
             meters: Meters::new(&stream),
             stream,
             settings,
             rand,
             keeper: MapKeeper::new(),
+            traits,
             lanes,
             flights: BTreeMap::new(),
             next_flight: 0,
-            halves: VecDeque::new(),
+            parts: VecDeque::new(),
             undecided: Vec::new(),
             epochs: Epochs::new(),
             next_entry: 0,
@@ -112,7 +125,26 @@ impl Pipeline {
         self.next_entry += 1;
         self.epochs.accepted();
         self.keeper.needed(now);
-        self.lanes.push(entry);
+        self.take_lane(entry);
+    }
+
+    /// Puts a waiting entry into its lane, unless the stream does not take it.
+    fn take_lane(&mut self, entry: Entry) {
+        let (bytes, max_bytes) = (entry.record.size(), self.traits.record_bytes_max);
+        if bytes <= max_bytes {
+            return self.lanes.push(entry);
+        }
+        let stream = Arc::clone(&self.stream);
+        let source = InvalidRecord::TooLarge { bytes, max_bytes };
+        self.fail(entry, Reason::Record { stream, source });
+    }
+
+    fn verdict(&self, record: &KinesisRecord, stored_in: &ShardId) -> Verdict {
+        if self.traits.auto {
+            // No shard has a range of its own there.
+            return Verdict::Delivered;
+        }
+        judge(record, stored_in, self.keeper.map())
     }
 
     /// Answers `done` once everything accepted so far is settled; none of it lingers any more.
@@ -128,7 +160,7 @@ impl Pipeline {
     /// Whether everything accepted is settled.
     pub(crate) fn is_empty(&self) -> bool {
         self.flights.is_empty()
-            && self.halves.is_empty()
+            && self.parts.is_empty()
             && self.undecided.is_empty()
             && self.lanes.is_empty()
     }
@@ -139,17 +171,17 @@ impl Pipeline {
         if self.flights.len() >= self.settings.max_in_flight {
             return None;
         }
-        let records = match self.halves.pop_front() {
-            Some(mut half) => {
-                for member in half.iter_mut().flat_map(|record| &mut record.members) {
+        let (records, named) = match self.parts.pop_front() {
+            Some(Part { mut records, named }) => {
+                for member in records.iter_mut().flat_map(|record| &mut record.members) {
                     member.attempts = member.attempts.saturating_add(1);
                 }
-                half
+                (records, named)
             }
             None => {
                 let urgency = self.urgency(now);
                 let limits = RequestLimits::new(&self.settings);
-                collect(&mut self.lanes, &urgency, &limits)
+                (collect(&mut self.lanes, &urgency, &limits), false)
             }
         };
         if records.is_empty() {
@@ -163,6 +195,7 @@ impl Pipeline {
             flight,
             Flight {
                 records,
+                named,
                 sent_at: now,
             },
         );
@@ -203,8 +236,7 @@ impl Pipeline {
         let (well_stored, undecided): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undecided)
             .into_iter()
             .partition(|landed| {
-                let verdict = judge(&landed.record, &landed.shard_id, self.keeper.map());
-                verdict == Verdict::Delivered
+                self.verdict(&landed.record, &landed.shard_id) == Verdict::Delivered
             });
         for landed in well_stored {
             self.delivered(landed.record, &landed.shard_id, &landed.sequence_number);
@@ -213,7 +245,11 @@ impl Pipeline {
             .into_values()
             .flat_map(|flight| flight.records);
         let out = out
-            .chain(std::mem::take(&mut self.halves).into_iter().flatten())
+            .chain(
+                std::mem::take(&mut self.parts)
+                    .into_iter()
+                    .flat_map(|part| part.records),
+            )
             .chain(undecided.into_iter().map(|landed| landed.record))
             .flat_map(|record| record.members);
         let waiting = self.lanes.drain();
@@ -246,7 +282,7 @@ impl Pipeline {
     fn urgency(&self, now: Instant) -> Urgency {
         Urgency {
             now,
-            idle: self.flights.is_empty() && self.halves.is_empty(),
+            idle: self.flights.is_empty() && self.parts.is_empty(),
             draining: self.draining,
             epoch: self.epochs.current(),
             unmapped_from: self.keeper.unmapped_from(now),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
@@ -16,6 +16,7 @@ use crate::pipeline::Pipeline;
 use crate::pipeline::intake::{Entry, Message, Room};
 use crate::pipeline::outcome::Slots;
 use crate::service::{NOT_ENDED, Service, Tasks};
+use crate::stream::StreamRef;
 use crate::{Delivery, DeliveryFuture, Error, RecordSink, Settings};
 
 /// Flushes on their way to the service task; more wait for their turn.
@@ -36,6 +37,11 @@ const CLOSE_DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// stored later all the same may leave an older duplicate behind a newer record; and with
 /// [`Settings::ordered`] off a record that is sent again may be overtaken by others of its request.
 ///
+/// A stream whose record distribution is AUTO has no order: the service places records wherever it
+/// likes. The producer learns that from the stream, predicts no shard, and packs whatever comes
+/// into full aggregates. **A reader that drops members of foreign shards, as the KCL up to 3.5 does,
+/// loses them there**: turn [`Settings::aggregation_enabled`] off for such readers.
+///
 /// # Delivery
 /// At least once: a record whose outcome was unknown (timeout, lost connection) is sent again and
 /// may be stored twice. `Ok` means stored in a place where a KCL consumer reads it.
@@ -54,7 +60,7 @@ pub struct Producer {
 
 struct Inner {
     room: Arc<Room>,
-    max_record_bytes: usize,
+    record_bytes_max: Arc<AtomicUsize>,
     clock: Clock,
     started: Instant,
     to_service: mpsc::Sender<Message>,
@@ -108,7 +114,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSettings`](crate::ErrorKind::InvalidSettings) if a setting is out of
-    /// bounds, the stream has no name, or there is no tokio runtime here.
+    /// bounds, the stream is neither a name nor a stream's ARN, or there is no tokio runtime here.
     pub fn build(self) -> Result<Producer, Error> {
         let Self {
             client,
@@ -118,9 +124,8 @@ impl Builder {
             rand,
         } = self;
         settings.validate()?;
-        if stream.is_empty() {
-            return Err(Error::setting("stream", "the name is empty".to_owned()));
-        }
+        let target = StreamRef::parse(&stream)?;
+        let stream = Arc::clone(&target.name);
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_no_runtime| Error::new(Reason::NoRuntime))?;
         let room = Arc::new(Room::new(
@@ -136,9 +141,10 @@ impl Builder {
             CancellationToken::new(),
         );
         let rand = rand.unwrap_or_else(Rand::from_entropy);
+        let record_bytes_max = Arc::new(AtomicUsize::new(settings.record_bytes_max()));
         let service = Service {
             client,
-            stream: Arc::clone(&stream),
+            stream: target,
             request_timeout: settings.request_timeout,
             clock: clock.clone(),
             pipeline: Pipeline::new(stream, settings.clone(), rand, clock.now()),
@@ -146,13 +152,16 @@ impl Builder {
             intake,
             closing: closing_seen,
             abandoned: Arc::clone(&abandoned),
+            record_bytes_max: Arc::clone(&record_bytes_max),
+            record_bytes_max_set: settings.record_bytes_max(),
+            describe_from: Some(clock.now()),
             tasks: Tasks::default(),
             ended: ended.clone().drop_guard(),
         };
         runtime.spawn(service.run());
         let inner = Inner {
             room,
-            max_record_bytes: settings.max_user_record_size,
+            record_bytes_max,
             started: clock.now(),
             clock,
             to_service,
@@ -169,9 +178,10 @@ impl Builder {
 }
 
 impl Producer {
-    /// A producer for `stream` (its name) over an SDK client of the caller's, which needs no
+    /// A producer for `stream` (its name, or its ARN if it is another account's) over an SDK client of the caller's, which needs no
     /// special set-up: its retries are not used for PutRecords, and its credentials must allow
-    /// `kinesis:PutRecords` and `kinesis:ListShards`.
+    /// `kinesis:PutRecords` and `kinesis:ListShards`, and better `kinesis:DescribeStreamSummary`
+    /// too. Region, endpoint, FIPS, dual-stack, proxy and certificates are the client's.
     pub fn builder(client: Client, stream: impl Into<Arc<str>>) -> Builder {
         Builder {
             client,
@@ -324,14 +334,14 @@ impl Producer {
         Outstanding { records, bytes }
     }
 
-    /// The stream's name.
+    /// The stream's name, also where it was given by ARN.
     #[must_use]
     pub fn stream(&self) -> &str {
         self.inner.room.stream()
     }
 
     fn checked(&self, record: UserRecord) -> Result<UserRecord, Error> {
-        match record.validate(self.inner.max_record_bytes) {
+        match record.validate(self.inner.record_bytes_max.load(Ordering::Relaxed)) {
             Ok(()) => Ok(record),
             Err(source) => {
                 let stream = Arc::clone(self.inner.room.stream());

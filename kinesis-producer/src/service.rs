@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
@@ -24,10 +24,15 @@ use crate::pipeline::intake::{Message, Room};
 use crate::pipeline::retry::Answer;
 use crate::pipeline::send::put_records;
 use crate::shard_map::list_shards;
+use crate::stream::{StreamRef, StreamTraits, describe};
 
 /// Messages taken from the intake at a time. Source: none, reasonable default; bounds how long
 /// answers wait behind new records.
 const INTAKE_BATCH: usize = 1024;
+
+/// Shortest time between two questions for the stream's traits, which go along with listings of its
+/// shards. Source: none; far below the quota for DescribeStreamSummary, 20 a second per account.
+const DESCRIBE_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 /// How long the task goes on delivering after the last handle was dropped.
 /// Source: none, reasonable default; the KPL's default time to live of a record.
@@ -38,7 +43,7 @@ pub(crate) const NOT_ENDED: u64 = u64::MAX;
 
 pub(crate) struct Service {
     pub(crate) client: Client,
-    pub(crate) stream: Arc<str>,
+    pub(crate) stream: StreamRef,
     pub(crate) request_timeout: Duration,
     pub(crate) clock: Clock,
     pub(crate) pipeline: Pipeline,
@@ -48,6 +53,11 @@ pub(crate) struct Service {
     pub(crate) closing: watch::Receiver<Option<Instant>>,
     /// Records given up at the deadline; [`NOT_ENDED`] until the task has ended in order.
     pub(crate) abandoned: Arc<AtomicU64>,
+    /// The largest record that the handles take: as set, and as the stream says.
+    pub(crate) record_bytes_max: Arc<AtomicUsize>,
+    pub(crate) record_bytes_max_set: usize,
+    /// When to ask for the stream's traits again, along with a map; `None` once that was refused.
+    pub(crate) describe_from: Option<Instant>,
     pub(crate) tasks: Tasks,
     /// Tells the handles that the task has ended. The last field, so dropped after the pipeline
     /// has settled whatever is left in it.
@@ -64,7 +74,7 @@ pub(crate) struct Tasks {
 
 enum Done {
     Put(u64, Result<Vec<Answer>, Cause>),
-    Map(Result<ShardMap, Cause>),
+    Map(Result<ShardMap, Cause>, Option<Result<StreamTraits, Cause>>),
 }
 
 impl Service {
@@ -114,22 +124,33 @@ impl Service {
 
     fn start_work(&mut self, now: Instant) {
         while let Some(request) = self.pipeline.next_request(now) {
-            let (client, stream) = (self.client.clone(), Arc::clone(&self.stream));
+            let (client, stream) = (self.client.clone(), self.stream.clone());
             let (timeout, flight) = (self.request_timeout, request.flight);
             let task = self.tasks.running.spawn(async move {
                 Done::Put(
                     flight,
-                    put_records(client, stream, request.records, timeout).await,
+                    put_records(client, &stream, request.records, timeout).await,
                 )
             });
             self.tasks.flights.insert(task.id(), flight);
         }
         if self.pipeline.begin_map_load(now) {
-            let (client, stream) = (self.client.clone(), Arc::clone(&self.stream));
+            let (client, stream) = (self.client.clone(), self.stream.clone());
             let timeout = self.request_timeout;
-            self.tasks
-                .running
-                .spawn(async move { Done::Map(list_shards(&client, &stream, timeout).await) });
+            let describes = self.describe_from.is_some_and(|from| from <= now);
+            if describes {
+                self.describe_from = Some(now + DESCRIBE_INTERVAL_MIN);
+            }
+            self.tasks.running.spawn(async move {
+                let traits = async {
+                    match describes {
+                        true => Some(describe(&client, &stream).await),
+                        false => None,
+                    }
+                };
+                let (map, traits) = tokio::join!(list_shards(&client, &stream, timeout), traits);
+                Done::Map(map, traits)
+            });
         }
     }
 
@@ -153,9 +174,16 @@ impl Service {
                 self.tasks.flights.remove(&task);
                 self.pipeline.completed(flight, reply, now);
             }
-            Ok((_, Done::Map(result))) => self.pipeline.map_loaded(result, now),
+            Ok((_, Done::Map(map, traits))) => {
+                match traits {
+                    Some(Ok(traits)) => self.learned(traits, now),
+                    Some(Err(cause)) => self.not_described(&cause),
+                    None => {}
+                }
+                self.pipeline.map_loaded(map, now);
+            }
             Err(error) => {
-                tracing::error!(stream = %self.stream, %error, "A request panicked.");
+                tracing::error!(stream = %self.stream.name, %error, "A request panicked.");
                 let panicked = |operation| Cause::new(operation, Class::Unavailable, "Panic");
                 match self.tasks.flights.remove(&error.id()) {
                     Some(flight) => {
@@ -166,6 +194,26 @@ impl Service {
                 }
             }
         }
+    }
+
+    fn learned(&mut self, traits: StreamTraits, now: Instant) {
+        let bytes = self.record_bytes_max_set.min(traits.record_bytes_max);
+        self.record_bytes_max.store(bytes, Ordering::Relaxed);
+        self.pipeline.learned(traits, now);
+    }
+
+    /// What was known of the stream stays in use. A refusal is not asked for again.
+    fn not_described(&mut self, cause: &Cause) {
+        if cause.class.is_transient() {
+            tracing::debug!(stream = %self.stream.name, %cause, "The stream was not described.");
+            return;
+        }
+        self.describe_from = None;
+        tracing::info!(
+            stream = %self.stream.name, %cause,
+            "The stream's maximum record size and record distribution are not known: without \
+             kinesis:DescribeStreamSummary the service refuses what is too large for the stream."
+        );
     }
 
     /// Fails what the deadline left, in the pipeline and in the channel.
@@ -182,7 +230,7 @@ impl Service {
         self.abandoned.store(abandoned, Ordering::Release);
         if abandoned > 0 {
             tracing::error!(
-                stream = %self.stream, records = abandoned,
+                stream = %self.stream.name, records = abandoned,
                 "The producer ended with records undelivered; their errors give them back."
             );
         }

@@ -3,6 +3,8 @@
 //! Durations are read and written as whole milliseconds, as in a KPL properties file. Options that
 //! mean what a KPL option means carry its name. An unknown field is refused.
 
+mod kpl;
+
 use std::time::Duration;
 
 use kinesis_core::limits::{
@@ -11,6 +13,7 @@ use kinesis_core::limits::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::kpl::KplWarning;
 use crate::Error;
 
 /// Most bytes that may be outstanding in one producer.
@@ -21,6 +24,8 @@ const BUFFERED_BYTES_MAX: usize = usize::MAX >> 4;
 const BUFFERED_RECORDS_MAX: usize = 100_000_000;
 /// Most requests in flight. Source: KPL MaxConnections, upper bound.
 const IN_FLIGHT_MAX: usize = 256;
+/// Smallest `max_user_record_size`. Source: KPL MaxUserRecordSize, lower bound.
+const RECORD_MIN_BYTES: usize = 64;
 /// Smallest aggregate limit. Source: KPL AggregationMaxSize, lower bound.
 const AGGREGATION_MIN_BYTES: usize = 64;
 /// Longest duration of any kind: a year. Source: none, keeps the arithmetic safe.
@@ -32,16 +37,19 @@ const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 pub struct Settings {
     /// Bytes of data and partition key that may be accepted and not yet resolved. At the bound
     /// `send` and `enqueue` wait and `try_send` refuses. The encoded copy of what is in flight
-    /// comes on top. Bounds: `max_user_record_size`..=`usize::MAX / 16`.
+    /// comes on top. A record larger than this is refused. Bounds: `max_user_record_size`, or 1 MiB
+    /// without one..=`usize::MAX / 16`.
     /// Source of the default (64 MiB): none, reasonable default.
     pub max_buffered_bytes: usize,
     /// Records that may be accepted and not yet resolved. Bounds: 1..=100,000,000.
     /// Source of the default (100,000): none, reasonable default.
     pub max_buffered_records: usize,
-    /// Largest record, data and partition key together, in bytes: the stream's own maximum record
-    /// size. Bounds: 64..=10 MiB.
-    /// Source of the default (1 MiB): service quota for a stream that was not changed.
-    pub max_user_record_size: usize,
+    /// Largest record that is accepted, data and partition key together, in bytes; `None` = the
+    /// stream's own maximum record size, 1 to 10 MiB. What the stream takes is learnt from
+    /// DescribeStreamSummary and bounds this too; until it is known, or if that call is not
+    /// allowed, the service decides. Bounds: 64..=10 MiB.
+    /// Source of the default (`None`): none; the KPL refuses data of more than 1 MiB.
+    pub max_user_record_size: Option<usize>,
     /// Whether records of one shard are packed into aggregates. Consumers must then
     /// de-aggregate, as the KCL does. Source of the default (true): KPL.
     pub aggregation_enabled: bool,
@@ -52,6 +60,9 @@ pub struct Settings {
     /// more goes by itself. Bounds: 64..=10 MiB.
     /// Source of the default (51,200): KPL.
     pub aggregation_max_size: usize,
+    /// The partition key that an aggregate goes under, and what may share one.
+    /// Source of the default ([`EnvelopeKey::Constant`]): KPL.
+    pub envelope_key: EnvelopeKey,
     /// Most Kinesis records in a request. Bounds: 1..=500. Source of the default: service quota.
     pub collection_max_count: usize,
     /// Most bytes in a request. Bounds: `max_user_record_size` and
@@ -76,6 +87,10 @@ pub struct Settings {
     /// year. Source of the default (`None`): none; the KPL's 30 s drops records in an outage.
     #[serde(with = "optional_millis")]
     pub record_ttl: Option<Duration>,
+    /// Whether a record that the service throttles fails at once, with
+    /// [`ErrorKind::Throttled`](crate::ErrorKind::Throttled), instead of being sent again after a
+    /// backoff. Source of the default (false): KPL.
+    pub fail_if_throttled: bool,
     /// After how long without an answer a request counts as failed and is sent again. Bounds:
     /// 1 ms..=one year. Source of the default (6 s): KPL.
     #[serde(with = "millis")]
@@ -93,23 +108,108 @@ impl Default for Settings {
         Self {
             max_buffered_bytes: 64 * MIB,
             max_buffered_records: 100_000,
-            max_user_record_size: RECORD_MAX_BYTES_DEFAULT,
+            max_user_record_size: None,
             aggregation_enabled: true,
             aggregation_max_count: u32::MAX as usize,
             aggregation_max_size: 50 * KIB,
+            envelope_key: EnvelopeKey::Constant,
             collection_max_count: PUT_RECORDS_MAX_RECORDS,
             collection_max_size: PUT_RECORDS_MAX_BYTES,
             record_max_buffered_time: Duration::from_millis(100),
             max_in_flight: 24,
             rate_limit: 100,
             record_ttl: None,
+            fail_if_throttled: false,
             request_timeout: Duration::from_secs(6),
             ordered: true,
         }
     }
 }
 
+/// The partition key of an aggregate. Each member keeps its own inside; the shard is the same in
+/// any case, by the first member's hash key.
+#[derive(Copy, Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EnvelopeKey {
+    /// `"a"`, as the KPL has it.
+    #[default]
+    Constant,
+    /// The first member's.
+    FirstMember,
+    /// The one of all members: only records of one partition key share an aggregate. For readers
+    /// that go by the Kinesis record's key, such as Lambda's parallelization factor. Aggregates are
+    /// smaller by as much as there are keys.
+    Common,
+}
+
 impl Settings {
+    /// Reads the text of a KPL properties file. Keys that are not in it have the defaults of this
+    /// crate. What has no meaning here, is out of bounds here, or is unknown comes as a warning
+    /// each; nothing is left out silently.
+    ///
+    /// | KPL | here | KPL's default | here |
+    /// | --- | --- | --- | --- |
+    /// | AggregationEnabled | `aggregation_enabled` | true | true |
+    /// | AggregationMaxCount | `aggregation_max_count` | 4,294,967,295 | the same |
+    /// | AggregationMaxSize | `aggregation_max_size` (with the envelope's key) | 51,200 | 51,200 |
+    /// | CollectionMaxCount | `collection_max_count` | 500 | 500 |
+    /// | CollectionMaxSize | `collection_max_size` | 5 MiB | 10 MiB: today's quota |
+    /// | FailIfThrottled | `fail_if_throttled` | false | false |
+    /// | MaxConnections | `max_in_flight` | 24 | 24 |
+    /// | MaxUserRecordSize | `max_user_record_size` (with the key) | 1 MiB | the stream's |
+    /// | RateLimit | `rate_limit` | 150 | 100: see there |
+    /// | RecordMaxBufferedTime | `record_max_buffered_time` | 100 ms | 100 ms |
+    /// | RecordTtl | `record_ttl`; over a year = `None` | 30 s | `None`: see there |
+    /// | RequestTimeout | `request_timeout` | 6 s | 6 s |
+    /// | – | `max_buffered_bytes`, `max_buffered_records` | no bound | 64 MiB, 100,000 |
+    /// | – | `envelope_key` | `"a"` | `"a"` |
+    /// | – | `ordered` | no such mode | true |
+    /// | Region, KinesisEndpoint, KinesisPort, Sts…, ConnectTimeout, Proxy…, CaCert…, VerifyCertificate, Credentials… | the SDK client, which has FIPS and dual-stack too | | |
+    /// | Metrics…, Cloudwatch… | the program's [`metrics`](crate::metrics) recorder | | |
+    /// | LogLevel | the program's `tracing` subscriber | | |
+    /// | ThreadingModel, ThreadPoolSize, MinConnections | no threads here | | |
+    /// | NativeExecutable, TempDirectory, EnableCoreDumps, …Daemon… | no child process here | | |
+    /// | EnableOldestFutureTracker, ReturnUserRecordOnFailure | always so | | |
+    /// | UserRecordTimeoutInMillis | `tokio::time::timeout` around the future | | |
+    /// | GlueSchemaRegistry… | none; see [`Producer::typed_with`](crate::Producer::typed_with) | | |
+    ///
+    /// Source: KPL 1.0.7, `KinesisProducerConfiguration`.
+    ///
+    /// ```
+    /// use kinesis_producer::Settings;
+    ///
+    /// let text = "RecordTtl = 60000\nRegion = eu-central-1\n";
+    /// let (settings, warnings) = Settings::from_kpl_properties(text)?;
+    /// assert_eq!(settings.record_ttl, Some(std::time::Duration::from_secs(60)));
+    /// let expected = "Region is left out: it belongs to the SDK client that the producer is given";
+    /// assert_eq!(warnings[0].to_string(), expected);
+    /// # Ok::<(), kinesis_producer::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidSettings`](crate::ErrorKind::InvalidSettings) for a value that the KPL
+    /// itself refuses; the text names the key and its bounds.
+    pub fn from_kpl_properties(text: &str) -> Result<(Self, Vec<KplWarning>), Error> {
+        kpl::read(text)
+    }
+
+    /// The smallest `collection_max_size` that has room for every record.
+    fn request_bytes_min(&self) -> usize {
+        let record = self.max_user_record_size.unwrap_or(0);
+        record.max(self.aggregation_max_size)
+    }
+
+    /// Data and key of the largest record that goes through, whatever the stream takes.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        let given = self
+            .max_user_record_size
+            .unwrap_or(RECORD_MAX_BYTES_LARGEST);
+        given
+            .min(self.max_buffered_bytes)
+            .min(self.collection_max_size)
+    }
+
     /// Checks every bound.
     ///
     /// # Errors
@@ -117,12 +217,14 @@ impl Settings {
     /// out of bounds and its bounds.
     pub fn validate(&self) -> Result<(), Error> {
         let millisecond = Duration::from_millis(1);
-        let request_min = self.max_user_record_size.max(self.aggregation_max_size);
+        let record_max = self
+            .max_user_record_size
+            .unwrap_or(RECORD_MAX_BYTES_DEFAULT);
         let counts = [
             (
                 "max_user_record_size",
-                self.max_user_record_size,
-                64,
+                record_max,
+                RECORD_MIN_BYTES,
                 RECORD_MAX_BYTES_LARGEST,
             ),
             (
@@ -140,7 +242,7 @@ impl Settings {
             (
                 "max_buffered_bytes",
                 self.max_buffered_bytes,
-                self.max_user_record_size,
+                record_max,
                 BUFFERED_BYTES_MAX,
             ),
             (
@@ -158,7 +260,7 @@ impl Settings {
             (
                 "collection_max_size",
                 self.collection_max_size,
-                request_min,
+                self.request_bytes_min(),
                 PUT_RECORDS_MAX_BYTES,
             ),
             ("max_in_flight", self.max_in_flight, 1, IN_FLIGHT_MAX),

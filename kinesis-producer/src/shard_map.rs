@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::error::{Cause, Class};
 use crate::pipeline::send::cause_of;
+use crate::stream::StreamRef;
 
 /// How long a cold start waits for the shard map before records go unaggregated.
 /// Source: none, reasonable default.
@@ -162,7 +163,7 @@ impl MapKeeper {
 /// Walks through all pages of the open shards.
 pub(crate) async fn list_shards(
     client: &Client,
-    stream: &str,
+    stream: &StreamRef,
     page_timeout: Duration,
 ) -> Result<ShardMap, Cause> {
     let failed = |code| Cause::new("ListShards", Class::Unavailable, code);
@@ -178,7 +179,8 @@ pub(crate) async fn list_shards(
         let request = match token.take() {
             Some(token) => request.next_token(token),
             None => request
-                .stream_name(stream)
+                .set_stream_name(stream.name_field())
+                .set_stream_arn(stream.arn_field())
                 .shard_filter(open_shards.clone()),
         };
         let page = tokio::time::timeout(page_timeout, request.send())

@@ -6,7 +6,8 @@
 //!   grows until the next record does not fit (full)     waits its turn
 //! ```
 //!
-//! Invariants: the whole queue is sorted by acceptance; `forming` never exceeds
+//! Invariants: the whole queue is sorted by acceptance, but that records of the key that forms come
+//! before those of others if only they share an aggregate; the front is the oldest; `forming` never exceeds
 //! `aggregation_max_size` unless it is a single record; a record of that size or more is by
 //! itself; entries are encoded only when they are cut, so a new shard map moves records, never
 //! finished aggregates.
@@ -20,21 +21,27 @@ use tokio::time::Instant;
 
 use super::collect::LaneKey;
 use super::intake::Entry;
-use crate::Settings;
+use crate::{EnvelopeKey, Settings};
 
-/// The partition key of an aggregate's envelope. Source: KPL.
+/// The partition key of an aggregate's envelope, unless set otherwise. Source: KPL.
 const ENVELOPE_KEY: &str = "a";
+
+/// Waiting records that are looked at for those of one key ([`EnvelopeKey::Common`]).
+/// Source: none, reasonable default.
+const SAME_KEY_SCAN: usize = 500;
 
 /// What may go into an aggregate.
 #[derive(Clone, Debug)]
 pub(crate) struct AggregateLimits {
     pub(crate) count: usize,
+    pub(crate) envelope: EnvelopeKey,
     /// Of the encoded aggregate and the envelope's key together.
     pub(crate) bytes: usize,
 }
 
 impl AggregateLimits {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    /// Of a stream whose records have at most `record_bytes_max`.
+    pub(crate) fn new(settings: &Settings, record_bytes_max: usize) -> Self {
         let count = if settings.aggregation_enabled {
             settings.aggregation_max_count
         } else {
@@ -42,13 +49,18 @@ impl AggregateLimits {
         };
         Self {
             count,
-            bytes: settings.aggregation_max_size,
+            envelope: settings.envelope_key,
+            bytes: settings.aggregation_max_size.min(record_bytes_max),
         }
     }
 
     /// For records whose shard is not known: an aggregate would be a guess.
     pub(crate) fn none() -> Self {
-        Self { count: 1, bytes: 0 }
+        Self {
+            count: 1,
+            envelope: EnvelopeKey::Constant,
+            bytes: 0,
+        }
     }
 }
 
@@ -115,10 +127,12 @@ impl Queue {
 
     /// Adds the youngest entry.
     pub(crate) fn push_back(&mut self, entry: Entry) {
-        if self.rest.is_empty() && self.joins(&entry) {
+        // Among records of one key nothing of another key is overtaken that has an order with it.
+        let common = self.limits.envelope == EnvelopeKey::Common;
+        if (self.rest.is_empty() || common) && self.joins(&entry) {
             self.form(entry);
         } else {
-            self.full = true;
+            self.full |= !common || self.is_of_forming(&entry);
             self.rest.push_back(entry);
         }
     }
@@ -139,16 +153,17 @@ impl Queue {
         match self.forming.as_slice() {
             [] => 0,
             [single] => single.record.size(),
-            _ => self.layout.encoded_len() + ENVELOPE_KEY.len(),
+            [first, ..] => self.layout.encoded_len() + self.envelope_key(first).len(),
         }
     }
 
-    /// The hash key of the next Kinesis record if it is a single user record.
-    pub(crate) fn next_single(&self) -> Option<HashKey> {
-        match self.forming.as_slice() {
-            [single] => Some(single.hash_key),
-            _ => None,
-        }
+    /// The hash key of the next Kinesis record if all its members have the same: that of a single
+    /// user record, or of the common partition key.
+    pub(crate) fn next_hash_key(&self) -> Option<HashKey> {
+        let (first, others) = self.forming.split_first()?;
+        let common = self.limits.envelope == EnvelopeKey::Common;
+        let same = |other: &Entry| common && other.hash_key == first.hash_key;
+        others.iter().all(same).then_some(first.hash_key)
     }
 
     /// Takes the next Kinesis record out. A single member goes raw with its own key, so that
@@ -167,7 +182,7 @@ impl Queue {
             (
                 self.layout
                     .encode(members.iter().map(|member| &member.record)),
-                Arc::from(ENVELOPE_KEY),
+                Arc::from(self.envelope_key(first)),
                 Some(first.hash_key),
             )
         };
@@ -212,6 +227,9 @@ impl Queue {
     fn refill(&mut self) {
         self.full = false;
         self.layout.clear();
+        if self.limits.envelope == EnvelopeKey::Common {
+            return self.refill_by_key();
+        }
         // The next Kinesis record probably takes as many as the last one.
         self.forming.reserve(self.rest.len().min(self.last_cut));
         while let Some(entry) = self.rest.pop_front() {
@@ -224,9 +242,50 @@ impl Queue {
         }
     }
 
+    /// Takes the oldest record and those of its key out of what waits, up to one that has to wait.
+    fn refill_by_key(&mut self) {
+        let Some(first) = self.rest.pop_front() else {
+            return;
+        };
+        // Into what is empty any record goes.
+        self.joins(&first);
+        self.form(first);
+        let beyond = self.rest.split_off(self.rest.len().min(SAME_KEY_SCAN));
+        for entry in std::mem::take(&mut self.rest) {
+            let of_forming = self.is_of_forming(&entry);
+            if of_forming && self.joins(&entry) {
+                self.form(entry);
+            } else {
+                // Nothing of its key may join any more: it would overtake.
+                self.full |= of_forming;
+                self.rest.push_back(entry);
+            }
+        }
+        self.full |= !beyond.is_empty();
+        self.rest.extend(beyond);
+    }
+
+    fn is_of_forming(&self, entry: &Entry) -> bool {
+        let first = self.forming.first();
+        first.is_some_and(|first| first.record.partition_key == entry.record.partition_key)
+    }
+
+    /// The partition key of an aggregate that begins with `first`.
+    fn envelope_key<'a>(&self, first: &'a Entry) -> &'a str {
+        match self.limits.envelope {
+            EnvelopeKey::Constant => ENVELOPE_KEY,
+            EnvelopeKey::FirstMember | EnvelopeKey::Common => &first.record.partition_key,
+        }
+    }
+
     /// Gives `entry` its place in what forms if it may join; whether it did.
     fn joins(&mut self, entry: &Entry) -> bool {
-        let max_len = self.limits.bytes.saturating_sub(ENVELOPE_KEY.len());
+        let common = self.limits.envelope == EnvelopeKey::Common;
+        if common && !self.forming.is_empty() && !self.is_of_forming(entry) {
+            return false;
+        }
+        let envelope = self.envelope_key(self.forming.first().unwrap_or(entry));
+        let max_len = self.limits.bytes.saturating_sub(envelope.len());
         match (self.forming.is_empty(), self.goes_alone(entry)) {
             (true, true) => true,
             (true, false) => {

@@ -8,8 +8,8 @@
 //!
 //! Order: a lane has one request in flight at a time (`held`), so the order of its records is kept
 //! as long as they succeed. In ordered mode it is kept through partial failures too: an aggregate
-//! is its lane's only Kinesis record in a request, and single records share one only if their hash
-//! keys differ.
+//! is its lane's only Kinesis record in a request, and single records (and aggregates of one key)
+//! share one only if their hash keys differ.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,6 +21,7 @@ use super::aggregate::{AggregateLimits, KinesisRecord, Queue};
 use super::lanes::Lanes;
 use super::limit::{Limiter, shard_rate};
 use crate::Settings;
+use crate::stream::StreamTraits;
 
 /// A shard, or `None` for records whose shard is not known.
 pub(crate) type LaneKey = Option<ShardId>;
@@ -32,6 +33,8 @@ pub(crate) struct Lane {
     pub(crate) limiter: Limiter,
     /// Kinesis records in flight that must settle before this lane sends again.
     pub(crate) held: usize,
+    /// Its records go to any shard and have no order: it does not wait for what is in flight.
+    pub(crate) spread: bool,
 }
 
 /// What decides when a lane is due.
@@ -51,25 +54,30 @@ pub(crate) struct Urgency {
 
 impl Lane {
     /// An empty lane at the full pace.
-    pub(crate) fn new(key: &LaneKey, settings: &Settings, now: Instant) -> Self {
+    pub(crate) fn new(
+        key: &LaneKey,
+        settings: &Settings,
+        traits: StreamTraits,
+        now: Instant,
+    ) -> Self {
+        let aggregates = || AggregateLimits::new(settings, traits.record_bytes_max);
         let (limits, rate) = match key {
-            Some(_) => (
-                AggregateLimits::new(settings),
-                Some(shard_rate(settings.rate_limit)),
-            ),
+            Some(_) => (aggregates(), Some(shard_rate(settings.rate_limit))),
+            None if traits.auto => (aggregates(), None),
             None => (AggregateLimits::none(), None),
         };
         Self {
             queue: Queue::new(limits),
             limiter: Limiter::new(rate, now),
             held: 0,
+            spread: traits.auto,
         }
     }
 
     /// When this lane is ready; `None` if only an event can make it so.
     pub(crate) fn ready_at(&self, key: &LaneKey, urgency: &Urgency) -> Option<Instant> {
         let head = self.queue.head()?;
-        if self.held > 0 {
+        if self.held > 0 && !self.spread {
             return None;
         }
         let due = urgency.idle
@@ -128,7 +136,9 @@ pub(crate) fn collect(
                 && lane
                     .ready_at(key, urgency)
                     .is_some_and(|at| at <= urgency.now)
-                && (!limits.ordered || may_share(lane, request.len() > before, &mut keys))
+                && (!limits.ordered
+                    || lane.spread
+                    || may_share(lane, request.len() > before, &mut keys))
                 && lane.limiter.admit(lane.queue.next_size(), urgency.now)
             {
                 let Some(record) = lane.queue.cut(key.clone()) else {
@@ -148,9 +158,9 @@ pub(crate) fn collect(
 }
 
 /// Whether the lane's next Kinesis record may go into the same request as those before it without
-/// any key appearing twice; `keys` are the single records' so far.
+/// any key appearing twice; `keys` are those so far that have one.
 fn may_share(lane: &Lane, has_others: bool, keys: &mut BTreeSet<HashKey>) -> bool {
-    match lane.queue.next_single() {
+    match lane.queue.next_hash_key() {
         // An aggregate was first: it left no key behind, and shares with nobody.
         Some(_) if has_others && keys.is_empty() => false,
         Some(key) => keys.insert(key),

@@ -12,9 +12,10 @@ use tokio::time::Instant;
 
 use super::collect::{Lane, LaneKey};
 use super::lanes::Lanes;
-use super::retry::{Aftermath, Verdict, judge};
+use super::retry::{Aftermath, Verdict};
 use super::{Landed, Pipeline};
 use crate::error::{Cause, Reason};
+use crate::stream::StreamTraits;
 
 impl Pipeline {
     /// A walk through the shards came back.
@@ -42,7 +43,7 @@ impl Pipeline {
             sequence_number,
         } in std::mem::take(&mut self.undecided)
         {
-            match judge(&record, &shard_id, self.keeper.map()) {
+            match self.verdict(&record, &shard_id) {
                 Verdict::Delivered => self.delivered(record, &shard_id, &sequence_number),
                 Verdict::Foreign => self.again(record, false, &mut after),
                 Verdict::Undecided => self.again(record, true, &mut after),
@@ -51,20 +52,37 @@ impl Pipeline {
         self.clear_up(after, now);
     }
 
+    /// The stream said what it is like.
+    pub(crate) fn learned(&mut self, traits: StreamTraits, now: Instant) {
+        if traits != self.traits {
+            tracing::debug!(stream = %self.stream, ?traits, "The stream was described.");
+            if traits.auto && self.settings.aggregation_enabled {
+                tracing::warn!(
+                    stream = %self.stream,
+                    "The stream places records itself (AUTO): readers that drop members of foreign \
+                     shards, as the KCL up to 3.5 does, cannot read its aggregates."
+                );
+            }
+            self.traits = traits;
+            self.move_to_new_lanes(now);
+        }
+    }
+
     /// Gives every waiting entry the lane that the new map says, and has what is under way hold
     /// the new lanes of its members. A shard that stays keeps its pace; closed ones are forgotten.
     fn move_to_new_lanes(&mut self, now: Instant) {
         let mut waiting = self.lanes.drain();
         waiting.sort_by_key(|entry| entry.id);
-        let settings = &self.settings;
-        let laid = Lanes::new(self.keeper.map(), |key| Lane::new(key, settings, now));
+        let (settings, traits) = (&self.settings, self.traits);
+        let map = self.keeper.map().filter(|_| !traits.auto);
+        let laid = Lanes::new(map, |key| Lane::new(key, settings, traits, now));
         for (key, pace) in std::mem::replace(&mut self.lanes, laid).into_paces() {
             if let Some(lane) = self.lanes.get_mut(&key) {
                 lane.limiter = pace;
             }
         }
         for entry in waiting {
-            self.lanes.push(entry);
+            self.take_lane(entry);
         }
         self.hold_again();
     }
@@ -75,7 +93,7 @@ impl Pipeline {
             .values_mut()
             .flat_map(|flight| &mut flight.records);
         let under_way = under_way
-            .chain(self.halves.iter_mut().flatten())
+            .chain(self.parts.iter_mut().flat_map(|part| &mut part.records))
             .chain(self.undecided.iter_mut().map(|landed| &mut landed.record));
         for record in under_way {
             let lanes: BTreeSet<LaneKey> = record

@@ -6,8 +6,9 @@
 //! | stored elsewhere, a single record or every member belongs there | delivered, once the map is fresh: until then its lane waits |
 //! | aggregate stored elsewhere, some member does not belong | all members again: a KCL reader drops the whole aggregate |
 //! | aggregate stored in a shard the map does not know | undecided until the map is fresh, then one of the above; if the map is no wiser, all members again, each by itself |
-//! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff |
+//! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff (throttled, with `fail_if_throttled`: failed) |
 //! | access denied, no such stream, KMS, SDK client without region or credentials | failed |
+//! | request invalid, the answer names a few of its Kinesis records | the others at once, those each by itself |
 //! | request invalid, several Kinesis records in it | each half by itself, until the guilty one is alone |
 //! | request invalid, one aggregate in it | its members, each by itself |
 //! | request invalid, one user record in it | failed |
@@ -22,9 +23,13 @@ use super::aggregate::KinesisRecord;
 use super::collect::LaneKey;
 use super::intake::Entry;
 use super::outcome::Place;
-use super::{Flight, Landed, Pipeline};
+use super::{Flight, Landed, Part, Pipeline};
 use crate::error::{Cause, Class, Reason};
 use crate::metrics::as_millis;
+
+/// Most records of a request that are sent each by itself because the service named them.
+/// Source: none; half of what halving takes at most to find one in a request (2 · log2 500).
+const NAMED_MAX: usize = 9;
 
 /// The service's answer to one Kinesis record.
 #[derive(Clone, Debug)]
@@ -75,18 +80,19 @@ pub(crate) fn judge(
 pub(crate) enum Remedy {
     /// Send everything again after the backoff.
     Retry,
-    /// Send each half as it is, by itself.
-    Halve,
+    /// Send parts of it as they are, each by itself.
+    Part,
     /// Send the members of the one aggregate, each by itself.
     Unpack,
     /// Fail all members.
     Fail,
 }
 
-pub(crate) fn remedy(class: Class, records: &[KinesisRecord]) -> Remedy {
+pub(crate) fn remedy(class: Class, records: &[KinesisRecord], fail_if_throttled: bool) -> Remedy {
     match (class, records) {
+        (Class::Throttled, _) if fail_if_throttled => Remedy::Fail,
         (Class::Throttled | Class::Unavailable, _) => Remedy::Retry,
-        (Class::Rejected, [_, _, ..]) => Remedy::Halve,
+        (Class::Rejected, [_, _, ..]) => Remedy::Part,
         (Class::Rejected, [one]) if one.members.len() > 1 => Remedy::Unpack,
         (
             Class::Rejected
@@ -97,6 +103,39 @@ pub(crate) fn remedy(class: Class, records: &[KinesisRecord]) -> Remedy {
             _,
         ) => Remedy::Fail,
     }
+}
+
+/// Cuts a refused request: the records that the service named go each by itself, behind the others;
+/// if it named none, or more than is worth it, in two halves.
+fn part_of(mut records: Vec<KinesisRecord>, guilty: &[usize]) -> Vec<Part> {
+    let count = records.len();
+    if guilty.is_empty() || guilty.len() > NAMED_MAX || guilty.iter().any(|at| *at >= count) {
+        let second = records.split_off(count / 2);
+        let halves = [records, second];
+        return halves
+            .map(|records| Part {
+                records,
+                named: false,
+            })
+            .into();
+    }
+    let mut suspects = Vec::new();
+    let mut others = Vec::with_capacity(count);
+    for (at, record) in records.into_iter().enumerate() {
+        if guilty.contains(&at) {
+            suspects.push(vec![record]);
+        } else {
+            others.push(record);
+        }
+    }
+    let parts = std::iter::once(others).chain(suspects);
+    let parts = parts.filter(|records| !records.is_empty());
+    parts
+        .map(|records| Part {
+            records,
+            named: true,
+        })
+        .collect()
 }
 
 /// What a batch of answers leaves to do, collected so that each lane is touched once.
@@ -115,7 +154,12 @@ impl Pipeline {
         reply: Result<Vec<Answer>, Cause>,
         now: Instant,
     ) {
-        let Some(Flight { records, sent_at }) = self.flights.remove(&flight) else {
+        let Some(Flight {
+            records,
+            named,
+            sent_at,
+        }) = self.flights.remove(&flight)
+        else {
             return;
         };
         self.meters.request.record(as_millis(now - sent_at));
@@ -131,7 +175,7 @@ impl Pipeline {
                 if cause.class == Class::Throttled {
                     records.iter().for_each(|r| self.paced(r, false, now));
                 }
-                self.refused(records, &Arc::new(cause), &mut after);
+                self.refused(Part { records, named }, &Arc::new(cause), &mut after);
             }
         }
         self.clear_up(after, now);
@@ -155,7 +199,11 @@ impl Pipeline {
                 if cause.class == Class::Throttled {
                     self.paced(&record, false, now);
                 }
-                return self.refused(vec![record], &cause, after);
+                let part = Part {
+                    records: vec![record],
+                    named: false,
+                };
+                return self.refused(part, &cause, after);
             }
         };
         self.meters.kinesis_put.increment(1);
@@ -165,8 +213,8 @@ impl Pipeline {
         self.paced(&record, true, now);
         after.good_lanes.extend(record.holds.iter().cloned());
         let as_predicted = record.predicted.as_ref() == Some(&shard_id);
-        let fresher = !as_predicted && self.keeper.suspect(sent_at, now);
-        match judge(&record, &shard_id, self.keeper.map()) {
+        let fresher = !as_predicted && !self.traits.auto && self.keeper.suspect(sent_at, now);
+        match self.verdict(&record, &shard_id) {
             // Well stored, but where the map did not expect it: the stream was resharded. Its lane
             // waits for the fresh map, or what follows would be cut by the old one, and members of
             // other shards be read before older records of their keys.
@@ -233,16 +281,13 @@ impl Pipeline {
         after.again.append(&mut record.members);
     }
 
-    fn refused(
-        &mut self,
-        mut records: Vec<KinesisRecord>,
-        cause: &Arc<Cause>,
-        after: &mut Aftermath,
-    ) {
-        let remedy = remedy(cause.class, &records);
-        if remedy == Remedy::Halve {
-            let second = records.split_off(records.len() / 2);
-            self.halves.extend([records, second]);
+    fn refused(&mut self, part: Part, cause: &Arc<Cause>, after: &mut Aftermath) {
+        let Part { records, named } = part;
+        let remedy = remedy(cause.class, &records, self.settings.fail_if_throttled);
+        if remedy == Remedy::Part {
+            // What was parted by name and is refused again was parted wrongly, or not enough.
+            let guilty = if named { &[][..] } else { &cause.guilty };
+            self.parts.extend(part_of(records, guilty));
             return;
         }
         if remedy == Remedy::Fail {

@@ -20,6 +20,7 @@ use kinesis_core::{HashKey, SequenceNumber, ShardId};
 use super::aggregate::KinesisRecord;
 use super::retry::Answer;
 use crate::error::{Cause, Class};
+use crate::stream::StreamRef;
 
 const OPERATION: &str = "PutRecords";
 
@@ -51,12 +52,15 @@ impl Put {
 /// Sends one request. As many answers as records, in their order; or why there are none.
 pub(crate) async fn put_records(
     client: Client,
-    stream: Arc<str>,
+    stream: &StreamRef,
     records: Vec<Put>,
     timeout: Duration,
 ) -> Result<Vec<Answer>, Cause> {
     let count = records.len();
-    let mut request = client.put_records().stream_name(&*stream);
+    let mut request = client
+        .put_records()
+        .set_stream_name(stream.name_field())
+        .set_stream_arn(stream.arn_field());
     for put in records {
         let entry = PutRecordsRequestEntry::builder()
             .data(Blob::new(put.data))
@@ -126,7 +130,10 @@ pub(crate) fn cause_of<E: ProvideErrorMetadata + std::error::Error + 'static>(
                 .code()
                 .map_or_else(|| format!("Http{status}"), str::to_owned);
             let detail = quotable(class, metadata.message());
-            Cause::new(operation, class, code).with_detail(detail)
+            let guilty = guilty(class, metadata.message());
+            Cause::new(operation, class, code)
+                .with_detail(detail)
+                .with_guilty(guilty)
         }
         SdkError::TimeoutError(_) => Cause::new(operation, Class::Unavailable, "Timeout"),
         SdkError::ConstructionFailure(_) => {
@@ -211,6 +218,29 @@ fn quotable(class: Class, message: Option<&str>) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// The records, from 0, that a validation message names, as in
+/// `Value '…' at 'records.3.member.data' failed to satisfy constraint`. A value that it quotes may
+/// look the same, so these are suspects. Source: wire of PutRecords; the service counts from 1.
+fn guilty(class: Class, message: Option<&str>) -> Vec<usize> {
+    let message = message
+        .filter(|_| class == Class::Rejected)
+        .unwrap_or_default();
+    let mut guilty: Vec<usize> = message
+        .split("at 'records.")
+        .skip(1)
+        .filter_map(|text| {
+            text.split_once(".member.")?
+                .0
+                .parse::<usize>()
+                .ok()?
+                .checked_sub(1)
+        })
+        .collect();
+    guilty.sort_unstable();
+    guilty.dedup();
+    guilty
+}
+
 /// Whether the SDK could not sign because nobody gave it credentials: waiting does not bring any.
 /// A provider that failed or timed out is another matter.
 fn lacks_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -265,6 +295,24 @@ mod tests {
         ] {
             assert_eq!(class(entry().error_code(code).build()), expected, "{code}");
         }
+    }
+
+    #[test]
+    fn a_validation_message_names_the_guilty_records() {
+        let message = "3 validation errors detected: Value 'at 'records.x' at \
+            'records.500.member.data' failed to satisfy constraint: Member must have length less \
+            than or equal to 1048576; Value '' at 'records.2.member.partitionKey' failed to \
+            satisfy constraint: Member must have length greater than or equal to 1; Value '' at \
+            'records.2.member.explicitHashKey' failed to satisfy constraint";
+        assert_eq!(guilty(Class::Rejected, Some(message)), [1, 499]);
+        for message in [
+            "at 'records.0.member.data'",
+            "at 'records'",
+            "1 record at 'data'",
+        ] {
+            assert!(guilty(Class::Rejected, Some(message)).is_empty());
+        }
+        assert!(guilty(Class::Unavailable, Some(message)).is_empty());
     }
 
     #[test]

@@ -357,7 +357,7 @@ fn is_poison(data: &Bytes) -> bool {
 fn small(ordered: bool) -> Settings {
     Settings {
         aggregation_max_size: 1000,
-        max_user_record_size: 4000,
+        max_user_record_size: Some(4000),
         collection_max_size: 6000,
         collection_max_count: 7,
         max_in_flight: 3,

@@ -1,10 +1,12 @@
 //! What a producer does when nothing fails.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kinesis_core::{HashKey, UserRecord};
-use kinesis_producer::{ErrorKind, Settings};
+use kinesis_producer::{EnvelopeKey, ErrorKind, Producer, Settings};
 
 use crate::faults::Fault;
-use crate::world::{World, delivered, enqueue, numbered, pairs};
+use crate::world::{STREAM, World, delivered, enqueue, numbered, pairs};
 
 #[tokio::test(start_paused = true)]
 async fn every_record_is_readable_in_order_where_its_delivery_says() {
@@ -215,4 +217,118 @@ async fn a_stream_of_more_shards_than_a_page_lists_is_known_whole() {
         1,
         "one aggregate"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_found_by_its_arn() {
+    let world = World::new(2).await;
+    let summary = world
+        .client
+        .describe_stream_summary()
+        .stream_name(STREAM)
+        .send();
+    let summary = summary.await.expect("a stream").stream_description_summary;
+    let arn = summary.expect("a summary").stream_arn;
+    let producer = Producer::builder(world.client.clone(), arn.as_str());
+    let producer = producer.build().expect("a producer");
+    assert_eq!(producer.stream(), STREAM);
+    let deliveries = delivered(enqueue(&producer, 0..100).await).await;
+    world.read().await.contains_all(pairs(&deliveries));
+    let error = Producer::builder(world.client.clone(), "arn:aws:sqs:us-east-1:1:flights");
+    let error = error.build().expect_err("no stream");
+    assert_eq!(error.kind(), ErrorKind::InvalidSettings);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_is_held_against_the_maximum_of_its_own_stream() {
+    let world = World::without_stream().await;
+    let create = world
+        .client
+        .create_stream()
+        .stream_name(STREAM)
+        .shard_count(1);
+    create
+        .max_record_size_in_kib(2048)
+        .send()
+        .await
+        .expect("a stream");
+    let sized = |bytes: usize| UserRecord::new("k", vec![0; bytes - 1]);
+    let producer = world.producer(Settings::default());
+    // The stream was not asked yet: accepted, and refused before it is sent.
+    let early = producer.try_send(sized((2 << 20) + 1)).expect("room");
+    let largest = producer.enqueue(sized(2 << 20)).await.expect("accepted");
+    assert_eq!(
+        early.await.expect_err("too large").kind(),
+        ErrorKind::InvalidRecord
+    );
+    largest.await.expect("delivered");
+    let error = producer
+        .send(sized((2 << 20) + 1))
+        .await
+        .expect_err("too large");
+    assert_eq!(
+        (error.kind(), error.attempts()),
+        (ErrorKind::InvalidRecord, 0)
+    );
+    let source = std::error::Error::source(&error)
+        .expect("the bound")
+        .to_string();
+    assert!(source.contains("2097152"), "{source}");
+    assert_eq!(error.into_record(), Some(sized((2 << 20) + 1)));
+    assert_eq!(world.faults.requests(), [1], "none was sent in vain");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_places_records_itself_is_sent_full_aggregates_and_nothing_twice() {
+    let world = World::new(4).await;
+    world.faults.scatter();
+    let producer = world.producer(Settings::default());
+    let deliveries = delivered(enqueue(&producer, 0..20_000).await).await;
+    assert!(
+        deliveries
+            .iter()
+            .all(|(_, delivery)| delivery.attempts == 1)
+    );
+    let stream = world.read_anywhere().await;
+    assert_eq!(stream.records.len(), 20_000, "nothing twice");
+    stream.contains_all(pairs(&deliveries));
+    let shards: BTreeSet<_> = stream.records.iter().map(|read| &read.shard_id).collect();
+    assert_eq!(shards.len(), 4);
+    assert!(stream.kinesis_records < 400, "{}", stream.kinesis_records);
+}
+
+/// The envelopes are what readers see that do not open aggregates, such as Lambda.
+#[tokio::test(start_paused = true)]
+async fn an_aggregate_goes_under_the_envelope_key_that_is_set() {
+    for envelope_key in [
+        EnvelopeKey::Constant,
+        EnvelopeKey::FirstMember,
+        EnvelopeKey::Common,
+    ] {
+        let world = World::new(2).await;
+        let producer = world.producer(Settings {
+            envelope_key,
+            ..Settings::default()
+        });
+        let deliveries = delivered(enqueue(&producer, 0..1000).await).await;
+        let stream = world.read().await;
+        stream.contains_all(pairs(&deliveries));
+        stream.is_ordered_by_key();
+        let mut members: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for read in &stream.records {
+            let key = read.record.partition_key.as_ref();
+            members
+                .entry((&read.sequence_number, &*read.envelope))
+                .or_default()
+                .push(key);
+        }
+        assert!(members.len() < 500, "{} Kinesis records", members.len());
+        for ((_, envelope), keys) in members.into_iter().filter(|(_, keys)| keys.len() > 1) {
+            match envelope_key {
+                EnvelopeKey::FirstMember => assert_eq!(envelope, keys[0]),
+                EnvelopeKey::Common => assert!(keys.iter().all(|key| *key == envelope)),
+                _ => assert_eq!(envelope, "a"),
+            }
+        }
+    }
 }

@@ -3,9 +3,10 @@
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_sdk_kinesis::config::{BehaviorVersion, Region};
+use kinesis_core::UserRecord;
 use kinesis_producer::{ErrorKind, Producer, Settings};
 
-use crate::faults::Fault;
+use crate::faults::{Fault, Named, POISON};
 use crate::world::{STREAM, World, delivered, enqueue, numbered, pairs};
 
 #[tokio::test(start_paused = true)]
@@ -129,9 +130,12 @@ async fn a_client_without_credentials_fails_the_record_instead_of_waiting() {
 #[tokio::test(start_paused = true)]
 async fn a_record_that_the_service_refuses_does_not_take_its_neighbours_along() {
     let world = World::new(1).await;
-    // The producer believes in a larger maximum than the stream has.
+    // The producer believes in a larger maximum than the stream has, and may not ask.
+    world
+        .faults
+        .refuse("DescribeStreamSummary", "AccessDeniedException");
     let settings = Settings {
-        max_user_record_size: 2 << 20,
+        max_user_record_size: Some(2 << 20),
         ..Settings::default()
     };
     let producer = world.producer(settings);
@@ -147,6 +151,43 @@ async fn a_record_that_the_service_refuses_does_not_take_its_neighbours_along() 
     assert_eq!(stream.records.len(), 400);
     stream.contains_all(pairs(&deliveries));
     stream.is_ordered_by_key();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_guilty_record_of_five_hundred_fails_alone_within_few_requests() {
+    for (named, most) in [(Named::Yes, 3), (Named::No, 20)] {
+        let world = World::new(1).await;
+        world.faults.poison(named);
+        let producer = world.producer(Settings {
+            aggregation_enabled: false,
+            ..Settings::default()
+        });
+        let mut outcomes = Vec::new();
+        for number in 0..500 {
+            let key = if number == 333 {
+                POISON.to_owned()
+            } else {
+                format!("own-{number}")
+            };
+            let record = UserRecord::new(key, "x");
+            // All at once, so that they share a request.
+            outcomes.push(producer.try_send(record).expect("room"));
+        }
+        for (number, outcome) in outcomes.into_iter().enumerate() {
+            match outcome.await {
+                Ok(_) => assert_ne!(number, 333),
+                Err(error) => {
+                    assert_eq!((number, error.kind()), (333, ErrorKind::Rejected));
+                    let record = error.into_record().expect("the record");
+                    assert_eq!(&*record.partition_key, POISON);
+                }
+            }
+        }
+        assert_eq!(world.read().await.records.len(), 499, "once each");
+        let requests = world.faults.requests();
+        assert_eq!(requests[0], 500);
+        assert!(requests.len() <= most, "{named:?}: {requests:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,4 +211,25 @@ async fn a_record_fails_when_its_time_to_live_is_over() {
         .to_string();
     assert!(source.contains("ServiceUnavailable"), "{source}");
     assert!((clock.now() - start).abs_diff(ttl) < std::time::Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_record_fails_at_once_where_that_is_asked_for() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings {
+        fail_if_throttled: true,
+        ..Settings::default()
+    });
+    let throttled = "ProvisionedThroughputExceededException";
+    world.faults.next([
+        Fault::RefuseHalf(throttled),
+        Fault::Refuse(400, throttled),
+        Fault::Refuse(503, "ServiceUnavailable"),
+    ]);
+    for _ in 0..2 {
+        let error = producer.send(numbered(1)).await.expect_err("throttled");
+        assert_eq!((error.kind(), error.attempts()), (ErrorKind::Throttled, 1));
+    }
+    let delivery = producer.send(numbered(1)).await.expect("retried");
+    assert_eq!(delivery.attempts, 2);
 }

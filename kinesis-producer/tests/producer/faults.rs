@@ -31,10 +31,28 @@ pub(crate) enum Fault {
     Hang,
 }
 
+/// The partition key of a record that the service does not like.
+pub(crate) const POISON: &str = "poison";
+
+/// Whether the service says which record of a request it does not like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Named {
+    Yes,
+    No,
+}
+
 #[derive(Debug, Default)]
 struct Script {
     next: VecDeque<Fault>,
     afterwards: Option<Fault>,
+    /// Operations that are refused, each with an error code.
+    refused: Vec<(&'static str, &'static str)>,
+    /// Members of the answer to DescribeStreamSummary that are other than the stream's.
+    summary: Vec<(&'static str, Value)>,
+    /// Whether a request with a record of the key [`POISON`] is refused, and if so with its place.
+    poison: Option<Named>,
+    /// Records are put into any shard, in turn.
+    scatter: bool,
     /// How many records each PutRecords request had.
     requests: Vec<usize>,
 }
@@ -63,6 +81,27 @@ impl Faulty {
         self.script().afterwards = Some(fault);
     }
 
+    /// From now on this operation is refused with this error code.
+    pub(crate) fn refuse(&self, operation: &'static str, code: &'static str) {
+        self.script().refused.push((operation, code));
+    }
+
+    /// From now on DescribeStreamSummary answers with this in place of what it has.
+    pub(crate) fn describe(&self, member: &'static str, value: Value) {
+        self.script().summary.push((member, value));
+    }
+
+    /// From now on requests with a record of the key [`POISON`] are refused.
+    pub(crate) fn poison(&self, named: Named) {
+        self.script().poison = Some(named);
+    }
+
+    /// From now on the service puts records into any shard, as a stream with AUTO distribution.
+    pub(crate) fn scatter(&self) {
+        self.script().scatter = true;
+        self.describe("RecordDistributionStrategy", json!("AUTO"));
+    }
+
     /// How many records each PutRecords request had so far.
     pub(crate) fn requests(&self) -> Vec<usize> {
         self.script().requests.clone()
@@ -83,6 +122,37 @@ impl Faulty {
         let body = request.body().bytes().expect("a whole body");
         let mut body: Value = serde_json::from_slice(body).expect("JSON");
         let records = body["Records"].as_array().expect("records").clone();
+        let poison = self.script().poison;
+        let scatter = self.script().scatter;
+        let guilty = records
+            .iter()
+            .position(|record| record["PartitionKey"] == POISON);
+        if let (Some(named), Some(at)) = (poison, guilty) {
+            self.script().requests.push(records.len());
+            let place = match named {
+                Named::Yes => format!("records.{}.member.data", at + 1),
+                Named::No => "data".to_owned(),
+            };
+            let message = format!(
+                "1 validation error detected: Value 'java.nio.HeapByteBuffer' at '{place}' failed \
+                 to satisfy constraint: Member must have length less than or equal to 1048576"
+            );
+            let body = json!({ "__type": "ValidationException", "message": message });
+            return Ok(answer(400, &body));
+        }
+        if scatter {
+            let so_far: usize = self.requests().iter().sum();
+            for (at, record) in body["Records"]
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
+                let part = u128::MAX / 7 * ((so_far + at) as u128 % 7);
+                record["ExplicitHashKey"] = json!(part.to_string());
+            }
+            set_body(&mut request, &body);
+        }
         match self.fault(records.len()) {
             Fault::Pass => self.inner.call(request).await,
             Fault::Refuse(status, code) => Ok(answer(status, &json!({ "__type": code }))),
@@ -101,11 +171,7 @@ impl Faulty {
                 let mut entries = Vec::new();
                 if !kept.is_empty() {
                     body["Records"] = kept.into();
-                    *request.body_mut() = SdkBody::from(body.to_string());
-                    let length = request.body().content_length().expect("known");
-                    request
-                        .headers_mut()
-                        .insert("content-length", length.to_string());
+                    set_body(&mut request, &body);
                     let stored = json_of(self.inner.call(request).await?).await;
                     entries = stored["Records"].as_array().expect("records").clone();
                 }
@@ -127,6 +193,14 @@ impl Faulty {
     }
 }
 
+fn set_body(request: &mut HttpRequest, body: &Value) {
+    *request.body_mut() = SdkBody::from(body.to_string());
+    let length = request.body().content_length().expect("known");
+    request
+        .headers_mut()
+        .insert("content-length", length.to_string());
+}
+
 async fn json_of(response: HttpResponse) -> Value {
     let body = ByteStream::new(response.into_body())
         .collect()
@@ -143,10 +217,28 @@ fn answer(status: u16, body: &Value) -> HttpResponse {
 impl HttpConnector for Faulty {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
-        if target.ends_with(".PutRecords") {
-            HttpConnectorFuture::new(self.clone().put_records(request))
-        } else {
-            self.inner.call(request)
+        let operation = target.rsplit('.').next().unwrap_or_default();
+        let script = self.script();
+        let refused = script
+            .refused
+            .iter()
+            .find(|(refused, _)| *refused == operation);
+        if let Some((_, code)) = refused {
+            return HttpConnectorFuture::ready(Ok(answer(400, &json!({ "__type": code }))));
+        }
+        match operation {
+            "PutRecords" => HttpConnectorFuture::new(self.clone().put_records(request)),
+            "DescribeStreamSummary" => {
+                let (summary, inner) = (script.summary.clone(), self.inner.clone());
+                HttpConnectorFuture::new(async move {
+                    let mut body = json_of(inner.call(request).await?).await;
+                    for (member, value) in summary {
+                        body["StreamDescriptionSummary"][member] = value;
+                    }
+                    Ok(answer(200, &body))
+                })
+            }
+            _ => self.inner.call(request),
         }
     }
 }

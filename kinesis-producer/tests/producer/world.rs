@@ -25,6 +25,8 @@ pub(crate) struct Read {
     pub(crate) shard_id: ShardId,
     pub(crate) sequence_number: String,
     pub(crate) sub_sequence: u64,
+    /// The partition key of the Kinesis record.
+    pub(crate) envelope: String,
     pub(crate) record: UserRecord,
 }
 
@@ -144,6 +146,15 @@ impl World {
     /// Everything in the stream, by the rules of the KCL: an aggregate with a member that is not
     /// the shard's is dropped whole. Parents come before their children.
     pub(crate) async fn read(&self) -> Readable {
+        self.read_by(|range| range).await
+    }
+
+    /// Everything in the stream, whatever shard it belongs to.
+    pub(crate) async fn read_anywhere(&self) -> Readable {
+        self.read_by(|_range| HashKeyRange::FULL).await
+    }
+
+    async fn read_by(&self, keeps: impl Fn(HashKeyRange) -> HashKeyRange) -> Readable {
         let mut found = Readable {
             records: Vec::new(),
             kinesis_records: 0,
@@ -163,7 +174,7 @@ impl World {
                 bound(range.starting_hash_key()),
                 bound(range.ending_hash_key()),
             );
-            self.read_shard(shard.shard_id(), range.expect("a range"), &mut found)
+            self.read_shard(shard.shard_id(), keeps(range.expect("a range")), &mut found)
                 .await;
         }
         found
@@ -216,6 +227,7 @@ impl World {
                                 shard_id: shard.into(),
                                 sequence_number: record.sequence_number().to_owned(),
                                 sub_sequence,
+                                envelope: record.partition_key().unwrap_or_default().to_owned(),
                                 record: member,
                             }),
                     );

@@ -15,6 +15,14 @@ fn entry(id: u64, key: &str, data: usize, at: Instant) -> Entry {
     entry
 }
 
+fn limits(count: usize, bytes: usize, envelope: EnvelopeKey) -> AggregateLimits {
+    AggregateLimits {
+        count,
+        envelope,
+        bytes,
+    }
+}
+
 fn now() -> Instant {
     Clock::system().now()
 }
@@ -25,10 +33,7 @@ fn ids(entries: &[Entry]) -> Vec<u64> {
 
 #[test]
 fn a_single_record_is_sent_raw_with_its_own_key() {
-    let mut queue = Queue::new(AggregateLimits {
-        count: 10,
-        bytes: 1000,
-    });
+    let mut queue = Queue::new(limits(10, 1000, EnvelopeKey::Constant));
     queue.push_back(entry(0, "key", 5, now()));
     assert_eq!(queue.next_size(), 8);
     let record = queue.cut(None).expect("one record");
@@ -41,10 +46,7 @@ fn a_single_record_is_sent_raw_with_its_own_key() {
 
 #[test]
 fn an_aggregate_carries_the_envelope_of_the_kpl() {
-    let mut queue = Queue::new(AggregateLimits {
-        count: 10,
-        bytes: 1000,
-    });
+    let mut queue = Queue::new(limits(10, 1000, EnvelopeKey::Constant));
     for id in 0..3 {
         queue.push_back(entry(id, &format!("key{id}"), 5, now()));
     }
@@ -65,10 +67,7 @@ fn an_aggregate_carries_the_envelope_of_the_kpl() {
 
 #[test]
 fn a_record_as_large_as_an_aggregate_goes_by_itself_in_its_turn() {
-    let mut queue = Queue::new(AggregateLimits {
-        count: 10,
-        bytes: 100,
-    });
+    let mut queue = Queue::new(limits(10, 100, EnvelopeKey::Constant));
     for (id, data) in [5, 99, 5, 5].into_iter().enumerate() {
         queue.push_back(entry(id as u64, "k", data, now()));
     }
@@ -79,10 +78,7 @@ fn a_record_as_large_as_an_aggregate_goes_by_itself_in_its_turn() {
 
 #[test]
 fn what_is_put_back_stands_before_what_is_younger() {
-    let mut queue = Queue::new(AggregateLimits {
-        count: 2,
-        bytes: 1000,
-    });
+    let mut queue = Queue::new(limits(2, 1000, EnvelopeKey::Constant));
     for id in 0..6 {
         queue.push_back(entry(id, "k", 1, now()));
     }
@@ -97,10 +93,7 @@ fn what_is_put_back_stands_before_what_is_younger() {
 #[test]
 fn only_what_is_old_expires_and_the_rest_keeps_its_order() {
     let start = now();
-    let mut queue = Queue::new(AggregateLimits {
-        count: 2,
-        bytes: 1000,
-    });
+    let mut queue = Queue::new(limits(2, 1000, EnvelopeKey::Constant));
     for id in 0..5 {
         queue.push_back(entry(id, "k", 1, start + Duration::from_secs(id)));
     }
@@ -119,13 +112,23 @@ proptest! {
         count in 1usize..20,
         bytes in 64usize..500,
         cut_every in 1usize..30,
+        put_back: bool,
+        envelope in prop::sample::select(vec![
+            EnvelopeKey::Constant,
+            EnvelopeKey::FirstMember,
+            EnvelopeKey::Common,
+        ]),
     ) {
-        let mut queue = Queue::new(AggregateLimits { count, bytes });
+        let mut queue = Queue::new(limits(count, bytes, envelope));
         let mut cuts = Vec::new();
         for (id, (key, data)) in sizes.iter().enumerate() {
             queue.push_back(entry(id as u64, &"k".repeat(key + 1), *data, now()));
             if id % cut_every == 0 {
-                cuts.extend(queue.cut(None));
+                let cut = queue.cut(None);
+                match cut {
+                    Some(record) if put_back && id % 3 == 0 => queue.put_back(record.members),
+                    cut => cuts.extend(cut),
+                }
             }
         }
         loop {
@@ -138,8 +141,45 @@ proptest! {
         for record in &cuts {
             prop_assert!(record.members.len() <= count);
             prop_assert!(record.members.len() == 1 || record.size() <= bytes);
+            let keys: Vec<_> = record.members.iter().map(|m| &m.record.partition_key).collect();
+            match envelope {
+                EnvelopeKey::Constant if keys.len() > 1 => {
+                    prop_assert_eq!(&*record.partition_key, "a");
+                }
+                EnvelopeKey::Constant | EnvelopeKey::FirstMember => {
+                    prop_assert!(keys.len() > 1 && envelope == EnvelopeKey::Constant
+                        || record.partition_key == *keys[0]);
+                }
+                EnvelopeKey::Common => {
+                    prop_assert!(keys.iter().all(|key| **key == record.partition_key));
+                }
+            }
         }
-        let left: Vec<u64> = cuts.iter().flat_map(|record| ids(&record.members)).collect();
-        prop_assert_eq!(left, (0..sizes.len() as u64).collect::<Vec<_>>());
+        let left = cuts.iter().flat_map(|record| &record.members);
+        let mut left: Vec<_> = left.map(|m| (m.record.partition_key.len(), m.id)).collect();
+        prop_assert_eq!(left.len(), sizes.len());
+        if envelope != EnvelopeKey::Common {
+            prop_assert!(left.is_sorted_by_key(|(_, id)| *id));
+        }
+        // Of each key, in order; a stable sort keeps the order of what left.
+        left.sort_by_key(|(key, _)| *key);
+        prop_assert!(left.is_sorted(), "{left:?}");
     }
+}
+
+#[test]
+fn records_of_one_key_find_each_other_among_others() {
+    let mut queue = Queue::new(limits(10, 1000, EnvelopeKey::Common));
+    for (id, key) in ["a", "b", "a", "c", "b", "a"].into_iter().enumerate() {
+        queue.push_back(entry(id as u64, key, 1, now()));
+    }
+    let mut cuts = Vec::new();
+    while !queue.is_empty() {
+        let key = queue.next_hash_key();
+        let record = queue.cut(None).expect("not empty");
+        assert_eq!(key, Some(record.members[0].hash_key));
+        cuts.push((record.partition_key.to_string(), ids(&record.members)));
+    }
+    let expected = [("a", vec![0, 2, 5]), ("b", vec![1, 4]), ("c", vec![3])];
+    assert_eq!(cuts, expected.map(|(key, ids)| (key.to_owned(), ids)));
 }
