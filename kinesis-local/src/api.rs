@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! call ─▶ front (who asks for what, in the service's order of checks)
+//!      ─▶ site (the streams of the caller's account and region)
 //!      ─▶ operation ─▶ decode ─▶ constraints ─▶ handler ─▶ stream, log ─▶ encode
 //! ```
 //! Promises: what is acknowledged is stored (with a data directory: on the disk); what is read was
@@ -10,20 +11,22 @@
 //!
 //! Deliberately absent: signatures are looked at for their shape only, and nothing is authorised.
 
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response};
 use kinesis_core::{Clock, HashKey, Rand, ShardId};
 
 use crate::body::ResponseBody;
-use crate::catalog::{Catalog, StreamCell};
+use crate::catalog::StreamCell;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::log::entry::Entry;
 use crate::log::{Log, LogFailure, Ticket};
+use crate::place::{Place, StreamArn};
 use crate::stream::Stream;
 use crate::stream::change::Change;
 use crate::stream::encryption::KmsKeys;
@@ -50,12 +53,13 @@ mod resource;
 mod retention;
 mod scaling;
 mod shards;
+mod site;
 mod streams;
 mod subscribe;
 mod tags;
 
 use operation::Operation;
-use subscribe::Subscriptions;
+use site::{Caller, Site, Sites};
 
 /// What the service needs to start.
 #[derive(Debug)]
@@ -74,24 +78,24 @@ pub(crate) struct KinesisOptions {
 /// The service. Cheap to clone; all clones are the same service.
 #[derive(Clone, Debug)]
 pub(crate) struct Kinesis {
-    inner: Arc<Inner>,
+    sites: Arc<Sites>,
 }
 
+/// One call: who asks for what, on the site of the caller's account and region.
 #[derive(Debug)]
 struct Inner {
-    clock: Clock,
-    rand: Rand,
-    region: String,
-    account: String,
-    limits: Limits,
-    delays: Delays,
-    kms: KmsKeys,
-    catalog: Catalog,
-    last_stream_id: AtomicU64,
-    /// When the expired records of all streams were last given up.
-    trimmed_ms: AtomicU64,
-    log: Log,
-    subscriptions: Arc<Subscriptions>,
+    site: Arc<Site>,
+    operation: Operation,
+    caller: Caller,
+}
+
+/// A handler works on its site.
+impl Deref for Inner {
+    type Target = Site;
+
+    fn deref(&self) -> &Site {
+        &self.site
+    }
 }
 
 /// What a handler answers.
@@ -117,62 +121,42 @@ impl Reply {
 impl Kinesis {
     /// Opens the service; with a data directory it recovers what was stored there. Blocks.
     pub(crate) fn open(options: KinesisOptions) -> Result<Self, Error> {
-        let (log, mut streams, last_stream_id) = Log::open(options.data_dir.as_deref())?;
-        let now_ms = options.clock.epoch_millis();
-        streams.retain(|_, cell| cell.read().status(now_ms, options.delays) != Status::Gone);
-        let inner = Inner {
-            clock: options.clock,
-            rand: options.rand,
-            region: options.region,
-            account: options.account,
-            limits: options.limits,
-            delays: options.delays,
-            kms: options.kms,
-            catalog: Catalog::new(streams),
-            last_stream_id: AtomicU64::new(last_stream_id),
-            trimmed_ms: AtomicU64::new(0),
-            log,
-            subscriptions: Arc::default(),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let home = Arc::new(Place::new(&options.account, &options.region));
+        let (log, cells, last_id) = Log::open(options.data_dir.as_deref(), &home)?;
+        let sites = Sites::new(options, home, log, cells, last_id)?;
+        Ok(Self { sites })
     }
 
     /// Answers one request; refusals are answers too.
     pub(crate) async fn call(&self, request: Request<Bytes>) -> Response<ResponseBody> {
-        self.inner.trim_if_due();
-        front::answer(&self.inner, request).await
+        self.sites.trim_if_due();
+        front::answer(&self.sites, request).await
     }
 
     /// Where a record with this key goes.
-    pub(crate) fn shard_of_key(&self, stream: &str, key: HashKey) -> Option<ShardId> {
-        self.inner.shard_of_key(stream, key)
+    pub(crate) fn shard_of_key(&self, head: &Parts, stream: &str, key: HashKey) -> Option<ShardId> {
+        let caller = front::caller(&self.sites, &head.headers, head.uri.query());
+        let site = self.sites.get(&caller.account, &caller.region)?;
+        let cell = site.catalog.get(stream)?;
+        let id = cell.read().route(key).identity.id();
+        Some(id)
     }
 
     /// The states of the KMS keys.
     pub(crate) fn kms(&self) -> &KmsKeys {
-        &self.inner.kms
+        &self.sites.home.kms
     }
 
     /// Ends the subscriptions and waits until everything is stored.
     pub(crate) async fn close(&self) {
-        self.inner.subscriptions.end_all();
-        self.inner.log.close().await;
-    }
-}
-
-impl Drop for Inner {
-    /// A service that was dropped and not closed ends as in a crash.
-    fn drop(&mut self) {
-        self.subscriptions.end_all();
-        self.log.abandon();
+        self.sites.home.subscriptions.end_all();
+        self.sites.home.log.close().await;
     }
 }
 
 impl Inner {
-    async fn run(&self, operation: Operation, body: Body<'_>) -> Result<Reply, Fault> {
-        match operation {
+    async fn run(&self, body: Body<'_>) -> Result<Reply, Fault> {
+        match self.operation {
             Operation::PutRecord => self.put_record(body).await,
             Operation::PutRecords => self.put_records(body).await,
             Operation::GetRecords => self.get_records(body).await,
@@ -246,60 +230,71 @@ impl Inner {
         self.clock.epoch_millis()
     }
 
-    fn stream_arn(&self, name: &str) -> String {
-        format!(
-            "arn:aws:kinesis:{}:{}:stream/{name}",
-            self.region, self.account
-        )
-    }
-
-    fn next_stream_id(&self) -> u64 {
-        self.last_stream_id.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
     /// The stream that a request names, whatever its state.
     fn stream(
         &self,
         name: Option<&Text<'_>>,
         arn: Option<&Text<'_>>,
     ) -> Result<Arc<StreamCell>, Fault> {
-        let name = match (name, arn) {
-            (Some(name), None) => &**name,
-            (None, Some(arn)) => self.name_in_arn(arn)?,
-            (Some(name), Some(arn)) if self.name_in_arn(arn)? == &**name => name,
-            (Some(_), Some(_)) => {
-                return Err(Fault::invalid_argument(
-                    "StreamName and StreamARN name different streams.",
-                ));
+        match (name, arn) {
+            (Some(name), None) => self.stream_by_name(name),
+            (None, Some(arn)) => self.stream_by_arn(arn),
+            (Some(name), Some(arn)) if StreamArn::read(arn).stream == &**name => {
+                self.stream_by_arn(arn)
             }
-            (None, None) => {
-                return Err(Fault::invalid_argument(
-                    "Either StreamName or StreamARN should be provided.",
-                ));
-            }
-        };
-        self.stream_by_name(name)
+            (Some(_), Some(_)) => Err(Fault::invalid_argument(
+                "StreamName and StreamARN name different streams.",
+            )),
+            (None, None) => Err(Fault::invalid_argument(
+                "Either StreamName or StreamARN should be provided.",
+            )),
+        }
     }
 
+    /// A stream of the caller's own account and region.
     fn stream_by_name(&self, name: &str) -> Result<Arc<StreamCell>, Fault> {
-        let cell = self.catalog.get(name).ok_or_else(|| self.no_stream(name))?;
-        if self.status(&cell) == Status::Gone {
-            return Err(self.no_stream(name));
-        }
-        Ok(cell)
+        let cell = self.catalog.get(name);
+        cell.filter(|cell| self.status(cell) != Status::Gone)
+            .ok_or_else(|| no_stream(name, &self.place.account))
     }
 
-    fn name_in_arn<'a>(&self, arn: &'a str) -> Result<&'a str, Fault> {
-        let (place, name) = arn.split_once(":stream/").unwrap_or_default();
-        let name = name.split('/').next().unwrap_or_default();
-        let mut place = place.rsplit(':');
-        let (account, region) = (place.next().unwrap_or_default(), place.next());
-        if account != self.account || region != Some(self.region.as_str()) {
-            return Err(Fault::not_found(format!(
-                "Stream {name} under account {account} not found."
-            )));
+    /// The stream that an ARN names, also that of a consumer; the one place where streams of other
+    /// accounts are reached.
+    fn stream_by_arn(&self, arn: &str) -> Result<Arc<StreamCell>, Fault> {
+        let StreamArn {
+            account,
+            region,
+            stream,
+        } = StreamArn::read(arn);
+        self.stream_in(account, region, stream)
+    }
+
+    /// A stream wherever it is; in another account only what its owner allows.
+    fn stream_in(
+        &self,
+        account: &str,
+        region: &str,
+        stream: &str,
+    ) -> Result<Arc<StreamCell>, Fault> {
+        if self.place.is(account, region) {
+            return self.stream_by_name(stream);
         }
-        Ok(name)
+        if *self.place.region != *region {
+            // An endpoint serves one region.
+            return Err(no_stream(stream, account));
+        }
+        // Streams have no resource policies yet, so nothing of another account is allowed, be it
+        // there or not.
+        let action = self.operation.name();
+        let arn = Place::new(account, region).stream_arn(stream);
+        Err(Fault::new(
+            "AccessDeniedException",
+            format!(
+                "User: {} is not authorized to perform: kinesis:{action} on resource: {arn} \
+                 because no resource-based policy allows the kinesis:{action} action",
+                self.caller.principal
+            ),
+        ))
     }
 
     fn status(&self, cell: &StreamCell) -> Status {
@@ -308,7 +303,7 @@ impl Inner {
 
     /// Whether the stream is in the state to be changed.
     fn check_active(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
-        let (name, account) = (&cell.name, &self.account);
+        let (name, account) = (&cell.name, &cell.place.account);
         match stream.status(self.now_ms(), self.delays) {
             Status::Active => Ok(()),
             status => Err(Fault::in_use(format!(
@@ -316,13 +311,6 @@ impl Inner {
                 status.name()
             ))),
         }
-    }
-
-    fn no_stream(&self, name: &str) -> Fault {
-        Fault::not_found(format!(
-            "Stream {name} under account {} not found.",
-            self.account
-        ))
     }
 
     /// Waits until no answer can show what a crash would take back.
@@ -361,6 +349,10 @@ impl Inner {
     fn check_writable(&self) -> Result<(), Fault> {
         self.log.check().map_err(|failure| unwritable(&failure))
     }
+}
+
+fn no_stream(name: &str, account: &str) -> Fault {
+    Fault::not_found(format!("Stream {name} under account {account} not found."))
 }
 
 fn unwritable(failure: &LogFailure) -> Fault {

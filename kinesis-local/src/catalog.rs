@@ -1,4 +1,4 @@
-//! All streams of the instance, by name.
+//! All streams of one account in one region, by name.
 //!
 //! Promises: a name leads to one stream at a time; a stream that was deleted and created again is
 //! another stream (its id differs), so nothing that points into the old one is taken for the new.
@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::place::Place;
 use crate::stream::{NewStream, Stream};
 
 /// A stream and what never changes about it.
@@ -16,19 +17,26 @@ use crate::stream::{NewStream, Stream};
 pub(crate) struct StreamCell {
     pub(crate) id: u64,
     pub(crate) name: Arc<str>,
+    pub(crate) place: Arc<Place>,
     /// Cancelled when the stream is gone: who still waits at its shards is to stop.
     pub(crate) gone: CancellationToken,
     stream: RwLock<Stream>,
 }
 
 impl StreamCell {
-    pub(crate) fn new(new: &NewStream) -> Self {
+    /// A stream that was created in `home`, unless it says another place.
+    pub(crate) fn new(new: &NewStream, home: &Arc<Place>) -> Self {
         Self {
             id: new.id,
             name: Arc::clone(&new.name),
+            place: Arc::clone(new.place.as_ref().unwrap_or(home)),
             gone: CancellationToken::new(),
             stream: RwLock::new(Stream::create(new)),
         }
+    }
+
+    pub(crate) fn arn(&self) -> String {
+        self.place.stream_arn(&self.name)
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Stream> {
@@ -58,6 +66,10 @@ impl Catalog {
 
     pub(crate) fn get(&self, name: &str) -> Option<Arc<StreamCell>> {
         self.read().get(name).cloned()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.read().is_empty()
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Streams> {

@@ -46,10 +46,10 @@ struct Arguments {
     /// Keep streams, tables and buckets in this directory
     #[arg(long, env = "KINESIS_LOCAL_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// The region in ARNs
+    /// The region of requests whose signature names none
     #[arg(long, env = "KINESIS_LOCAL_REGION", default_value = DEFAULT_REGION)]
     region: String,
-    /// The account in ARNs, 12 digits
+    /// The account of requests whose access key id is not one (12 digits)
     #[arg(long, env = "KINESIS_LOCAL_ACCOUNT", default_value = DEFAULT_ACCOUNT)]
     account: String,
     /// Inject the faults of this plan, TOML or JSON; /_local/faults shows and replaces it

@@ -67,6 +67,15 @@
 //! A request that was received whole is carried out even if its caller goes away. A request that was
 //! not answered may have been carried out or not, as with any service on the other end of a wire.
 //!
+//! # Accounts and regions
+//!
+//! Streams belong to the account and region that a request is signed for: the region is the one in
+//! the signature's credential scope, and an access key id of 12 digits is an account, as in other
+//! emulators. What a signature leaves open is as in [`Settings::region`] and [`Settings::account`].
+//! The same name is another stream elsewhere, and one endpoint serves them all. A stream that is
+//! named by the ARN of another account is refused with `AccessDeniedException`. Tables and buckets
+//! are not kept apart: DynamoDB and S3 are the same for all.
+//!
 //! # Operations of Kinesis
 //!
 //! | group | operations |
@@ -155,6 +164,7 @@ mod limits;
 mod local;
 mod log;
 pub mod metrics;
+mod place;
 mod route;
 #[cfg(feature = "s3")]
 mod s3;

@@ -226,14 +226,14 @@ impl Builder {
         self
     }
 
-    /// The region in ARNs and in [`sdk_config`](KinesisLocal::sdk_config).
+    /// The region of requests whose signature names none, and of [`sdk_config`](KinesisLocal::sdk_config).
     #[must_use]
     pub fn region(mut self, region: impl Into<String>) -> Self {
         self.settings.region = region.into();
         self
     }
 
-    /// The account in ARNs.
+    /// The account of requests whose access key id is not one (12 digits).
     #[must_use]
     pub fn account(mut self, account: impl Into<String>) -> Self {
         self.settings.account = account.into();

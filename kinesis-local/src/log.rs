@@ -32,8 +32,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::catalog::Streams;
+use crate::catalog::StreamCell;
 use crate::error::Error;
+use crate::place::Place;
 use crate::stream::shard::Shard;
 
 pub(crate) mod entry;
@@ -126,14 +127,18 @@ struct Writer {
 }
 
 impl Log {
-    /// Opens the log in `dir` and gives back the streams that it holds and the highest id that a
-    /// stream was given; `None` keeps everything in memory. Blocks.
-    pub(crate) fn open(dir: Option<&Path>) -> Result<(Self, Streams, u64), Error> {
+    /// Opens the log in `dir` and gives back the streams that it holds, in the order of their ids,
+    /// and the highest id that a stream was given; `None` keeps everything in memory. Streams that
+    /// name no place are of `home`. Blocks.
+    pub(crate) fn open(
+        dir: Option<&Path>,
+        home: &Arc<Place>,
+    ) -> Result<(Self, Vec<Arc<StreamCell>>, u64), Error> {
         let Some(dir) = dir else {
-            return Ok((Self { file: None }, Streams::new(), 0));
+            return Ok((Self { file: None }, Vec::new(), 0));
         };
         let path = dir.join(FILE_NAME);
-        let recovered = recovery::open(&path)?;
+        let recovered = recovery::open(&path, home)?;
         let writer = Writer {
             file: recovered.file,
             buffer: Vec::new(),

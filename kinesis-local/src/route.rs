@@ -281,7 +281,7 @@ impl Service {
     /// What happens to this call on purpose.
     fn effects(&self, service: FaultService, head: &Parts, body: &[u8]) -> Option<Arc<Effects>> {
         let kinesis = &self.inner.services.kinesis;
-        let shard_of = |stream: &str, key| kinesis.shard_of_key(stream, key);
+        let shard_of = |stream: &str, key| kinesis.shard_of_key(head, stream, key);
         self.inner.faults.decide(service, head, body, shard_of)
     }
 

@@ -9,15 +9,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
+use crate::place::{ACCOUNT_DIGITS, REGION_MAX_CHARS, is_account, is_region};
 use crate::stream::encryption::KmsKeyState;
 
 /// The port of the binary. Source: kinesalite's default, which existing set-ups use.
 pub const DEFAULT_PORT: u16 = 4567;
 
-/// The region in ARNs. Source: the SDKs' fall-back region.
+/// The region of a request that names none. Source: the SDKs' fall-back region.
 pub const DEFAULT_REGION: &str = "us-east-1";
 
-/// The account in ARNs. Source: what other local AWS emulators use.
+/// The account of a request that names none. Source: what other local AWS emulators use.
 pub const DEFAULT_ACCOUNT: &str = "000000000000";
 
 /// Connections served at once; more wait in the kernel's queue. Source: none, reasonable default
@@ -26,12 +27,6 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 512;
 
 /// How long a shutdown waits for requests that are under way. Source: none, reasonable default.
 pub const DEFAULT_SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Digits of an AWS account id. Source: AWS account management reference.
-const ACCOUNT_DIGITS: usize = 12;
-
-/// Longest region name accepted. Source: none; the longest of AWS has 16 characters.
-const REGION_MAX_CHARS: usize = 32;
 
 /// Longest duration that can be asked for, in milliseconds: an hour. Source: none, reasonable bound.
 const DURATION_MAX_MS: u64 = 3_600_000;
@@ -69,9 +64,10 @@ pub struct Settings {
     pub data_dir: Option<PathBuf>,
     /// The address to listen on; port 0 takes a free one. `None`: no socket, in process only.
     pub listen: Option<SocketAddr>,
-    /// The region in ARNs; 1 to 32 characters of `a-z`, `0-9` and `-`.
+    /// The region of requests whose signature names none; 1 to 32 characters of `a-z`, `0-9` and
+    /// `-`. Streams are kept apart by region and account.
     pub region: String,
-    /// The account in ARNs; 12 digits.
+    /// The account of requests whose access key id is not one (12 digits); 12 digits.
     pub account: String,
     /// Throughput limits of the shards. Default: off.
     pub limits: Limits,
@@ -118,17 +114,13 @@ impl Default for Settings {
 impl Settings {
     /// Checks every field against its bound; the error names the first that is out of it.
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let region = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        if !(1..=REGION_MAX_CHARS).contains(&self.region.len()) || !self.region.bytes().all(region)
-        {
+        if !is_region(&self.region) {
             return Err(out_of_bounds(format!(
                 "region must be 1 to {REGION_MAX_CHARS} characters of a-z, 0-9 and '-', it is {:?}",
                 self.region
             )));
         }
-        if self.account.len() != ACCOUNT_DIGITS
-            || !self.account.bytes().all(|byte| byte.is_ascii_digit())
-        {
+        if !is_account(&self.account) {
             return Err(out_of_bounds(format!(
                 "account must be {ACCOUNT_DIGITS} digits, it is {:?}",
                 self.account

@@ -45,6 +45,8 @@ use monitoring::Metrics;
 use queue::Queue;
 use shard::{Identity, Shard};
 
+use crate::place::Place;
+
 /// How a stream's capacity is ruled.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Mode {
@@ -67,6 +69,8 @@ pub(crate) struct NewStream {
     /// Tells this stream from an earlier one of the same name; never given twice by a store.
     pub(crate) id: u64,
     pub(crate) name: Arc<str>,
+    /// `None`: the account and region of the settings, whatever they are.
+    pub(crate) place: Option<Arc<Place>>,
     pub(crate) created_ms: u64,
     pub(crate) mode: Mode,
     pub(crate) shard_count: u32,
@@ -181,6 +185,10 @@ impl Stream {
         let ids = self.queues.keys().filter_map(|&id| self.queue(id));
         ids.filter(|queue| queue.status(now_ms, delays) != Status::Gone)
             .count()
+    }
+
+    pub(crate) fn is_gone(&self, now_ms: u64, delays: Delays) -> bool {
+        self.status(now_ms, delays) == Status::Gone
     }
 
     /// All shards, by index.

@@ -28,6 +28,7 @@ pub(crate) mod constraint;
 pub(crate) mod event;
 pub(crate) mod fault;
 pub(crate) mod read;
+pub(crate) mod sigv4;
 pub(crate) mod write;
 
 /// How a request, its answer and the events that follow are encoded.

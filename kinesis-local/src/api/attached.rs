@@ -110,7 +110,7 @@ impl Inner {
         let mut place = before.rsplit(':');
         let (account, region) = (place.next()?, place.next()?);
         let id = AttachedId::parse(id)?;
-        if (account, region) != (self.account.as_str(), self.region.as_str()) {
+        if !self.place.is(account, region) {
             return None;
         }
         let streams = self.catalog.read();
@@ -121,7 +121,7 @@ impl Inner {
     pub(super) fn attached_arn(&self, kind: &str, id: AttachedId) -> String {
         format!(
             "arn:aws:kinesis:{}:{}:{kind}/{id}",
-            self.region, self.account
+            self.place.region, self.place.account
         )
     }
 
@@ -133,7 +133,7 @@ impl Inner {
         Err(Fault::limit_exceeded(format!(
             "Account {} has {PASSING_MAX} {what} in the state CREATING or DELETING, which is the \
              most there can be at once.",
-            self.account
+            self.place.account
         )))
     }
 }

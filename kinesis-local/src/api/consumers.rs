@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::tags::{Tagged, check_tags};
-use super::{Inner, Reply, unwritable};
+use super::{Inner, Reply, no_stream, unwritable};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
 use crate::stream::consumer::{Consumer, consumer_arn, parse_consumer_arn};
@@ -131,10 +131,10 @@ impl Inner {
         let name = request.consumer_name.as_deref().unwrap_or_default();
         let (ticket, answer) = {
             let mut stream = cell.write();
-            let account = &self.account;
+            let account = &cell.place.account;
             let status = stream.status(self.now_ms(), self.delays);
             if !matches!(status, Status::Active | Status::Updating) {
-                return Err(self.no_stream(&cell.name));
+                return Err(no_stream(&cell.name, &cell.place.account));
             }
             if stream.consumers.contains_key(name) {
                 return Err(Fault::in_use(format!(
@@ -191,11 +191,7 @@ impl Inner {
                 .consumers
                 .remove(&name)
                 .ok_or_else(|| self.no_consumer(&name))?;
-            let arn = consumer_arn(
-                &self.stream_arn(&cell.name),
-                &name,
-                consumer.life.created_ms,
-            );
+            let arn = consumer_arn(&cell.arn(), &name, consumer.life.created_ms);
             self.subscriptions.end_consumer(&arn);
             let entry = Entry::DeregisterConsumer {
                 stream: cell.id,
@@ -217,7 +213,7 @@ impl Inner {
         let cell = self.stream(None, request.stream_arn.as_ref())?;
         let same = |asked: Timestamp| asked.0 / 1000 == cell.read().life.created_ms / 1000;
         if !request.stream_creation_timestamp.is_none_or(same) {
-            return Err(self.no_stream(&cell.name));
+            return Err(no_stream(&cell.name, &cell.place.account));
         }
         let after = match &request.next_token {
             None => String::new(),
@@ -257,7 +253,7 @@ impl Inner {
         consumer: &Consumer,
         with_stream: bool,
     ) -> ConsumerAnswer {
-        let stream_arn = self.stream_arn(&cell.name);
+        let stream_arn = cell.arn();
         ConsumerAnswer {
             name: name.to_owned(),
             arn: consumer_arn(&stream_arn, name, consumer.life.created_ms),
@@ -293,7 +289,7 @@ impl Inner {
         arn: &'a str,
     ) -> Result<(Arc<StreamCell>, &'a str), Fault> {
         let (_, name, created_s) = parse_consumer_arn(arn).ok_or_else(|| self.no_consumer(arn))?;
-        let cell = self.stream_by_name(self.name_in_arn(arn)?)?;
+        let cell = self.stream_by_arn(arn)?;
         let same = cell
             .read()
             .consumers
@@ -309,7 +305,7 @@ impl Inner {
     fn no_consumer(&self, name: &str) -> Fault {
         Fault::not_found(format!(
             "Consumer {name}, account {} not found.",
-            self.account
+            self.place.account
         ))
     }
 }

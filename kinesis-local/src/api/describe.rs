@@ -279,7 +279,7 @@ impl Inner {
     fn facts(&self, cell: &StreamCell, stream: &Stream, now_ms: u64) -> StreamFacts {
         StreamFacts {
             name: Arc::clone(&cell.name),
-            arn: self.stream_arn(&cell.name),
+            arn: cell.arn(),
             status: stream.status(now_ms, self.delays),
             mode: stream.mode,
             created_ms: stream.life.created_ms,

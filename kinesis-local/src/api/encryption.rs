@@ -82,7 +82,7 @@ impl Inner {
         Fault::limit_exceeded(format!(
             "The encryption of stream {} under account {} can be {what} at most \
              {ENCRYPTION_CHANGES_PER_DAY_MAX} times in a rolling 24-hour period.",
-            cell.name, self.account
+            cell.name, cell.place.account
         ))
     }
 }

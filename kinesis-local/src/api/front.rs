@@ -15,11 +15,14 @@ use http::{Method, Request, Response, StatusCode};
 use kinesis_core::Rand;
 
 use super::operation::Operation;
+use super::site::{Caller, Principal, Sites};
 use super::{Inner, Reply};
 use crate::body::ResponseBody;
 use crate::fault::Effects;
+use crate::place::{is_account, is_region};
 use crate::wire::fault::{Fault, SERIALIZATION};
 use crate::wire::read;
+use crate::wire::sigv4::Credential;
 use crate::wire::{Body, Format};
 
 const JSON: &str = Format::Json.content_type();
@@ -37,15 +40,15 @@ const CORS_EXPOSED: &str =
     "x-amzn-RequestId,x-amzn-ErrorType,x-amz-request-id,x-amz-id-2,x-amzn-ErrorMessage,Date";
 
 /// Answers one request.
-pub(super) async fn answer(inner: &Inner, request: Request<Bytes>) -> Response<ResponseBody> {
+pub(super) async fn answer(sites: &Sites, request: Request<Bytes>) -> Response<ResponseBody> {
     let from_browser = request.headers().contains_key("origin");
     if from_browser && request.method() == Method::OPTIONS {
-        return preflight(inner, request.headers());
+        return preflight(sites, request.headers());
     }
-    let mut response = checked(inner, &request).await;
+    let mut response = checked(sites, &request).await;
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, text(&inner.rand.uuid()));
-    headers.insert(ID_2, text(&id_2(&inner.rand)));
+    headers.insert(REQUEST_ID, text(&sites.home.rand.uuid()));
+    headers.insert(ID_2, text(&id_2(&sites.home.rand)));
     if from_browser {
         headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
         headers.insert(
@@ -56,7 +59,7 @@ pub(super) async fn answer(inner: &Inner, request: Request<Bytes>) -> Response<R
     response
 }
 
-async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBody> {
+async fn checked(sites: &Sites, request: &Request<Bytes>) -> Response<ResponseBody> {
     let body = request.body();
     if request.method() != Method::POST {
         return access_denied();
@@ -110,15 +113,17 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
         };
         return fault(format, &refusal);
     }
+    let caller = caller(sites, request.headers(), request.uri().query());
     let faults = request.extensions().get::<Arc<Effects>>();
     if let Some(refusal) = faults.and_then(|faults| faults.refusal.as_ref()) {
-        return fault(format, &refusal.fault(body, inner.now_ms()));
+        let now_ms = sites.home.clock.epoch_millis();
+        return fault(format, &refusal.fault(body, now_ms));
     }
     let body = Body {
         faults: faults.map(|faults| &faults.entries),
         ..body
     };
-    match inner.run(operation, body).await {
+    match call(sites, operation, caller, body).await {
         Ok(Reply::Empty) => respond(StatusCode::OK, Some(format.content_type()), ""),
         Ok(Reply::Answer(body)) => respond(StatusCode::OK, Some(format.content_type()), body),
         Ok(Reply::Events(body)) => {
@@ -132,11 +137,46 @@ async fn checked(inner: &Inner, request: &Request<Bytes>) -> Response<ResponseBo
     }
 }
 
+/// Carries the operation out where its caller is.
+async fn call(
+    sites: &Sites,
+    operation: Operation,
+    caller: Caller,
+    body: Body<'_>,
+) -> Result<Reply, Fault> {
+    let site = sites.site_for(&caller.account, &caller.region, operation.creates())?;
+    let inner = Inner {
+        site,
+        operation,
+        caller,
+    };
+    inner.run(body).await
+}
+
+/// Who calls: an access key id of 12 digits is an account, as in other emulators; what the
+/// signature leaves open or gives oddly is as in the settings.
+pub(super) fn caller(sites: &Sites, headers: &HeaderMap, query: Option<&str>) -> Caller {
+    let credential = Credential::of(headers, query);
+    let named = |part: Option<&str>, home: &Arc<str>| match part {
+        Some(part) if *part != **home => Arc::from(part),
+        _ => Arc::clone(home),
+    };
+    let home = &sites.home.place;
+    let account = credential.as_ref().map(Credential::access_key);
+    let account = named(account.filter(|key| is_account(key)), &home.account);
+    let region = credential.as_ref().and_then(Credential::region);
+    Caller {
+        region: named(region.filter(|region| is_region(region)), &home.region),
+        principal: Principal::Account(Arc::clone(&account)),
+        account,
+    }
+}
+
 /// The answer to a browser that asks whether it may ask.
-fn preflight(inner: &Inner, asked: &HeaderMap) -> Response<ResponseBody> {
+fn preflight(sites: &Sites, asked: &HeaderMap) -> Response<ResponseBody> {
     let mut response = respond(StatusCode::OK, None, "");
     let headers = response.headers_mut();
-    headers.insert(REQUEST_ID, text(&inner.rand.uuid()));
+    headers.insert(REQUEST_ID, text(&sites.home.rand.uuid()));
     headers.insert("access-control-allow-origin", HeaderValue::from_static("*"));
     headers.insert(
         "access-control-max-age",

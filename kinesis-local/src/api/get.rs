@@ -11,10 +11,11 @@ use kinesis_core::{HashKeyRange, SequenceNumber, ShardId};
 use serde::Deserialize;
 
 use super::encryption::check_reading;
-use super::put::encode_encryption;
+use super::put::{encode_encryption, rate_exceeded};
 use super::shards::{encode_range, parse_shard_index};
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
+use crate::place::StreamArn;
 use crate::stream::Stream;
 use crate::stream::iterator::{IteratorRefusal, ShardIterator};
 use crate::stream::shard::{Batch, Identity, Record, Shard, Start};
@@ -215,7 +216,7 @@ impl Inner {
             check_reading(&self.kms, &batch.records)?;
             let bytes = batch.records.iter().map(Record::size).sum();
             if !log.limits.take_read(self.limits, bytes, self.clock.now()) {
-                return Err(self.rate_exceeded(&shard.identity.id(), &cell.name));
+                return Err(rate_exceeded(&shard.identity.id(), &cell));
             }
             batch
         };
@@ -238,6 +239,7 @@ impl Inner {
 
     fn iterator(&self, cell: &StreamCell, shard: &Shard, position: u64) -> String {
         let iterator = ShardIterator {
+            account: cell.place.account.to_string(),
             stream: cell.name.to_string(),
             stream_id: cell.id,
             shard_index: shard.identity.index,
@@ -254,8 +256,8 @@ impl Inner {
         let id = ShardId::from_index(u64::from(iterator.shard_index));
         let missing = || self.no_shard(id.as_str(), &iterator.stream);
         let cell = self
-            .stream_by_name(&iterator.stream)
-            .map_err(|_| missing())?;
+            .stream_in(&iterator.account, &self.place.region, &iterator.stream)
+            .map_err(|fault| if_not_found(fault, missing))?;
         if cell.id != iterator.stream_id {
             return Err(missing());
         }
@@ -277,7 +279,7 @@ impl Inner {
         let index = parse_shard_index(shard_id);
         let stream_name = match (name, arn) {
             (Some(name), _) => name,
-            (None, Some(arn)) => self.name_in_arn(arn)?,
+            (None, Some(arn)) => StreamArn::read(arn).stream,
             (None, None) => "",
         };
         let Some(index) = index else {
@@ -285,29 +287,36 @@ impl Inner {
         };
         let id = ShardId::from_index(u64::from(index));
         let missing = || self.no_shard(id.as_str(), stream_name);
-        let cell = self.stream(name, arn).map_err(|fault| match &*fault.code {
-            "ResourceNotFoundException" => missing(),
-            _ => fault,
-        })?;
-        let now_ms = self.now_ms();
-        let shard = {
-            let stream = cell.read();
-            let shard = stream.shard(index);
-            let shard = shard.filter(|shard| !stream.is_expired(shard, now_ms));
-            shard.cloned().ok_or_else(missing)?
-        };
+        let cell = self.stream(name, arn);
+        let cell = cell.map_err(|fault| if_not_found(fault, missing))?;
+        let shard = self.readable_shard(&cell, index)?;
         Ok((cell, shard))
     }
 
+    /// A shard of the stream that has or had something to read.
+    pub(super) fn readable_shard(
+        &self,
+        cell: &StreamCell,
+        index: u32,
+    ) -> Result<Arc<Shard>, Fault> {
+        let stream = cell.read();
+        let shard = stream.shard(index);
+        let shard = shard.filter(|shard| !stream.is_expired(shard, self.now_ms()));
+        shard.cloned().ok_or_else(|| {
+            let id = ShardId::from_index(u64::from(index));
+            self.no_shard(id.as_str(), &cell.name)
+        })
+    }
+
     fn no_shard(&self, id: &str, stream: &str) -> Fault {
-        let account = &self.account;
+        let account = &self.place.account;
         Fault::not_found(format!(
             "Shard {id} in stream {stream} under account {account} does not exist"
         ))
     }
 
     pub(super) fn could_not_find_shard(&self, id: &str, stream: &str) -> Fault {
-        let account = &self.account;
+        let account = &self.place.account;
         Fault::not_found(format!(
             "Could not find shard {id} in stream {stream} under account {account}."
         ))
@@ -365,7 +374,7 @@ impl Inner {
         shard: &Shard,
     ) -> Result<(u64, u64), Fault> {
         let id = shard.identity.id();
-        let (stream, account) = (&cell.name, &self.account);
+        let (stream, account) = (&cell.name, &cell.place.account);
         let used = format!(
             "StartingSequenceNumber {number} used in GetShardIterator on shard {id} in stream \
              {stream} under account {account} is invalid"
@@ -398,6 +407,14 @@ pub(super) struct StartRequest<'a> {
     pub(super) kind: &'a str,
     pub(super) sequence_number: Option<&'a str>,
     pub(super) timestamp: Option<Timestamp>,
+}
+
+/// A stream that is not there is told as a shard that is not there.
+fn if_not_found(fault: Fault, other: impl FnOnce() -> Fault) -> Fault {
+    match &*fault.code {
+        "ResourceNotFoundException" => other(),
+        _ => fault,
+    }
 }
 
 fn check_get_shard_iterator(request: &GetShardIteratorRequest<'_>) -> Result<(), Fault> {

@@ -76,7 +76,7 @@ impl Inner {
             let desired = change(current, named);
             let answer = MonitoringAnswer {
                 name: Arc::clone(&cell.name),
-                arn: self.stream_arn(&cell.name),
+                arn: cell.arn(),
                 current,
                 desired,
             };

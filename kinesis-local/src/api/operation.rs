@@ -73,6 +73,14 @@ const NOT_YET: [&str; 11] = [
 ];
 
 impl Operation {
+    /// The name in the model.
+    pub(super) fn name(self) -> String {
+        match self {
+            Self::NotYet(name) => name.to_owned(),
+            other => format!("{other:?}"), // the variants have the model's names
+        }
+    }
+
     /// The operation in the target header; `None`: not one of the service's.
     pub(super) fn from_target(target: &str) -> Option<Self> {
         Some(match target.strip_prefix(TARGET_PREFIX)? {

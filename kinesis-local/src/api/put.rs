@@ -16,7 +16,7 @@ use kinesis_core::{HashKey, SequenceNumber, ShardId};
 use serde::Deserialize;
 
 use super::encryption::check_writing;
-use super::{Inner, Reply, unwritable};
+use super::{Inner, Reply, no_stream, unwritable};
 use crate::catalog::StreamCell;
 use crate::fault::EntryFaults;
 use crate::log::entry::Entry;
@@ -248,7 +248,7 @@ impl Inner {
         match stream.status(self.now_ms(), self.delays) {
             Status::Active | Status::Updating => {}
             Status::Creating | Status::Deleting | Status::Gone => {
-                return Err(self.no_stream(&cell.name));
+                return Err(no_stream(&cell.name, &cell.place.account));
             }
         }
         for record in &incoming {
@@ -309,7 +309,7 @@ impl Inner {
         log.trim(stream.horizon_ms(now_ms));
         for (at, record) in group {
             if !log.limits.take_write(self.limits, record.size(), now) {
-                placed.push((at, Err(self.rate_exceeded(&shard_id, &cell.name))));
+                placed.push((at, Err(rate_exceeded(&shard_id, cell))));
                 continue;
             }
             let record = log.append(record.partition_key, record.data, key.clone(), now_ms);
@@ -345,20 +345,6 @@ impl Inner {
         Some(self.log.submit(entry, Some(publish), room.clone()))
     }
 
-    /// Where a record with this key goes.
-    pub(super) fn shard_of_key(&self, stream: &str, key: HashKey) -> Option<ShardId> {
-        let cell = self.catalog.get(stream)?;
-        let id = cell.read().route(key).identity.id();
-        Some(id)
-    }
-
-    pub(super) fn rate_exceeded(&self, shard: &ShardId, stream: &str) -> Fault {
-        let account = &self.account;
-        Fault::throttled(format!(
-            "Rate exceeded for shard {shard} in stream {stream} under account {account}."
-        ))
-    }
-
     /// A number "for ordering" has to be one that the service could have given before now.
     fn check_ordering(
         &self,
@@ -382,9 +368,16 @@ impl Inner {
         Err(Fault::invalid_argument(format!(
             "ExclusiveMinimumSequenceNumber {number} used in PutRecord on stream {} under account \
              {} is invalid.",
-            cell.name, self.account
+            cell.name, cell.place.account
         )))
     }
+}
+
+pub(super) fn rate_exceeded(shard: &ShardId, cell: &StreamCell) -> Fault {
+    let (stream, account) = (&cell.name, &cell.place.account);
+    Fault::throttled(format!(
+        "Rate exceeded for shard {shard} in stream {stream} under account {account}."
+    ))
 }
 
 impl Incoming {

@@ -232,7 +232,7 @@ impl Inner {
         for cell in cells {
             let stream = cell.read();
             let identifier = || StreamIdentifier {
-                arn: self.stream_arn(&cell.name),
+                arn: cell.arn(),
                 created_ms: stream.life.created_ms,
             };
             if stream.queues.is_empty() || !admits(&request.stream_filter, &identifier()) {
@@ -272,7 +272,7 @@ impl Inner {
     }
 
     fn no_queue(&self, arn: &str) -> Fault {
-        let account = &self.account;
+        let account = &self.place.account;
         Fault::not_found(format!("Queue {arn} under account {account} not found."))
     }
 
@@ -290,7 +290,7 @@ impl Inner {
             Status::Gone => Err(self.no_queue(arn)),
             status => Err(refusal(format!(
                 "Queue {arn} under account {} not ACTIVE, instead in state {}",
-                self.account,
+                self.place.account,
                 status.name()
             ))),
         }
@@ -327,7 +327,7 @@ impl Inner {
         if taken == 0 {
             return Ok(());
         }
-        let account = &self.account;
+        let account = &self.place.account;
         Err(Fault::in_use(format!(
             "Queue {name} under account {account} already exists."
         )))
@@ -339,7 +339,7 @@ impl Inner {
     }
 
     fn check_takes_queue(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
-        let (name, account) = (&cell.name, &self.account);
+        let (name, account) = (&cell.name, &cell.place.account);
         let status = stream.status(self.now_ms(), self.delays);
         if !matches!(status, Status::Active | Status::Updating) {
             self.check_active(stream, cell)?;
@@ -367,7 +367,7 @@ impl Inner {
         Err(Fault::limit_exceeded(format!(
             "This request would exceed the limit of {CONSUMERS_PER_STREAM_MAX} consumers for \
              stream {} under account {}.",
-            cell.name, self.account
+            cell.name, cell.place.account
         )))
     }
 
@@ -384,7 +384,7 @@ impl Inner {
         Err(Fault::in_use(format!(
             "{operation} can't change {} because there are queues on this data stream. Delete \
              them with DeleteQueue first.",
-            self.stream_arn(&cell.name)
+            cell.arn()
         )))
     }
 
@@ -401,7 +401,7 @@ impl Inner {
             arn: self.attached_arn("queue", queue.id),
             status: queue.status(self.now_ms(), self.delays),
             created_ms: queue.life.created_ms,
-            stream_arn: self.stream_arn(&cell.name),
+            stream_arn: cell.arn(),
             start: queue.start,
             attributes: queue.attributes,
         })

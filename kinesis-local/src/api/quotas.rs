@@ -75,7 +75,7 @@ impl Inner {
         if open.saturating_add(more) <= SHARDS_PER_ACCOUNT {
             return Ok(());
         }
-        let (account, region) = (&self.account, &self.region);
+        let (account, region) = (&self.place.account, &self.place.region);
         Err(Fault::limit_exceeded(format!(
             "This request would exceed the shard limit for the account {account} in {region}. \
              Current shard count for the account: {open}. Limit: {SHARDS_PER_ACCOUNT}. Number of \
@@ -104,7 +104,7 @@ impl Inner {
         Err(Fault::limit_exceeded(format!(
             "This request would exceed the limit of {ON_DEMAND_STREAMS_MAX} on-demand streams for \
              the account {} in {}.",
-            self.account, self.region
+            self.place.account, self.place.region
         )))
     }
 }

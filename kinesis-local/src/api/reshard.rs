@@ -105,7 +105,7 @@ impl Inner {
 
     /// Whether the stream's mode and state allow a split or merge.
     pub(super) fn check_resharding(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
-        let (name, account) = (&cell.name, &self.account);
+        let (name, account) = (&cell.name, &cell.place.account);
         if stream.mode == Mode::OnDemand {
             return Err(Fault::validation(format!(
                 "Request is invalid. Stream {name} under account {account} is in On-Demand mode."
@@ -122,7 +122,10 @@ impl Inner {
         key: &str,
     ) -> Fault {
         let id = |index: u32| ShardId::from_index(u64::from(index));
-        let place = format!("in stream {} under account {}", cell.name, self.account);
+        let place = format!(
+            "in stream {} under account {}",
+            cell.name, cell.place.account
+        );
         match refusal {
             ReshardRefusal::NoSuchShard(index) => {
                 self.could_not_find_shard(id(index).as_str(), &cell.name)

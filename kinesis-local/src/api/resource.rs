@@ -87,8 +87,6 @@ impl Inner {
         if !arn.contains(":stream/") {
             return Err(Fault::not_found(format!("Resource {arn} not found.")));
         }
-        Ok(Resource::stream(
-            self.stream_by_name(self.name_in_arn(arn)?)?,
-        ))
+        Ok(Resource::stream(self.stream_by_arn(arn)?))
     }
 }

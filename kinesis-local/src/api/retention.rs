@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use kinesis_core::limits::{RETENTION_HOURS_MAX, RETENTION_HOURS_MIN};
 use serde::Deserialize;
 
+use super::site::Sites;
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::stream::change::Change;
@@ -87,10 +88,12 @@ impl Inner {
         self.stored(ticket).await?;
         Ok(Reply::Empty)
     }
+}
 
+impl Sites {
     /// Gives the memory of expired records back, in all shards, if that was not done lately.
     pub(super) fn trim_if_due(&self) {
-        let now_ms = self.now_ms();
+        let now_ms = self.home.clock.epoch_millis();
         let last_ms = self.trimmed_ms.load(Ordering::Relaxed);
         if now_ms.saturating_sub(last_ms) < TRIM_EVERY_MS {
             return;
@@ -101,9 +104,11 @@ impl Inner {
         if mine.is_err() {
             return; // another request does it
         }
-        let cells: Vec<Arc<StreamCell>> = self.catalog.read().values().cloned().collect();
-        for cell in cells {
-            cell.read().trim(now_ms);
+        for site in self.all() {
+            let cells: Vec<Arc<StreamCell>> = site.catalog.read().values().cloned().collect();
+            for cell in cells {
+                cell.read().trim(now_ms);
+            }
         }
     }
 }

@@ -95,7 +95,7 @@ impl Inner {
         self.stored(ticket).await?;
         let answer = UpdateShardCountAnswer {
             name: Arc::clone(&cell.name),
-            arn: self.stream_arn(&cell.name),
+            arn: cell.arn(),
             current,
             target,
         };
@@ -120,7 +120,7 @@ impl Inner {
             return Err(Fault::limit_exceeded(format!(
                 "UpdateShardCount can be used at most {SCALINGS_PER_DAY_MAX} times in a rolling \
                  24-hour period on stream {} under account {}.",
-                cell.name, self.account
+                cell.name, cell.place.account
             )));
         } else {
             return Ok(());
@@ -147,7 +147,7 @@ impl Inner {
                 return Err(Fault::limit_exceeded(format!(
                     "The mode of stream {} under account {} can be switched at most \
                      {MODE_SWITCHES_PER_DAY_MAX} times in a rolling 24-hour period.",
-                    cell.name, self.account
+                    cell.name, cell.place.account
                 )));
             }
             if mode == Mode::Provisioned {

@@ -6,7 +6,7 @@ use kinesis_core::limits::{LIST_SHARDS_MAX, NEXT_TOKEN_LIFETIME};
 use kinesis_core::{HashKeyRange, ShardId};
 use serde::Deserialize;
 
-use super::{Inner, Reply};
+use super::{Inner, Reply, no_stream};
 use crate::catalog::StreamCell;
 use crate::stream::filter::{FILTER_TYPES, ShardFilter};
 use crate::stream::shard::Shard;
@@ -187,7 +187,7 @@ impl Inner {
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
         let same = |asked: Timestamp| asked.0 / 1000 == cell.read().life.created_ms / 1000;
         if !request.stream_creation_timestamp.is_none_or(same) {
-            return Err(self.no_stream(&cell.name));
+            return Err(no_stream(&cell.name, &cell.place.account));
         }
         let after = match request.exclusive_start_shard_id.as_deref() {
             None => None,
@@ -270,7 +270,8 @@ impl Inner {
         let mut opened = Opened::open(token, TOKEN_KIND).ok_or_else(invalid)?;
         let mut next = || opened.u64().ok_or_else(invalid);
         let (sealed_ms, id, after, kind, value) = (next()?, next()?, next()?, next()?, next()?);
-        let name = opened.text().ok_or_else(invalid)?;
+        let mut text = || opened.text().ok_or_else(invalid);
+        let (name, account) = (text()?, text()?);
         let age_ms = self.now_ms().saturating_sub(sealed_ms);
         if u128::from(age_ms) > NEXT_TOKEN_LIFETIME.as_millis() {
             return Err(Fault::new(
@@ -278,9 +279,9 @@ impl Inner {
                 "NextToken has expired.",
             ));
         }
-        let cell = self.stream_by_name(&name)?;
+        let cell = self.stream_in(&account, &self.place.region, &name)?;
         if cell.id != id {
-            return Err(self.no_stream(&name));
+            return Err(no_stream(&name, &account));
         }
         let filter = match kind {
             0 => ShardFilter::All,
@@ -312,6 +313,7 @@ fn seal_token(cell: &StreamCell, page: Page, now_ms: u64) -> String {
         .u64(kind)
         .u64(value)
         .text(&cell.name)
+        .text(&cell.place.account)
         .seal()
 }
 

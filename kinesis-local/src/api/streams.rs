@@ -83,7 +83,7 @@ impl Inner {
         }
         let ticket = {
             let mut streams = self.catalog.write();
-            let account = &self.account;
+            let account = &self.place.account;
             let taken = streams.get(&new.name);
             if taken.is_some_and(|taken| self.status(taken) != Status::Gone) {
                 return Err(Fault::in_use(format!(
@@ -92,7 +92,10 @@ impl Inner {
                 )));
             }
             self.check_shard_limit(open_shards, new.shard_count as usize)?;
-            streams.insert(Arc::clone(&new.name), Arc::new(StreamCell::new(&new)));
+            streams.insert(
+                Arc::clone(&new.name),
+                Arc::new(StreamCell::new(&new, &self.place)),
+            );
             self.log.submit(Entry::CreateStream(new), None, None)
         };
         self.stored(ticket).await?;
@@ -125,6 +128,7 @@ impl Inner {
         Ok(NewStream {
             id: self.next_stream_id(),
             name: request.stream_name.as_deref().unwrap_or_default().into(),
+            place: self.place_to_keep(),
             created_ms: self.now_ms(),
             mode,
             shard_count,
@@ -153,7 +157,7 @@ impl Inner {
                 return Ok(Reply::Empty); // already on its way
             }
             self.check_has_no_queues(&stream, &cell, "DeleteStream")?;
-            let arn = self.stream_arn(&cell.name);
+            let arn = cell.arn();
             if !enforced && !stream.consumers.is_empty() {
                 return Err(Fault::in_use(format!(
                     "DeleteStream can't delete {arn} because there are consumers associated with \

@@ -29,6 +29,7 @@ use super::get::{
     ChildShard, ITERATOR_TYPES, StartRequest, child_shards, encode_child_shards, encode_records,
     encoded_bytes,
 };
+use super::shards::parse_shard_index;
 use super::{Inner, Reply};
 use crate::body::ResponseBody;
 use crate::catalog::StreamCell;
@@ -183,7 +184,6 @@ struct Subscription {
     clock: Clock,
     log: Log,
     kms: KmsKeys,
-    account: String,
     consumer_arn: String,
     cell: Arc<StreamCell>,
     shard: Arc<Shard>,
@@ -224,11 +224,11 @@ impl Subscription {
             End::Stopped if self.is_registered() => Some(in_use(&self.consumer_arn)),
             End::Stopped => Some(Fault::not_found(format!(
                 "Consumer {}, account {} not found.",
-                self.consumer_arn, self.account
+                self.consumer_arn, self.cell.place.account
             ))),
             End::StreamGone => Some(Fault::not_found(format!(
                 "Stream {} under account {} not found.",
-                self.cell.name, self.account
+                self.cell.name, self.cell.place.account
             ))),
             End::StoreFailed => Some(Fault::internal("The store failed.")),
             End::KeyUnusable(fault) => Some(*fault),
@@ -354,9 +354,11 @@ impl Inner {
         let arn = request.consumer_arn.as_deref().unwrap_or_default();
         let (cell, consumer) = self.consumer_by_arn(arn)?;
         self.check_consumer_active(&cell, consumer)?;
-        let stream_name = Text::from(&*cell.name);
         let shard_id = request.shard_id.as_deref().unwrap_or_default();
-        let (_, shard) = self.shard_to_read(Some(&stream_name), None, shard_id)?;
+        let shard = match parse_shard_index(shard_id) {
+            Some(index) => self.readable_shard(&cell, index)?,
+            None => return Err(self.could_not_find_shard(shard_id, &cell.name)),
+        };
         let Structure(position) = request.starting_position.unwrap_or_default();
         let start = StartRequest {
             kind: position.r#type.as_deref().unwrap_or_default(),
@@ -379,7 +381,6 @@ impl Inner {
             clock: self.clock.clone(),
             log: self.log.clone(),
             kms: self.kms.clone(),
-            account: self.account.clone(),
             consumer_arn: arn.to_owned(),
             next,
             pace: self.fan_out_pace(now),
@@ -418,7 +419,7 @@ impl Inner {
                  in ACTIVE status.",
                     consumer.life.created_ms / 1000,
                     cell.name,
-                    self.account
+                    cell.place.account
                 )))
             }
         }

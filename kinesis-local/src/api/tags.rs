@@ -278,7 +278,7 @@ impl Inner {
         Err(Fault::invalid_argument(format!(
             "Failed to add tags to {tagged} under account {} because a given stream cannot have \
              more than {TAGS_MAX} tags associated with it.",
-            self.account
+            self.place.account
         )))
     }
 
@@ -301,7 +301,7 @@ impl Inner {
                 "Failed to {what} {tagged} under account {} because some tags contained illegal \
                  characters. The allowed characters are Unicode letters, white-spaces, \
                  '_',',','/','=','+','-','@',':'.",
-                self.account
+                self.place.account
             )));
         }
         Ok(())

@@ -24,6 +24,7 @@ mod recovery;
 mod retention;
 mod scaling;
 mod shards;
+mod sites;
 mod streams;
 mod subscribe;
 mod tags;
@@ -50,11 +51,11 @@ fn kinesis() -> Kinesis {
 
 impl Kinesis {
     fn clock(&self) -> Clock {
-        self.inner.clock.clone()
+        self.sites.home.clock.clone()
     }
 
     fn stream_cell(&self, name: &str) -> Arc<StreamCell> {
-        self.inner.catalog.get(name).unwrap()
+        self.sites.home.catalog.get(name).unwrap()
     }
 }
 
@@ -66,7 +67,7 @@ fn request(operation: &str, body: impl Into<Bytes>) -> Request<Bytes> {
         .header("x-amz-date", "20261123T020000Z")
         .header(
             "authorization",
-            "AWS4-HMAC-SHA256 Credential=a/b/c/kinesis/aws4_request, SignedHeaders=host, \
+            "AWS4-HMAC-SHA256 Credential=a/20261123/us-east-1/kinesis/aws4_request, SignedHeaders=host, \
              Signature=abc",
         )
         .body(body.into())

@@ -186,6 +186,7 @@ mod tests {
     fn the_body_tells_stream_and_shard_however_they_are_named() {
         let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
         let iterator = ShardIterator {
+            account: "000000000000".to_owned(),
             stream: "s".to_owned(),
             stream_id: 1,
             shard_index: 3,

@@ -13,15 +13,19 @@
 //! 7 records    u64 stream │ u32 shard │ u32 count │
 //!              u64 counter │ u64 arrival ms │ u16 key length │ u32 data length │ key │ data │ …
 //! 8 change     u64 stream │ u64 ms │ what changes, see `change`
+//! 9 create in a place that is not of the settings: text account │ text region │ as in 1
 //! 10 create with a distribution   u8 distribution │ an entry that creates
 //! 11 records under a key          text key │ as in 7
 //! ```
 //! Promises: what was encoded decodes to the same; anything else decodes to an error, never to a
 //! panic or to more memory than the bytes have. The data of records is not copied.
 
+use std::sync::Arc;
+
 use bytes::{Buf as _, Bytes};
 use kinesis_core::HashKey;
 
+use crate::place::Place;
 use crate::stream::change::{Change, Tags};
 use crate::stream::distribution::Distribution;
 use crate::stream::encryption::Key;
@@ -88,6 +92,7 @@ const REGISTER: u8 = 5;
 const DEREGISTER: u8 = 6;
 const RECORDS: u8 = 7;
 const CHANGE: u8 = 8;
+const CREATE_IN: u8 = 9;
 const CREATE_WITH: u8 = 10;
 const RECORDS_UNDER: u8 = 11;
 
@@ -189,7 +194,7 @@ impl Entry {
     /// Takes the next entry off `bytes`.
     pub(super) fn decode(bytes: &mut Bytes) -> Result<Self, Unreadable> {
         let entry = match bytes.try_get_u8()? {
-            CREATE => Self::CreateStream(decode_create(bytes)?),
+            kind @ (CREATE | CREATE_IN) => Self::CreateStream(decode_create(kind, bytes)?),
             DELETE => Self::DeleteStream {
                 stream: bytes.try_get_u64_le()?,
                 at_ms: bytes.try_get_u64_le()?,
@@ -219,12 +224,10 @@ impl Entry {
             },
             CREATE_WITH => {
                 let distribution = take_distribution(bytes)?;
-                let CREATE = bytes.try_get_u8()? else {
-                    return Err(Unreadable);
-                };
+                let kind = bytes.try_get_u8()?;
                 Self::CreateStream(NewStream {
                     distribution,
-                    ..decode_create(bytes)?
+                    ..decode_create(kind, bytes)?
                 })
             }
             RECORDS => decode_records(bytes, None)?,
@@ -248,7 +251,14 @@ fn encode_create(new: &NewStream, out: &mut Vec<u8>) {
         out.push(CREATE_WITH);
         out.push(encode_distribution(new.distribution));
     }
-    out.push(CREATE);
+    match &new.place {
+        None => out.push(CREATE),
+        Some(place) => {
+            out.push(CREATE_IN);
+            put_text(out, &place.account);
+            put_text(out, &place.region);
+        }
+    }
     put(out, &new.id.to_le_bytes());
     put_text(out, &new.name);
     put(out, &new.created_ms.to_le_bytes());
@@ -259,10 +269,16 @@ fn encode_create(new: &NewStream, out: &mut Vec<u8>) {
     put_tags(out, &new.tags);
 }
 
-fn decode_create(bytes: &mut Bytes) -> Result<NewStream, Unreadable> {
+fn decode_create(kind: u8, bytes: &mut Bytes) -> Result<NewStream, Unreadable> {
+    let place = match kind {
+        CREATE => None,
+        CREATE_IN => Some(Place::new(&take_text(bytes)?, &take_text(bytes)?)),
+        _ => return Err(Unreadable),
+    };
     Ok(NewStream {
         id: bytes.try_get_u64_le()?,
         name: take_text(bytes)?.into(),
+        place: place.map(Arc::new),
         created_ms: bytes.try_get_u64_le()?,
         mode: take_mode(bytes)?,
         shard_count: bytes.try_get_u32_le()?,

@@ -15,8 +15,9 @@ use bytes::Bytes;
 
 use super::entry::Entry;
 use super::frame::{self, FILE_HEAD, HEAD_BYTES, Head};
-use crate::catalog::{StreamCell, Streams};
+use crate::catalog::StreamCell;
 use crate::error::{Error, ErrorKind};
+use crate::place::Place;
 use crate::stream::consumer::Consumer;
 
 /// Bytes read from the file at once. Source: none, reasonable default.
@@ -27,7 +28,8 @@ const READ_AHEAD_BYTES: usize = 1024 * 1024;
 pub(super) struct Recovered {
     /// Positioned where the next frame goes.
     pub(super) file: File,
-    pub(super) streams: Streams,
+    /// In the order of their ids.
+    pub(super) streams: Vec<Arc<StreamCell>>,
     pub(super) last_stream_id: u64,
 }
 
@@ -44,9 +46,9 @@ enum Refusal {
     Unfit { offset: u64, reason: &'static str },
 }
 
-/// Opens or creates the log at `path`. Blocks.
-pub(super) fn open(path: &Path) -> Result<Recovered, Error> {
-    recover(path).map_err(|refusal| {
+/// Opens or creates the log at `path`; streams that name no place are of `home`. Blocks.
+pub(super) fn open(path: &Path, home: &Arc<Place>) -> Result<Recovered, Error> {
+    recover(path, home).map_err(|refusal| {
         let kind = match refusal {
             Refusal::Io(_) => ErrorKind::Storage,
             Refusal::Foreign | Refusal::Changed { .. } | Refusal::Unfit { .. } => {
@@ -58,7 +60,7 @@ pub(super) fn open(path: &Path) -> Result<Recovered, Error> {
     })
 }
 
-fn recover(path: &Path) -> Result<Recovered, Refusal> {
+fn recover(path: &Path, home: &Arc<Place>) -> Result<Recovered, Refusal> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -66,7 +68,11 @@ fn recover(path: &Path) -> Result<Recovered, Refusal> {
         .truncate(false)
         .open(path)?;
     let length = file.metadata()?.len();
-    let mut replay = Replay::default();
+    let mut replay = Replay {
+        home: Arc::clone(home),
+        streams: HashMap::new(),
+        last_stream_id: 0,
+    };
     let mut end = FILE_HEAD.len() as u64;
     if !has_head(&mut file, length)? {
         write_head(&mut file, path)?;
@@ -148,8 +154,9 @@ fn read_frame(
 }
 
 /// Makes the changes again, in their order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Replay {
+    home: Arc<Place>,
     streams: HashMap<u64, Arc<StreamCell>>,
     last_stream_id: u64,
 }
@@ -170,7 +177,7 @@ impl Replay {
         match entry {
             Entry::CreateStream(new) => {
                 self.last_stream_id = self.last_stream_id.max(new.id);
-                let cell = Arc::new(StreamCell::new(&new));
+                let cell = Arc::new(StreamCell::new(&new, &self.home));
                 match self.streams.insert(new.id, cell) {
                     None => Ok(()),
                     Some(_) => Err("a stream's id was given twice"),
@@ -247,13 +254,11 @@ impl Replay {
     }
 
     fn finish(self, file: File) -> Recovered {
-        // In the order of their ids: a later stream takes its name over from an earlier one.
         let mut cells: Vec<Arc<StreamCell>> = self.streams.into_values().collect();
         cells.sort_by_key(|cell| cell.id);
-        let named = cells.into_iter().map(|cell| (Arc::clone(&cell.name), cell));
         Recovered {
             file,
-            streams: named.collect(),
+            streams: cells,
             last_stream_id: self.last_stream_id,
         }
     }

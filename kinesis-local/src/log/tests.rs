@@ -7,16 +7,25 @@ use kinesis_core::HashKey;
 use proptest::prelude::*;
 
 use super::*;
-use crate::catalog::StreamCell;
+use crate::catalog::{StreamCell, Streams};
 use crate::error::ErrorKind;
 use crate::stream::shard::{Batch, Record};
 use crate::stream::tests::new_stream;
 
 const NOW_MS: u64 = 1_795_399_200_000;
 
+fn home() -> Arc<Place> {
+    Arc::new(Place::new("000000000000", "us-east-1"))
+}
+
+fn named(streams: Vec<Arc<StreamCell>>) -> Streams {
+    let named = streams.into_iter();
+    named.map(|cell| (Arc::clone(&cell.name), cell)).collect()
+}
+
 fn open(dir: &Path) -> (Log, Streams) {
-    let (log, streams, _) = Log::open(Some(dir)).unwrap();
-    (log, streams)
+    let (log, streams, _) = Log::open(Some(dir), &home()).unwrap();
+    (log, named(streams))
 }
 
 fn all(shard: &Shard) -> Batch {
@@ -25,7 +34,7 @@ fn all(shard: &Shard) -> Batch {
 
 async fn create(log: &Log, name: &str, shards: u32) -> Arc<StreamCell> {
     let new = new_stream(name, shards);
-    let cell = Arc::new(StreamCell::new(&new));
+    let cell = Arc::new(StreamCell::new(&new, &home()));
     log.submit(Entry::CreateStream(new), None, None)
         .stored()
         .await
@@ -136,7 +145,7 @@ async fn a_changed_byte_is_an_error_that_names_the_file_and_the_offset() {
         let mut changed = whole.clone();
         changed[at] ^= 0x10;
         std::fs::write(&path, &changed).unwrap();
-        let error = Log::open(Some(dir.path())).unwrap_err();
+        let error = Log::open(Some(dir.path()), &home()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}");
         let text = error.to_string();
         assert!(text.contains(path.to_str().unwrap()), "{text}");
@@ -168,7 +177,7 @@ async fn after_an_orderly_end_a_changed_byte_of_the_last_write_is_noticed_too() 
     bytes[40] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(
-        Log::open(Some(dir.path())).unwrap_err().kind(),
+        Log::open(Some(dir.path()), &home()).unwrap_err().kind(),
         ErrorKind::Corrupt
     );
 }
@@ -182,7 +191,7 @@ async fn a_file_of_something_else_is_not_touched() {
         b"something else entirely, and longer",
     ] {
         std::fs::write(&path, foreign).unwrap();
-        let error = Log::open(Some(dir.path())).unwrap_err();
+        let error = Log::open(Some(dir.path()), &home()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(std::fs::read(&path).unwrap(), foreign);
     }
@@ -337,7 +346,8 @@ async fn every_kind_of_change_comes_back() {
     ] {
         log.submit(entry, None, None).stored().await.unwrap();
     }
-    let (_, streams, last_id) = Log::open(Some(dir.path())).unwrap();
+    let (_, streams, last_id) = Log::open(Some(dir.path()), &home()).unwrap();
+    let streams = named(streams);
     assert_eq!(last_id, 77);
     assert_eq!(streams["other"].read().life.deleted_ms, Some(9));
     let stream = streams["orders"].read();
@@ -399,7 +409,8 @@ const VERSION_1: &[u8] = include_bytes!("fixtures/v1.log");
 async fn a_log_of_version_1_is_read_by_every_later_version() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join(FILE_NAME), VERSION_1).unwrap();
-    let (_, streams, last_id) = Log::open(Some(dir.path())).unwrap();
+    let (_, streams, last_id) = Log::open(Some(dir.path()), &home()).unwrap();
+    let streams = named(streams);
     assert_eq!(last_id, 77);
     assert!(streams["other"].read().life.deleted_ms.is_some());
     let orders = &streams["orders"];

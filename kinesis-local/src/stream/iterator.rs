@@ -14,6 +14,8 @@ const KIND: u8 = 1;
 /// What an iterator stands for.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct ShardIterator {
+    /// The account of the stream; its region is that of the request.
+    pub(crate) account: String,
     pub(crate) stream: String,
     pub(crate) stream_id: u64,
     pub(crate) shard_index: u32,
@@ -40,6 +42,7 @@ impl ShardIterator {
             .u64(u64::from(self.shard_index))
             .u64(self.position)
             .u64(self.created_ms)
+            .text(&self.account)
             .seal()
     }
 
@@ -81,6 +84,7 @@ impl ShardIterator {
             shard_index: u32::try_from(opened.u64()?).ok()?,
             position: opened.u64()?,
             created_ms: opened.u64()?,
+            account: opened.text()?,
         })
     }
 }
@@ -144,6 +148,7 @@ mod tests {
 
     fn iterator() -> ShardIterator {
         ShardIterator {
+            account: "000000000000".to_owned(),
             stream: "s".repeat(128),
             stream_id: 3,
             shard_index: 7,

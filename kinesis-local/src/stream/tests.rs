@@ -12,6 +12,7 @@ pub(crate) fn new_stream(name: &str, shard_count: u32) -> NewStream {
     NewStream {
         id: 1,
         name: name.into(),
+        place: None,
         created_ms: NOW_MS,
         mode: Mode::Provisioned,
         shard_count,

@@ -89,7 +89,7 @@ async fn what_a_shorter_retention_expired_stays_away_after_a_crash() {
     put(&kinesis, "k", "kept").await;
     ok(&kinesis, "DecreaseStreamRetentionPeriod", hours(24)).await;
     ok(&kinesis, "IncreaseStreamRetentionPeriod", hours(100)).await;
-    let clock = kinesis.inner.clock.clone();
+    let clock = kinesis.sites.home.clock.clone();
     drop(kinesis);
     let kinesis = Kinesis::open(KinesisOptions {
         data_dir: Some(dir.path().to_owned()),

@@ -18,7 +18,7 @@ async fn read_all(kinesis: &Kinesis) -> Vec<String> {
 }
 
 fn in_memory(kinesis: &Kinesis, shard: u32) -> usize {
-    let cell = kinesis.inner.catalog.get("s").unwrap();
+    let cell = kinesis.sites.home.catalog.get("s").unwrap();
     let shard = std::sync::Arc::clone(cell.read().shard(shard).unwrap());
     let log = shard.log();
     log.len()

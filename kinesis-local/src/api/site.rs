@@ -1,0 +1,236 @@
+//! Accounts and regions: each has its own streams, as if it were a service of its own.
+//!
+//! ```text
+//! signature ─▶ Caller (account, region) ─▶ Site: catalog ─┐
+//!                                                          ├─ one log, clock, chance, limits
+//!                                         Site: catalog ─┘
+//! ```
+//! Promises: a request sees the streams of its own account and region and no others; a site is kept
+//! from the first stream that is created in it, and never for a read; sites are bounded: at the
+//! bound those without streams are forgotten, and if none is, the creation is refused.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use kinesis_core::{Clock, Rand};
+
+use super::KinesisOptions;
+use super::operation::Operation;
+use super::subscribe::Subscriptions;
+use crate::catalog::{Catalog, StreamCell, Streams};
+use crate::error::{Error, ErrorKind};
+use crate::limits::Limits;
+use crate::log::Log;
+use crate::place::Place;
+use crate::stream::encryption::KmsKeys;
+use crate::stream::lifecycle::Delays;
+use crate::wire::fault::Fault;
+
+/// Accounts and regions that can have streams at once. Source: none, reasonable default: a few
+/// accounts in every region of AWS.
+const SITES_MAX: usize = 256;
+
+/// What one account has in one region.
+#[derive(Debug)]
+pub(super) struct Site {
+    pub(super) place: Arc<Place>,
+    pub(super) catalog: Catalog,
+    pub(super) clock: Clock,
+    pub(super) rand: Rand,
+    pub(super) limits: Limits,
+    pub(super) delays: Delays,
+    pub(super) kms: KmsKeys,
+    pub(super) log: Log,
+    pub(super) subscriptions: Arc<Subscriptions>,
+    last_stream_id: Arc<AtomicU64>,
+    /// Where the streams of other accounts are.
+    pub(super) sites: Weak<Sites>,
+}
+
+impl Site {
+    /// Another place of the same service.
+    fn beside(&self, place: Arc<Place>, streams: Streams) -> Self {
+        Self {
+            place,
+            catalog: Catalog::new(streams),
+            clock: self.clock.clone(),
+            rand: self.rand.clone(),
+            limits: self.limits,
+            delays: self.delays,
+            kms: self.kms.clone(),
+            log: self.log.clone(),
+            subscriptions: Arc::clone(&self.subscriptions),
+            last_stream_id: Arc::clone(&self.last_stream_id),
+            sites: Weak::clone(&self.sites),
+        }
+    }
+
+    /// What a new stream keeps of its place: nothing of that of the settings, which it follows.
+    pub(super) fn place_to_keep(&self) -> Option<Arc<Place>> {
+        let sites = self.sites.upgrade()?;
+        (sites.home.place != self.place).then(|| Arc::clone(&self.place))
+    }
+
+    pub(super) fn next_stream_id(&self) -> u64 {
+        self.last_stream_id.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// All sites of the service.
+#[derive(Debug)]
+pub(super) struct Sites {
+    /// The one of the settings: whose request names no other place.
+    pub(super) home: Arc<Site>,
+    others: RwLock<BTreeMap<Arc<Place>, Arc<Site>>>,
+    /// When the expired records of all streams were last given up.
+    pub(super) trimmed_ms: AtomicU64,
+}
+
+impl Sites {
+    /// The sites of the streams in `cells`, which come in the order of their ids: a later stream
+    /// takes its name over from an earlier one that was deleted.
+    pub(super) fn new(
+        options: KinesisOptions,
+        home: Arc<Place>,
+        log: Log,
+        cells: Vec<Arc<StreamCell>>,
+        last_stream_id: u64,
+    ) -> Result<Arc<Self>, Error> {
+        let mut places: BTreeMap<Arc<Place>, Streams> = BTreeMap::new();
+        for cell in cells {
+            let streams = places.entry(Arc::clone(&cell.place)).or_default();
+            if let Some(earlier) = streams.insert(Arc::clone(&cell.name), Arc::clone(&cell))
+                && earlier.read().life.deleted_ms.is_none()
+            {
+                return Err(twice(&cell));
+            }
+        }
+        let now_ms = options.clock.epoch_millis();
+        for streams in places.values_mut() {
+            streams.retain(|_, cell| !cell.read().is_gone(now_ms, options.delays));
+        }
+        let streams = places.remove(&home).unwrap_or_default();
+        Ok(Arc::new_cyclic(|sites| {
+            let home = Arc::new(Site {
+                place: home,
+                catalog: Catalog::new(streams),
+                clock: options.clock,
+                rand: options.rand,
+                limits: options.limits,
+                delays: options.delays,
+                kms: options.kms,
+                log,
+                subscriptions: Arc::default(),
+                last_stream_id: Arc::new(AtomicU64::new(last_stream_id)),
+                sites: Weak::clone(sites),
+            });
+            let others = places.into_iter().map(|(place, streams)| {
+                let site = Arc::new(home.beside(Arc::clone(&place), streams));
+                (place, site)
+            });
+            Self {
+                others: RwLock::new(others.collect()),
+                home,
+                trimmed_ms: AtomicU64::new(0),
+            }
+        }))
+    }
+
+    /// The site at `place`, if something was ever created there.
+    pub(super) fn get(&self, account: &str, region: &str) -> Option<Arc<Site>> {
+        if self.home.place.is(account, region) {
+            return Some(Arc::clone(&self.home));
+        }
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        others.get(&Place::new(account, region)).cloned()
+    }
+
+    /// The site at `place` for one request: for an operation that creates it is kept, for any other
+    /// an unknown place is as good as an empty one.
+    pub(super) fn site_for(
+        &self,
+        account: &str,
+        region: &str,
+        creates: bool,
+    ) -> Result<Arc<Site>, Fault> {
+        if let Some(site) = self.get(account, region) {
+            return Ok(site);
+        }
+        let place = Arc::new(Place::new(account, region));
+        let site = Arc::new(self.home.beside(Arc::clone(&place), Streams::new()));
+        if !creates {
+            return Ok(site);
+        }
+        let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
+        if others.len() >= SITES_MAX {
+            // One that a request still holds may be about to get its first stream.
+            others.retain(|_, site| Arc::strong_count(site) > 1 || !site.catalog.is_empty());
+        }
+        if others.len() >= SITES_MAX && !others.contains_key(&place) {
+            return Err(Fault::limit_exceeded(format!(
+                "kinesis-local keeps the streams of at most {SITES_MAX} accounts and regions; \
+                 there is no room for {place}."
+            )));
+        }
+        Ok(Arc::clone(others.entry(place).or_insert(site)))
+    }
+
+    /// Every site that is kept.
+    pub(super) fn all(&self) -> Vec<Arc<Site>> {
+        let others = self.others.read().unwrap_or_else(PoisonError::into_inner);
+        let home = std::iter::once(&self.home);
+        home.chain(others.values()).cloned().collect()
+    }
+}
+
+impl Drop for Sites {
+    /// A service that was dropped and not closed ends as in a crash.
+    fn drop(&mut self) {
+        self.home.subscriptions.end_all();
+        self.home.log.abandon();
+    }
+}
+
+fn twice(cell: &StreamCell) -> Error {
+    Error::new(
+        ErrorKind::Settings,
+        format!(
+            "the data directory holds two streams {} of {}: one was created for the account and \
+             region of the settings, which were others then; start with those",
+            cell.name, cell.place
+        ),
+    )
+}
+
+/// Who calls: whose streams are meant.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) account: Arc<str>,
+    pub(super) region: Arc<str>,
+    /// What a resource policy knows the caller by.
+    pub(super) principal: Principal,
+}
+
+/// The identity behind a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Principal {
+    /// Any credentials are accepted: they stand for the account itself.
+    Account(Arc<str>),
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Account(account) => write!(f, "arn:aws:iam::{account}:root"),
+        }
+    }
+}
+
+impl Operation {
+    /// Whether a site begins with this operation.
+    pub(super) fn creates(self) -> bool {
+        self == Self::CreateStream
+    }
+}
