@@ -94,3 +94,54 @@ fn lines_below(directory: &Path) -> usize {
         })
         .sum()
 }
+
+#[test]
+fn the_load_says_what_producing_costs_on_the_last_line() {
+    let args = ["produce", "--records", "3000", "--warm-up", "100", "--json"];
+    let said = run(env!("CARGO_BIN_EXE_load"), &args);
+    let figures = last_line(&said);
+    assert_eq!(figures["records"], 3000.0, "{said}");
+    assert_eq!(figures["failed"], 0.0, "{said}");
+    let names = [
+        "records_per_s",
+        "mb_per_s",
+        "ack_ms_p50",
+        "ack_ms_p99",
+        "ack_ms_p999",
+    ];
+    for name in names {
+        assert!(figures[name].as_f64().is_some_and(|n| n > 0.0), "{said}");
+    }
+    // Missing where there is no /proc, but always named.
+    for name in ["cpu_s_per_million_records", "rss_mb", "threads"] {
+        assert!(figures.get(name).is_some(), "{name}: {said}");
+    }
+}
+
+#[test]
+fn the_load_reads_what_it_wrote_by_polling_and_by_fan_out() {
+    for how in [&[][..], &["--fan-out"]] {
+        let args = [
+            "consume",
+            "--records",
+            "3000",
+            "--live-seconds",
+            "1",
+            "--live-rate",
+            "50",
+            "--json",
+        ];
+        let said = run(env!("CARGO_BIN_EXE_load"), &[&args, how].concat());
+        let figures = last_line(&said);
+        assert_eq!(figures["records"], 3000.0, "{said}");
+        assert_eq!(figures["live_records"], 50.0, "{said}");
+        for name in ["records_per_s", "end_to_end_ms_p50", "end_to_end_ms_p99"] {
+            assert!(figures[name].as_f64().is_some_and(|n| n > 0.0), "{said}");
+        }
+    }
+}
+
+fn last_line(said: &str) -> serde_json::Value {
+    let last = said.lines().last().expect("it said something");
+    serde_json::from_str(last).expect("an object")
+}
