@@ -83,7 +83,7 @@ impl Consumer {
     /// [`create_for`](RecordProcessorFactory::create_for), to tell their shards apart.
     ///
     /// The lease table is laid out as that of a multi-stream KCL, and is not the table of a consumer
-    /// of one stream. A stream that cannot be read is reported and tried again, and does not end [`run`](Self::run).
+    /// of one stream; [`admin`](crate::admin) converts one into the other. A stream that cannot be read is reported and tried again, and does not end [`run`](Self::run).
     pub fn multi_stream(
         application: impl Into<String>,
         streams: &Streams,

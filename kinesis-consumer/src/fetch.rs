@@ -54,7 +54,8 @@ use buffer::{BufferLimits, Filler, Hold, Room, Slot, buffer};
 use call::{Failure, Reader};
 use fan_out::FanOut;
 use listen::Listening;
-use poll::{Answer, Ask, Poll, StartAt, Trouble, Verdict};
+pub(crate) use poll::StartAt;
+use poll::{Answer, Ask, Poll, Trouble, Verdict};
 pub(crate) use registration::Registration;
 use unpack::{StreamRecord, Unpacked, Unpacker};
 

@@ -53,6 +53,7 @@
 //! the table at the same time (they may have before, and may again); the
 //! `LeaseOwnerToLeaseKeyIndex`.
 
+pub mod admin;
 mod assign;
 mod held;
 mod item;

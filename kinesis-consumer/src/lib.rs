@@ -184,6 +184,7 @@ pub use consumer::{Consumer, ConsumerBuilder};
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use error::{BoxError, Error, ErrorKind};
 pub use events::{Event, EventKind, Events, Gain, Missed};
+pub use lease::admin;
 pub use processor::{
     InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory,
     StopSignal, per_stream,

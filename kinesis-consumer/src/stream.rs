@@ -13,7 +13,8 @@
 //! The keys are those of a multi-stream KCL, so that either may take over from the other. A stream
 //! that was deleted and made anew under its old name is a new stream: its leases have other keys.
 //!
-//! A consumer of one stream has the shard's id alone as key, as a KCL has.
+//! A consumer of one stream has the shard's id alone as key, as a KCL has; [`admin`](crate::admin)
+//! converts a table from one kind to the other and keeps the checkpoints.
 
 use std::fmt;
 use std::str::FromStr;
@@ -224,6 +225,12 @@ impl StreamSource {
     /// The name or ARN.
     pub fn stream(&self) -> &str {
         &self.address.0
+    }
+}
+
+impl From<&str> for StreamSource {
+    fn from(stream: &str) -> Self {
+        Self::new(stream)
     }
 }
 

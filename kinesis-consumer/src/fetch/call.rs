@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_kinesis::operation::get_shard_iterator::builders::GetShardIteratorFluentBuilder;
 use aws_sdk_kinesis::types::{
     ChildShard as SdkChild, HashKeyRange as SdkRange, Record as SdkRecord, ShardIteratorType,
 };
@@ -90,21 +91,7 @@ impl Reader {
             .set_stream_name(self.address.name())
             .set_stream_arn(self.address.arn())
             .shard_id(self.shard_id.as_str());
-        let request = match start_at {
-            StartAt::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
-            StartAt::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
-            StartAt::Timestamp { epoch_millis } => request
-                .shard_iterator_type(ShardIteratorType::AtTimestamp)
-                .timestamp(DateTime::from_millis(
-                    i64::try_from(*epoch_millis).unwrap_or(i64::MAX),
-                )),
-            StartAt::AtSequence(sequence_number) => request
-                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
-                .starting_sequence_number(sequence_number.as_str()),
-            StartAt::AfterSequence(sequence_number) => request
-                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
-                .starting_sequence_number(sequence_number.as_str()),
-        };
+        let request = start_at.ask(request);
         // No iterator is at fault here: a position that is refused stays refused until mended.
         let answer = self
             .within("getting an iterator", request.send())
@@ -269,6 +256,38 @@ impl Reader {
             self.shard_id, self.stream
         );
         Failure::other(Error::new(ErrorKind::Unavailable, text))
+    }
+}
+
+impl StartAt {
+    /// Asks for an iterator that starts here.
+    pub(crate) fn ask(
+        &self,
+        request: GetShardIteratorFluentBuilder,
+    ) -> GetShardIteratorFluentBuilder {
+        match self {
+            Self::TrimHorizon => request.shard_iterator_type(ShardIteratorType::TrimHorizon),
+            Self::Latest => request.shard_iterator_type(ShardIteratorType::Latest),
+            Self::Timestamp { epoch_millis } => request
+                .shard_iterator_type(ShardIteratorType::AtTimestamp)
+                .timestamp(DateTime::from_millis(
+                    i64::try_from(*epoch_millis).unwrap_or(i64::MAX),
+                )),
+            Self::AtSequence(sequence_number) => request
+                .shard_iterator_type(ShardIteratorType::AtSequenceNumber)
+                .starting_sequence_number(sequence_number.as_str()),
+            Self::AfterSequence(sequence_number) => request
+                .shard_iterator_type(ShardIteratorType::AfterSequenceNumber)
+                .starting_sequence_number(sequence_number.as_str()),
+        }
+    }
+
+    /// The same, behind a record that was processed.
+    pub(crate) fn behind(self) -> Self {
+        match self {
+            Self::AtSequence(sequence_number) => Self::AfterSequence(sequence_number),
+            other => other,
+        }
     }
 }
 

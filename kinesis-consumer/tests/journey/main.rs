@@ -1,5 +1,6 @@
 //! The consumer against kinesis-local in process, under virtual time.
 
+mod admin;
 mod aggregates;
 mod chaos;
 mod delivery;

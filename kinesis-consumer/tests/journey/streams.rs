@@ -14,7 +14,7 @@ use crate::world::{APPLICATION, STREAM, Worker, World, until};
 
 /// What processors of each stream saw, by the stream's name.
 #[derive(Clone, Default)]
-struct Board(Arc<Mutex<BTreeMap<String, Vec<String>>>>);
+pub(crate) struct Board(Arc<Mutex<BTreeMap<String, Vec<String>>>>);
 
 impl Board {
     fn note(&self, stream: &str, text: impl Into<String>) {
@@ -25,12 +25,12 @@ impl Board {
             .push(text.into());
     }
 
-    fn of(&self, stream: &str) -> Vec<String> {
+    pub(crate) fn of(&self, stream: &str) -> Vec<String> {
         let board = self.0.lock().expect("no panic under the lock");
         board.get(stream).cloned().unwrap_or_default()
     }
 
-    async fn until(&self, stream: &str, texts: &[&str]) {
+    pub(crate) async fn until(&self, stream: &str, texts: &[&str]) {
         until(&format!("{texts:?} of {stream}"), async || {
             self.of(stream) == texts
         })
@@ -67,7 +67,7 @@ impl RecordProcessor for Noting {
     }
 }
 
-fn start(world: &World, name: &str, streams: &Streams, board: &Board) -> Worker {
+pub(crate) fn start(world: &World, name: &str, streams: &Streams, board: &Board) -> Worker {
     let board = board.clone();
     let factory = per_stream(move |stream: &StreamId, _: &ShardId| Noting {
         stream: stream.name().to_owned(),
@@ -109,7 +109,7 @@ async fn summary(world: &World, stream: &str) -> aws_sdk_kinesis::types::StreamD
     answer.stream_description_summary.expect("a summary")
 }
 
-async fn identify(world: &World, stream: &str) -> (String, StreamId) {
+pub(crate) async fn identify(world: &World, stream: &str) -> (String, StreamId) {
     let summary = summary(world, stream).await;
     let account = summary.stream_arn.split(':').nth(4).expect("an account");
     let created = summary.stream_creation_timestamp.secs().unsigned_abs();
@@ -117,7 +117,7 @@ async fn identify(world: &World, stream: &str) -> (String, StreamId) {
     (summary.stream_arn, id)
 }
 
-fn streams(sources: impl IntoIterator<Item = StreamSource>) -> Streams {
+pub(crate) fn streams(sources: impl IntoIterator<Item = StreamSource>) -> Streams {
     Streams::new(sources).expect("valid")
 }
 

@@ -4,7 +4,11 @@
 //! ```text
 //! worker --stream flights --application board --bucket flights --prefix board/
 //! worker --stream flights --application board --out seen.ndjson --endpoint-url http://127.0.0.1:4567
+//! worker leases list --application board --stream flights
 //! ```
+//!
+//! `worker leases` looks after the lease table instead: `list`, `verify`, `release`, `reset`,
+//! `unstick`, `convert`, each with `--json`.
 //!
 //! Credentials, region and profile are found as every AWS program finds them (environment,
 //! `~/.aws`, instance role). It runs until SIGTERM or SIGINT, then finishes the records in hand,
@@ -12,6 +16,7 @@
 //! last checkpoints. Logs go to stderr; `RUST_LOG` selects them.
 
 mod file;
+mod leases;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +25,7 @@ use std::time::Duration;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
-use clap::{ArgGroup, Parser};
+use clap::{ArgGroup, Args, Parser};
 use kinesis_consumer::sink::{S3Sink, S3SinkSettings};
 use kinesis_consumer::{BoxError, Consumer, LeaseSettings, Settings, ShardId};
 use kinesis_core::Rand;
@@ -29,10 +34,24 @@ use tracing_subscriber::EnvFilter;
 
 use file::{File, FileProcessor};
 
+/// Where the services are.
+#[derive(Args, Debug)]
+pub(crate) struct Connection {
+    /// Where the services are, if not at AWS: http://127.0.0.1:4567 for kinesis-local.
+    #[arg(long, env = "AWS_ENDPOINT_URL")]
+    endpoint_url: Option<String>,
+    /// The region; otherwise as configured for AWS. With --endpoint-url, us-east-1 will do.
+    #[arg(long)]
+    region: Option<String>,
+}
+
 /// Processes a stream together with all workers of the same application.
 #[derive(Debug, Parser)]
-#[command(group = ArgGroup::new("destination").required(true))]
-struct Args {
+#[command(
+    group = ArgGroup::new("destination").required(true),
+    after_help = "`worker leases --help` tells how to look after the lease table instead."
+)]
+struct Run {
     /// The stream to read.
     #[arg(long)]
     stream: String,
@@ -54,12 +73,8 @@ struct Args {
     /// Appends the records, and what else happens to a processor, to this file as NDJSON.
     #[arg(long, group = "destination")]
     out: Option<PathBuf>,
-    /// Where the services are, if not at AWS: http://127.0.0.1:4567 for kinesis-local.
-    #[arg(long, env = "AWS_ENDPOINT_URL")]
-    endpoint_url: Option<String>,
-    /// The region; otherwise as configured for AWS. With --endpoint-url, us-east-1 will do.
-    #[arg(long)]
-    region: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
     /// This worker's name, different from every other worker's; otherwise a random one.
     #[arg(long)]
     worker_id: Option<String>,
@@ -79,7 +94,7 @@ struct Args {
     work_ms: u64,
 }
 
-impl Args {
+impl Run {
     fn settings(&self) -> Settings {
         let failover_time = Duration::from_millis(self.failover_ms);
         let defaults = LeaseSettings::default();
@@ -97,7 +112,7 @@ impl Args {
 
     fn sink(&self, aws: &SdkConfig, bucket: &str) -> Result<S3Sink, BoxError> {
         let config = aws_sdk_s3::config::Builder::from(aws)
-            .force_path_style(self.endpoint_url.is_some())
+            .force_path_style(self.connection.endpoint_url.is_some())
             .build();
         let settings = S3SinkSettings {
             prefix: self.prefix.clone(),
@@ -118,7 +133,12 @@ async fn main() -> ExitCode {
         )
         .with_writer(std::io::stderr)
         .init();
-    match run(Args::parse()).await {
+    let done = if std::env::args().nth(1).as_deref() == Some("leases") {
+        leases::Cli::parse().run().await
+    } else {
+        run(Run::parse()).await
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
@@ -132,7 +152,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(args: Args) -> Result<(), BoxError> {
+async fn run(args: Run) -> Result<(), BoxError> {
     let shutdown = CancellationToken::new();
     // Before anything is announced: a signal that comes then must not kill the process.
     let signals = Signals::new()?;
@@ -142,7 +162,7 @@ async fn run(args: Args) -> Result<(), BoxError> {
         stop.cancel();
     });
 
-    let aws = aws(&args).await;
+    let aws = args.connection.aws().await;
     let worker_id = args
         .worker_id
         .clone()
@@ -172,23 +192,27 @@ async fn run(args: Args) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Region, credentials and connection, from the environment and the arguments.
-async fn aws(args: &Args) -> SdkConfig {
-    let region = match (&args.region, &args.endpoint_url) {
-        (Some(region), _) => RegionProviderChain::first_try(Region::new(region.clone())),
-        // No question to an instance's metadata service for a stream that is not at AWS.
-        (None, Some(_)) => RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
-            .or_else("us-east-1"),
-        (None, None) => RegionProviderChain::default_provider(),
-    };
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region);
-    if let Some(url) = &args.endpoint_url {
-        loader = loader.endpoint_url(url);
+impl Connection {
+    /// Region, credentials and connection, from the environment and the arguments.
+    pub(crate) async fn aws(&self) -> SdkConfig {
+        let region = match (&self.region, &self.endpoint_url) {
+            (Some(region), _) => RegionProviderChain::first_try(Region::new(region.clone())),
+            // No question to an instance's metadata service for a stream that is not at AWS.
+            (None, Some(_)) => {
+                RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+                    .or_else("us-east-1")
+            }
+            (None, None) => RegionProviderChain::default_provider(),
+        };
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region);
+        if let Some(url) = &self.endpoint_url {
+            loader = loader.endpoint_url(url);
+        }
+        // Without the SDK's TLS client, plain HTTP is what is left: enough for kinesis-local.
+        #[cfg(not(feature = "aws"))]
+        let loader = loader.http_client(aws_smithy_http_client::Builder::new().build_http());
+        loader.load().await
     }
-    // Without the SDK's TLS client, plain HTTP is what is left: enough for kinesis-local.
-    #[cfg(not(feature = "aws"))]
-    let loader = loader.http_client(aws_smithy_http_client::Builder::new().build_http());
-    loader.load().await
 }
 
 /// The signals that ask a process to end.

@@ -1,0 +1,152 @@
+//! `worker leases …`: looking after the lease table of workers, over a socket.
+
+use std::net::SocketAddr;
+use std::process::Output;
+use std::time::Duration;
+
+use kinesis_local::KinesisLocal;
+use kinesis_producer::{Producer, UserRecord};
+use serde_json::Value;
+use tokio::process::Command;
+
+#[path = "process/worker.rs"]
+mod worker;
+
+use worker::{PATIENCE, STREAM, terminate};
+
+/// Runs `worker leases` with these arguments.
+async fn leases(endpoint: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_worker"));
+    let watch: &[&str] = match args.contains(&"--failover-ms") {
+        true => &[],
+        false => &["--failover-ms", "500"],
+    };
+    command
+        .arg("leases")
+        .args(args)
+        .args(["--application", "board", "--endpoint-url", endpoint])
+        .args(watch)
+        .env("AWS_ACCESS_KEY_ID", "local")
+        .env("AWS_SECRET_ACCESS_KEY", "local");
+    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+    output.expect("it ends").expect("it starts")
+}
+
+/// The one JSON object that a command prints, and whether it succeeded.
+async fn json(endpoint: &str, args: &[&str]) -> (Value, bool) {
+    let output = leases(endpoint, &[args, &["--json"]].concat()).await;
+    let object = serde_json::from_slice(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    (
+        object.unwrap_or_else(|error| panic!("{args:?}: {error}\n{errors}")),
+        output.status.success(),
+    )
+}
+
+/// What became of each lease.
+fn results(object: &Value) -> Vec<&str> {
+    let leases = object["leases"].as_array().expect("leases").iter();
+    leases
+        .map(|lease| lease["result"].as_str().expect("a result"))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_lists_verifies_resets_and_converts_the_leases_of_stopped_workers() {
+    let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let local = KinesisLocal::builder()
+        .listen(loopback)
+        .start()
+        .await
+        .expect("it listens");
+    let endpoint = local.endpoint_url();
+    let kinesis = aws_sdk_kinesis::Client::new(&local.sdk_config());
+    let create = kinesis.create_stream().stream_name(STREAM).shard_count(2);
+    create.send().await.expect("the stream is created");
+    let producer = Producer::builder(kinesis, STREAM)
+        .build()
+        .expect("valid settings");
+    for number in 0..100 {
+        let record = UserRecord::new(format!("key-{number}"), number.to_string());
+        drop(producer.enqueue(record).await.expect("accepted"));
+    }
+    producer.flush().await;
+
+    let directory = tempfile::tempdir().expect("a directory");
+    let out = directory.path().join("seen.ndjson");
+    let running = worker::command(&endpoint, "first")
+        .arg("--out")
+        .arg(&out)
+        .spawn();
+    let running = running.expect("the worker starts");
+    let checkpointed = async {
+        loop {
+            let output = leases(&endpoint, &["list", "--json"]).await;
+            let listed = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
+            let rows = listed["leases"].as_array().cloned().unwrap_or_default();
+            let done = |row: &Value| row["checkpoint_age_seconds"].is_u64();
+            if rows.len() == 2 && rows.iter().all(done) {
+                return rows;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let rows = tokio::time::timeout(PATIENCE, checkpointed)
+        .await
+        .expect("checkpoints");
+    assert!(rows.iter().all(|row| row["owner"] == "first"), "{rows:?}");
+
+    // A worker renews every third of 10 s: in five, the counter of a lease that it holds moves.
+    let held = [
+        "reset",
+        "--all",
+        "--to",
+        "trim_horizon",
+        "--failover-ms",
+        "5000",
+    ];
+    let (refused, all) = json(&endpoint, &held).await;
+    assert_eq!((results(&refused), all), (vec!["held", "held"], false));
+    terminate(running).await;
+
+    let (listed, listed_well) = json(&endpoint, &["list", "--stream", STREAM]).await;
+    assert!(listed_well);
+    let first = &listed["leases"][0];
+    assert_eq!(first["lease"], "shardId-000000000000");
+    assert_eq!(first["millis_behind_latest"], 0, "{first}");
+    let text = String::from_utf8(leases(&endpoint, &["list"]).await.stdout).expect("UTF-8");
+    assert!(text.starts_with("lease"), "{text}");
+
+    let (cover, sound) = json(&endpoint, &["verify"]).await;
+    assert!(sound && cover["sound"] == true, "{cover}");
+
+    let (reset, all) = json(&endpoint, &["reset", "--all", "--to", "trim_horizon"]).await;
+    assert_eq!((results(&reset), all), (vec!["done", "done"], true));
+
+    let (converted, all) = json(&endpoint, &["convert", "--to", "multi", "--stream", STREAM]).await;
+    assert_eq!((results(&converted), all), (vec!["done", "done"], true));
+    let (listed, _) = json(&endpoint, &["list"]).await;
+    let key = listed["leases"][0]["lease"].as_str().expect("a key");
+    let stream = listed["leases"][0]["stream"].as_str().expect("a stream");
+    assert_eq!(key, format!("{stream}:shardId-000000000000"));
+    assert_eq!(listed["leases"][0]["checkpoint"], "TRIM_HORIZON");
+    let (back, _) = json(
+        &endpoint,
+        &["convert", "--to", "single", "--stream", stream],
+    )
+    .await;
+    assert_eq!(results(&back), ["done", "done"]);
+
+    let (unstuck, all) = json(&endpoint, &["unstick"]).await;
+    assert_eq!((results(&unstuck), all), (vec![], true));
+    let (released, all) = json(&endpoint, &["release", "--lease", "shardId-000000000001"]).await;
+    assert_eq!((results(&released), all), (vec!["unchanged"], true));
+    let unknown = leases(&endpoint, &["release", "--lease", "shardId-9"]).await;
+    assert!(!unknown.status.success());
+    let complaint = String::from_utf8_lossy(&unknown.stderr);
+    assert!(
+        complaint.contains("there is no lease shardId-9"),
+        "{complaint}"
+    );
+    local.shutdown().await;
+}

@@ -1,0 +1,103 @@
+//! Looking after a lease table from outside of its workers: what an operator needs when something is
+//! stuck, has to be read again, or is to be moved.
+//!
+//! ```
+//! use kinesis_consumer::admin::{LeaseAdmin, ResetTo, Which};
+//!
+//! async fn again(
+//!     kinesis: aws_sdk_kinesis::Client,
+//!     dynamodb: aws_sdk_dynamodb::Client,
+//! ) -> Result<(), kinesis_consumer::Error> {
+//!     let admin = LeaseAdmin::new("board", kinesis, dynamodb);
+//!     for lease in admin.list(&["flights".into()]).await? {
+//!         println!("{} {:?} {:?} ms behind", lease.lease, lease.owner, lease.millis_behind_latest);
+//!     }
+//!     // The workers are stopped: read everything again that is still there.
+//!     for change in admin.reset(&Which::All, ResetTo::TrimHorizon).await? {
+//!         println!("{} {}", change.lease, change.result);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Safe beside workers that run
+//! Each write demands the row's counter and owners as they were seen, and raises the counter, as a
+//! worker's does. A lease counts as *held* while its counter moves: what must not be done under a
+//! holder's feet ([`reset`](LeaseAdmin::reset), [`unstick`](LeaseAdmin::unstick), the conversions)
+//! watches the table for [`failover_time`](LeaseAdmin::failover_time) first and leaves held leases
+//! alone. [`release`](LeaseAdmin::release) asks a holder, by the handoff of the KCL, to drain,
+//! checkpoint and let go. So nothing here ever makes two workers process one shard.
+//!
+//! All of it works on the tables of a KCL too. Rows that cannot be read are left alone and named by
+//! [`verify`](LeaseAdmin::verify).
+//!
+//! Deliberately absent: deleting leases and tables.
+
+mod change;
+mod convert;
+mod list;
+mod rows;
+mod verify;
+
+use std::fmt;
+use std::time::Duration;
+
+use kinesis_core::Clock;
+
+use rows::Rows;
+
+pub use change::{Change, ChangeResult, ResetTo, Which};
+pub use list::LeaseState;
+pub use verify::{Cover, StreamCover};
+
+/// Source: KCL `failoverTimeMillis`.
+const FAILOVER_TIME: Duration = Duration::from_secs(10);
+
+/// Looks after the lease table of one application.
+#[derive(Clone)]
+pub struct LeaseAdmin {
+    kinesis: aws_sdk_kinesis::Client,
+    rows: Rows,
+    failover_time: Duration,
+    clock: Clock,
+}
+
+impl LeaseAdmin {
+    /// For the lease table of `application`.
+    pub fn new(
+        application: impl Into<String>,
+        kinesis: aws_sdk_kinesis::Client,
+        dynamodb: aws_sdk_dynamodb::Client,
+    ) -> Self {
+        Self {
+            kinesis,
+            rows: Rows::new(dynamodb, application.into()),
+            failover_time: FAILOVER_TIME,
+            clock: Clock::default(),
+        }
+    }
+
+    /// For how long a lease's counter has to stand still until nobody holds the lease: at least the
+    /// `failover_time` of the workers. Default: 10 s, as theirs.
+    #[must_use]
+    pub fn failover_time(mut self, failover_time: Duration) -> Self {
+        self.failover_time = failover_time;
+        self
+    }
+
+    /// The clock. Default: the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+impl fmt::Debug for LeaseAdmin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseAdmin")
+            .field("table", &self.rows.table())
+            .field("failover_time", &self.failover_time)
+            .finish_non_exhaustive()
+    }
+}

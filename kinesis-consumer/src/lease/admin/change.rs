@@ -1,0 +1,243 @@
+//! Changes of single leases: letting go, starting anew, ending a handoff that hangs.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use kinesis_core::{Position, ShardId};
+use serde::Serialize;
+
+use super::LeaseAdmin;
+use super::rows::Found;
+use crate::error::{Error, ErrorKind};
+use crate::lease::{Lease, item};
+use crate::stream::StreamId;
+
+/// Owns a lease between its holder, who was asked to let go, and whoever takes it. No worker has this
+/// name, so the lease is free once its counter has stood still for `failover_time`.
+const NOBODY: &str = "released-by-operator";
+
+/// Which leases.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Which {
+    /// All there are.
+    All,
+    /// Those with these keys, or of the shards with these ids.
+    Of(BTreeSet<String>),
+}
+
+impl Which {
+    fn has(&self, lease: &Lease) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(names) => {
+                names.contains(lease.shard_id.as_str())
+                    || names.contains(StreamId::shard_of_key(&lease.shard_id).as_str())
+            }
+        }
+    }
+
+    /// # Errors
+    /// `NotFound` that names what no lease has.
+    fn check(&self, leases: &[Found]) -> Result<(), Error> {
+        let Self::Of(names) = self else {
+            return Ok(());
+        };
+        let known = |name: &&String| {
+            let one = Self::Of(BTreeSet::from([(*name).clone()]));
+            leases.iter().any(|found| one.has(&found.lease))
+        };
+        match names.iter().find(|name| !known(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::new(
+                ErrorKind::NotFound,
+                format!("there is no lease {name} in the table"),
+            )),
+        }
+    }
+}
+
+/// Where reading is to start again.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum ResetTo {
+    /// At the oldest record kept. Finished shards are read again too.
+    TrimHorizon,
+    /// At the instant of the reset, or up to a minute earlier, for the difference of clocks. Finished
+    /// shards stay finished.
+    Latest,
+    /// At the first record at or after this instant, in milliseconds since the Unix epoch. Finished
+    /// shards are read again too.
+    AtTimestamp(u64),
+}
+
+/// What became of one lease.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Change {
+    /// The lease's key.
+    pub lease: String,
+    /// What became of it.
+    pub result: ChangeResult,
+}
+
+/// What became of a lease.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ChangeResult {
+    /// It is as was asked for.
+    Done,
+    /// Its holder was asked to let go: it drains, checkpoints, and the lease is free after the
+    /// workers' `failover_time`.
+    Asked,
+    /// Left alone: a worker holds it. Stop the worker, or release the lease first.
+    Held,
+    /// Left alone: it changed at the same moment. Try again.
+    ChangedMeanwhile,
+    /// There was nothing to do.
+    Unchanged,
+}
+
+impl fmt::Display for ChangeResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Done => "done",
+            Self::Asked => "asked its holder to let go",
+            Self::Held => "left alone: a worker holds it",
+            Self::ChangedMeanwhile => "left alone: it changed meanwhile",
+            Self::Unchanged => "nothing to do",
+        })
+    }
+}
+
+impl LeaseAdmin {
+    /// Takes leases away from whoever owns them: at once where nobody is there any more, by asking
+    /// for a handoff where somebody is. Watches the table for `failover_time` first.
+    ///
+    /// # Errors
+    /// When the table cannot be read or written; [`ErrorKind::NotFound`] for a lease that is not
+    /// there. Leases that were changed before the error stay so.
+    pub async fn release(&self, which: &Which) -> Result<Vec<Change>, Error> {
+        self.change(which, async |found: &Found, held| {
+            let lease = &found.lease;
+            let done = match (&lease.owner, lease.is_in_handoff(), held) {
+                (None, _, _) => return Ok(ChangeResult::Unchanged),
+                (Some(_), _, false) => {
+                    let owners = [item::OWNER, item::CHECKPOINT_OWNER];
+                    self.rows.update(lease, &[], &owners).await?
+                }
+                // Somebody else asked already.
+                (Some(_), true, true) => return Ok(ChangeResult::Asked),
+                (Some(holder), false, true) => {
+                    let nobody = AttributeValue::S(NOBODY.to_owned());
+                    let key = &lease.shard_id;
+                    if self.rows.ask_for_handoff(key, holder, nobody).await? {
+                        return Ok(ChangeResult::Asked);
+                    }
+                    false
+                }
+            };
+            Ok(of(done))
+        })
+        .await
+    }
+
+    /// Moves checkpoints to where reading is to start again, of leases that nobody holds; prepared
+    /// checkpoints are removed. Stop the application first. Watches the table for `failover_time`.
+    ///
+    /// Shards whose leases are gone from the table, as those of finished shards are in time, are not
+    /// read again.
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub async fn reset(&self, which: &Which, to: ResetTo) -> Result<Vec<Change>, Error> {
+        let now = self.clock.epoch_millis();
+        let (position, starts_at) = match to {
+            ResetTo::TrimHorizon => (Position::TrimHorizon, None),
+            ResetTo::Latest => (Position::Latest, Some(now)),
+            ResetTo::AtTimestamp(millis) => (Position::AtTimestamp, Some(millis)),
+        };
+        self.change(which, async |found: &Found, held| {
+            let lease = &found.lease;
+            if held {
+                return Ok(ChangeResult::Held);
+            }
+            if lease.is_ended() && position == Position::Latest {
+                return Ok(ChangeResult::Unchanged);
+            }
+            let checkpoint = AttributeValue::S(position.checkpoint().to_owned());
+            let mut set = vec![
+                (item::CHECKPOINT, checkpoint),
+                (item::SUB_SEQUENCE, item::number(0)),
+            ];
+            let mut remove = vec![
+                item::OWNER,
+                item::CHECKPOINT_OWNER,
+                item::PENDING,
+                item::PENDING_SUB_SEQUENCE,
+                item::PENDING_STATE,
+            ];
+            match starts_at {
+                Some(millis) => set.push((item::STARTS_AT, item::number(millis))),
+                None => remove.push(item::STARTS_AT),
+            }
+            Ok(of(self.rows.update(lease, &set, &remove).await?))
+        })
+        .await
+    }
+
+    /// Ends handoffs that nobody carries on: where `checkpointOwner` is set and the counter has stood
+    /// still for `failover_time`, the lease goes to nobody, and the next worker takes it.
+    ///
+    /// This crate's workers do so by themselves; a KCL may leave such a lease for ever (its issue 1743).
+    ///
+    /// # Errors
+    /// As [`release`](Self::release).
+    pub async fn unstick(&self) -> Result<Vec<Change>, Error> {
+        let changes = self.change(&Which::All, async |found: &Found, held| {
+            match (found.lease.is_in_handoff(), held) {
+                (false, _) => Ok(ChangeResult::Unchanged),
+                (true, true) => Ok(ChangeResult::Held),
+                (true, false) => {
+                    let owners = [item::OWNER, item::CHECKPOINT_OWNER];
+                    Ok(of(self.rows.update(&found.lease, &[], &owners).await?))
+                }
+            }
+        });
+        let mut changes = changes.await?;
+        changes.retain(|change| change.result != ChangeResult::Unchanged);
+        Ok(changes)
+    }
+
+    async fn change(
+        &self,
+        which: &Which,
+        mut one: impl AsyncFnMut(&Found, bool) -> Result<ChangeResult, Error>,
+    ) -> Result<Vec<Change>, Error> {
+        let (scan, held) = self.rows.watch(self.failover_time).await?;
+        which.check(&scan.leases)?;
+        let mut changes = Vec::new();
+        for found in scan.leases.iter().filter(|found| which.has(&found.lease)) {
+            let result = one(found, held.contains(found.key())).await?;
+            changes.push(change_of(found.key(), result));
+        }
+        Ok(changes)
+    }
+}
+
+pub(super) fn change_of(key: &ShardId, result: ChangeResult) -> Change {
+    Change {
+        lease: key.to_string(),
+        result,
+    }
+}
+
+pub(super) fn of(done: bool) -> ChangeResult {
+    if done {
+        ChangeResult::Done
+    } else {
+        ChangeResult::ChangedMeanwhile
+    }
+}

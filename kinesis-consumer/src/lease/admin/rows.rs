@@ -1,0 +1,241 @@
+//! The rows of a lease table, read consistently, and conditional writes on them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
+use kinesis_core::ShardId;
+
+use crate::error::{Error, ErrorKind};
+use crate::lease::Lease;
+use crate::lease::item::{self, CorruptRow, Item, Row};
+
+/// Pages of one scan. Source: none; 1 GB of leases, two million of them.
+const SCAN_PAGES_MAX: usize = 1_024;
+
+/// A lease with all attributes of its row, those unknown here included.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) lease: Lease,
+    pub(super) item: Item,
+}
+
+impl Found {
+    /// The lease's key.
+    pub(super) fn key(&self) -> &ShardId {
+        &self.lease.shard_id
+    }
+}
+
+/// What a scan found.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// In the order of their keys.
+    pub(super) leases: Vec<Found>,
+    pub(super) corrupt: Vec<CorruptRow>,
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub(super) struct Rows {
+    client: Client,
+    table: String,
+}
+
+impl Rows {
+    pub(super) fn new(client: Client, table: String) -> Self {
+        Self { client, table }
+    }
+
+    pub(super) fn table(&self) -> &str {
+        &self.table
+    }
+
+    pub(super) async fn scan(&self) -> Result<Scan, Error> {
+        let mut scan = Scan::default();
+        let mut start: Option<Item> = None;
+        for _ in 0..SCAN_PAGES_MAX {
+            let request = self
+                .client
+                .scan()
+                .table_name(&self.table)
+                .consistent_read(true)
+                .set_exclusive_start_key(start);
+            let page = Box::pin(request.send()).await.map_err(|error| {
+                Error::aws(format_args!("scanning lease table {}", self.table), error)
+            })?;
+            for item in page.items.unwrap_or_default() {
+                match item::read(&item) {
+                    Row::Lease(lease) => scan.leases.push(Found {
+                        lease: *lease,
+                        item,
+                    }),
+                    Row::Corrupt(row) => scan.corrupt.push(row),
+                    Row::Other => {}
+                }
+            }
+            start = page.last_evaluated_key;
+            if start.is_none() {
+                scan.leases.sort_by(|a, b| a.key().cmp(b.key()));
+                return Ok(scan);
+            }
+        }
+        let text = format!(
+            "lease table {} has more than {SCAN_PAGES_MAX} pages",
+            self.table
+        );
+        Err(Error::new(ErrorKind::InvalidInput, text))
+    }
+
+    /// Scans, watches for `time`, scans again: the rows of the second scan, and the keys of those
+    /// whose counter moved.
+    pub(super) async fn watch(&self, time: Duration) -> Result<(Scan, BTreeSet<ShardId>), Error> {
+        let before = self.scan().await?;
+        tokio::time::sleep(time).await;
+        let after = self.scan().await?;
+        let counter = |key: &ShardId| {
+            let found = before.leases.iter().find(|found| found.key() == key)?;
+            Some(found.lease.counter)
+        };
+        let moved = after
+            .leases
+            .iter()
+            .filter(|found| counter(found.key()) != Some(found.lease.counter));
+        let held = moved.map(|found| found.key().clone()).collect();
+        Ok((after, held))
+    }
+
+    /// Updates a row if its counter and owners are as `seen`, and raises the counter; whether it was
+    /// done.
+    pub(super) async fn update(
+        &self,
+        seen: &Lease,
+        set: &[(&str, AttributeValue)],
+        remove: &[&str],
+    ) -> Result<bool, Error> {
+        let mut request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(
+                item::LEASE_KEY,
+                AttributeValue::S(seen.shard_id.to_string()),
+            )
+            .expression_attribute_names("#counter", item::COUNTER)
+            .expression_attribute_values(":seen", item::number(seen.counter))
+            .expression_attribute_values(":next", item::number(seen.counter.saturating_add(1)));
+        let mut condition = vec!["#counter = :seen".to_owned()];
+        for (name, value) in [
+            (item::OWNER, &seen.owner),
+            (item::CHECKPOINT_OWNER, &seen.checkpoint_owner),
+        ] {
+            request = request.expression_attribute_names(format!("#{name}"), name);
+            condition.push(match value {
+                Some(owner) => {
+                    let value = AttributeValue::S(owner.clone());
+                    request = request.expression_attribute_values(format!(":{name}"), value);
+                    format!("#{name} = :{name}")
+                }
+                None => format!("attribute_not_exists(#{name})"),
+            });
+        }
+        let mut update = "SET #counter = :next".to_owned();
+        for (name, value) in set {
+            request = request
+                .expression_attribute_names(format!("#{name}"), *name)
+                .expression_attribute_values(format!(":new_{name}"), value.clone());
+            update.push_str(&format!(", #{name} = :new_{name}"));
+        }
+        for (index, name) in remove.iter().enumerate() {
+            request = request.expression_attribute_names(format!("#{name}"), *name);
+            update.push_str(if index == 0 { " REMOVE " } else { ", " });
+            update.push_str(&format!("#{name}"));
+        }
+        let request = request
+            .condition_expression(condition.join(" AND "))
+            .update_expression(update);
+        settled(
+            Box::pin(request.send()).await,
+            format_args!("updating lease {}", seen.shard_id),
+        )
+    }
+
+    /// Starts a handoff from `holder` to `next`, as a leader of the KCL does: the counter, which the
+    /// holder goes on raising, is neither demanded nor raised. Whether it was done.
+    pub(super) async fn ask_for_handoff(
+        &self,
+        key: &ShardId,
+        holder: &str,
+        next: AttributeValue,
+    ) -> Result<bool, Error> {
+        let holder = AttributeValue::S(holder.to_owned());
+        let request = self
+            .client
+            .update_item()
+            .table_name(&self.table)
+            .key(item::LEASE_KEY, AttributeValue::S(key.to_string()))
+            .expression_attribute_names("#owner", item::OWNER)
+            .expression_attribute_names("#old", item::CHECKPOINT_OWNER)
+            .expression_attribute_values(":holder", holder)
+            .expression_attribute_values(":next", next)
+            .condition_expression("#owner = :holder AND attribute_not_exists(#old)")
+            .update_expression("SET #owner = :next, #old = :holder");
+        settled(
+            Box::pin(request.send()).await,
+            format_args!("asking for lease {key}"),
+        )
+    }
+
+    /// Puts `item` in the place of the row `seen`, under another key, in one transaction; whether it
+    /// was done. Not done if the row has changed, or there is a row under the new key.
+    pub(super) async fn rekey(&self, seen: &Lease, item: Item) -> Result<bool, Error> {
+        let incomplete = |_| Error::new(ErrorKind::Internal, "a write lacks a part");
+        let put = Put::builder()
+            .table_name(&self.table)
+            .set_item(Some(item))
+            .condition_expression("attribute_not_exists(#key)")
+            .expression_attribute_names("#key", item::LEASE_KEY)
+            .build()
+            .map_err(incomplete)?;
+        let delete = Delete::builder()
+            .table_name(&self.table)
+            .key(
+                item::LEASE_KEY,
+                AttributeValue::S(seen.shard_id.to_string()),
+            )
+            .condition_expression("#counter = :seen")
+            .expression_attribute_names("#counter", item::COUNTER)
+            .expression_attribute_values(":seen", item::number(seen.counter))
+            .build()
+            .map_err(incomplete)?;
+        let request = self
+            .client
+            .transact_write_items()
+            .transact_items(TransactWriteItem::builder().put(put).build())
+            .transact_items(TransactWriteItem::builder().delete(delete).build());
+        settled(
+            Box::pin(request.send()).await,
+            format_args!("moving lease {}", seen.shard_id),
+        )
+    }
+}
+
+/// Whether a conditional write was done.
+fn settled<T, E, R>(
+    answer: Result<T, SdkError<E, R>>,
+    what: impl std::fmt::Display,
+) -> Result<bool, Error>
+where
+    E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
+    R: std::fmt::Debug + Send + Sync + 'static,
+{
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) => match error.code() {
+            Some("ConditionalCheckFailedException" | "TransactionCanceledException") => Ok(false),
+            _ => Err(Error::aws(what, error)),
+        },
+    }
+}

@@ -1,0 +1,260 @@
+//! Looking after the lease table from outside.
+
+use std::collections::BTreeSet;
+
+use aws_sdk_dynamodb::types::AttributeValue;
+use kinesis_consumer::admin::{Change, ChangeResult, LeaseAdmin, ResetTo, Which};
+use kinesis_consumer::{ErrorKind, EventKind, Gain, StreamSource};
+
+use crate::ledger::Behaviour;
+use crate::streams::{Board, identify, start, streams};
+use crate::world::{APPLICATION, STREAM, World};
+
+const FIRST: &str = "shardId-000000000000";
+
+fn admin(world: &World) -> LeaseAdmin {
+    let (kinesis, dynamodb) = (world.kinesis.clone(), world.dynamodb.clone());
+    LeaseAdmin::new(APPLICATION, kinesis, dynamodb).clock(world.clock.clone())
+}
+
+fn results(changes: &[Change]) -> Vec<ChangeResult> {
+    changes.iter().map(|change| change.result).collect()
+}
+
+/// A worker that processed numbers `0..count`, and was stopped.
+async fn processed(world: &World, count: usize) {
+    world.put_numbers(0..count, 3).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(count).await;
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_list_tells_owner_checkpoint_age_and_lag() {
+    let world = World::new(1).await;
+    world.put_numbers(0..3, 1).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(3).await;
+    worker.kill().await;
+    tokio::time::sleep(std::time::Duration::from_secs(90)).await;
+    world.put_numbers(3..5, 1).await;
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    let list = admin(&world).list(&[STREAM.into()]).await.expect("listed");
+    let [lease] = &list[..] else {
+        panic!("one lease: {list:?}");
+    };
+    assert_eq!((lease.lease.as_str(), lease.shard.as_str()), (FIRST, FIRST));
+    assert_eq!(lease.owner.as_deref(), Some("one"));
+    assert_eq!(
+        lease.checkpoint,
+        world.ledger.processed()[2].record.sequence_number.as_str()
+    );
+    let age = lease.checkpoint_age_seconds.expect("a record's position");
+    assert!((120..=125).contains(&age), "{age} s");
+    let lag = lease.millis_behind_latest.expect("asked");
+    assert!(
+        (29_000..=31_000).contains(&lag),
+        "the second of the two is {lag} ms old"
+    );
+    assert_eq!(
+        admin(&world).list(&[]).await.expect("listed")[0].millis_behind_latest,
+        None
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_held_is_drained_first_and_then_free() {
+    let world = World::new(1).await;
+    world.put_numbers(0..10, 3).await;
+    let mut worker = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(10).await;
+    let changes = admin(&world).release(&Which::All).await.expect("released");
+    assert_eq!(results(&changes), [ChangeResult::Asked]);
+    let released = |kind: &EventKind| *kind == EventKind::LeaseReleased;
+    worker.until_event("it lets go", released).await;
+    world.put_numbers(10..20, 3).await;
+    let gained = |kind: &EventKind| *kind == EventKind::LeaseGained { by: Gain::Failover };
+    worker.until_event("it is taken again", gained).await;
+    world.ledger.until_processed(20).await;
+    worker.stop().await.expect("a clean stop");
+    world.ledger.assert_each_once(0..20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_a_dead_worker_is_free_at_once_and_an_unknown_one_is_named() {
+    let world = World::new(2).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.put_numbers(0..10, 3).await;
+    world.ledger.until_processed(10).await;
+    worker.kill().await;
+    let one = Which::Of(BTreeSet::from([FIRST.to_owned()]));
+    let changes = admin(&world).release(&one).await.expect("released");
+    assert_eq!(results(&changes), [ChangeResult::Done]);
+    assert!(!world.lease_row(FIRST).await.contains_key("leaseOwner"));
+    let other = world.lease_row("shardId-000000000001").await;
+    assert_eq!(other["leaseOwner"], "one", "not asked for");
+    let again = admin(&world).release(&one).await.expect("released");
+    assert_eq!(results(&again), [ChangeResult::Unchanged]);
+
+    let unknown = Which::Of(BTreeSet::from(["shardId-7".to_owned()]));
+    let error = admin(&world)
+        .release(&unknown)
+        .await
+        .expect_err("no such lease");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert!(error.to_string().contains("shardId-7"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_leaves_held_leases_alone_and_reads_the_others_again_from_where_it_says() {
+    let world = World::new(1).await;
+    world.put_numbers(0..3, 1).await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    let instant = world.clock.epoch_millis();
+    world.put_numbers(3..5, 1).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(5).await;
+    let reset = async |to| admin(&world).reset(&Which::All, to).await.expect("reset");
+    assert_eq!(
+        results(&reset(ResetTo::TrimHorizon).await),
+        [ChangeResult::Held]
+    );
+    worker.stop().await.expect("a clean stop");
+
+    for (to, from) in [
+        (ResetTo::AtTimestamp(instant), 3),
+        (ResetTo::TrimHorizon, 0),
+    ] {
+        let before = world.ledger.processed().len();
+        assert_eq!(results(&reset(to).await), [ChangeResult::Done]);
+        let worker = world.worker("two-", |_| Behaviour::Process);
+        world.ledger.until_processed(before + 5 - from).await;
+        worker.stop().await.expect("a clean stop");
+        let expected: Vec<String> = (from..5).map(|number| number.to_string()).collect();
+        assert_eq!(world.ledger.texts()[before..], expected);
+    }
+
+    // The instant of the reset counts from a minute earlier, for the difference of clocks.
+    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    assert_eq!(results(&reset(ResetTo::Latest).await), [ChangeResult::Done]);
+    let before = world.ledger.processed().len();
+    let worker = world.worker("three", |_| Behaviour::Process);
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    world.put_numbers(5..6, 1).await;
+    world.ledger.until_processed(before + 1).await;
+    worker.stop().await.expect("a clean stop");
+    assert_eq!(world.ledger.texts()[before..], ["5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handoff_that_nobody_carries_on_is_ended() {
+    let world = World::new(2).await;
+    processed(&world, 6).await;
+    let stuck = |name: &str, value: &str| {
+        let value = AttributeValue::S(value.to_owned());
+        (name.to_owned(), value)
+    };
+    world
+        .dynamodb
+        .update_item()
+        .table_name(APPLICATION)
+        .key("leaseKey", AttributeValue::S(FIRST.to_owned()))
+        .update_expression("SET leaseOwner = :new, checkpointOwner = :old")
+        .set_expression_attribute_values(Some(
+            [stuck(":new", "gone"), stuck(":old", "dead")].into(),
+        ))
+        .send()
+        .await
+        .expect("updated");
+    let before = admin(&world).verify().await.expect("verified");
+    assert_eq!(before.streams[0].in_handoff, [FIRST]);
+    let changes = admin(&world).unstick().await.expect("unstuck");
+    assert_eq!(changes.len(), 1, "only what is stuck: {changes:?}");
+    assert_eq!(
+        (changes[0].lease.as_str(), changes[0].result),
+        (FIRST, ChangeResult::Done)
+    );
+    let row = world.lease_row(FIRST).await;
+    assert!(
+        !row.contains_key("leaseOwner") && !row.contains_key("checkpointOwner"),
+        "{row:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hole_in_the_key_space_is_found() {
+    let world = World::new(2).await;
+    processed(&world, 6).await;
+    let cover = admin(&world).verify().await.expect("verified");
+    assert!(cover.sound, "{cover:?}");
+    assert_eq!((cover.streams[0].open, cover.streams[0].ended), (2, 0));
+    let delete = world.dynamodb.delete_item().table_name(APPLICATION);
+    let key = AttributeValue::S(FIRST.to_owned());
+    delete.key("leaseKey", key).send().await.expect("deleted");
+    let cover = admin(&world).verify().await.expect("verified");
+    assert!(!cover.sound);
+    assert_eq!(
+        cover.streams[0].holes,
+        [format!("0-{}", (1_u128 << 127) - 1)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_converted_table_goes_on_from_its_checkpoints_and_back() {
+    let world = World::new(2).await;
+    let note = AttributeValue::S("kept".to_owned());
+    world.put_numbers(0..10, 3).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(10).await;
+    let (_, id) = identify(&world, STREAM).await;
+    let refused = admin(&world).convert_to_multi_stream(&id).await;
+    assert_eq!(
+        refused.expect_err("a worker runs").kind(),
+        ErrorKind::InvalidInput
+    );
+    worker.stop().await.expect("a clean stop");
+    world
+        .dynamodb
+        .update_item()
+        .table_name(APPLICATION)
+        .key("leaseKey", AttributeValue::S(FIRST.to_owned()))
+        .update_expression("SET ours = :ours")
+        .expression_attribute_values(":ours", note)
+        .send()
+        .await
+        .expect("updated");
+    let checkpoint = world.lease_row(FIRST).await["checkpoint"].clone();
+
+    let identified = admin(&world).identify(&StreamSource::new(STREAM)).await;
+    assert_eq!(identified.expect("described"), id);
+    let changes = admin(&world)
+        .convert_to_multi_stream(&id)
+        .await
+        .expect("converted");
+    assert_eq!(results(&changes), [ChangeResult::Done; 2]);
+    assert!(world.lease_row(FIRST).await.is_empty(), "moved");
+    let row = world.lease_row(&format!("{id}:{FIRST}")).await;
+    assert_eq!((&row["checkpoint"], &*row["ours"]), (&checkpoint, "kept"));
+    let board = Board::default();
+    let worker = start(&world, "many", &streams([STREAM.into()]), &board);
+    world.put("a", "10").await;
+    board.until(STREAM, &["10"]).await;
+    worker.stop().await.expect("a clean stop");
+
+    let changes = admin(&world)
+        .convert_to_single_stream(&id)
+        .await
+        .expect("converted");
+    assert_eq!(results(&changes), [ChangeResult::Done; 2]);
+    let row = world.lease_row(FIRST).await;
+    assert!(
+        !row.contains_key("streamName") && row["ours"] == "kept",
+        "{row:?}"
+    );
+    let worker = world.worker("two-", |_| Behaviour::Process);
+    world.put("a", "11").await;
+    world.ledger.until_processed(11).await;
+    worker.stop().await.expect("a clean stop");
+    assert_eq!(world.ledger.texts()[10..], ["11"], "nothing comes again");
+    assert_eq!(board.of(STREAM), ["10", "(stopped)", "(stopped)"]);
+}
