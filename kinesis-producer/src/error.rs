@@ -12,6 +12,8 @@ use std::time::Duration;
 use kinesis_core::codec::CodecError;
 use kinesis_core::{InvalidRecord, UserRecord};
 
+use crate::attempts::{FailedAttempt, History};
+
 /// What the caller can do about an [`Error`].
 #[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -54,6 +56,7 @@ struct Inner {
     kind: ErrorKind,
     reason: Reason,
     attempts: u32,
+    history: History,
     record: Option<UserRecord>,
 }
 
@@ -128,6 +131,7 @@ impl Error {
                 kind,
                 reason,
                 attempts: 0,
+                history: History::default(),
                 record: None,
             }),
         }
@@ -147,6 +151,11 @@ impl Error {
         self
     }
 
+    pub(crate) fn after(mut self, history: History) -> Self {
+        self.inner.history = history;
+        self
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -157,6 +166,11 @@ impl Error {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
+    }
+
+    /// Those attempts that failed, oldest first: of many the first one and the latest seven.
+    pub fn failed_attempts(&self) -> impl ExactSizeIterator<Item = FailedAttempt<'_>> {
+        self.inner.history.iter()
     }
 
     /// The record that failed, if the error is about one.
@@ -196,15 +210,22 @@ impl std::error::Error for Error {
 }
 
 /// How a request or one of its records failed.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Class {
+#[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
+#[non_exhaustive]
+pub enum Class {
     /// Over a quota; the same request passes later.
     Throttled,
     /// The service or the way to it is down; the outcome may be unknown.
     Unavailable,
+    /// An aggregate was stored in a shard that not all its members belong to.
+    WrongShard,
+    /// The stream does not exist.
     NotFound,
+    /// The credentials are refused, or do not allow it.
     AccessDenied,
+    /// The stream's KMS key cannot be used.
     Encryption,
+    /// The service refuses the request, perhaps for a neighbour in it.
     Rejected,
     /// The SDK client cannot make the request at all.
     Client,
@@ -214,7 +235,7 @@ impl Class {
     /// Whether the same request can succeed later without anybody's help.
     pub(crate) fn is_transient(self) -> bool {
         match self {
-            Self::Throttled | Self::Unavailable => true,
+            Self::Throttled | Self::Unavailable | Self::WrongShard => true,
             Self::NotFound
             | Self::AccessDenied
             | Self::Encryption
@@ -226,7 +247,7 @@ impl Class {
     fn kind(self) -> ErrorKind {
         match self {
             Self::Throttled => ErrorKind::Throttled,
-            Self::Unavailable => ErrorKind::Undelivered,
+            Self::Unavailable | Self::WrongShard => ErrorKind::Undelivered,
             Self::NotFound => ErrorKind::NotFound,
             Self::AccessDenied => ErrorKind::AccessDenied,
             Self::Encryption => ErrorKind::Encryption,
@@ -239,6 +260,7 @@ impl Class {
         match self {
             Self::Throttled => "the stream is over its write quota; send less or add shards",
             Self::Unavailable => "the service could not be reached or failed; send it again",
+            Self::WrongShard => "the stream was resharded; send it again",
             Self::NotFound => "the stream does not exist; check name, account and region",
             Self::AccessDenied => {
                 "access is denied; check the credentials and allow kinesis:PutRecords and \

@@ -61,6 +61,20 @@
 //! the service refuses whole, only the guilty record fails: the one that the answer names, or else
 //! found by halving. What is larger than the stream's own maximum record size is not sent at all.
 //!
+//! [`Delivery`] and [`Error`] tell of each failed attempt how it failed, when it was sent and how long
+//! it took.
+//!
+//! # What can be seen
+//! [`metrics`] has the KPL's names and more, [`Producer::outstanding`] the counts and the oldest
+//! record's age. Each request is a `tracing` span at debug level: `put_records` (stream, number of
+//! the request, records, bytes) and `load_shard_map`. Neither holds keys or data.
+//!
+//! # In AWS Lambda
+//! Call [`Producer::flush`] before each return: between two calls the process stands still, and
+//! what is on its way then may be cut off. A longer standstill breaks nothing: no timer catches up,
+//! a request that was cut off is sent again, and records past their
+//! [`Settings::record_ttl`] fail.
+//!
 //! # Coming from the KPL
 //! [`Settings::from_kpl_properties`] reads its properties file and has the table of its options.
 //!
@@ -77,6 +91,7 @@
 //! Threads, child processes, CloudWatch, a schema registry, and exactly-once: see [`Producer`] on
 //! order and delivery.
 
+mod attempts;
 #[doc(hidden)]
 pub mod bench;
 mod error;
@@ -91,6 +106,7 @@ mod sink;
 mod stream;
 mod typed;
 
+pub use attempts::{FailedAttempt, FailureClass};
 pub use error::{Error, ErrorKind};
 pub use kinesis_core::codec;
 pub use kinesis_core::{HashKey, InvalidHashKey, Position, SequenceNumber, ShardId};

@@ -1,6 +1,7 @@
 //! Metric names, as the KPL has them where they mean the same.
 //!
-//! Every metric carries the label `stream`; [`ERRORS_BY_CODE`] also `code`. Values are recorded
+//! Every metric carries the label `stream`; [`ERRORS_BY_CODE`] also `code`, [`FLUSHES_BY_REASON`]
+//! also `reason`. Values are recorded
 //! through the `metrics` facade: without a recorder they cost nothing. Handles are made once per
 //! producer and counted per batch, not per record, where the loop is hot.
 
@@ -47,6 +48,19 @@ pub const USER_RECORDS_PER_REQUEST: &str = "UserRecordsPerPutRecordsRequest";
 /// Aggregates that landed in a shard that not all members belong to; their members are sent
 /// again (the KPL's error code "Wrong Shard").
 pub const WRONG_SHARD: &str = "WrongShard";
+
+/// Milliseconds since the oldest record that is not resolved was accepted; 0 without one. The KPL
+/// has it as `getOldestRecordTimeInMillis`.
+pub const OLDEST_RECORD_AGE: &str = "OldestRecordAge";
+/// Milliseconds for which a shard's quota kept a Kinesis record back; only those that it did.
+/// Not in the KPL.
+pub const LIMITER_WAIT: &str = "LimiterWait";
+/// Kinesis records that left their queue, by `reason`: `full`, `timed` (`record_max_buffered_time`),
+/// `manual` (flush, close), `idle` (no request was in flight), `retry`. The KPL logs such counts.
+pub const FLUSHES_BY_REASON: &str = "FlushesByReason";
+/// Per cent of a request's room that was used: of its records or of its bytes, whichever was
+/// nearer to `collection_max_count` or `collection_max_size`. Not in the KPL.
+pub const REQUEST_FILL: &str = "RequestFill";
 
 /// Tells the installed recorder what each metric means. Call it once per process.
 pub fn describe() {
@@ -117,6 +131,26 @@ pub fn describe() {
         Unit::Count,
         "Aggregates whose members had to be sent again."
     );
+    describe_gauge!(
+        OLDEST_RECORD_AGE,
+        Unit::Milliseconds,
+        "Age of the oldest record not yet resolved."
+    );
+    describe_histogram!(
+        LIMITER_WAIT,
+        Unit::Milliseconds,
+        "How long a shard's quota kept a Kinesis record back."
+    );
+    describe_counter!(
+        FLUSHES_BY_REASON,
+        Unit::Count,
+        "Kinesis records that left their queue, by reason."
+    );
+    describe_histogram!(
+        REQUEST_FILL,
+        Unit::Percent,
+        "Room of a request that was used."
+    );
 }
 
 /// The handles of one producer.
@@ -139,6 +173,30 @@ pub(crate) struct Meters {
     pub(crate) kinesis_per_request: Histogram,
     pub(crate) users_per_request: Histogram,
     pub(crate) wrong_shard: Counter,
+    pub(crate) oldest_age: Gauge,
+    pub(crate) limiter_wait: Histogram,
+    pub(crate) request_fill: Histogram,
+    flushes: [Counter; Flushed::ALL.len()],
+}
+
+/// Why a Kinesis record left its queue.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Flushed {
+    Full,
+    Timed,
+    Manual,
+    Idle,
+    Retry,
+}
+
+impl Flushed {
+    const ALL: [(Self, &str); 5] = [
+        (Self::Full, "full"),
+        (Self::Timed, "timed"),
+        (Self::Manual, "manual"),
+        (Self::Idle, "idle"),
+        (Self::Retry, "retry"),
+    ];
 }
 
 impl Meters {
@@ -166,6 +224,20 @@ impl Meters {
             kinesis_per_request: histogram(KINESIS_RECORDS_PER_REQUEST),
             users_per_request: histogram(USER_RECORDS_PER_REQUEST),
             wrong_shard: counter(WRONG_SHARD),
+            oldest_age: gauge(OLDEST_RECORD_AGE),
+            limiter_wait: histogram(LIMITER_WAIT),
+            request_fill: histogram(REQUEST_FILL),
+            flushes: Flushed::ALL.map(|(_, reason)| {
+                let stream = stream.to_string();
+                metrics::counter!(FLUSHES_BY_REASON, "stream" => stream, "reason" => reason)
+            }),
+        }
+    }
+
+    pub(crate) fn flushed(&self, why: Flushed) {
+        let reasons = Flushed::ALL.iter().zip(&self.flushes);
+        for (_, counter) in reasons.filter(|((reason, _), _)| *reason == why) {
+            counter.increment(1);
         }
     }
 

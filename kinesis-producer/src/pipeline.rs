@@ -31,8 +31,9 @@ pub(crate) mod send;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
-use kinesis_core::{InvalidRecord, Rand, SequenceNumber, ShardId};
+use kinesis_core::{InvalidRecord, Rand, ShardId};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -40,6 +41,7 @@ use self::aggregate::KinesisRecord;
 use self::collect::{Lane, RequestLimits, Urgency, collect};
 use self::intake::{Entry, Epochs};
 use self::lanes::Lanes;
+use self::outcome::Place;
 use self::retry::{Verdict, judge};
 use self::send::Put;
 use crate::Settings;
@@ -80,19 +82,22 @@ struct Flight {
     /// It is a [`Part`] that was cut so.
     named: bool,
     sent_at: Instant,
+    /// When its oldest member was accepted.
+    oldest: Option<Instant>,
 }
 
 /// An aggregate in a shard that the map does not know.
 struct Landed {
     record: KinesisRecord,
-    shard_id: ShardId,
-    sequence_number: SequenceNumber,
+    place: Place,
 }
 
 /// What is to be sent.
 pub(crate) struct Request {
     pub(crate) flight: u64,
     pub(crate) records: Vec<Put>,
+    /// Data and keys.
+    pub(crate) bytes: usize,
 }
 
 impl Pipeline {
@@ -181,7 +186,8 @@ impl Pipeline {
             None => {
                 let urgency = self.urgency(now);
                 let limits = RequestLimits::new(&self.settings);
-                (collect(&mut self.lanes, &urgency, &limits), false)
+                let records = collect(&mut self.lanes, &urgency, &limits, &self.meters);
+                (records, false)
             }
         };
         if records.is_empty() {
@@ -189,19 +195,21 @@ impl Pipeline {
         }
         let flight = self.next_flight;
         self.next_flight += 1;
-        self.measure_request(&records, now);
+        let bytes = self.measure_request(&records, now);
         let puts = records.iter().map(Put::of).collect();
         self.flights.insert(
             flight,
             Flight {
-                records,
                 named,
+                oldest: oldest_of(&records),
+                records,
                 sent_at: now,
             },
         );
         Some(Request {
             flight,
             records: puts,
+            bytes,
         })
     }
 
@@ -236,10 +244,10 @@ impl Pipeline {
         let (well_stored, undecided): (Vec<_>, Vec<_>) = std::mem::take(&mut self.undecided)
             .into_iter()
             .partition(|landed| {
-                self.verdict(&landed.record, &landed.shard_id) == Verdict::Delivered
+                self.verdict(&landed.record, &landed.place.shard_id) == Verdict::Delivered
             });
         for landed in well_stored {
-            self.delivered(landed.record, &landed.shard_id, &landed.sequence_number);
+            self.delivered(landed.record, landed.place);
         }
         let out = std::mem::take(&mut self.flights)
             .into_values()
@@ -255,8 +263,8 @@ impl Pipeline {
         let waiting = self.lanes.drain();
         let left: Vec<_> = out.chain(waiting).collect();
         let count = left.len() as u64;
-        for mut entry in left {
-            let source = entry.last_failure.take();
+        for entry in left {
+            let source = entry.history.last();
             self.fail(
                 entry,
                 Reason::Undelivered {
@@ -268,13 +276,32 @@ impl Pipeline {
         count
     }
 
+    /// When the oldest record that is not settled was accepted.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        let waiting = self
+            .lanes
+            .waiting()
+            .filter_map(|(_, lane)| lane.queue.head().map(|head| head.accepted_at));
+        let flights = self.flights.values().filter_map(|flight| flight.oldest);
+        let parts = self
+            .parts
+            .iter()
+            .filter_map(|part| oldest_of(&part.records));
+        let undecided = self.undecided.iter().map(|landed| &landed.record);
+        let undecided = undecided.filter_map(|record| oldest_of(std::slice::from_ref(record)));
+        waiting.chain(flights).chain(parts).chain(undecided).min()
+    }
+
     /// Publishes how many were accepted.
     pub(crate) fn measure_received(&self, records: usize) {
         self.meters.received.increment(records as u64);
     }
 
     /// Publishes how much is outstanding.
-    pub(crate) fn measure_pending(&self, records: u64, bytes: u64) {
+    pub(crate) fn measure_pending(&self, records: u64, bytes: u64, oldest: Option<Duration>) {
+        self.meters
+            .oldest_age
+            .set(as_millis(oldest.unwrap_or_default()));
         self.meters.pending.set(records as f64);
         self.meters.pending_bytes.set(bytes as f64);
     }
@@ -312,8 +339,8 @@ impl Pipeline {
             );
         }
         self.meters.expired.increment(expired.len() as u64);
-        for mut entry in expired {
-            let (stream, source) = (Arc::clone(&self.stream), entry.last_failure.take());
+        for entry in expired {
+            let (stream, source) = (Arc::clone(&self.stream), entry.history.last());
             self.fail(
                 entry,
                 Reason::Expired {
@@ -325,9 +352,10 @@ impl Pipeline {
         }
     }
 
-    fn measure_request(&self, records: &[KinesisRecord], now: Instant) {
-        let mut members = 0;
+    fn measure_request(&self, records: &[KinesisRecord], now: Instant) -> usize {
+        let (mut members, mut bytes) = (0, 0);
         for record in records {
+            bytes += record.size();
             members += record.members.len();
             self.meters
                 .users_per_kinesis
@@ -340,7 +368,19 @@ impl Pipeline {
         }
         self.meters.users_per_request.record(members as f64);
         self.meters.kinesis_per_request.record(records.len() as f64);
+        let by_count = records.len() as f64 / self.settings.collection_max_count as f64;
+        let by_bytes = bytes as f64 / self.settings.collection_max_size as f64;
+        self.meters
+            .request_fill
+            .record(100.0 * by_count.max(by_bytes));
+        bytes
     }
+}
+
+/// Members stand in order of acceptance.
+fn oldest_of(records: &[KinesisRecord]) -> Option<Instant> {
+    let firsts = records.iter().filter_map(|record| record.members.first());
+    firsts.map(|first| first.accepted_at).min()
 }
 
 #[cfg(test)]

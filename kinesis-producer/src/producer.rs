@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
@@ -15,7 +15,7 @@ use crate::error::Reason;
 use crate::pipeline::Pipeline;
 use crate::pipeline::intake::{Entry, Message, Room};
 use crate::pipeline::outcome::Slots;
-use crate::service::{NOT_ENDED, Service, Tasks};
+use crate::service::{Board, NOT_ENDED, Service, Tasks};
 use crate::stream::StreamRef;
 use crate::{Delivery, DeliveryFuture, Error, RecordSink, Settings};
 
@@ -60,7 +60,7 @@ pub struct Producer {
 
 struct Inner {
     room: Arc<Room>,
-    record_bytes_max: Arc<AtomicUsize>,
+    board: Arc<Board>,
     clock: Clock,
     started: Instant,
     to_service: mpsc::Sender<Message>,
@@ -78,6 +78,9 @@ pub struct Outstanding {
     pub records: u64,
     /// Their bytes of data and partition key.
     pub bytes: u64,
+    /// How long ago the oldest of them was accepted; `None` if there is none. One that was just
+    /// accepted may not be seen yet.
+    pub oldest_age: Option<Duration>,
 }
 
 /// The components of a producer; see [`Producer::builder`].
@@ -141,7 +144,7 @@ impl Builder {
             CancellationToken::new(),
         );
         let rand = rand.unwrap_or_else(Rand::from_entropy);
-        let record_bytes_max = Arc::new(AtomicUsize::new(settings.record_bytes_max()));
+        let board = Arc::new(Board::new(settings.record_bytes_max(), clock.now()));
         let service = Service {
             client,
             stream: target,
@@ -152,8 +155,7 @@ impl Builder {
             intake,
             closing: closing_seen,
             abandoned: Arc::clone(&abandoned),
-            record_bytes_max: Arc::clone(&record_bytes_max),
-            record_bytes_max_set: settings.record_bytes_max(),
+            board: Arc::clone(&board),
             describe_from: Some(clock.now()),
             tasks: Tasks::default(),
             ended: ended.clone().drop_guard(),
@@ -161,7 +163,7 @@ impl Builder {
         runtime.spawn(service.run());
         let inner = Inner {
             room,
-            record_bytes_max,
+            board,
             started: clock.now(),
             clock,
             to_service,
@@ -269,7 +271,7 @@ impl Producer {
             Ok(()) => self.hand_over(record),
             Err(TryAcquireError::Closed) => Err(self.closed(record)),
             Err(TryAcquireError::NoPermits) => {
-                let Outstanding { records, bytes } = self.outstanding();
+                let Outstanding { records, bytes, .. } = self.outstanding();
                 let stream = Arc::clone(self.inner.room.stream());
                 Err(Error::new(Reason::Full {
                     stream,
@@ -331,7 +333,12 @@ impl Producer {
     #[must_use]
     pub fn outstanding(&self) -> Outstanding {
         let (records, bytes) = self.inner.room.outstanding();
-        Outstanding { records, bytes }
+        let oldest_age = self.inner.board.oldest_age(self.inner.clock.now());
+        Outstanding {
+            records,
+            bytes,
+            oldest_age,
+        }
     }
 
     /// The stream's name, also where it was given by ARN.
@@ -341,7 +348,7 @@ impl Producer {
     }
 
     fn checked(&self, record: UserRecord) -> Result<UserRecord, Error> {
-        match record.validate(self.inner.record_bytes_max.load(Ordering::Relaxed)) {
+        match record.validate(self.inner.board.record_bytes_max()) {
             Ok(()) => Ok(record),
             Err(source) => {
                 let stream = Arc::clone(self.inner.room.stream());

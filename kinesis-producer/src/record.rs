@@ -3,11 +3,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 pub use kinesis_core::UserRecord;
 use kinesis_core::{Position, SequenceNumber, ShardId};
 
 use crate::Error;
+use crate::attempts::{FailedAttempt, History};
 use crate::pipeline::outcome::Awaiter;
 
 /// Where an acknowledged record stands in the stream.
@@ -23,9 +25,20 @@ pub struct Delivery {
     pub sub_sequence: u64,
     /// How many PutRecords requests carried it, the successful one included.
     pub attempts: u32,
+    /// From acceptance to the request that stored it.
+    pub sent_after: Duration,
+    /// From that request to its answer.
+    pub took: Duration,
+    pub(crate) history: History,
 }
 
 impl Delivery {
+    /// The attempts before the successful one, oldest first: of many the first one and the latest
+    /// seven.
+    pub fn failed_attempts(&self) -> impl ExactSizeIterator<Item = FailedAttempt<'_>> {
+        self.history.iter()
+    }
+
     /// The same place as a reader names it.
     #[must_use]
     pub fn position(&self) -> Position {

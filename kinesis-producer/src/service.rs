@@ -17,7 +17,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
+use tracing::Instrument;
 
+use crate::attempts::micros;
 use crate::error::{Cause, Class};
 use crate::pipeline::Pipeline;
 use crate::pipeline::intake::{Message, Room};
@@ -41,6 +43,50 @@ pub(crate) const DROP_DEADLINE: Duration = Duration::from_secs(30);
 /// In place of a count: the task has not ended, or was dropped before it could count.
 pub(crate) const NOT_ENDED: u64 = u64::MAX;
 
+/// What the service task tells the handles.
+#[derive(Debug)]
+pub(crate) struct Board {
+    /// Data and key of the largest record that is accepted: as set, and as the stream says.
+    record_bytes_max: AtomicUsize,
+    record_bytes_max_set: usize,
+    started: Instant,
+    /// When the oldest outstanding record was accepted, in microseconds after `started`, plus 1;
+    /// 0 = there is none.
+    oldest: AtomicU64,
+}
+
+impl Board {
+    pub(crate) fn new(record_bytes_max: usize, started: Instant) -> Self {
+        Self {
+            record_bytes_max: AtomicUsize::new(record_bytes_max),
+            record_bytes_max_set: record_bytes_max,
+            started,
+            oldest: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.record_bytes_max.load(Ordering::Relaxed)
+    }
+
+    fn stream_takes(&self, bytes: usize) {
+        let bytes = bytes.min(self.record_bytes_max_set);
+        self.record_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+
+    fn oldest_is(&self, accepted_at: Option<Instant>) {
+        let since = |at: Instant| micros(at.saturating_duration_since(self.started)) + 1;
+        self.oldest
+            .store(accepted_at.map_or(0, since), Ordering::Relaxed);
+    }
+
+    pub(crate) fn oldest_age(&self, now: Instant) -> Option<Duration> {
+        let since = self.oldest.load(Ordering::Relaxed).checked_sub(1)?;
+        let accepted_at = self.started + Duration::from_micros(since);
+        Some(now.saturating_duration_since(accepted_at))
+    }
+}
+
 pub(crate) struct Service {
     pub(crate) client: Client,
     pub(crate) stream: StreamRef,
@@ -53,9 +99,7 @@ pub(crate) struct Service {
     pub(crate) closing: watch::Receiver<Option<Instant>>,
     /// Records given up at the deadline; [`NOT_ENDED`] until the task has ended in order.
     pub(crate) abandoned: Arc<AtomicU64>,
-    /// The largest record that the handles take: as set, and as the stream says.
-    pub(crate) record_bytes_max: Arc<AtomicUsize>,
-    pub(crate) record_bytes_max_set: usize,
+    pub(crate) board: Arc<Board>,
     /// When to ask for the stream's traits again, along with a map; `None` once that was refused.
     pub(crate) describe_from: Option<Instant>,
     pub(crate) tasks: Tasks,
@@ -116,8 +160,11 @@ impl Service {
                 }
                 () = sleep_until(wake) => {}
             }
+            let now = self.clock.now();
+            self.board.oldest_is(self.pipeline.oldest());
             let (records, bytes) = self.room.outstanding();
-            self.pipeline.measure_pending(records, bytes);
+            self.pipeline
+                .measure_pending(records, bytes, self.board.oldest_age(now));
         }
         self.end().await;
     }
@@ -126,12 +173,18 @@ impl Service {
         while let Some(request) = self.pipeline.next_request(now) {
             let (client, stream) = (self.client.clone(), self.stream.clone());
             let (timeout, flight) = (self.request_timeout, request.flight);
-            let task = self.tasks.running.spawn(async move {
-                Done::Put(
-                    flight,
-                    put_records(client, &stream, request.records, timeout).await,
-                )
-            });
+            let span = tracing::debug_span!(
+                "put_records",
+                stream = %stream.name,
+                flight,
+                records = request.records.len(),
+                bytes = request.bytes,
+            );
+            let put = async move {
+                let reply = put_records(client, &stream, request.records, timeout).await;
+                Done::Put(flight, reply)
+            };
+            let task = self.tasks.running.spawn(put.instrument(span));
             self.tasks.flights.insert(task.id(), flight);
         }
         if self.pipeline.begin_map_load(now) {
@@ -141,7 +194,8 @@ impl Service {
             if describes {
                 self.describe_from = Some(now + DESCRIBE_INTERVAL_MIN);
             }
-            self.tasks.running.spawn(async move {
+            let span = tracing::debug_span!("load_shard_map", stream = %stream.name);
+            let load = async move {
                 let traits = async {
                     match describes {
                         true => Some(describe(&client, &stream).await),
@@ -150,7 +204,8 @@ impl Service {
                 };
                 let (map, traits) = tokio::join!(list_shards(&client, &stream, timeout), traits);
                 Done::Map(map, traits)
-            });
+            };
+            self.tasks.running.spawn(load.instrument(span));
         }
     }
 
@@ -197,8 +252,7 @@ impl Service {
     }
 
     fn learned(&mut self, traits: StreamTraits, now: Instant) {
-        let bytes = self.record_bytes_max_set.min(traits.record_bytes_max);
-        self.record_bytes_max.store(bytes, Ordering::Relaxed);
+        self.board.stream_takes(traits.record_bytes_max);
         self.pipeline.learned(traits, now);
     }
 
@@ -228,6 +282,7 @@ impl Service {
         }
         let abandoned = self.pipeline.abandon();
         self.abandoned.store(abandoned, Ordering::Release);
+        self.board.oldest_is(None);
         if abandoned > 0 {
             tracing::error!(
                 stream = %self.stream.name, records = abandoned,

@@ -21,6 +21,7 @@ use super::aggregate::{AggregateLimits, KinesisRecord, Queue};
 use super::lanes::Lanes;
 use super::limit::{Limiter, shard_rate};
 use crate::Settings;
+use crate::metrics::{Flushed, Meters, as_millis};
 use crate::stream::StreamTraits;
 
 /// A shard, or `None` for records whose shard is not known.
@@ -74,6 +75,22 @@ impl Lane {
         }
     }
 
+    /// Why its next Kinesis record leaves, if it does now.
+    fn why(&self, urgency: &Urgency) -> Flushed {
+        let head = self.queue.head();
+        if head.is_some_and(|head| head.attempts > 0) {
+            Flushed::Retry
+        } else if self.queue.is_full() {
+            Flushed::Full
+        } else if urgency.draining || head.is_some_and(|head| head.epoch < urgency.epoch) {
+            Flushed::Manual
+        } else if urgency.idle {
+            Flushed::Idle
+        } else {
+            Flushed::Timed
+        }
+    }
+
     /// When this lane is ready; `None` if only an event can make it so.
     pub(crate) fn ready_at(&self, key: &LaneKey, urgency: &Urgency) -> Option<Instant> {
         let head = self.queue.head()?;
@@ -124,6 +141,7 @@ pub(crate) fn collect(
     lanes: &mut Lanes,
     urgency: &Urgency,
     limits: &RequestLimits,
+    meters: &Meters,
 ) -> Vec<KinesisRecord> {
     let mut request = Vec::new();
     let mut bytes = 0;
@@ -141,9 +159,14 @@ pub(crate) fn collect(
                     || may_share(lane, request.len() > before, &mut keys))
                 && lane.limiter.admit(lane.queue.next_size(), urgency.now)
             {
+                let why = lane.why(urgency);
                 let Some(record) = lane.queue.cut(key.clone()) else {
                     break;
                 };
+                meters.flushed(why);
+                if let Some(waited) = lane.limiter.waited(urgency.now) {
+                    meters.limiter_wait.record(as_millis(waited));
+                }
                 bytes += record.size();
                 request.push(record);
             }

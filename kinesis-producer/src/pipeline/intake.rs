@@ -19,7 +19,8 @@ use tokio::time::Instant;
 
 use super::key_memo;
 use super::outcome::{Place, Settler, Slots, Stored};
-use crate::error::{Cause, Reason};
+use crate::attempts::{History, micros};
+use crate::error::Reason;
 use crate::{DeliveryFuture, Error};
 
 /// What is accepted and not yet resolved, bounded in records and bytes.
@@ -120,7 +121,7 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     /// Must not share a Kinesis record with others any more.
     pub(crate) alone: bool,
-    pub(crate) last_failure: Option<Arc<Cause>>,
+    pub(crate) history: History,
     /// Taken when it settles.
     settler: Option<Settler>,
 }
@@ -142,7 +143,7 @@ impl Entry {
             accepted_at: before,
             attempts: 0,
             alone: false,
-            last_failure: None,
+            history: History::default(),
             settler: Some(settler),
         };
         (entry, DeliveryFuture::new(awaiter))
@@ -152,7 +153,7 @@ impl Entry {
     ///
     /// Their room is given back at once: the lock behind it is paid for once, not for each.
     pub(crate) fn deliver_all(mut members: Vec<Self>, place: Place) {
-        let place = Arc::new(place);
+        let (sent_at, place) = (place.trip.sent_at, Arc::new(place));
         if let Some(settler) = members.first().and_then(|first| first.settler.as_ref()) {
             let bytes = members.iter().map(|member| member.record.size()).sum();
             settler.room().give_back(members.len(), bytes);
@@ -164,6 +165,10 @@ impl Entry {
                     place: Arc::clone(&place),
                     sub_sequence,
                     attempts: member.attempts,
+                    sent_after_micros: micros(
+                        sent_at.saturating_duration_since(member.accepted_at),
+                    ),
+                    history: std::mem::take(&mut member.history),
                 }));
             }
         }
@@ -186,7 +191,9 @@ impl Entry {
         if let Some(settler) = self.settler.take() {
             settler.room().give_back(1, self.record.size());
             // A clone of reference counts; the payload stays where it is.
-            let error = Error::new(reason).about(self.record.clone(), self.attempts);
+            let error = Error::new(reason)
+                .about(self.record.clone(), self.attempts)
+                .after(std::mem::take(&mut self.history));
             settler.settle(Err(error));
         }
     }
@@ -196,7 +203,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         if let Some(settler) = &self.settler {
             let stream = Arc::clone(settler.room().stream());
-            let source = self.last_failure.take();
+            let source = self.history.last();
             self.fail_with(Reason::Undelivered { stream, source });
         }
     }

@@ -115,6 +115,8 @@ pub(crate) struct Limiter {
     quota: Option<Quota>,
     failures_in_a_row: u32,
     not_before: Option<Instant>,
+    /// Since when the quota has kept a Kinesis record from leaving.
+    short_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -150,6 +152,7 @@ impl Limiter {
             quota,
             failures_in_a_row: 0,
             not_before: None,
+            short_since: None,
         }
     }
 
@@ -185,6 +188,7 @@ impl Limiter {
         match paid {
             Some(Err(wait)) => {
                 self.not_before = now.checked_add(wait);
+                self.short_since.get_or_insert(now);
                 false
             }
             Some(Ok(())) | None => {
@@ -192,6 +196,12 @@ impl Limiter {
                 true
             }
         }
+    }
+
+    /// How long the quota kept back what was just admitted; `None` if it did not.
+    pub(crate) fn waited(&mut self, now: Instant) -> Option<Duration> {
+        let since = self.short_since.take()?;
+        Some(now.saturating_duration_since(since))
     }
 
     /// Notes a failure; `true` for the first in a row.

@@ -12,10 +12,12 @@
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use kinesis_core::{SequenceNumber, ShardId};
 
 use super::intake::Room;
+use crate::attempts::{History, Trip};
 use crate::{Delivery, Error};
 
 /// What becomes of a record.
@@ -26,6 +28,8 @@ type Outcome = Result<Delivery, Error>;
 pub(crate) struct Place {
     pub(crate) shard_id: ShardId,
     pub(crate) sequence_number: SequenceNumber,
+    /// The request that carried it.
+    pub(crate) trip: Trip,
 }
 
 /// Where a user record was stored, small: a slot is written when its memory is cold.
@@ -34,6 +38,8 @@ pub(crate) struct Stored {
     pub(crate) place: Arc<Place>,
     pub(crate) sub_sequence: u32,
     pub(crate) attempts: u32,
+    pub(crate) sent_after_micros: u64,
+    pub(crate) history: History,
 }
 
 impl Stored {
@@ -43,6 +49,9 @@ impl Stored {
             sequence_number: self.place.sequence_number.clone(),
             sub_sequence: self.sub_sequence.into(),
             attempts: self.attempts,
+            sent_after: Duration::from_micros(self.sent_after_micros),
+            took: self.place.trip.took,
+            history: self.history,
         }
     }
 }

@@ -37,16 +37,11 @@ impl Pipeline {
                 }
             }
         }
-        for Landed {
-            record,
-            shard_id,
-            sequence_number,
-        } in std::mem::take(&mut self.undecided)
-        {
-            match self.verdict(&record, &shard_id) {
-                Verdict::Delivered => self.delivered(record, &shard_id, &sequence_number),
-                Verdict::Foreign => self.again(record, false, &mut after),
-                Verdict::Undecided => self.again(record, true, &mut after),
+        for Landed { record, place } in std::mem::take(&mut self.undecided) {
+            match self.verdict(&record, &place.shard_id) {
+                Verdict::Delivered => self.delivered(record, place),
+                Verdict::Foreign => self.again(record, false, place.trip, &mut after),
+                Verdict::Undecided => self.again(record, true, place.trip, &mut after),
             }
         }
         self.clear_up(after, now);

@@ -24,6 +24,7 @@ use super::collect::LaneKey;
 use super::intake::Entry;
 use super::outcome::Place;
 use super::{Flight, Landed, Part, Pipeline};
+use crate::attempts::Trip;
 use crate::error::{Cause, Class, Reason};
 use crate::metrics::as_millis;
 
@@ -91,7 +92,7 @@ pub(crate) enum Remedy {
 pub(crate) fn remedy(class: Class, records: &[KinesisRecord], fail_if_throttled: bool) -> Remedy {
     match (class, records) {
         (Class::Throttled, _) if fail_if_throttled => Remedy::Fail,
-        (Class::Throttled | Class::Unavailable, _) => Remedy::Retry,
+        (Class::Throttled | Class::Unavailable | Class::WrongShard, _) => Remedy::Retry,
         (Class::Rejected, [_, _, ..]) => Remedy::Part,
         (Class::Rejected, [one]) if one.members.len() > 1 => Remedy::Unpack,
         (
@@ -158,16 +159,19 @@ impl Pipeline {
             records,
             named,
             sent_at,
+            ..
         }) = self.flights.remove(&flight)
         else {
             return;
         };
-        self.meters.request.record(as_millis(now - sent_at));
+        let took = now - sent_at;
+        let trip = Trip { sent_at, took };
+        self.meters.request.record(as_millis(took));
         let mut after = Aftermath::default();
         match reply {
             Ok(answers) => {
                 for (record, answer) in records.into_iter().zip(answers) {
-                    self.answered(record, answer, sent_at, now, &mut after);
+                    self.answered(record, answer, trip, now, &mut after);
                 }
             }
             Err(cause) => {
@@ -175,7 +179,7 @@ impl Pipeline {
                 if cause.class == Class::Throttled {
                     records.iter().for_each(|r| self.paced(r, false, now));
                 }
-                self.refused(Part { records, named }, &Arc::new(cause), &mut after);
+                self.refused(Part { records, named }, &Arc::new(cause), trip, &mut after);
             }
         }
         self.clear_up(after, now);
@@ -185,15 +189,19 @@ impl Pipeline {
         &mut self,
         record: KinesisRecord,
         answer: Answer,
-        sent_at: Instant,
+        trip: Trip,
         now: Instant,
         after: &mut Aftermath,
     ) {
-        let (shard_id, sequence_number) = match answer {
+        let place = match answer {
             Answer::Stored {
                 shard_id,
                 sequence_number,
-            } => (shard_id, sequence_number),
+            } => Place {
+                shard_id,
+                sequence_number,
+                trip,
+            },
             Answer::Failed(cause) => {
                 self.meters.error(&cause.code);
                 if cause.class == Class::Throttled {
@@ -203,7 +211,7 @@ impl Pipeline {
                     records: vec![record],
                     named: false,
                 };
-                return self.refused(part, &cause, after);
+                return self.refused(part, &cause, trip, after);
             }
         };
         self.meters.kinesis_put.increment(1);
@@ -212,32 +220,24 @@ impl Pipeline {
             .increment(record.data.len() as u64);
         self.paced(&record, true, now);
         after.good_lanes.extend(record.holds.iter().cloned());
-        let as_predicted = record.predicted.as_ref() == Some(&shard_id);
-        let fresher = !as_predicted && !self.traits.auto && self.keeper.suspect(sent_at, now);
-        match self.verdict(&record, &shard_id) {
+        let as_predicted = record.predicted.as_ref() == Some(&place.shard_id);
+        let foretold = as_predicted || self.traits.auto;
+        let fresher = !foretold && self.keeper.suspect(trip.sent_at, now);
+        match self.verdict(&record, &place.shard_id) {
             // Well stored, but where the map did not expect it: the stream was resharded. Its lane
             // waits for the fresh map, or what follows would be cut by the old one, and members of
             // other shards be read before older records of their keys.
             Verdict::Delivered if !(fresher && record.predicted.is_some()) => {
-                self.delivered(record, &shard_id, &sequence_number);
+                self.delivered(record, place);
             }
             Verdict::Delivered | Verdict::Undecided if fresher => {
-                self.undecided.push(Landed {
-                    record,
-                    shard_id,
-                    sequence_number,
-                });
+                self.undecided.push(Landed { record, place });
             }
-            verdict => self.again(record, verdict == Verdict::Undecided, after),
+            verdict => self.again(record, verdict == Verdict::Undecided, trip, after),
         }
     }
 
-    pub(super) fn delivered(
-        &mut self,
-        record: KinesisRecord,
-        shard: &ShardId,
-        number: &SequenceNumber,
-    ) {
+    pub(super) fn delivered(&mut self, record: KinesisRecord, place: Place) {
         self.release(&record);
         let bytes: usize = record
             .members
@@ -258,10 +258,6 @@ impl Pipeline {
         let epochs: Vec<_> = epochs
             .filter_map(|run| Some((run.first()?.epoch, run.len())))
             .collect();
-        let place = Place {
-            shard_id: shard.clone(),
-            sequence_number: number.clone(),
-        };
         Entry::deliver_all(record.members, place);
         for (epoch, count) in epochs {
             self.epochs.settled(epoch, count);
@@ -270,19 +266,33 @@ impl Pipeline {
 
     /// Stored where a reader drops it: everything again. `alone` if another aggregate could land
     /// just as badly; also if the map in use would cut the same aggregate again.
-    pub(super) fn again(&mut self, mut record: KinesisRecord, alone: bool, after: &mut Aftermath) {
+    pub(super) fn again(
+        &mut self,
+        mut record: KinesisRecord,
+        alone: bool,
+        trip: Trip,
+        after: &mut Aftermath,
+    ) {
         self.release(&record);
         self.meters.wrong_shard.increment(1);
         let first = record.members.first().map(|member| member.hash_key);
         let same_again = first.is_some_and(|key| self.lanes.key_of(key) == record.predicted);
+        let cause = Arc::new(Cause::new("PutRecords", Class::WrongShard, "WrongShard"));
         for member in &mut record.members {
             member.alone |= alone || same_again;
+            member
+                .history
+                .push(Arc::clone(&cause), member.accepted_at, trip);
         }
         after.again.append(&mut record.members);
     }
 
-    fn refused(&mut self, part: Part, cause: &Arc<Cause>, after: &mut Aftermath) {
-        let Part { records, named } = part;
+    fn refused(&mut self, part: Part, cause: &Arc<Cause>, trip: Trip, after: &mut Aftermath) {
+        let Part { mut records, named } = part;
+        for member in records.iter_mut().flat_map(|record| &mut record.members) {
+            let accepted_at = member.accepted_at;
+            member.history.push(Arc::clone(cause), accepted_at, trip);
+        }
         let remedy = remedy(cause.class, &records, self.settings.fail_if_throttled);
         if remedy == Remedy::Part {
             // What was parted by name and is refused again was parted wrongly, or not enough.
@@ -302,7 +312,6 @@ impl Pipeline {
                     .extend(record.holds.into_iter().map(|key| (key, Arc::clone(cause))));
             }
             for mut member in record.members {
-                member.last_failure = Some(Arc::clone(cause));
                 member.alone |= remedy == Remedy::Unpack;
                 if remedy == Remedy::Fail {
                     let stream = Arc::clone(&self.stream);

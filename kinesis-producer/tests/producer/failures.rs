@@ -1,10 +1,12 @@
 //! What a producer does when PutRecords fails, in whole or in part.
 
+use std::time::Duration;
+
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_sdk_kinesis::config::{BehaviorVersion, Region};
 use kinesis_core::UserRecord;
-use kinesis_producer::{ErrorKind, Producer, Settings};
+use kinesis_producer::{ErrorKind, FailureClass, Producer, Settings};
 
 use crate::faults::{Fault, Named, POISON};
 use crate::world::{STREAM, World, delivered, enqueue, numbered, pairs};
@@ -211,6 +213,77 @@ async fn a_record_fails_when_its_time_to_live_is_over() {
         .to_string();
     assert!(source.contains("ServiceUnavailable"), "{source}");
     assert!((clock.now() - start).abs_diff(ttl) < std::time::Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_tells_how_each_attempt_failed_and_when() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    let throttled = "ProvisionedThroughputExceededException";
+    world.faults.next([
+        Fault::Refuse(503, "ServiceUnavailable"),
+        Fault::Hang,
+        Fault::RefuseHalf(throttled),
+    ]);
+    let delivery = producer.send(numbered(1)).await.expect("delivered");
+    assert_eq!(delivery.attempts, 4);
+    let attempts: Vec<_> = delivery.failed_attempts().collect();
+    let expected = [
+        (FailureClass::Unavailable, "ServiceUnavailable"),
+        (FailureClass::Unavailable, "Timeout"),
+        (FailureClass::Throttled, throttled),
+    ];
+    assert_eq!(
+        attempts
+            .iter()
+            .map(|a| (a.class, a.code))
+            .collect::<Vec<_>>(),
+        expected
+    );
+    assert_eq!(attempts[1].took, Settings::default().request_timeout);
+    let mut ended = Duration::ZERO;
+    for (sent_after, took) in attempts
+        .iter()
+        .map(|attempt| (attempt.sent_after, attempt.took))
+        .chain([(delivery.sent_after, delivery.took)])
+    {
+        assert!(sent_after >= ended, "one after another");
+        ended = sent_after + took;
+    }
+    assert!(ended >= Settings::default().request_timeout);
+
+    world.faults.next([
+        Fault::Refuse(503, "ServiceUnavailable"),
+        Fault::Refuse(400, "AccessDeniedException"),
+    ]);
+    let error = producer.send(numbered(1)).await.expect_err("refused");
+    let classes: Vec<_> = error
+        .failed_attempts()
+        .map(|attempt| attempt.class)
+        .collect();
+    assert_eq!(
+        classes,
+        [FailureClass::Unavailable, FailureClass::AccessDenied]
+    );
+    assert_eq!(error.attempts(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_record_comes_back_without_a_copy() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    world
+        .faults
+        .always(Fault::Refuse(400, "AccessDeniedException"));
+    let data = bytes::Bytes::from(vec![7; 1000]);
+    let records = ["a", "b"].map(|key| UserRecord::new(key, data.clone()));
+    for outcome in producer.send_batch(records).await {
+        let record = outcome
+            .expect_err("refused")
+            .into_record()
+            .expect("the record");
+        assert_eq!(record.data.as_ptr(), data.as_ptr());
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! An SDK HTTP client that fails PutRecords by script and passes everything else through.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use aws_smithy_runtime_api::client::http::{
@@ -53,6 +53,8 @@ struct Script {
     poison: Option<Named>,
     /// Records are put into any shard, in turn.
     scatter: bool,
+    /// How many requests each operation had.
+    calls: BTreeMap<String, usize>,
     /// How many records each PutRecords request had.
     requests: Vec<usize>,
 }
@@ -100,6 +102,11 @@ impl Faulty {
     pub(crate) fn scatter(&self) {
         self.script().scatter = true;
         self.describe("RecordDistributionStrategy", json!("AUTO"));
+    }
+
+    /// How many requests this operation had so far.
+    pub(crate) fn calls(&self, operation: &str) -> usize {
+        self.script().calls.get(operation).copied().unwrap_or(0)
     }
 
     /// How many records each PutRecords request had so far.
@@ -218,7 +225,8 @@ impl HttpConnector for Faulty {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default();
-        let script = self.script();
+        let mut script = self.script();
+        *script.calls.entry(operation.to_owned()).or_default() += 1;
         let refused = script
             .refused
             .iter()

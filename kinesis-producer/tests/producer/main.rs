@@ -5,6 +5,8 @@ mod delivery;
 mod ending;
 mod failures;
 mod faults;
+mod freezing;
+mod observing;
 mod resharding;
 mod sharing;
 #[cfg(all(feature = "json", feature = "zstd"))]

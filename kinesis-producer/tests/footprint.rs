@@ -1,0 +1,176 @@
+//! What a producer costs its process: no thread, and no more memory than it was given.
+
+use std::sync::{Arc, Mutex};
+
+use aws_credential_types::Credentials;
+use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::{BehaviorVersion, Region, SharedCredentialsProvider};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use kinesis_producer::{Producer, Settings, UserRecord};
+
+/// One test at a time: both look at the whole process.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// A stream of four shards that takes every request and never answers PutRecords.
+#[derive(Clone, Debug, Default)]
+struct Stalled {
+    credentials: Arc<Mutex<std::collections::BTreeSet<String>>>,
+}
+
+impl HttpConnector for Stalled {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let header = |name| request.headers().get(name).unwrap_or_default().to_owned();
+        let authorization = header("authorization");
+        let key = authorization.split(['=', '/']).nth(1).unwrap_or_default();
+        let mut credentials = self.credentials.lock().expect("not poisoned");
+        credentials.insert(key.to_owned());
+        if header("x-amz-target").ends_with(".PutRecords") {
+            return HttpConnectorFuture::new(async move {
+                let _held = request;
+                std::future::pending().await
+            });
+        }
+        let quarter = u128::MAX / 4 + 1;
+        let shards = [0, 1, 2, 3].map(|index: u128| {
+            let start = quarter * index;
+            let end = start + (quarter - 1);
+            format!(
+                r#"{{"ShardId":"shardId-{index:012}","HashKeyRange":{{"StartingHashKey":"{start}",
+                "EndingHashKey":"{end}"}},"SequenceNumberRange":{{"StartingSequenceNumber":"1"}}}}"#
+            )
+        });
+        let body = format!(r#"{{"Shards":[{}]}}"#, shards.join(","));
+        let status = 200.try_into().expect("a status");
+        HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(body))))
+    }
+}
+
+impl HttpClient for Stalled {
+    fn http_connector(
+        &self,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+impl Stalled {
+    fn client(&self, access_key: String) -> Client {
+        let credentials = Credentials::from_keys(access_key, "secret", None);
+        let config = aws_sdk_kinesis::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(self.clone());
+        Client::from_conf(config.build())
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime")
+}
+
+/// Lets the producers do what they can do now.
+async fn settle() {
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+}
+
+/// The threads of this process but those of other tests, which have their names.
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    let name = |thread: std::io::Result<std::fs::DirEntry>| {
+        let path = thread.expect("a thread").path().join("comm");
+        std::fs::read_to_string(path).unwrap_or_default()
+    };
+    let threads = std::fs::read_dir("/proc/self/task").expect("the threads");
+    let threads = threads.map(name);
+    threads
+        .filter(|name| !name.is_empty() && !name.starts_with("a_stalled"))
+        .count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_hundred_streams_and_credential_sets_share_one_thread() {
+    let _alone = ALONE.lock();
+    let service = Stalled::default();
+    runtime().block_on(async {
+        let before = threads();
+        let mut outcomes = Vec::new();
+        let producers: Vec<_> = (0..100)
+            .map(|number| {
+                let client = service.client(format!("KEY{number}"));
+                Producer::builder(client, format!("stream-{number}"))
+                    .build()
+                    .expect("a producer")
+            })
+            .collect();
+        for producer in &producers {
+            outcomes.push(producer.try_send(UserRecord::new("k", "x")).expect("room"));
+        }
+        settle().await;
+        assert!(
+            threads() <= before,
+            "{} threads, {before} before",
+            threads()
+        );
+        assert_eq!(service.credentials.lock().expect("not poisoned").len(), 100);
+    });
+}
+
+#[test]
+fn a_stalled_stream_holds_no_more_memory_than_the_budget_and_a_constant() {
+    let _alone = ALONE.lock();
+    const RECORD_BYTES: usize = 1000;
+    for budget in [4 << 20, 16 << 20] {
+        let measured = allocation_counter::measure(|| {
+            runtime().block_on(async {
+                let service = Stalled::default();
+                let producer = Producer::builder(service.client("KEY".to_owned()), "flights");
+                let producer = producer.settings(Settings {
+                    max_buffered_bytes: budget,
+                    ..Settings::default()
+                });
+                let producer = producer.build().expect("a producer");
+                // Each sender has one record in hand while it waits for room.
+                let senders: Vec<_> = (0..50)
+                    .map(|sender| {
+                        let producer = producer.clone();
+                        tokio::spawn(async move {
+                            for number in 0.. {
+                                let key = format!("key-{sender}-{}", number % 100);
+                                let record = UserRecord::new(key, vec![0; RECORD_BYTES]);
+                                drop(producer.enqueue(record).await);
+                            }
+                        })
+                    })
+                    .collect();
+                settle().await;
+                settle().await;
+                let outstanding = producer.outstanding().bytes as usize;
+                assert!(outstanding <= budget && outstanding > budget - 100 * RECORD_BYTES);
+                senders.iter().for_each(tokio::task::JoinHandle::abort);
+            });
+        });
+        // Beside the payload: what an entry, its outcome and its key take.
+        const PER_RECORD: usize = 512;
+        const CONSTANT: usize = 4 << 20;
+        let bound = budget + budget / RECORD_BYTES * PER_RECORD + CONSTANT;
+        let peak = measured.bytes_max as usize;
+        assert!(
+            peak < bound,
+            "{peak} bytes at a budget of {budget}, bound {bound}"
+        );
+        assert!(peak > budget, "the budget was used: {peak}");
+    }
+}
