@@ -148,7 +148,8 @@
 //! # Features
 //!
 //! `cli` (the command), `dynamodb`, `s3`, `tls`; all are on by default. Without `dynamodb` or `s3` a request
-//! for the service is answered with an error that names the feature.
+//! for the service is answered with an error that names the feature. `testing` is off by default: it
+//! adds the module `testing`, with what tests on a stream have in common.
 
 mod admin;
 mod api;
@@ -172,6 +173,8 @@ mod server;
 mod services;
 mod settings;
 mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 #[cfg_attr(not(feature = "tls"), path = "tls/absent.rs")]
 mod tls;
 mod wire;

@@ -115,8 +115,8 @@ impl KinesisLocal {
     }
 
     /// The directory with the S3 buckets: `<bucket>/<key>`, every object a plain file. Without a data
-    /// directory it is temporary and removed by [`shutdown`](Self::shutdown) or when nothing uses
-    /// the instance any more.
+    /// directory it is temporary, made when it is first needed (so this may block for a moment) and
+    /// removed by [`shutdown`](Self::shutdown) or when nothing uses the instance any more.
     #[cfg(feature = "s3")]
     #[must_use]
     pub fn s3_dir(&self) -> &Path {

@@ -10,7 +10,8 @@
 //! Promises: an object appears whole or not at all; of concurrent writes with `If-None-Match: *`
 //! exactly one succeeds; in a data directory an answered write is synced to the disk. (An object
 //! put together from parts is whole after a kill; after a power loss only once it was answered.)
-//! Without a data directory the buckets live in a temporary directory that is removed at the end.
+//! Without a data directory the buckets live in a temporary directory that is made at the first
+//! request and removed at the end.
 //!
 //! What S3 keeps about an object beside its bytes (content type, user metadata, checksums) is in
 //! dot files of the directory; losing them loses only that.
@@ -20,7 +21,7 @@
 //! cannot contain the path parts ``, `.` and `..`.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -40,50 +41,91 @@ mod unsigned;
 
 use buckets::Buckets;
 
+/// How the name of a temporary directory begins.
+const TEMPORARY_PREFIX: &str = "kinesis-local-s3-";
+
 /// The service; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct S3 {
-    service: S3Service,
-    directory: PathBuf,
-    temporary: Arc<Mutex<Option<TempDir>>>,
+    opened: Arc<OnceLock<Opened>>,
 }
 
-impl S3 {
-    /// Serves the buckets in `directory`, or in a temporary directory. Blocks.
-    pub(crate) fn open(directory: Option<PathBuf>) -> Result<Self, Error> {
-        let unusable = |error: BoxError| {
-            Error::new(
-                ErrorKind::Storage,
-                "the directory for S3 buckets cannot be used; check that it can be written",
-            )
-            .with_source(error)
-        };
-        let durable = directory.is_some();
-        let (directory, temporary) = match directory {
-            Some(directory) => (directory, None),
-            None => {
-                let temporary = tempfile::Builder::new()
-                    .prefix("kinesis-local-s3-")
-                    .tempdir()
-                    .map_err(|error| unusable(error.into()))?;
-                (temporary.path().to_owned(), Some(temporary))
+/// The buckets' directory, and who serves it.
+struct Opened {
+    /// `None`: the temporary directory could not be made.
+    service: Option<S3Service>,
+    directory: PathBuf,
+    temporary: Mutex<Option<TempDir>>,
+}
+
+impl Opened {
+    /// Blocks.
+    fn durable(directory: &Path) -> Result<Self, BoxError> {
+        Self::serve(directory, None)
+    }
+
+    /// Blocks.
+    fn temporary() -> Self {
+        let opened = tempfile::Builder::new()
+            .prefix(TEMPORARY_PREFIX)
+            .tempdir()
+            .map_err(BoxError::from)
+            .and_then(|temporary| {
+                let directory = temporary.path().to_path_buf();
+                Self::serve(&directory, Some(temporary))
+            });
+        opened.unwrap_or_else(|error| {
+            tracing::error!(
+                error,
+                "The temporary directory for S3 buckets cannot be made."
+            );
+            Self {
+                service: None,
+                directory: std::env::temp_dir().join(TEMPORARY_PREFIX),
+                temporary: Mutex::new(None),
             }
-        };
-        let directory = directory
-            .canonicalize()
-            .map_err(|error| unusable(error.into()))?;
-        let buckets = Buckets::open(&directory, durable)
-            .map_err(|error| unusable(format!("{error:?}").into()))?;
-        Ok(Self {
-            service: S3ServiceBuilder::new(buckets).build(),
-            directory,
-            temporary: Arc::new(Mutex::new(temporary)),
         })
     }
 
-    /// Where the buckets are, as folders.
+    fn serve(directory: &Path, temporary: Option<TempDir>) -> Result<Self, BoxError> {
+        let directory = directory.canonicalize()?;
+        let buckets = Buckets::open(&directory, temporary.is_none())
+            .map_err(|error| BoxError::from(format!("{error:?}")))?;
+        Ok(Self {
+            service: Some(S3ServiceBuilder::new(buckets).build()),
+            directory,
+            temporary: Mutex::new(temporary),
+        })
+    }
+}
+
+impl S3 {
+    /// Serves the buckets in `directory`, or in a temporary directory, which is made when it is
+    /// first asked for: most tests have no use for it. Blocks.
+    pub(crate) fn open(directory: Option<PathBuf>) -> Result<Self, Error> {
+        let opened = OnceLock::new();
+        if let Some(directory) = directory {
+            let durable = Opened::durable(&directory).map_err(|error| {
+                Error::new(
+                    ErrorKind::Storage,
+                    "the directory for S3 buckets cannot be used; check that it can be written",
+                )
+                .with_source(error)
+            })?;
+            opened.get_or_init(|| durable);
+        }
+        Ok(Self {
+            opened: Arc::new(opened),
+        })
+    }
+
+    fn opened(&self) -> &Opened {
+        self.opened.get_or_init(Opened::temporary)
+    }
+
+    /// Where the buckets are, as folders. Blocks when it is first asked for.
     pub(crate) fn directory(&self) -> &Path {
-        &self.directory
+        &self.opened().directory
     }
 
     /// Answers one request; its body is read as it arrives.
@@ -92,6 +134,20 @@ impl S3 {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        if self.opened.get().is_none() {
+            let first = self.clone();
+            let made = tokio::task::spawn_blocking(move || first.opened().service.is_some());
+            if let Err(error) = made.await {
+                tracing::error!(%error, "Making the directory for S3 buckets panicked.");
+            }
+        }
+        let Some(service) = &self.opened().service else {
+            return failure(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "InternalError",
+                "the temporary directory for buckets cannot be made; see kinesis-local's log",
+            );
+        };
         let request = match unsigned::plain(Request::from_parts(head, body)) {
             Ok(request) => request,
             Err(malformed) => {
@@ -102,7 +158,7 @@ impl S3 {
                 );
             }
         };
-        match self.service.call(request).await {
+        match service.call(request).await {
             Ok(response) => response.map(|body| ResponseBody::Object(Box::new(body))),
             Err(error) => {
                 tracing::error!(?error, "an S3 request failed inside kinesis-local");
@@ -117,7 +173,10 @@ impl S3 {
 
     /// Removes the temporary directory, if that is what was used.
     pub(crate) async fn close(&self) {
-        let temporary = self
+        let Some(opened) = self.opened.get() else {
+            return;
+        };
+        let temporary = opened
             .temporary
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -16,22 +16,21 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::retry::RetryConfig;
 use kinesis_core::Clock;
+use kinesis_local::testing::{Stored, TestStream};
 use kinesis_local::{FaultEffect, FaultPlan, FaultRule, FaultService, KinesisLocal};
 use serde_json::{Value, json};
 
-const STREAM: &str = "s";
+const STREAM: &str = "stream";
 const SHARDS: [&str; 2] = ["shardId-000000000000", "shardId-000000000001"];
 /// Explicit hash keys that go to those shards.
 const KEYS: [&str; 2] = ["0", "340282366920938463463374607431768211455"];
 
-/// An instance with a stream of two shards, and a client that does not try again.
-async fn world(plan: FaultPlan) -> (KinesisLocal, Client) {
-    let local = KinesisLocal::builder().start().await.unwrap();
-    let client = client(&local);
-    let create = client.create_stream().stream_name(STREAM).shard_count(2);
-    create.send().await.unwrap();
-    local.set_faults(plan).unwrap();
-    (local, client)
+/// A stream of two shards, and a client of it that does not try again.
+async fn world(plan: FaultPlan) -> (TestStream, Client) {
+    let stream = TestStream::start(2).await;
+    stream.local().set_faults(plan).unwrap();
+    let client = client(stream.local());
+    (stream, client)
 }
 
 fn client(local: &KinesisLocal) -> Client {
@@ -62,28 +61,24 @@ async fn iterator(client: &Client, shard: usize) -> String {
 }
 
 /// Partition keys of the records in a shard.
-async fn stored(client: &Client, shard: usize) -> Vec<String> {
-    let got = client
-        .get_records()
-        .shard_iterator(iterator(client, shard).await);
-    let records = got.send().await.unwrap().records;
-    records
-        .into_iter()
-        .filter_map(|record| record.partition_key)
-        .collect()
+async fn stored(stream: &TestStream, shard: usize) -> Vec<String> {
+    let records = stream.read_shard(SHARDS[shard]).await;
+    let key = |record: Stored| record.partition_key;
+    records.into_iter().map(key).collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_is_lost_has_no_effect_and_an_answer_that_is_lost_has_had_it() {
-    let (local, client) = world(plan(FaultEffect::DropRequest, "PutRecord")).await;
+    let (stream, client) = world(plan(FaultEffect::DropRequest, "PutRecord")).await;
     assert_eq!(put(&client, 0).await.unwrap_err(), "broken");
-    assert_eq!(stored(&client, 0).await.len(), 0);
-    local
+    assert_eq!(stored(&stream, 0).await.len(), 0);
+    stream
+        .local()
         .set_faults(plan(FaultEffect::DropResponse, "PutRecord"))
         .unwrap();
     assert_eq!(put(&client, 0).await.unwrap_err(), "broken");
-    assert_eq!(stored(&client, 0).await.len(), 1);
-    local.set_faults(FaultPlan::default()).unwrap();
+    assert_eq!(stored(&stream, 0).await.len(), 1);
+    stream.local().set_faults(FaultPlan::default()).unwrap();
     put(&client, 0).await.unwrap();
 }
 
@@ -105,7 +100,7 @@ async fn an_error_has_its_code_status_and_text_and_no_effect() {
         // Each takes one call; a call is told the first error only.
         errors = errors.rule(rule(code).skip(number as u64));
     }
-    let (local, client) = world(errors).await;
+    let (stream, client) = world(errors).await;
     for (code, status) in codes {
         let put = client.put_record().stream_name(STREAM).partition_key("k");
         let error = put.data(Blob::new("x")).send().await.unwrap_err();
@@ -122,8 +117,14 @@ async fn an_error_has_its_code_status_and_text_and_no_effect() {
         );
     }
     put(&client, 0).await.unwrap();
-    assert_eq!(stored(&client, 0).await.len(), 1);
-    assert!(local.fault_counts().iter().all(|count| count.fired == 1));
+    assert_eq!(stored(&stream, 0).await.len(), 1);
+    assert!(
+        stream
+            .local()
+            .fault_counts()
+            .iter()
+            .all(|count| count.fired == 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +133,7 @@ async fn only_the_entries_that_fail_are_not_stored_and_the_same_seed_fails_the_s
         let failing = FaultEffect::fail_entries(0.5, "InternalFailure");
         let mut rule = FaultRule::new(failing);
         rule.shard = shard.map(str::to_owned);
-        let (local, client) = world(FaultPlan::seeded(5).rule(rule)).await;
+        let (stream, client) = world(FaultPlan::seeded(5).rule(rule)).await;
         let entry = |number: usize| {
             let entry = PutRecordsRequestEntry::builder().partition_key(number.to_string());
             let entry = entry.explicit_hash_key(KEYS[number % 2]);
@@ -150,11 +151,11 @@ async fn only_the_entries_that_fail_are_not_stored_and_the_same_seed_fails_the_s
                 }
             }
         }
-        assert_eq!(stored(&client, 0).await, kept[0]);
-        assert_eq!(stored(&client, 1).await, kept[1]);
+        assert_eq!(stored(&stream, 0).await, kept[0]);
+        assert_eq!(stored(&stream, 1).await, kept[1]);
         let failed = 100 - kept[0].len() - kept[1].len();
         assert_eq!(answer.failed_record_count(), Some(failed as i32));
-        assert_eq!(local.fault_counts()[0].entries, failed as u64);
+        assert_eq!(stream.local().fault_counts()[0].entries, failed as u64);
         kept
     };
     let all = run(None).await;
@@ -171,27 +172,30 @@ async fn only_the_entries_that_fail_are_not_stored_and_the_same_seed_fails_the_s
 async fn a_rule_for_a_shard_takes_what_goes_to_it_and_nothing_else() {
     let throttled = FaultEffect::error("ProvisionedThroughputExceededException");
     let rule = FaultRule::new(throttled).stream(STREAM).shard(SHARDS[1]);
-    let (local, client) = world(FaultPlan::default().rule(rule)).await;
+    let (stream, client) = world(FaultPlan::default().rule(rule)).await;
     put(&client, 0).await.unwrap();
     put(&client, 1).await.unwrap_err();
-    stored(&client, 0).await;
-    local.set_faults(FaultPlan::default()).unwrap();
+    stored(&stream, 0).await;
+    stream.local().set_faults(FaultPlan::default()).unwrap();
     let second = iterator(&client, 1).await;
     let reads = FaultRule::new(FaultEffect::error("InternalFailure")).shard(SHARDS[1]);
-    local.set_faults(FaultPlan::default().rule(reads)).unwrap();
+    stream
+        .local()
+        .set_faults(FaultPlan::default().rule(reads))
+        .unwrap();
     client
         .get_records()
         .shard_iterator(second)
         .send()
         .await
         .unwrap_err();
-    stored(&client, 0).await;
+    stored(&stream, 0).await;
     client.list_streams().send().await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_iterator_expires_on_purpose_in_the_services_words() {
-    let (_local, client) = world(plan(FaultEffect::ExpiredIterator, "GetRecords")).await;
+    let (_stream, client) = world(plan(FaultEffect::ExpiredIterator, "GetRecords")).await;
     let iterator = iterator(&client, 0).await;
     let error = client
         .get_records()
@@ -212,7 +216,7 @@ async fn an_iterator_expires_on_purpose_in_the_services_words() {
 async fn latency_passes_on_the_clock_before_or_after_the_effect() {
     let clock = Clock::system();
     let late = FaultRule::new(FaultEffect::latency_between_ms(200, 300)).operation("PutRecord");
-    let (local, client) = world(FaultPlan::seeded(3).rule(late)).await;
+    let (stream, client) = world(FaultPlan::seeded(3).rule(late)).await;
     for _ in 0..5 {
         let before = clock.now();
         put(&client, 0).await.unwrap();
@@ -220,32 +224,31 @@ async fn latency_passes_on_the_clock_before_or_after_the_effect() {
         assert!((200..=301).contains(&took), "{took}");
     }
     let early = FaultRule::new(FaultEffect::latency_before_ms(500)).operation("PutRecord");
-    local.set_faults(FaultPlan::default().rule(early)).unwrap();
+    stream
+        .local()
+        .set_faults(FaultPlan::default().rule(early))
+        .unwrap();
     let later = tokio::spawn({
         let client = client.clone();
         async move { put(&client, 0).await }
     });
     tokio::time::sleep(Duration::from_millis(400)).await;
-    assert_eq!(stored(&client, 0).await.len(), 5);
+    assert_eq!(stored(&stream, 0).await.len(), 5);
     later.await.unwrap().unwrap();
-    assert_eq!(stored(&client, 0).await.len(), 6);
+    assert_eq!(stored(&stream, 0).await.len(), 6);
 }
 
 /// The events that come until the stream breaks, and whether it breaks.
-async fn events(client: &Client) -> (usize, bool) {
-    let arn = format!("arn:aws:kinesis:us-east-1:000000000000:stream/{STREAM}");
-    let listed = client.list_stream_consumers().stream_arn(&arn).send();
-    let listed = listed.await.unwrap().consumers.unwrap_or_default();
+async fn events(stream: &TestStream, client: &Client) -> (usize, bool) {
     // A name of its own: a consumer's subscription is not replaced within five seconds.
-    let register = client.register_stream_consumer().stream_arn(&arn);
-    let register = register.consumer_name(format!("c{}", listed.len()));
-    let consumer = register
-        .send()
-        .await
-        .unwrap()
-        .consumer
-        .unwrap()
-        .consumer_arn;
+    let listed = client
+        .list_stream_consumers()
+        .stream_arn(stream.arn().await)
+        .send();
+    let listed = listed.await.unwrap().consumers.unwrap_or_default();
+    let consumer = stream
+        .register_consumer(&format!("c{}", listed.len()))
+        .await;
     let start = StartingPosition::builder().r#type(ShardIteratorType::TrimHorizon);
     let subscribe = client.subscribe_to_shard().consumer_arn(consumer);
     let subscribe = subscribe
@@ -267,17 +270,21 @@ async fn events(client: &Client) -> (usize, bool) {
 
 #[tokio::test(start_paused = true)]
 async fn an_event_stream_breaks_between_events_or_in_the_middle_of_one() {
-    let (local, client) = world(FaultPlan::default()).await;
+    let (stream, client) = world(FaultPlan::default()).await;
     put(&client, 0).await.unwrap();
     for (cut, whole) in [
         (FaultEffect::cut_after_events(2, 0), 2),
         (FaultEffect::cut_after_events(3, 10), 3),
         (FaultEffect::cut_after_bytes(40), 0),
     ] {
-        local.set_faults(plan(cut, "SubscribeToShard")).unwrap();
-        assert_eq!(events(&client).await, (whole, true));
+        stream
+            .local()
+            .set_faults(plan(cut, "SubscribeToShard"))
+            .unwrap();
+        assert_eq!(events(&stream, &client).await, (whole, true));
     }
-    local
+    stream
+        .local()
         .set_faults(plan(
             FaultEffect::silent_after_events(1),
             "SubscribeToShard",
@@ -285,12 +292,15 @@ async fn an_event_stream_breaks_between_events_or_in_the_middle_of_one() {
         .unwrap();
     let patience = Duration::from_secs(3600);
     assert!(
-        tokio::time::timeout(patience, events(&client))
+        tokio::time::timeout(patience, events(&stream, &client))
             .await
             .is_err()
     );
-    local.set_faults(FaultPlan::default()).unwrap();
-    assert!(!events(&client).await.1, "a whole stream ends in order");
+    stream.local().set_faults(FaultPlan::default()).unwrap();
+    assert!(
+        !events(&stream, &client).await.1,
+        "a whole stream ends in order"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -308,8 +318,8 @@ async fn calls_of_dynamodb_and_s3_meet_faults_too() {
                 .operation("PUT")
                 .stream("bad"),
         );
-    let (local, kinesis) = world(plan).await;
-    let config = local.sdk_config().into_builder();
+    let (stream, kinesis) = world(plan).await;
+    let config = stream.local().sdk_config().into_builder();
     let config = config.retry_config(RetryConfig::disabled()).build();
     let dynamodb = aws_sdk_dynamodb::Client::new(&config);
     let error = dynamodb
@@ -332,7 +342,8 @@ async fn calls_of_dynamodb_and_s3_meet_faults_too() {
     assert_eq!(error.raw_response().unwrap().status().as_u16(), 503);
     s3.create_bucket().bucket("good").send().await.unwrap();
     kinesis.list_streams().send().await.unwrap();
-    let fired: Vec<_> = local
+    let fired: Vec<_> = stream
+        .local()
         .fault_counts()
         .iter()
         .map(|count| count.fired)
@@ -343,9 +354,9 @@ async fn calls_of_dynamodb_and_s3_meet_faults_too() {
 #[tokio::test(start_paused = true)]
 async fn a_rule_can_mean_one_client_of_several() {
     let rule = FaultRule::new(FaultEffect::DropRequest).user_agent("app/unlucky");
-    let (local, client) = world(FaultPlan::default().rule(rule)).await;
+    let (stream, client) = world(FaultPlan::default().rule(rule)).await;
     let name = aws_types::app_name::AppName::new("unlucky").unwrap();
-    let config = local.sdk_config().into_builder().app_name(name);
+    let config = stream.local().sdk_config().into_builder().app_name(name);
     let unlucky = Client::new(&config.retry_config(RetryConfig::disabled()).build());
     assert_eq!(put(&unlucky, 0).await.unwrap_err(), "broken");
     put(&client, 0).await.unwrap();
@@ -361,17 +372,20 @@ async fn over_a_socket_it_is_the_connection_that_breaks() {
     let http = aws_smithy_http_client::Builder::new().build_http();
     let config = local.sdk_config().into_builder().http_client(http);
     let client = Client::new(&config.retry_config(RetryConfig::disabled()).build());
-    let create = client.create_stream().stream_name(STREAM).shard_count(2);
-    create.send().await.unwrap();
+    let stream = TestStream::create(&local, STREAM, 2).await;
     let once = FaultRule::new(FaultEffect::DropResponse).times(1);
     local.set_faults(FaultPlan::default().rule(once)).unwrap();
     assert_eq!(put(&client, 0).await.unwrap_err(), "broken");
     put(&client, 0).await.unwrap();
-    assert_eq!(stored(&client, 0).await.len(), 2);
+    assert_eq!(stored(&stream, 0).await.len(), 2);
     let cut = FaultEffect::cut_after_events(0, 10);
-    local.set_faults(plan(cut, "SubscribeToShard")).unwrap();
-    assert_eq!(events(&client).await, (0, true));
-    local
+    stream
+        .local()
+        .set_faults(plan(cut, "SubscribeToShard"))
+        .unwrap();
+    assert_eq!(events(&stream, &client).await, (0, true));
+    stream
+        .local()
         .set_faults(FaultPlan::default().rule(FaultRule::new(FaultEffect::DropResponse)))
         .unwrap();
     let stream = tokio::net::TcpStream::connect(local.local_addr().unwrap())
@@ -407,19 +421,19 @@ async fn page(local: &KinesisLocal, method: &str, path: &str, body: &str) -> (u1
 
 #[tokio::test(start_paused = true)]
 async fn the_page_shows_replaces_and_removes_the_plan() {
-    let (local, client) = world(FaultPlan::default()).await;
+    let (stream, client) = world(FaultPlan::default()).await;
     let given = json!({"seed": 3, "rules": [
         {"name": "lost", "operations": ["PutRecord"], "times": 1, "effect": "drop_request"},
     ]});
-    let (status, shown) = page(&local, "PUT", "/_local/faults", &given.to_string()).await;
+    let (status, shown) = page(stream.local(), "PUT", "/_local/faults", &given.to_string()).await;
     assert_eq!((status, &shown["plan"]), (200, &given));
     put(&client, 0).await.unwrap_err();
     put(&client, 0).await.unwrap();
-    let (_, shown) = page(&local, "GET", "/_local/faults", "").await;
+    let (_, shown) = page(stream.local(), "GET", "/_local/faults", "").await;
     let counted = json!([{"name": "lost", "matched": 2, "fired": 1, "entries": 0}]);
     assert_eq!(shown["counts"], counted);
     let wrong = json!({"rules": [{"effect": "drop_request", "rate": 7}]}).to_string();
-    let (status, refused) = page(&local, "PUT", "/_local/faults", &wrong).await;
+    let (status, refused) = page(stream.local(), "PUT", "/_local/faults", &wrong).await;
     assert_eq!(status, 400);
     assert!(
         refused["message"]
@@ -428,12 +442,15 @@ async fn the_page_shows_replaces_and_removes_the_plan() {
             .contains("rules[0].rate"),
         "{refused}"
     );
-    let (_, shown) = page(&local, "GET", "/_local/faults", "").await;
+    let (_, shown) = page(stream.local(), "GET", "/_local/faults", "").await;
     assert_eq!(
         shown["counts"], counted,
         "a plan that is refused changes nothing"
     );
-    let (status, shown) = page(&local, "DELETE", "/_local/faults", "").await;
+    let (status, shown) = page(stream.local(), "DELETE", "/_local/faults", "").await;
     assert_eq!((status, &shown["plan"]["rules"]), (200, &json!([])));
-    assert_eq!(page(&local, "POST", "/_local/faults", "").await.0, 405);
+    assert_eq!(
+        page(stream.local(), "POST", "/_local/faults", "").await.0,
+        405
+    );
 }

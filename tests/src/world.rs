@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kinesis_consumer::{Consumer, RecordProcessorFactory, Settings, ShardId};
 use kinesis_core::{Clock, Rand};
+use kinesis_local::testing::{START_MS, TestStream};
 use kinesis_local::{KinesisLocal, Tls};
 use kinesis_producer::Producer;
 use tokio::task::JoinHandle;
@@ -17,8 +18,6 @@ use crate::History;
 pub const STREAM: &str = "flights";
 /// The application that every worker belongs to, and so the lease table's name.
 pub const APPLICATION: &str = "board";
-/// Wall time at the start of a world: 2026-01-01T00:00:00Z, in milliseconds since the epoch.
-pub const START_MILLIS: u64 = 1_767_225_600_000;
 
 /// A kinesis-local of its own with one stream, and the SDK clients to reach it.
 #[derive(Debug)]
@@ -31,6 +30,8 @@ pub struct World {
     pub dynamodb: aws_sdk_dynamodb::Client,
     /// S3.
     pub s3: aws_sdk_s3::Client,
+    /// The stream.
+    pub stream: TestStream,
     /// The clock of everything in it.
     clock: Clock,
 }
@@ -39,7 +40,7 @@ impl World {
     /// A world whose stream has `shards` shards, in memory, in process, from a fixed seed. Its
     /// wall clock follows tokio's, so it obeys paused time.
     pub async fn start(shards: i32) -> Self {
-        let clock = Clock::starting_at(START_MILLIS);
+        let clock = Clock::starting_at(START_MS);
         let local = KinesisLocal::builder()
             .clock(clock.clone())
             .rand(Rand::seeded(1))
@@ -75,32 +76,24 @@ impl World {
 
     async fn with_stream(local: KinesisLocal, clock: Clock, shards: i32) -> Self {
         let config = local.sdk_config();
-        let world = Self {
+        Self {
+            stream: TestStream::create(&local, STREAM, shards).await,
             kinesis: aws_sdk_kinesis::Client::new(&config),
             dynamodb: aws_sdk_dynamodb::Client::new(&config),
             s3: aws_sdk_s3::Client::new(&config),
             local,
             clock,
-        };
-        let created = world
-            .kinesis
-            .create_stream()
-            .stream_name(STREAM)
-            .shard_count(shards);
-        created.send().await.expect("the stream is created");
-        world
+        }
     }
 
     /// The parents of every shard of the stream.
     pub async fn parents(&self) -> BTreeMap<ShardId, Vec<ShardId>> {
-        let listed = self.kinesis.list_shards().stream_name(STREAM).send().await;
-        let listed = listed.expect("the shards are listed");
         let of = |shard: &aws_sdk_kinesis::types::Shard| {
             let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
             let parents = parents.into_iter().flatten().map(ShardId::from).collect();
             (ShardId::from(shard.shard_id()), parents)
         };
-        listed.shards().iter().map(of).collect()
+        self.stream.shards().await.iter().map(of).collect()
     }
 
     /// A producer on the stream, with default settings.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kinesis_core::UserRecord;
 use tests::World;
 use tests::history::{Event, History, numbered};
-use tests::world::{STREAM, wait_until};
+use tests::world::wait_until;
 
 async fn send(producer: &kinesis_producer::Producer, records: &[UserRecord]) {
     let mut deliveries = Vec::new();
@@ -27,22 +27,11 @@ async fn a_split_and_a_merge_in_the_middle_lose_nothing_and_keep_the_order_per_k
     let producer = world.producer();
     send(&producer, &records[..2_000]).await;
 
-    let split = world.kinesis.split_shard().stream_name(STREAM);
-    split
-        .shard_to_split("shardId-000000000000")
-        .new_starting_hash_key((1u128 << 125).to_string())
-        .send()
-        .await
-        .expect("split");
+    world.stream.split("shardId-000000000000").await;
     send(&producer, &records[2_000..4_000]).await;
 
-    let merge = world.kinesis.merge_shards().stream_name(STREAM);
-    merge
-        .shard_to_merge("shardId-000000000003")
-        .adjacent_shard_to_merge("shardId-000000000001")
-        .send()
-        .await
-        .expect("merge");
+    let (upper, next) = ("shardId-000000000003", "shardId-000000000001");
+    world.stream.merge(upper, next).await;
     send(&producer, &records[4_000..]).await;
 
     wait_until("all records", async || {
@@ -74,13 +63,7 @@ async fn a_consumer_that_starts_after_a_reshard_reads_parents_first() {
     let producer = world.producer();
     let records = numbered(20, 2_000);
     send(&producer, &records[..1_000]).await;
-    let split = world.kinesis.split_shard().stream_name(STREAM);
-    split
-        .shard_to_split("shardId-000000000000")
-        .new_starting_hash_key((1u128 << 127).to_string())
-        .send()
-        .await
-        .expect("split");
+    world.stream.split("shardId-000000000000").await;
     send(&producer, &records[1_000..]).await;
     let history = History::default();
     let worker = world.worker("late", &history);

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use kinesis_consumer::Settings;
-use kinesis_core::{Aggregate, HashKeyRange, Rand, UserRecord};
+use kinesis_core::{Aggregate, Rand, UserRecord};
 
 use crate::fan_out::by_fan_out;
 use crate::faulty::Faulty;
 use crate::ledger::Behaviour;
-use crate::world::{STREAM, Worker, World};
+use crate::world::{Worker, World};
 
 /// Runs per test; each takes well under a second of real time.
 const SEEDS: std::ops::Range<u64> = 0..8;
@@ -162,45 +162,18 @@ impl Chaos {
         Some(self.workers.swap_remove(at))
     }
 
-    /// Open shards in order of their keys.
-    async fn open_shards(&self) -> Vec<(String, HashKeyRange)> {
-        let answer = self
-            .world
-            .kinesis
-            .list_shards()
-            .stream_name(STREAM)
-            .send()
-            .await;
-        let shards = answer.expect("listed").shards.unwrap_or_default();
-        let mut open: Vec<_> = shards
-            .into_iter()
-            .filter_map(|shard| {
-                let ended = shard
-                    .sequence_number_range?
-                    .ending_sequence_number
-                    .is_some();
-                let range = shard.hash_key_range?;
-                let start = range.starting_hash_key.parse().expect("a hash key");
-                let end = range.ending_hash_key.parse().expect("a hash key");
-                let range = HashKeyRange::new(start, end).expect("a range");
-                (!ended).then_some((shard.shard_id, range))
-            })
-            .collect();
-        open.sort_by_key(|(_, range)| range.start());
-        open
-    }
-
     async fn split(&self) {
-        let mut open = self.open_shards().await;
-        let (shard_id, range) = open.swap_remove(self.rand.below(open.len() as u64) as usize);
-        self.world.split(&shard_id, range).await;
+        let open = self.world.stream.open_shards().await;
+        let shard = &open[self.rand.below(open.len() as u64) as usize];
+        self.world.stream.split(shard.shard_id()).await;
     }
 
     async fn merge(&self) {
-        let open = self.open_shards().await;
+        let open = self.world.stream.open_shards().await;
         if open.len() >= 2 {
             let at = self.rand.below(open.len() as u64 - 1) as usize;
-            self.world.merge(&open[at].0, &open[at + 1].0).await;
+            let (shard, adjacent) = (open[at].shard_id(), open[at + 1].shard_id());
+            self.world.stream.merge(shard, adjacent).await;
         }
     }
 }

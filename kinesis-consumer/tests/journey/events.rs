@@ -1,7 +1,6 @@
 //! What a subscriber hears, and what a processor is told of its deadline.
 
 use kinesis_consumer::{EventKind, Gain, OnFailure, Settings};
-use kinesis_core::HashKeyRange;
 
 use crate::ledger::{Behaviour, Note};
 use crate::world::{Worker, World};
@@ -92,9 +91,7 @@ async fn a_handoff_is_told_on_both_sides() {
 async fn the_end_of_a_shard_and_a_dead_letter_are_told() {
     let world = World::new(1).await;
     world.put("a", "bad").await;
-    world
-        .split("shardId-000000000000", HashKeyRange::FULL)
-        .await;
+    world.stream.split("shardId-000000000000").await;
     let settings = Settings {
         on_failure: OnFailure::DeadLetter { attempts: 1 },
         ..Settings::default()

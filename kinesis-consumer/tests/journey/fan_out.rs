@@ -121,12 +121,12 @@ async fn splits_and_merges_are_crossed_with_parents_first_and_nothing_lost() {
     world.network = Some(network.clone());
     let one = world.worker_with("one", by_fan_out(), |_| Behaviour::Process);
     let two = world.worker_with("two-", by_fan_out(), |_| Behaviour::Process);
-    let ranges = HashKeyRange::FULL.split_even(2);
     world.put_numbers(0..50, 13).await;
-    world.split("shardId-000000000000", ranges[0]).await;
+    world.stream.split("shardId-000000000000").await;
     world.put_numbers(50..100, 13).await;
     world.ledger.until_processed(80).await;
     world
+        .stream
         .merge("shardId-000000000003", "shardId-000000000001")
         .await;
     world.put_numbers(100..150, 13).await;

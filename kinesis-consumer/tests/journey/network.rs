@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use kinesis_core::HashKeyRange;
-
 use crate::faulty::{Fault, Faulty};
 use crate::ledger::{Behaviour, Note};
 use crate::world::World;
@@ -93,9 +91,7 @@ async fn children_that_the_last_answer_does_not_name_are_listed() {
     };
     world.network = Some(Faulty::new(world.http_client(), strip));
     world.put_numbers(0..10, 3).await;
-    world
-        .split("shardId-000000000000", HashKeyRange::FULL)
-        .await;
+    world.stream.split("shardId-000000000000").await;
     world.put_numbers(10..30, 13).await;
     let worker = world.worker("one", |_| Behaviour::Process);
     world.ledger.until_processed(30).await;

@@ -8,7 +8,6 @@ use async_trait::async_trait;
 use kinesis_consumer::{
     Checkpointer, Consumer, Position, ProcessRecordsInput, ProcessorError, RecordProcessor, ShardId,
 };
-use kinesis_core::HashKeyRange;
 
 use crate::ledger::{Behaviour, Note};
 use crate::world::{APPLICATION, STREAM, World};
@@ -57,11 +56,11 @@ pub(crate) fn assert_parents_end_before_children_start(
 #[tokio::test(start_paused = true)]
 async fn parents_are_finished_before_their_children_start_after_a_split_and_a_merge() {
     let world = World::new(2).await;
-    let ranges = HashKeyRange::FULL.split_even(2);
     world.put_numbers(0..50, 13).await;
-    world.split("shardId-000000000000", ranges[0]).await;
+    world.stream.split("shardId-000000000000").await;
     world.put_numbers(50..100, 13).await;
     world
+        .stream
         .merge("shardId-000000000003", "shardId-000000000001")
         .await;
     world.put_numbers(100..150, 13).await;
@@ -86,9 +85,7 @@ async fn a_shard_that_is_split_while_it_is_read_goes_on_in_its_children_in_order
     let worker = world.worker("one", |_| Behaviour::Process);
     world.put_numbers(0..50, 13).await;
     world.ledger.until_processed(20).await;
-    world
-        .split("shardId-000000000000", HashKeyRange::FULL)
-        .await;
+    world.stream.split("shardId-000000000000").await;
     world.put_numbers(50..100, 13).await;
     world.ledger.until_processed(100).await;
     worker.stop().await.expect("a clean stop");
@@ -138,9 +135,7 @@ impl RecordProcessor for Forgetful {
 async fn a_processor_that_does_not_checkpoint_the_end_is_asked_again_and_the_children_wait() {
     let world = World::new(1).await;
     world.put_numbers(0..5, 3).await;
-    world
-        .split("shardId-000000000000", HashKeyRange::FULL)
-        .await;
+    world.stream.split("shardId-000000000000").await;
     let asked = Arc::new(AtomicU32::new(0));
     let factory = {
         let asked = Arc::clone(&asked);

@@ -8,7 +8,7 @@ use kinesis_consumer::{
     Checkpointer, Consumer, InitialPosition, ProcessRecordsInput, ProcessorError, RecordProcessor,
     Settings, ShardId, StreamId, StreamSource, Streams, per_stream,
 };
-use kinesis_core::{HashKeyRange, Rand};
+use kinesis_core::Rand;
 
 use crate::world::{APPLICATION, STREAM, Worker, World, until};
 
@@ -202,9 +202,7 @@ async fn a_split_in_one_stream_leads_to_its_children_and_touches_no_other() {
     let worker = start(&world, "one", &both, &board);
     put(&world, STREAM, "before").await;
     put(&world, "orders", "o1").await;
-    world
-        .split("shardId-000000000000", HashKeyRange::FULL)
-        .await;
+    world.stream.split("shardId-000000000000").await;
     put(&world, STREAM, "after").await;
     board.until(STREAM, &["before", "(ended)", "after"]).await;
     board.until("orders", &["o1"]).await;

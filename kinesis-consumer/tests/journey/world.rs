@@ -7,7 +7,8 @@ use std::time::Duration;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use kinesis_consumer::{Consumer, Error, Event, EventKind, Events, OnFailure, Settings, ShardId};
-use kinesis_core::{Clock, HashKeyRange, Rand};
+use kinesis_core::{Clock, Rand};
+use kinesis_local::testing::{START_MS, TestStream};
 use kinesis_local::{InProcessClient, KinesisLocal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +18,6 @@ use crate::ledger::{Behaviour, Ledger, Letters, Recorder, Seen};
 
 pub(crate) const STREAM: &str = "flights";
 pub(crate) const APPLICATION: &str = "arrivals";
-/// 2026-01-01, so that virtual time looks like time.
-const EPOCH_MILLIS: u64 = 1_767_225_600_000;
 /// Virtual time after which a test has failed.
 const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
@@ -31,13 +30,14 @@ pub(crate) struct World {
     pub(crate) letters: Letters,
     /// What workers reach the services by, if not by a perfect network.
     pub(crate) network: Option<Faulty>,
+    pub(crate) stream: TestStream,
     local: KinesisLocal,
 }
 
 impl World {
     /// A stream of `shards` shards.
     pub(crate) async fn new(shards: i32) -> Self {
-        let clock = Clock::starting_at(EPOCH_MILLIS);
+        let clock = Clock::starting_at(START_MS);
         let local = KinesisLocal::builder()
             .clock(clock.clone())
             .rand(Rand::seeded(1))
@@ -56,6 +56,7 @@ impl World {
             },
             ledger,
             network: None,
+            stream: TestStream::named(&local, STREAM),
             local,
         };
         world.create_stream(shards).await;
@@ -63,13 +64,7 @@ impl World {
     }
 
     pub(crate) async fn create_stream(&self, shards: i32) {
-        let create = self.kinesis.create_stream().stream_name(STREAM);
-        create
-            .shard_count(shards)
-            .send()
-            .await
-            .expect("the stream is created");
-        self.until_active().await;
+        TestStream::create(&self.local, STREAM, shards).await;
     }
 
     pub(crate) async fn delete_stream(&self) {
@@ -83,20 +78,6 @@ impl World {
                 .send()
                 .await;
             answer.is_err()
-        })
-        .await;
-    }
-
-    pub(crate) async fn until_active(&self) {
-        until("the stream is active", async || {
-            let answer = self
-                .kinesis
-                .describe_stream_summary()
-                .stream_name(STREAM)
-                .send()
-                .await;
-            let summary = answer.expect("described").stream_description_summary;
-            summary.is_some_and(|summary| summary.stream_status.as_str() == "ACTIVE")
         })
         .await;
     }
@@ -196,36 +177,6 @@ impl World {
             aws_sdk_kinesis::Client::new(&config),
             aws_sdk_dynamodb::Client::new(&config),
         )
-    }
-
-    /// Splits a shard with this range in its middle.
-    pub(crate) async fn split(&self, shard_id: &str, range: HashKeyRange) {
-        let middle = range.split_even(2)[1].start();
-        let split = self
-            .kinesis
-            .split_shard()
-            .stream_name(STREAM)
-            .shard_to_split(shard_id);
-        split
-            .new_starting_hash_key(middle.to_string())
-            .send()
-            .await
-            .expect("split");
-        self.until_active().await;
-    }
-
-    pub(crate) async fn merge(&self, shard_id: &str, adjacent: &str) {
-        let merge = self
-            .kinesis
-            .merge_shards()
-            .stream_name(STREAM)
-            .shard_to_merge(shard_id);
-        merge
-            .adjacent_shard_to_merge(adjacent)
-            .send()
-            .await
-            .expect("merged");
-        self.until_active().await;
     }
 
     /// The lease row of a shard, as strings; empty if there is none.

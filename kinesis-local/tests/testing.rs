@@ -1,0 +1,133 @@
+//! The common shapes of tests, and that instances side by side do not disturb each other.
+
+use std::time::Duration;
+
+use kinesis_core::{Clock, Rand};
+use kinesis_local::testing::{START_MS, Sent, Stored, TestStream, range};
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule, KinesisLocal, Settings};
+
+/// Instances that run at once.
+const INSTANCES: u64 = 16;
+
+fn pairs(stored: &[Stored]) -> Vec<Sent> {
+    let pair = |stored: &Stored| Sent {
+        partition_key: stored.partition_key.clone(),
+        data: stored.data.clone(),
+    };
+    let mut pairs: Vec<_> = stored.iter().map(pair).collect();
+    pairs.sort_by(|a, b| (&a.partition_key, &a.data).cmp(&(&b.partition_key, &b.data)));
+    pairs
+}
+
+fn sorted(mut sent: Vec<Sent>) -> Vec<Sent> {
+    sent.sort_by(|a, b| (&a.partition_key, &a.data).cmp(&(&b.partition_key, &b.data)));
+    sent
+}
+
+#[tokio::test(start_paused = true)]
+async fn everything_is_read_back_across_reshards_with_parents_first() {
+    let stream = TestStream::start(2).await;
+    let mut sent = stream.seed(1_200, 7).await;
+    stream.split("shardId-000000000000").await;
+    sent.extend(stream.seed(600, 8).await);
+    stream
+        .merge("shardId-000000000003", "shardId-000000000001")
+        .await;
+    stream.until_closed("shardId-000000000001").await;
+    sent.extend(stream.seed(600, 9).await);
+    let stored = stream.until_records(2_400).await;
+    assert_eq!(pairs(&stored), sorted(sent));
+    let numbers: Vec<_> = stored
+        .iter()
+        .map(|stored| (&stored.shard_id, &stored.sequence_number))
+        .collect();
+    assert!(
+        numbers.is_sorted(),
+        "shards are in order, and records in each"
+    );
+    let open = stream.open_shards().await;
+    let ids: Vec<_> = open.iter().map(|shard| shard.shard_id()).collect();
+    assert_eq!(ids, ["shardId-000000000002", "shardId-000000000004"]);
+    assert!(range(&open[0]).end() < range(&open[1]).start());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_seed_gives_the_same_records_and_numbers() {
+    let run = async || {
+        let stream = TestStream::start(3).await;
+        stream.seed(500, 7).await;
+        stream.read_all().await
+    };
+    let first = run().await;
+    assert_eq!(first, run().await);
+    assert_eq!(first.len(), 500);
+    let stream = TestStream::start(1).await;
+    assert_ne!(stream.seed(10, 1).await, stream.seed(10, 2).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_outlasts_the_delays_of_the_instance() {
+    let mut settings = Settings::default();
+    (settings.create_delay_ms, settings.update_delay_ms) = (30_000, 60_000);
+    let builder = KinesisLocal::builder().clock(Clock::starting_at(START_MS));
+    let local = builder.settings(settings).start().await;
+    let local = local.expect("it starts");
+    let stream = TestStream::create(&local, "slow", 1).await;
+    stream.register_consumer("reader").await;
+    stream.split("shardId-000000000000").await;
+    stream.until_closed("shardId-000000000000").await;
+    stream.put("k", "x").await;
+    assert_eq!(stream.until_records(1).await.len(), 1);
+    let arn = stream.arn().await;
+    assert!(arn.ends_with(":stream/slow"), "{arn}");
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "and never: pigs fly")]
+async fn what_never_comes_is_named() {
+    let stream = TestStream::start(1).await;
+    stream.until("pigs fly", async || false).await;
+}
+
+/// Puts, reshards and reads in one of many instances; each has its own seed and the same names.
+async fn alone(seed: u64) -> Vec<Stored> {
+    let builder = KinesisLocal::builder()
+        .rand(Rand::seeded(seed))
+        .virtual_time(true);
+    let local = builder.start().await.expect("it starts");
+    let stream = TestStream::create(&local, "stream", 1).await;
+    let mut sent = stream.seed(300, seed).await;
+    if seed.is_multiple_of(2) {
+        // What would hurt the others if anything were shared.
+        let refused = FaultRule::new(FaultEffect::error("InvalidArgumentException"));
+        let plan = FaultPlan::seeded(seed).rule(refused.operation("ListShards").times(1));
+        local.set_faults(plan).expect("a plan");
+        let list = stream.client().list_shards().stream_name("stream").send();
+        list.await.expect_err("the fault is this instance's");
+        local
+            .advance(Duration::from_secs(3600))
+            .expect("virtual time");
+    }
+    stream.split("shardId-000000000000").await;
+    sent.extend(stream.seed(100, !seed).await);
+    let stored = stream.read_all().await;
+    assert_eq!(pairs(&stored), sorted(sent), "seed {seed}");
+    stored
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn instances_side_by_side_do_not_disturb_each_other() {
+    let all: Vec<_> = (0..INSTANCES)
+        .map(|seed| tokio::spawn(alone(seed)))
+        .collect();
+    for one in all {
+        assert_eq!(one.await.expect("no panic").len(), 400);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_starts_at_a_fixed_time() {
+    let stream = TestStream::start(1).await;
+    let created = stream.summary().await.stream_creation_timestamp;
+    assert_eq!(created.to_millis().expect("a time"), START_MS as i64);
+}
