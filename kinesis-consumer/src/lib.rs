@@ -160,7 +160,16 @@
 //! the keys of a multi-stream KCL. Streams are added and removed while it runs, and each may have an
 //! initial position of its own. Workers take their even share of all streams' shards together.
 //!
-//! Deliberately absent: concurrency within a shard.
+//! # Records in place of batches
+//!
+//! | You write | by | Order | Checkpoints |
+//! |---|---|---|---|
+//! | a [`RecordProcessor`] | batch | that of the shard | yours |
+//! | an async closure for [`for_each`] | record, several keys at once | that of the shard within a key | at the last record up to which all are done |
+//! | a loop over [`record_stream`] | record, acknowledged | that of the shard | at the last record up to which all are acknowledged |
+//!
+//! In each, [`Record::decode`] makes a typed value of the payload by the producer's codec; one that
+//! cannot be decoded is poison, and names itself.
 
 mod checkpoint;
 mod consumer;
@@ -186,8 +195,9 @@ pub use error::{BoxError, Error, ErrorKind};
 pub use events::{Event, EventKind, Events, Gain, Missed};
 pub use lease::admin;
 pub use processor::{
-    InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory,
-    StopSignal, per_stream,
+    Delivery, ForEach, InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor,
+    RecordProcessorFactory, RecordStream, ShardRecord, StopSignal, for_each, per_stream,
+    record_stream,
 };
 pub use record::Record;
 pub use settings::{
@@ -196,5 +206,8 @@ pub use settings::{
 };
 pub use stream::{StreamId, StreamSource, Streams};
 
+/// How a typed value becomes a payload and a value again, the same as the producer's; see
+/// [`Record::decode`].
+pub use kinesis_core::codec;
 /// What a record, a shard and a position in it are, as all crates of the toolkit agree on.
 pub use kinesis_core::{HashKey, HashKeyRange, Position, SequenceNumber, ShardId};

@@ -28,7 +28,9 @@
 //! A future is dropped where it awaits. One that blocks its thread goes on until it awaits, also
 //! after the lease is lost: give such work to `tokio::task::spawn_blocking`.
 
+mod each;
 mod stop;
+mod stream;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,8 +42,10 @@ use crate::checkpoint::{Checkpointer, PendingCheckpoint};
 use crate::error::BoxError;
 use crate::record::Record;
 use crate::stream::StreamId;
+pub use each::{ForEach, ShardRecord, for_each};
 pub(crate) use stop::StopSender;
 pub use stop::StopSignal;
+pub use stream::{Delivery, RecordStream, record_stream};
 
 /// Processes the records of one shard, for as long as this worker holds its lease.
 #[async_trait]

@@ -12,7 +12,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kinesis_core::codec::Decode;
 use kinesis_core::{HashKey, Position, SequenceNumber};
+
+use crate::processor::ProcessorError;
 
 /// One user record.
 ///
@@ -53,6 +56,36 @@ impl Record {
             aggregated: false,
             approximate_arrival_millis: None,
         }
+    }
+
+    /// The typed value that a producer made the payload of, by the same [codec](crate::codec):
+    /// `Json`, a codec of your own, or either inside `Compressed`.
+    ///
+    /// ```
+    /// use kinesis_consumer::{ProcessRecordsInput, ProcessorError, codec::Json};
+    ///
+    /// #[derive(serde::Deserialize)]
+    /// struct Flight {
+    ///     delay: i32,
+    /// }
+    ///
+    /// async fn process_records(input: ProcessRecordsInput) -> Result<(), ProcessorError> {
+    ///     for record in input.records.iter() {
+    ///         let flight: Flight = record.decode(&Json)?;
+    ///         println!("{} is {} minutes late", record.partition_key, flight.delay);
+    ///     }
+    ///     Ok(input.checkpointer.checkpoint().await?)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ProcessorError::PoisonAt`] this record, for `?` in a processor: under
+    /// [`OnFailure::DeadLetter`](crate::OnFailure::DeadLetter) the records before it are delivered
+    /// again, it becomes a dead letter, and those behind it follow.
+    pub fn decode<T>(&self, codec: &impl Decode<T>) -> Result<T, ProcessorError> {
+        codec
+            .decode(&self.data)
+            .map_err(|error| ProcessorError::poison_at(self.position(), error))
     }
 
     /// Where a reader stands once it has dealt with this record.

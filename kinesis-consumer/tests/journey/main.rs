@@ -12,6 +12,7 @@ mod handover;
 mod ledger;
 mod measured;
 mod network;
+mod one_by_one;
 mod poison;
 mod prepared;
 mod resharding;

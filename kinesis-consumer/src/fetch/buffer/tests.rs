@@ -1,5 +1,6 @@
 //! One shard's buffer: its bounds, and that everything is given back.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -103,4 +104,46 @@ async fn an_event_does_not_go_over_the_share_unless_the_shard_holds_nothing() {
     assert!(!fits(401).await);
     drop(receiver.recv().await);
     assert!(fits(401).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_stalled_shards_stay_within_the_budget_and_a_thousand_idle_ones_hold_nothing() {
+    let seed = kinesis_core::Rand::from_entropy().next_u64();
+    println!("seed {seed}");
+    let rand = kinesis_core::Rand::seeded(seed);
+    let budget = Budget::new(64 * 1024 * 1024);
+    let (most, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (mut readers, mut tasks) = (Vec::new(), tokio::task::JoinSet::new());
+    for shard in 0..2_000 {
+        let settings = BufferLimits {
+            bytes: 8 * 1024 * 1024,
+            records: 30_000,
+        };
+        let (filler, receiver) = buffer(settings, &budget);
+        // Nothing is taken out: each processor is stuck with its first batch, or has none.
+        readers.push(receiver);
+        let (budget, rand) = (Arc::clone(&budget), rand.fork());
+        let (most, asked) = (Arc::clone(&most), Arc::clone(&asked));
+        tasks.spawn(async move {
+            while let Some(slot) = filler.slot().await {
+                most.fetch_max(budget.used(), Ordering::Relaxed);
+                asked.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(10 + rand.below(90))).await;
+                let bytes = 1 + rand.below(limits::GET_RECORDS_MAX_BYTES as u64) as usize;
+                match shard % 2 {
+                    0 => slot.send(bytes, 1, batch),
+                    _ => slot.send(0, 0, |_| None),
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        });
+    }
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let (most, asked) = (most.load(Ordering::Relaxed), asked.load(Ordering::Relaxed));
+    assert!(most <= 64 * 1024 * 1024, "{most} bytes");
+    assert!(most > 54 * 1024 * 1024, "the budget is used: {most} bytes");
+    assert!(asked > 6, "shards read: {asked} times");
+    readers.clear();
+    tasks.shutdown().await;
+    assert_eq!(budget.used(), 0, "everything is given back");
 }

@@ -1,0 +1,236 @@
+//! The records of a consumer as one stream, each to be acknowledged.
+//!
+//! ```text
+//! shard 0 ─▶ at most `in_flight` not acknowledged ─┐
+//! shard 1 ─▶ at most `in_flight` not acknowledged ─┼─▶ RecordStream ─▶ Delivery ─┬▶ ack()
+//! shard 2 ─▶ …                                     ┘       ▲                     ├▶ fail(error)
+//!                                                          └── the shard waits ◀─┴▶ dropped: again
+//! ```
+//!
+//! Each shard has a bounded channel of its own, which the stream goes through in turn: a record
+//! that is not acknowledged holds up its shard alone, once `in_flight` of it are out.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::stream::{BoxStream, SelectAll, StreamExt};
+use kinesis_core::ShardId;
+use tokio::sync::{mpsc, oneshot};
+
+use super::each::{Each, ForEach, ShardRecord};
+use super::{ProcessorError, RecordProcessor, RecordProcessorFactory};
+use crate::stream::StreamId;
+
+/// Shards that the stream was not yet told of. Source: none, reasonable default; they are picked up
+/// with the next poll, and a shard that finds no room waits.
+const NEW_SHARDS_MAX: usize = 1_024;
+
+/// How often acknowledged records are checkpointed while a batch is worked on.
+/// Source: none, reasonable default: what a crash repeats at most, at one write of the lease table.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The records of a consumer as a stream, and the factory that feeds it. At most `in_flight` records
+/// (at least 1) of each shard are out at once.
+///
+/// ```
+/// use futures::StreamExt;
+/// use kinesis_consumer::{Consumer, record_stream};
+/// use tokio_util::sync::CancellationToken;
+///
+/// async fn board(
+///     kinesis: aws_sdk_kinesis::Client,
+///     dynamodb: aws_sdk_dynamodb::Client,
+///     shutdown: CancellationToken,
+/// ) -> Result<(), Box<dyn std::error::Error>> {
+///     let (mut records, factory) = record_stream(100);
+///     let consumer = Consumer::builder("board", "flights", kinesis, dynamodb, factory).build()?;
+///     let running = tokio::spawn(consumer.run(shutdown));
+///     while let Some(delivery) = records.next().await {
+///         println!("{}", delivery.record().partition_key);
+///         delivery.ack();
+///     }
+///     Ok(running.await??)
+/// }
+/// ```
+///
+/// - **Order**: the records of a shard come in its order, whatever was acknowledged; there is none
+///   between shards.
+/// - **Checkpoints** are made for you, at the last record of a shard up to which all are
+///   acknowledged, at least every five seconds and at the end of each batch.
+/// - **Failures** ([`Delivery::fail`], or a delivery that is dropped) go the way of
+///   [`Settings::on_failure`](crate::Settings::on_failure); what of the batch was acknowledged does
+///   not come again.
+/// - **The end**: the stream ends once the consumer has ended. Take from it until then, since a shard
+///   that stops waits for the records that are out, up to its deadline. If the stream is dropped, the
+///   consumer stops with an error.
+/// - **Cancel safety**: `next` is cancel safe.
+pub fn record_stream(in_flight: usize) -> (RecordStream, impl RecordProcessorFactory) {
+    let (sender, arrivals) = mpsc::channel(NEW_SHARDS_MAX);
+    let stream = RecordStream {
+        arrivals: Some(arrivals),
+        shards: SelectAll::new(),
+    };
+    let in_flight = in_flight.max(1);
+    (stream, Factory { sender, in_flight })
+}
+
+/// The records of a consumer, of all its shards; see [`record_stream`].
+pub struct RecordStream {
+    /// `None` once the consumer makes no more shards.
+    arrivals: Option<mpsc::Receiver<mpsc::Receiver<Delivery>>>,
+    shards: SelectAll<BoxStream<'static, Delivery>>,
+}
+
+impl Stream for RecordStream {
+    type Item = Delivery;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        while let Some(arrivals) = &mut self.arrivals {
+            match arrivals.poll_recv(cx) {
+                Poll::Ready(Some(mut shard)) => {
+                    let records = futures::stream::poll_fn(move |cx| shard.poll_recv(cx));
+                    self.shards.push(records.boxed());
+                }
+                Poll::Ready(None) => self.arrivals = None,
+                Poll::Pending => break,
+            }
+        }
+        match self.shards.poll_next_unpin(cx) {
+            // No shard now; there may be one later.
+            Poll::Ready(None) if self.arrivals.is_some() => Poll::Pending,
+            next => next,
+        }
+    }
+}
+
+impl fmt::Debug for RecordStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecordStream")
+            .field("shards", &self.shards.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A record to be acknowledged. Dropped without that, it fails with [`ProcessorError::Retry`].
+#[must_use = "a delivery that is dropped has failed, and the record comes again"]
+pub struct Delivery {
+    record: ShardRecord,
+    answer: oneshot::Sender<Result<(), ProcessorError>>,
+}
+
+impl Delivery {
+    /// The record.
+    pub fn record(&self) -> &crate::Record {
+        &self.record.record
+    }
+
+    /// The shard it came from.
+    pub fn shard_id(&self) -> &ShardId {
+        &self.record.shard_id
+    }
+
+    /// The stream it came from, where the consumer reads several.
+    pub fn stream(&self) -> Option<&StreamId> {
+        self.record.stream.as_ref()
+    }
+
+    /// The record is done. Whether its shard still waits for it: if not, the lease was lost, and the
+    /// record goes to the next owner too.
+    pub fn ack(self) -> bool {
+        self.answer.send(Ok(())).is_ok()
+    }
+
+    /// The record is not done.
+    pub fn fail(self, error: ProcessorError) {
+        // Without a shard that waits for it, it goes to the next owner anyway.
+        drop(self.answer.send(Err(error)));
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("record", &self.record)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Factory {
+    sender: mpsc::Sender<mpsc::Receiver<Delivery>>,
+    in_flight: usize,
+}
+
+impl Factory {
+    fn of(&self, stream: Option<StreamId>, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        let settings = ForEach {
+            concurrency: self.in_flight,
+            order_per_key: false,
+            checkpoint_interval: CHECKPOINT_INTERVAL,
+        };
+        let shard = Arc::new(Shard::new(self.sender.clone(), self.in_flight));
+        let deliver = Arc::new(move |record| {
+            let answered = shard.deliver(record);
+            let answer: futures::future::BoxFuture<'static, _> = Box::pin(answered);
+            answer
+        });
+        Box::new(Each::new(settings, stream, shard_id.clone(), deliver))
+    }
+}
+
+impl RecordProcessorFactory for Factory {
+    fn create(&self, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        self.of(None, shard_id)
+    }
+
+    fn create_for(&self, stream: &StreamId, shard_id: &ShardId) -> Box<dyn RecordProcessor> {
+        self.of(Some(stream.clone()), shard_id)
+    }
+}
+
+/// One shard's way into the stream.
+struct Shard {
+    records: mpsc::Sender<Delivery>,
+    /// Whether the stream was told of the shard.
+    known: Result<(), &'static str>,
+}
+
+impl Shard {
+    fn new(arrivals: mpsc::Sender<mpsc::Receiver<Delivery>>, in_flight: usize) -> Self {
+        // Room for all that can be out: a record that is acknowledged has left the channel.
+        let (records, shard) = mpsc::channel(in_flight);
+        let known = arrivals.try_send(shard).map_err(|error| match error {
+            mpsc::error::TrySendError::Closed(_) => "the record stream was dropped",
+            mpsc::error::TrySendError::Full(_) => "the record stream is not polled",
+        });
+        Self { records, known }
+    }
+
+    /// Puts the record into the stream now, in the order of the calls; the future waits for its
+    /// acknowledgement.
+    fn deliver(
+        &self,
+        record: ShardRecord,
+    ) -> impl Future<Output = Result<(), ProcessorError>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self.known.and_then(|()| {
+            let delivery = Delivery { record, answer };
+            self.records
+                .try_send(delivery)
+                .map_err(|error| match error {
+                    mpsc::error::TrySendError::Closed(_) => "the record stream was dropped",
+                    mpsc::error::TrySendError::Full(_) => "more records are out than allowed",
+                })
+        });
+        async move {
+            if let Err(why) = sent {
+                return Err(ProcessorError::fatal(why));
+            }
+            let dropped = |_| Err(ProcessorError::retry("the delivery was dropped"));
+            answered.await.unwrap_or_else(dropped)
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Records one by one: several keys at once, as a stream, and typed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::StreamExt;
+use kinesis_consumer::codec::Json;
+use kinesis_consumer::dead_letter::FailureCause;
+use kinesis_consumer::{
+    Consumer, ErrorKind, ForEach, OnFailure, ProcessorError, RecordProcessorFactory, RecordStream,
+    Settings, ShardRecord, for_each, record_stream,
+};
+use kinesis_core::Rand;
+
+use crate::world::{APPLICATION, STREAM, Worker, World};
+
+fn worker(
+    world: &World,
+    name: &str,
+    settings: Settings,
+    factory: impl RecordProcessorFactory + 'static,
+) -> Worker {
+    let (kinesis, dynamodb) = (world.kinesis.clone(), world.dynamodb.clone());
+    let mut builder = Consumer::builder(APPLICATION, STREAM, kinesis, dynamodb, factory);
+    if let OnFailure::DeadLetter { .. } = settings.on_failure {
+        builder = builder.dead_letters(world.letters.clone());
+    }
+    let consumer = builder
+        .worker_id(name)
+        .settings(settings)
+        .clock(world.clock.clone())
+        .rand(Rand::seeded(name.len() as u64))
+        .build();
+    Worker::of(consumer.expect("valid"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_a_shard_are_handled_side_by_side_and_each_in_order() {
+    let world = World::new(1).await;
+    world.put_numbers(0..100, 7).await;
+    let seen: Arc<Mutex<BTreeMap<String, Vec<usize>>>> = Arc::default();
+    let noted = Arc::clone(&seen);
+    // Each takes a time of its own, the later ones of a key often less.
+    let factory = for_each(ForEach::default(), move |handled: ShardRecord| {
+        let noted = Arc::clone(&noted);
+        async move {
+            let number: usize = handled.record.decode(&Json)?;
+            tokio::time::sleep(Duration::from_millis(100 * (number as u64 * 37 % 11))).await;
+            let mut noted = noted.lock().expect("no panic");
+            noted
+                .entry(handled.record.partition_key.to_string())
+                .or_default()
+                .push(number);
+            Ok(())
+        }
+    });
+    let worker = worker(&world, "one", Settings::default(), factory);
+    let count = || {
+        seen.lock()
+            .expect("no panic")
+            .values()
+            .map(Vec::len)
+            .sum::<usize>()
+    };
+    crate::world::until("all are handled", async || count() == 100).await;
+    worker.stop().await.expect("a clean stop");
+    let seen = seen.lock().expect("no panic");
+    assert!(seen.values().all(|numbers| numbers.is_sorted()), "{seen:?}");
+    assert_eq!(
+        (seen.len(), seen.values().map(Vec::len).sum::<usize>()),
+        (7, 100)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_decoded_is_a_dead_letter_at_once_and_its_neighbours_are_handled_once() {
+    let world = World::new(1).await;
+    for text in ["1", "2", "no number", "4", "5"] {
+        world.put(text, text).await;
+    }
+    let seen: Arc<Mutex<Vec<u32>>> = Arc::default();
+    let noted = Arc::clone(&seen);
+    let factory = for_each(ForEach::default(), move |handled: ShardRecord| {
+        let noted = Arc::clone(&noted);
+        async move {
+            let number = handled.record.decode(&Json)?;
+            noted.lock().expect("no panic").push(number);
+            Ok(())
+        }
+    });
+    let settings = Settings {
+        on_failure: OnFailure::DeadLetter { attempts: 10 },
+        ..Settings::default()
+    };
+    let worker = worker(&world, "one", settings, factory);
+    crate::world::until("the others are handled", async || {
+        seen.lock().expect("no panic").len() >= 4 && !world.ledger.letters().is_empty()
+    })
+    .await;
+    worker.stop().await.expect("a clean stop");
+    let letters = world.ledger.letters();
+    assert_eq!((letters.len(), letters[0].cause), (1, FailureCause::Poison));
+    assert_eq!(letters[0].record.data, "no number");
+    assert_eq!(letters[0].attempts, 1);
+    assert!(letters[0].error.contains("JSON"), "{}", letters[0].error);
+    let mut seen = seen.lock().expect("no panic").clone();
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 2, 4, 5]);
+}
+
+/// Takes the texts of the next `count` deliveries, acknowledged.
+async fn take(records: &mut RecordStream, count: usize) -> Vec<String> {
+    let mut texts = Vec::new();
+    while texts.len() < count {
+        let delivery = records.next().await.expect("it runs");
+        texts.push(String::from_utf8_lossy(&delivery.record().data).into_owned());
+        assert!(delivery.ack(), "the shard waits for it");
+    }
+    texts
+}
+
+fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_stream_has_every_record_in_order_and_ends_with_the_consumer() {
+    let world = World::new(1).await;
+    world.put_numbers(0..50, 3).await;
+    let (mut records, factory) = record_stream(10);
+    let worker = worker(&world, "one", Settings::default(), factory);
+    assert_eq!(take(&mut records, 50).await, numbers(0..50));
+    let (stopped, end) = tokio::join!(worker.stop(), records.next());
+    stopped.expect("a clean stop");
+    assert!(end.is_none(), "{end:?}");
+
+    world.put_numbers(50..52, 3).await;
+    let (mut records, factory) = record_stream(10);
+    let worker = self::worker(&world, "two-", Settings::default(), factory);
+    assert_eq!(
+        take(&mut records, 2).await,
+        numbers(50..52),
+        "behind what was acknowledged"
+    );
+    worker.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_allowed_are_out_and_one_that_is_not_acknowledged_holds_the_checkpoint() {
+    let world = World::new(1).await;
+    world.put_numbers(0..10, 1).await;
+    let (mut records, factory) = record_stream(3);
+    let worker = worker(&world, "one", Settings::default(), factory);
+    let mut out = Vec::new();
+    for _ in 0..3 {
+        out.push(records.next().await.expect("it runs"));
+    }
+    let fourth = tokio::time::timeout(Duration::from_secs(60), records.next()).await;
+    assert!(fourth.is_err(), "three are out");
+    let held = out.remove(1);
+    let first = out[0].record().position();
+    for delivery in out {
+        assert!(delivery.ack());
+    }
+    // The held one keeps one of three places; the others go on.
+    let others = take(&mut records, 7).await;
+    assert_eq!(others, numbers(3..10));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let row = world.lease_row("shardId-000000000000").await;
+    assert_eq!(
+        row["checkpoint"],
+        first.checkpoint(),
+        "before the one that is out"
+    );
+    worker.kill().await;
+    drop(held);
+
+    let (mut records, factory) = record_stream(10);
+    let worker = self::worker(&world, "two-", Settings::default(), factory);
+    assert_eq!(take(&mut records, 9).await, numbers(1..10));
+    worker.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_is_dropped_comes_again_and_one_that_is_poison_becomes_a_dead_letter() {
+    let world = World::new(1).await;
+    world.put_numbers(0..4, 1).await;
+    let settings = Settings {
+        on_failure: OnFailure::DeadLetter { attempts: 10 },
+        ..Settings::default()
+    };
+    let (mut records, factory) = record_stream(1);
+    let worker = worker(&world, "one", settings, factory);
+    assert_eq!(take(&mut records, 1).await, ["0"]);
+    drop(records.next().await);
+    assert_eq!(take(&mut records, 1).await, ["1"], "and not 0 once more");
+    let two = records.next().await.expect("it runs");
+    two.fail(ProcessorError::poison("no flight"));
+    assert_eq!(take(&mut records, 1).await, ["3"]);
+    assert_eq!(world.ledger.letters()[0].record.data, "2");
+    worker.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_whose_stream_was_dropped_stops_and_says_so() {
+    let world = World::new(1).await;
+    let (records, factory) = record_stream(1);
+    drop(records);
+    let worker = worker(&world, "one", Settings::default(), factory);
+    world.put_numbers(0..1, 1).await;
+    let error = worker.ended().await.expect_err("nobody takes records");
+    assert_eq!(error.kind(), ErrorKind::Processor);
+    let cause = std::error::Error::source(&error)
+        .expect("a cause")
+        .to_string();
+    assert!(cause.contains("stream was dropped"), "{cause}");
+}
