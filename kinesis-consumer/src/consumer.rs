@@ -132,7 +132,7 @@ impl Consumer {
     ///
     /// A cancelled `shutdown` is a clean stop: no more leases are taken, each processor finishes
     /// its batch and gets `shutdown_requested`, and each lease is released at once, so that another
-    /// worker goes on within a scan of the lease table and without duplicates. It takes at most
+    /// worker goes on within three seconds and without duplicates. It takes at most
     /// `shutdown_timeout` and a few seconds.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! HandoffAsked ─▶ LeaseGained ─▶ ShardStarted ─▶ … ─┬▶ ShardEnded ──────▶ LeaseReleased
-//! (of another)                                      ├▶ HandoffRequested ▶ LeaseReleased
+//! (the leader)                                      ├▶ HandoffRequested ▶ LeaseReleased
 //!                                                   ├▶ ShardStopped (idle, lease kept)
 //!                                                   └▶ LeaseLost
 //! ```
@@ -45,10 +45,12 @@ pub enum EventKind {
         /// How it came.
         by: Gain,
     },
-    /// This worker asked another for the lease.
+    /// This worker, as the leader, asked for the lease to be handed over.
     HandoffAsked {
         /// The worker that holds it.
         from: String,
+        /// The worker that is to have it.
+        to: String,
     },
     /// Another worker asked for the lease; the shard drains, checkpoints and is released.
     HandoffRequested {
@@ -81,12 +83,27 @@ pub enum EventKind {
 pub enum Gain {
     /// Nobody owned it.
     Unowned,
+    /// The leader, another worker, gave it to this one.
+    Assigned,
     /// Its owner gave no sign of life: a failover.
     Failover,
     /// Its owner handed it over.
     Handoff,
     /// Its owner was asked for it and did not hand it over in time.
     Forced,
+}
+
+impl Gain {
+    /// As a metric label.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unowned => "unowned",
+            Self::Assigned => "assigned",
+            Self::Failover => "failover",
+            Self::Handoff => "handoff",
+            Self::Forced => "forced",
+        }
+    }
 }
 
 /// A subscriber was too slow: so many events are gone. What follows is complete again.

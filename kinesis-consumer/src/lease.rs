@@ -1,67 +1,95 @@
 //! Leases: which worker may work on which shard, kept in one DynamoDB table as the KCL keeps it.
 //!
 //! ```text
-//!  ListShards ──discover──▶ rows ──scan──▶ Observer ──▶ assign::plan ──take / start handoff──▶ row
-//!  (start, holes)                         (who is alive)  (whom to take)                        │
-//!                                                                                              ▼
-//!  consumer ◀──gained── HeldLease ◀── its own task: renew every failover/3, checkpoint, fence, release
+//!  every worker   Pulse: worker metrics ─▶ row    lock: look, claim, beat    states of migrations
+//!                 index ──what was given to me?──▶ take ──▶ HeldLease ──gained──▶ consumer
+//!                                                  └ its own task: renew every failover/3, checkpoint,
+//!                                                    fence, release, hand over
+//!  the leader     scan ─▶ Observer ─────▶ Roster ─────────▶ assign::plan ─▶ assign / start handoff ─▶ row
+//!                         (what is free)  (who is there)    (who gets what)
+//!                 ListShards ──discover──▶ rows (at the start, and where the key space has a hole)
 //! ```
 //!
 //! What this module promises:
 //! - **One worker at a time.** Every write that moves a lease raises `leaseCounter` and is made on
-//!   the condition that the counter is the one last seen. A worker may take a lease of another only
-//!   after the counter stood still for `failover_time` on its own monotonic clock; the holder
-//!   counts the same time from *before* it sent its last successful write, less a margin, and stops
+//!   the condition that the counter is the one last seen. A lease is given to another only after the
+//!   counter stood still for `failover_time` on the leader's own monotonic clock; the holder counts
+//!   the same time from *before* it sent its last successful write, less a margin, and stops
 //!   (`HeldLease::lost`) before that. Wall clocks take no part.
-//! - **No lease stays stuck.** A row without a living holder is taken after `failover_time`. A
-//!   handoff ends at the latest `handoff_timeout + failover_time` after it began: its old owner
-//!   stops by itself at `handoff_timeout`, and the new one then takes the lease by force.
+//! - **No lease stays stuck.** A row without a living holder is given away after `failover_time`, by
+//!   the leader or, while there is none, by whoever takes it. A handoff ends at the latest
+//!   `handoff_timeout + failover_time` after the leader saw it: its old owner stops by itself at
+//!   `handoff_timeout`, and the lease is then given to the new one by force.
+//! - **A leader is replaced.** It proves that it lives three times in `leader_lock_duration`; whoever
+//!   sees nothing of it for that long takes its place. One that stops gives the lock back at once.
 //! - **Parents before children.** A lease is taken only when each parent's lease is `SHARD_END` or
 //!   is known, by a consistent read, not to exist. A blocked lease is left alone, not held.
 //! - **No shard is lost.** The leases of a shard's children exist before the shard's checkpoint is
 //!   `SHARD_END` (that of a merged shard: before its last parent's is); a lease is deleted only when
 //!   all its children are under way.
-//! - **A renewal never waits for user code.** Each lease has a task that does all its writes;
-//!   [`HeldLease`] only sends it messages.
+//! - **A renewal never waits for user code**, nor for a scan. Each lease has a task that does all its
+//!   writes; [`HeldLease`] only sends it messages.
 //!
 //! # Rows
 //! The attributes are those of the KCL 3.5 (`leaseKey` S hash key, `leaseOwner` S, `leaseCounter` N,
 //! `checkpoint` S, `checkpointSubSequenceNumber` N, `ownerSwitchesSinceCheckpoint` N, `parentShardId`
-//! SS, `childShardIds` SS, `startingHashKey` S, `endingHashKey` S, `checkpointOwner` S, `entityType`
-//! S; see [`item`]) and two of our own. `acquisitionId` S: which take of the lease wrote last, so that
-//! a write whose answer got lost is told apart from a write of somebody else. `startTimestampMillis`
-//! N: the instant that a checkpoint of `LATEST` or `AT_TIMESTAMP` stands for. Rows of 2.x are read
-//! too. Attributes that are not known here are kept: existing rows are only ever updated.
+//! SS, `childShardIds` SS, `startingHashKey` S, `endingHashKey` S, `checkpointOwner` S, `throughputKBps`
+//! N, `entityType` S; see [`item`]) and two of our own. `acquisitionId` S: which worker, process and
+//! take wrote last, so that a write whose answer got lost is told apart from a write of somebody
+//! else. `startTimestampMillis` N: the instant that a checkpoint of `LATEST` or `AT_TIMESTAMP` stands
+//! for. Rows of 2.x are read too. Attributes that are not known here are kept: existing rows are only
+//! ever updated.
+//!
+//! Beside them lie, as the KCL 3.5 has them, the leader's lock ([`lock`]), a row of worker metrics for
+//! each worker ([`stats`]) and the states of the KCL's migrations ([`migration`]); an application of
+//! KCL 3.0 to 3.4 has them in tables of their own, which are used where they are ([`layout`]).
+//!
+//! # Beside the KCL
+//! Live KCL 3 workers may share the table: whoever leads, of either kind, assigns to both, and each
+//! hands over to the other. A *running* KCL 2.x, whose workers take leases from each other, is
+//! refused at the start; a stopped one is taken over where it stands.
 //!
 //! # Handoff
 //! `leaseOwner` already names the next owner and `checkpointOwner` the present one:
 //! ```text
-//!  owner=A           start: owner=B, checkpointOwner=A    A drains, checkpoints, completes: owner=B
+//!  owner=A           leader: owner=B, checkpointOwner=A   A drains, checkpoints, completes: owner=B
 //!  ────────────────▶ ───────────────────────────────────▶ ─────────────────────────────────────────▶
-//!                    A dead: counter stands still, B (or another) takes it after failover_time
-//!                    A never done: fences itself at handoff_timeout, B takes it by force
+//!                    A dead: the counter stands still, the leader gives it to B after failover_time
+//!                    A never done: fences itself at handoff_timeout, the leader gives it to B by force
+//!                    B dead: the lease expires when A has handed it over, and is given to another
+//!                    leader dead: the next one sees the handoff and counts from then on
 //! ```
 //!
 //! # Cost
-//! One renewal per lease and `failover_time / 3` (none where a checkpoint was written in between),
-//! and one eventually consistent scan of the table per worker and `lease_scan_interval`. At the
-//! defaults a worker with 10 of 40 leases writes 3 units and reads about 2 units a second. A row is
-//! about 0.5 kB, so 1,000 leases are 61 read units per scan: with many workers on a large table,
-//! raise `lease_scan_interval`.
+//! Per lease one write in `failover_time / 3`, be it a renewal or a checkpoint (no renewal follows a
+//! checkpoint). Per worker one query of the index per `lease_discovery_interval` (half a read unit for
+//! about 40 leases), one small write per `worker_metrics_interval` and one read of the lock per
+//! `leader_lock_duration / 3`. For the fleet one eventually consistent scan per
+//! `lease_assignment_interval`. A row is about 0.5 kB, so 1,000 leases on 50 workers cost, at the
+//! defaults and without a checkpoint, 302 writes, 35 read units for the scan, 25 for the queries and
+//! 8 for the lock a second. A write unit costs five times a read unit, so all the reading is a twentieth
+//! of the renewals, and buys a failover in 15 s in place of 50. Every unit that DynamoDB counts is
+//! told by the metric `kinesis_consumer_lease_table_units`.
 //!
-//! Deliberately absent: a leader and its utilisation metrics, so live KCL 3 workers must not share
-//! the table at the same time (they may have before, and may again); the
-//! `LeaseOwnerToLeaseKeyIndex`.
+//! Deliberately absent: a `LeaseTable` trait (there is one table, and an emulation of DynamoDB in
+//! process to test it on); the election by shuffling of KCL 2.x and its taking from each other.
 
 pub mod admin;
 mod assign;
+mod cpu;
 mod held;
 mod item;
 mod keeper;
+mod layout;
 mod lineage;
+mod lock;
 pub(crate) mod metrics;
+mod migration;
 mod observe;
+mod pulse;
+mod roster;
 mod settings;
+mod stats;
 mod table;
 mod tenure;
 mod write;
@@ -73,7 +101,9 @@ use kinesis_core::{HashKeyRange, Position, ShardId};
 use crate::checkpoint::PendingCheckpoint;
 pub(crate) use held::HeldLease;
 pub(crate) use keeper::LeaseKeeper;
-pub use settings::{BillingMode, LeaseSettings, LeaseTableSettings};
+pub use settings::{
+    BillingMode, LeaseAssignment, LeaseSettings, LeaseTableSettings, UtilizationSettings,
+};
 
 /// One row of the lease table, as far as this crate understands it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -105,6 +135,24 @@ pub(crate) struct Lease {
     /// for, in milliseconds since the Unix epoch, so that every owner starts at the same; absent in
     /// rows of the KCL.
     pub(crate) starts_at_millis: Option<u64>,
+    /// `throughputKBps`: what the shard delivered lately.
+    pub(crate) throughput: Option<Throughput>,
+}
+
+/// Data of a shard over time, in millionths of a kilobyte a second: what `throughputKBps` can hold.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Throughput(u64);
+
+impl Throughput {
+    /// `None` for what is no amount.
+    pub(crate) fn of_kbps(kbps: f64) -> Option<Self> {
+        // A cast from a float keeps to the bounds of the integer.
+        (kbps.is_finite() && kbps >= 0.0).then(|| Self((kbps * 1e6).round() as u64))
+    }
+
+    pub(crate) fn kbps(self) -> f64 {
+        self.0 as f64 / 1e6
+    }
 }
 
 impl Lease {
@@ -123,6 +171,7 @@ impl Lease {
             range: None,
             acquisition: None,
             starts_at_millis: None,
+            throughput: None,
         }
     }
 

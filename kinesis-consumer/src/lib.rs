@@ -201,8 +201,8 @@ pub use processor::{
 };
 pub use record::Record;
 pub use settings::{
-    BillingMode, FanOutSettings, InitialPosition, LeaseSettings, LeaseTableSettings, OnFailure,
-    Retrieval, Settings,
+    BillingMode, FanOutSettings, InitialPosition, LeaseAssignment, LeaseSettings,
+    LeaseTableSettings, OnFailure, Retrieval, Settings, UtilizationSettings,
 };
 pub use stream::{StreamId, StreamSource, Streams};
 

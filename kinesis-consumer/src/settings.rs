@@ -14,7 +14,9 @@ use kinesis_core::limits;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
-pub use crate::lease::{BillingMode, LeaseSettings, LeaseTableSettings};
+pub use crate::lease::{
+    BillingMode, LeaseAssignment, LeaseSettings, LeaseTableSettings, UtilizationSettings,
+};
 pub(crate) use retrieval::consumer_name;
 pub use retrieval::{FanOutSettings, Retrieval};
 

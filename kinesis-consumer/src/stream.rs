@@ -237,7 +237,7 @@ impl From<&str> for StreamSource {
 /// The streams of one or more consumers, which may be changed while they run. Cheap to clone; all
 /// clones are the same list.
 ///
-/// A stream that is added is picked up by the next look at the lease table (`lease_scan_interval`).
+/// A stream that is added is picked up by the next look at the lease table (`lease_assignment_interval`).
 /// One that is removed is let go at once: its processors get `shutdown_requested`, and its leases are
 /// released and stay in the table with their checkpoints, for when the stream is added again. The
 /// list belongs to one process: change it in every worker of the application, since a worker that

@@ -1,208 +1,197 @@
-//! Whom to take: the rules by which every worker, on its own, comes to its even share.
+//! Whom to give which lease: the leader's rules, by number ([`count`]) or by how busy the workers are
+//! ([`utilization`]).
 //!
-//! 1. Leases that were given to this worker, or whose handoff to it is overdue, are its own: taken.
-//! 2. Free leases (unowned, then expired) are taken up to this worker's share, which is
-//!    `ceil(leases / workers)` over the leases that can be worked on and the workers that own one
-//!    and are not leaving. A lease that stayed free for `failover_time` is taken in any case.
-//! 3. When nothing is free, leases move by handoff from the worker with the most to the one with the
-//!    fewest, as long as these differ by two or more. The moves are worked out in a fixed order
-//!    from the table alone, so that all workers come to the same list, and each asks only for what
-//!    goes to itself.
+//! Both give away what is free at once, and move by handoff what is worked on. Both look only at what
+//! one scan showed, so that a new leader goes on where the last one stopped.
 //!
-//! Not counted and never taken: finished leases (`SHARD_END`), and leases with an unfinished parent.
-//! In a handoff the lease counts for its next owner. A move of rule 3 makes the loads more even and
-//! never the reverse, so that leases do not travel in circles.
+//! Not looked at and never moved: finished leases (`SHARD_END`), and leases with an unfinished parent.
+//! In a handoff a lease counts for its next owner, and is not asked for again. A lease whose owner is
+//! not a member (it is about to leave, or its metrics are old) stays with it until it is free.
+//!
+//! A free lease goes to the worker that was to have it by a handoff, if that is a member; else not to
+//! the worker that let it expire or gave it back, if there is another.
 
+mod count;
+mod utilization;
+
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use kinesis_core::{Rand, ShardId};
+use tokio::time::Instant;
 
-use super::Lease;
 use super::observe::Standing;
+use super::stats::WorkerStats;
+use super::{Lease, LeaseAssignment};
 
 /// One lease that can be worked on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Candidate<'a> {
     pub(crate) lease: &'a Lease,
     pub(crate) standing: Standing,
-    /// It has been free for so long that nobody else seems to want it.
-    pub(crate) unwanted: bool,
-    /// This worker holds it.
-    pub(crate) held: bool,
-    /// Its owner is about to stop.
-    pub(crate) owner_leaving: bool,
-    /// This worker gave it back just now and leaves it to others for a while.
-    pub(crate) resting: bool,
-    /// Not to be taken now in any case: it was just tried, or its last handle is still in use.
-    pub(crate) barred: bool,
+    /// Since when its counter is what it is.
+    pub(crate) since: Option<Instant>,
+    /// Its holder was seen at work, so that it would notice a handoff.
+    pub(crate) at_work: bool,
 }
 
-/// The bounds of one worker.
+/// The bounds of each worker, and what is to be done.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) leases: usize,
-    pub(crate) handoffs: usize,
+pub(crate) struct Rules {
+    pub(crate) assignment: LeaseAssignment,
+    pub(crate) leases_max: usize,
+    pub(crate) handoffs_max: usize,
+    /// Whether leases may be moved by utilisation in this pass.
+    pub(crate) rebalance: bool,
 }
 
 /// What to do now.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Plan {
-    /// To take, in this order.
-    pub(crate) take: Vec<ShardId>,
-    /// To ask the present owner for.
-    pub(crate) hand_over: Vec<ShardId>,
-    /// Workers with a lease, this one included.
-    pub(crate) workers: usize,
+    /// Free leases and who gets them.
+    pub(crate) assign: Vec<(ShardId, String)>,
+    /// Leases to be asked for, and for whom.
+    pub(crate) hand_over: Vec<(ShardId, String)>,
+    /// Free leases that no worker has room for.
+    pub(crate) spillover: usize,
 }
 
-/// Works out what `me` does about `candidates`.
-pub(crate) fn plan<'a>(
-    me: &'a str,
-    candidates: &[Candidate<'a>],
-    limits: Limits,
+/// Works out who gets what. `members` are the workers that may get leases, each once.
+pub(crate) fn plan(
+    candidates: &[Candidate<'_>],
+    members: &[WorkerStats],
+    rules: Rules,
     rand: &Rand,
 ) -> Plan {
-    let loads = loads(me, candidates);
-    let mine = loads.get(me).map_or(0, Vec::len);
-    let mut plan = Plan {
-        workers: loads.len(),
-        ..Plan::default()
-    };
-
-    let given = candidates.iter().filter(|c| match c.standing {
-        Standing::Assigned => true,
-        Standing::Overdue => c.lease.owner.as_deref() == Some(me),
-        Standing::Unowned | Standing::Expired | Standing::Active => false,
-    });
-    plan.take = given
-        .filter(|c| !c.held && !c.barred)
-        .map(|c| c.lease.shard_id.clone())
-        .collect();
-
-    let free: Vec<_> = candidates.iter().filter(|c| is_free(c, me)).collect();
-    let kept: usize = loads.values().map(Vec::len).sum();
-    let share = (kept + free.len())
-        .div_ceil(plan.workers)
-        .min(limits.leases);
-    let room = share.saturating_sub(mine);
-    let most = limits.leases.saturating_sub(mine);
-    plan.take.extend(choose_free(&free, room, most, rand));
-
-    if free.is_empty() {
-        plan.hand_over = moves_to(me, loads, candidates, limits);
+    let fleet = Fleet::new(candidates, members);
+    match rules.assignment {
+        LeaseAssignment::WorkerUtilization(how) if fleet.has_metrics() => {
+            utilization::plan(&fleet, rules, how, rand)
+        }
+        LeaseAssignment::WorkerUtilization(_) | LeaseAssignment::LeaseCount => {
+            count::plan(&fleet, rules)
+        }
     }
-    plan.take
-        .truncate(limits.leases.saturating_sub(held(candidates)));
-    plan
 }
 
-fn held(candidates: &[Candidate<'_>]) -> usize {
-    candidates.iter().filter(|c| c.held).count()
+/// The candidates, by what there is to do with them. Workers go by their place in `members`.
+struct Fleet<'a> {
+    members: &'a [WorkerStats],
+    places: BTreeMap<&'a str, usize>,
+    candidates: &'a [Candidate<'a>],
+    /// In the order in which to give them away.
+    free: Vec<&'a Candidate<'a>>,
+    /// How many leases each worker has or is about to have.
+    counts: Vec<usize>,
+    /// What may be moved away from each worker.
+    movable: Vec<Vec<&'a Lease>>,
+    /// Handoffs under way to each worker.
+    arriving: Vec<usize>,
 }
 
-/// The leases that stay with each worker, by id; leases that are free or whose owner is leaving are
-/// nobody's.
-fn loads<'a>(me: &'a str, candidates: &[Candidate<'a>]) -> BTreeMap<&'a str, Vec<&'a ShardId>> {
-    let mut loads = BTreeMap::from([(me, Vec::new())]);
-    for candidate in candidates {
-        let owner = candidate.lease.owner.as_deref();
-        let stays = candidate.held
-            || match candidate.standing {
-                Standing::Active => !candidate.owner_leaving,
-                Standing::Assigned => true,
-                Standing::Overdue => owner == Some(me),
-                Standing::Expired | Standing::Unowned => false,
+impl<'a> Fleet<'a> {
+    fn new(candidates: &'a [Candidate<'a>], members: &'a [WorkerStats]) -> Self {
+        let places = members
+            .iter()
+            .enumerate()
+            .map(|(place, member)| (member.worker.as_str(), place));
+        let mut fleet = Self {
+            members,
+            places: places.collect(),
+            candidates,
+            free: candidates.iter().filter(|c| c.standing.is_free()).collect(),
+            counts: vec![0; members.len()],
+            movable: vec![Vec::new(); members.len()],
+            arriving: vec![0; members.len()],
+        };
+        // Those that nobody owns first, then those that have been alone for longest.
+        fleet
+            .free
+            .sort_by_key(|c| (c.standing != Standing::Unowned, c.since, &c.lease.shard_id));
+        for candidate in candidates.iter().filter(|c| !c.standing.is_free()) {
+            let Some(place) = fleet.place(candidate.lease.owner.as_deref()) else {
+                continue;
             };
-        if let Some(owner) = owner.filter(|_| stays) {
-            loads
-                .entry(owner)
-                .or_default()
-                .push(&candidate.lease.shard_id);
-        }
-    }
-    loads
-}
-
-fn is_free(candidate: &Candidate<'_>, me: &str) -> bool {
-    if candidate.held || candidate.resting || candidate.barred {
-        return false;
-    }
-    match candidate.standing {
-        Standing::Unowned | Standing::Expired => true,
-        Standing::Overdue => candidate.lease.owner.as_deref() != Some(me),
-        Standing::Assigned | Standing::Active => false,
-    }
-}
-
-/// Unowned ones first, each kind in an order of chance so that workers do not race for the same.
-fn choose_free(free: &[&Candidate<'_>], room: usize, most: usize, rand: &Rand) -> Vec<ShardId> {
-    let mut order = free.to_vec();
-    rand.shuffle(&mut order);
-    order.sort_by_key(|c| c.standing != Standing::Unowned);
-    let (share, rest) = order.split_at(room.min(order.len()));
-    let unwanted = rest.iter().filter(|c| c.unwanted);
-    let chosen = share.iter().chain(unwanted).take(most);
-    chosen.map(|c| c.lease.shard_id.clone()).collect()
-}
-
-/// The leases that `me` is to ask for so that all workers come to an even load.
-fn moves_to(
-    me: &str,
-    mut loads: BTreeMap<&str, Vec<&ShardId>>,
-    candidates: &[Candidate<'_>],
-    limits: Limits,
-) -> Vec<ShardId> {
-    let in_handoff = |c: &&Candidate<'_>| c.lease.is_in_handoff();
-    let pending = candidates
-        .iter()
-        .filter(in_handoff)
-        .filter(|c| c.lease.owner.as_deref() == Some(me) && !c.held);
-    let free_hands = limits.handoffs.saturating_sub(pending.count());
-    let room = limits
-        .leases
-        .saturating_sub(loads.get(me).map_or(0, Vec::len));
-    let moving: Vec<_> = candidates
-        .iter()
-        .filter(in_handoff)
-        .map(|c| &c.lease.shard_id)
-        .collect();
-
-    let mut counts: BTreeMap<&str, usize> = loads.iter().map(|(w, l)| (*w, l.len())).collect();
-    for leases in loads.values_mut() {
-        leases.retain(|id| !moving.contains(id));
-        leases.sort_unstable();
-    }
-    let mut asked = Vec::new();
-    // Ends: every round takes one lease from a list, and a worker without any is left out.
-    loop {
-        let richest = counts
-            .iter()
-            .filter(|(worker, _)| loads.get(*worker).is_some_and(|l| !l.is_empty()))
-            .max_by_key(|(worker, count)| (**count, std::cmp::Reverse(**worker)))
-            .map(|(worker, count)| (*worker, *count));
-        let poorest = counts
-            .iter()
-            .min_by_key(|(worker, count)| (**count, **worker))
-            .map(|(worker, count)| (*worker, *count));
-        let (Some((rich, most)), Some((poor, fewest))) = (richest, poorest) else {
-            return asked;
-        };
-        if most < fewest + 2 {
-            return asked;
-        }
-        let Some(lease) = loads.get_mut(rich).and_then(Vec::pop) else {
-            return asked;
-        };
-        counts.insert(rich, most - 1);
-        counts.insert(poor, fewest + 1);
-        if poor == me {
-            if asked.len() >= free_hands.min(room) {
-                return asked;
+            fleet.counts[place] += 1;
+            if candidate.lease.is_in_handoff() {
+                fleet.arriving[place] += 1;
+            } else if candidate.at_work {
+                fleet.movable[place].push(candidate.lease);
             }
-            asked.push(lease.clone());
         }
+        fleet
+    }
+
+    fn place(&self, worker: Option<&str>) -> Option<usize> {
+        self.places.get(worker?).copied()
+    }
+
+    fn name(&self, place: usize) -> String {
+        self.members[place].worker.clone()
+    }
+
+    fn has_metrics(&self) -> bool {
+        self.members.iter().any(|member| !member.values.is_empty())
+    }
+
+    /// Who was to have a free lease by a handoff that did not come to its end.
+    fn heir(&self, candidate: &Candidate<'_>) -> Option<usize> {
+        let in_handoff = candidate.lease.is_in_handoff();
+        self.place(candidate.lease.owner.as_deref().filter(|_| in_handoff))
+    }
+
+    /// Who had a free lease last, and so is to get it back only if there is nobody else.
+    fn shunned(&self, candidate: &Candidate<'_>) -> Option<usize> {
+        let lease = candidate.lease;
+        let marked = || {
+            let mark = lease.acquisition.as_deref()?;
+            mark.rsplitn(3, '/').nth(2)
+        };
+        self.place(lease.holder().or_else(marked))
     }
 }
+
+/// Picks from an ordered walk over workers: the first that is not shunned, else the shunned one.
+fn pick<T: Copy>(
+    in_order: impl Iterator<Item = (T, usize)>,
+    shunned: Option<usize>,
+) -> Option<(T, usize)> {
+    let mut last_resort = None;
+    for (rank, place) in in_order {
+        if Some(place) != shunned {
+            return Some((rank, place));
+        }
+        last_resort = Some((rank, place));
+    }
+    last_resort
+}
+
+/// A number to order by that may be a fraction.
+#[derive(Clone, Copy, Debug)]
+struct Rank(f64);
+
+impl PartialEq for Rank {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Rank {}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Rank {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// The greatest first.
+type Greatest = Reverse<Rank>;
 
 #[cfg(test)]
 mod tests;

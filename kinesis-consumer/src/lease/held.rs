@@ -14,10 +14,12 @@
 //! is cancelled in each case, and also when the task is dropped: after that nothing of this worker
 //! may work on the shard.
 
+mod meter;
 mod task;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -65,6 +67,8 @@ struct Shared {
     table: LeaseTable,
     rand: Rand,
     row: Mutex<Lease>,
+    /// Bytes that were delivered since they were last counted.
+    delivered: AtomicU64,
     lost: CancellationToken,
     handoff: CancellationToken,
 }
@@ -119,6 +123,11 @@ impl HeldLease {
     /// `handoff_timeout` later.
     pub(crate) fn handoff_requested(&self) -> &CancellationToken {
         &self.shared.handoff
+    }
+
+    /// Counts data that was delivered, for the throughput in the row.
+    pub(crate) fn delivered(&self, bytes: u64) {
+        self.shared.delivered.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Moves the checkpoint, forwards only; at the present position it does nothing. Transient

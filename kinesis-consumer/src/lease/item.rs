@@ -6,7 +6,7 @@
 //! writes the sub-sequence number there when it creates a row.
 //!
 //! Rows are told apart by `entityType`: `LEASE` or none is a lease; any other is somebody else's
-//! (`LEADER`, `STREAM`, `WORKER_METRIC_STATS`, …) and ignored.
+//! (`LEADER`, `STREAM`, …) and not read here, save for worker metrics.
 //!
 //! A lease of a multi-stream application has its stream in the key (`account:name:epoch:shardId-…`),
 //! once more in `streamName`, and the shard in `shardId`; its parents and children are shards of the
@@ -18,12 +18,13 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use bytes::Bytes;
 use kinesis_core::{HashKey, HashKeyRange, Position, ShardId};
 
-use super::Lease;
+use super::stats::{ENTITY_STATS, WorkerStats};
+use super::{Lease, Throughput};
 use crate::checkpoint::PendingCheckpoint;
 use crate::stream::StreamId;
 
 pub(crate) const LEASE_KEY: &str = "leaseKey";
-pub(super) const OWNER: &str = "leaseOwner";
+pub(crate) const OWNER: &str = "leaseOwner";
 pub(super) const COUNTER: &str = "leaseCounter";
 pub(super) const OWNER_SWITCHES: &str = "ownerSwitchesSinceCheckpoint";
 pub(super) const CHECKPOINT: &str = "checkpoint";
@@ -40,6 +41,7 @@ pub(super) const ENTITY_TYPE: &str = "entityType";
 pub(super) const STREAM_NAME: &str = "streamName";
 pub(super) const SHARD: &str = "shardId";
 pub(super) const ACQUISITION: &str = "acquisitionId";
+pub(super) const THROUGHPUT: &str = "throughputKBps";
 pub(super) const STARTS_AT: &str = "startTimestampMillis";
 
 pub(super) const ENTITY_LEASE: &str = "LEASE";
@@ -47,10 +49,12 @@ pub(super) const ENTITY_LEASE: &str = "LEASE";
 pub(crate) type Item = HashMap<String, AttributeValue>;
 
 /// What a row of the table is.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Row {
     Lease(Box<Lease>),
-    /// A row that is not a lease.
+    /// Worker metrics.
+    Stats(WorkerStats),
+    /// A row that is neither.
     Other,
     Corrupt(CorruptRow),
 }
@@ -69,6 +73,9 @@ pub(crate) fn read(item: &Item) -> Row {
     match item.get(ENTITY_TYPE) {
         None => {}
         Some(AttributeValue::S(entity)) if entity == ENTITY_LEASE => {}
+        Some(AttributeValue::S(entity)) if entity == ENTITY_STATS => {
+            return WorkerStats::read(item, LEASE_KEY).map_or(Row::Other, Row::Stats);
+        }
         Some(_) => return Row::Other,
     }
     let Some(AttributeValue::S(key)) = item.get(LEASE_KEY) else {
@@ -117,6 +124,7 @@ impl Reader<'_> {
             children: self.shards(CHILDREN)?,
             range: self.range()?,
             acquisition: self.text(ACQUISITION)?.map(str::to_owned),
+            throughput: self.throughput(),
             starts_at_millis: self.number(STARTS_AT)?,
         })
     }
@@ -141,6 +149,12 @@ impl Reader<'_> {
             }
             Some(_) => Err((name, "is not a number")),
         }
+    }
+
+    /// Only a hint: what cannot be read is not known.
+    fn throughput(&self) -> Option<Throughput> {
+        let kbps: f64 = self.item.get(THROUGHPUT)?.as_n().ok()?.parse().ok()?;
+        Throughput::of_kbps(kbps)
     }
 
     fn position(
@@ -237,6 +251,10 @@ pub(crate) fn new_item(lease: &Lease) -> Item {
 
 pub(super) fn number(number: u64) -> AttributeValue {
     AttributeValue::N(number.to_string())
+}
+
+pub(super) fn kbps(throughput: Throughput) -> AttributeValue {
+    AttributeValue::N(format!("{:.6}", throughput.kbps()))
 }
 
 /// Shards given by the keys of their leases.

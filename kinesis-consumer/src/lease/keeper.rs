@@ -1,39 +1,47 @@
-//! The service that keeps this worker's share of the leases.
+//! The service that keeps this worker's leases and, when it leads, everybody's.
 //!
 //! ```text
-//!  ensure table ─▶ shard sync ─▶ every lease_scan_interval: scan ─▶ take ─▶ ask for handoffs ─▶ clean up
-//!                                                                    └──▶ HeldTask per lease (renews)
-//!  shutdown: no more scans; tasks go on until every lease is released or lost, or time is up
+//!  table, states ─▶ ┬─ every lease_discovery_interval: what was given to me? ─▶ take ─▶ HeldTask (renews)
+//!                   ├─ leading, every lease_assignment_interval: scan ─▶ assign ─▶ hand over ─▶ clean up ─▶ repair
+//!                   ├─ without a leader, as often: scan ─▶ take what stays free
+//!                   └─ Pulse: worker metrics, the leader's lock, states
+//!  shutdown: worker metrics deleted; leases go on until each is released or lost; a leader gives
+//!            them to others as they become free; then the lock is given back
 //! ```
 //!
-//! The tasks of held leases run apart from the scans, so that a slow scan delays no renewal.
+//! The tasks of held leases, and the pulse, run apart from the scans, so that a slow scan delays no
+//! renewal and no beat.
 //! Dropping [`LeaseKeeper::run`] drops them too: all handles are fenced, and other workers take the
 //! leases after `failover_time`, as after a crash.
 //!
-//! After a lease was given back, this worker leaves it to others for `failover_time`; after it was
-//! lost, until nobody here uses its handle any more, at most for `failover_time`.
+//! After a lease was given back, this worker leaves it to others for `failover_time`, unless it was
+//! asked for; after it was lost, until nobody here uses its handle any more, at most for `failover_time`.
 
-mod round;
+mod adopt;
+mod lead;
+mod start;
 mod streams;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinesis_core::{Backoff, Clock, Rand, ShardId};
+use kinesis_core::{Clock, Rand, ShardId};
 use metrics::gauge;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::held::{Ending, Trace};
 use super::item::CorruptRow;
 use super::observe::Observer;
-use super::table::LeaseTable;
+use super::pulse::{Farewell, View};
+use super::roster::Roster;
+use super::table::{Index, LeaseTable};
 use super::tenure::Timing;
 use super::{HeldLease, LeaseSettings, metrics as names};
-use crate::discover;
 use crate::error::{Error, ErrorKind};
 use crate::events::{Announcer, EventKind};
 use crate::settings::{InitialPosition, Settings};
@@ -44,15 +52,12 @@ use streams::Stream;
 /// whoever releases them at the last moment still finds it. Source: none, reasonable default.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 
-/// Longest wait before the first new try to start; doubles. Source: none, reasonable default.
-const START_BACKOFF: Duration = Duration::from_secs(1);
+/// How long the last words to the fleet may take at the end.
+/// Source: none; two deletes, three attempts each.
+const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Longest wait before any new try to start. Source: none, reasonable default.
-const START_BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// Takes under way at once. Small, so that a worker that starts beside others learns of them before
-/// it has taken everything. Source: none, reasonable default.
-const TAKES_AT_ONCE: usize = 8;
+/// How often a worker without the index looks whether it is there. Source: KCL, 10 s.
+const INDEX_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The lease keeper of one worker.
 #[derive(Debug)]
@@ -140,12 +145,24 @@ struct Service {
     shutdown: CancellationToken,
     /// Fences and gives away whatever is still held.
     abandon: CancellationToken,
-    /// What every `acquisitionId` of this process begins with.
+    /// This worker's name and process, with which every `acquisitionId` of it begins.
     process: String,
     observer: Observer,
+    roster: Roster,
     held: BTreeMap<ShardId, Holding>,
     tasks: JoinSet<Ending>,
     resting: BTreeMap<ShardId, Rest>,
+    farewell: Farewell,
+    /// The pulse, once it beats.
+    pulse: Option<AbortOnDropHandle<Result<(), Error>>>,
+    view: watch::Receiver<View>,
+    index: Index,
+    next_index: Instant,
+    next_discovery: Instant,
+    next_pass: Instant,
+    /// Passes as the leader, and how many of the last ones failed.
+    passes: u64,
+    failed_passes: u32,
     /// Unreadable rows that were reported.
     reported: Vec<CorruptRow>,
     /// Leases of the other kind were reported.
@@ -180,11 +197,6 @@ impl Rest {
             .is_some_and(|trace| !trace.is_in_use());
         now >= self.until || lost_and_unused
     }
-
-    /// Whether somebody here may still be about to notice that the lease was lost.
-    fn is_winding_down(&self) -> bool {
-        self.while_used.as_ref().is_some_and(Trace::is_in_use)
-    }
 }
 
 impl Service {
@@ -193,12 +205,13 @@ impl Service {
         gained: mpsc::Sender<HeldLease>,
         shutdown: CancellationToken,
     ) -> Self {
-        let process = format!("{}/", keeper.rand.uuid());
+        let process = format!("{}/{}/", keeper.me, keeper.rand.uuid());
         let now = keeper.clock.now();
-        let timing = Timing::of(&keeper.settings);
+        let settings = &keeper.settings;
         Self {
-            observer: Observer::new(&keeper.me, &process, timing),
-            next_cleanup: now + keeper.settings.lease_cleanup_interval,
+            observer: Observer::new(Timing::of(settings)),
+            roster: Roster::new(settings.worker_metrics_interval),
+            next_cleanup: now + settings.lease_cleanup_interval,
             process,
             keeper,
             gained,
@@ -207,6 +220,15 @@ impl Service {
             held: BTreeMap::new(),
             tasks: JoinSet::new(),
             resting: BTreeMap::new(),
+            farewell: Farewell::default(),
+            pulse: None,
+            view: watch::channel(View::default()).1,
+            index: Index::NotYet,
+            next_index: now,
+            next_discovery: now,
+            next_pass: now,
+            passes: 0,
+            failed_passes: 0,
             reported: Vec::new(),
             others_reported: false,
             streams: Vec::new(),
@@ -214,96 +236,125 @@ impl Service {
         }
     }
 
-    /// Starts, again and again while what is in the way can mend itself.
-    async fn start_patiently(&mut self) -> Result<(), Error> {
-        let backoff = Backoff::new(START_BACKOFF, START_BACKOFF_MAX);
-        for attempt in 0.. {
-            match self.start().await {
-                Err(error) if error.kind().is_retryable() => {
-                    metrics::counter!(names::SCAN_FAILURES).increment(1);
-                    tracing::warn!("the leases could not be set up and are tried again: {error}");
-                    tokio::time::sleep(backoff.delay(attempt, &self.keeper.rand)).await;
-                }
-                settled => return settled,
-            }
-        }
-        Ok(())
-    }
-
-    /// The table, and the leases of the shards there are.
-    async fn start(&mut self) -> Result<(), Error> {
-        let keeper = &self.keeper;
-        keeper.table.ensure(&keeper.settings.table).await?;
-        self.find_streams().await?;
-        let rows = self.keeper.table.scan().await?;
-        let rows = self.own(rows);
-        let unreadable: Vec<ShardId> = rows
-            .corrupt
-            .iter()
-            .map(|row| row.shard_id.clone())
-            .collect();
-        self.sync_new(&rows.leases, &unreadable, discover::PATIENCE_AT_START)
-            .await
-    }
-
-    /// Scans until shutdown.
+    /// Leads or follows, and takes what it is given, until shutdown.
     async fn keep(&mut self) -> Result<(), Error> {
         loop {
             if self.shutdown.is_cancelled() || self.gained.is_closed() {
                 return Ok(());
             }
-            match self.round().await {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => return Err(error),
-                Err(error) if error.kind().is_retryable() => {
-                    metrics::counter!(names::SCAN_FAILURES).increment(1);
-                    tracing::warn!("the leases could not be looked through: {error}");
-                }
-                Err(error) => {
-                    metrics::counter!(names::SCAN_FAILURES).increment(1);
-                    tracing::error!("the leases cannot be looked through: {error}");
+            let now = self.keeper.clock.now();
+            if now >= self.next_pass {
+                // At a steady pace: what was seen at one pass expires at a certain later one.
+                let interval = self.keeper.settings.lease_assignment_interval;
+                self.next_pass = (self.next_pass + interval).max(now);
+                let led = self.lead_or_follow(now).await;
+                self.judge(led)?;
+            }
+            if now >= self.next_index && self.index == Index::NotYet {
+                self.next_index = now + INDEX_INTERVAL;
+                match self.keeper.table.index().await {
+                    Ok(index) => self.index = index,
+                    Err(error) => self.judge(Err(error))?,
                 }
             }
-            let pause = self.keeper.settings.lease_scan_interval;
-            let next =
-                self.keeper.clock.now() + pause.mul_f64(0.75 + 0.25 * self.keeper.rand.unit());
-            if !self.wait_until(next).await {
+            if self.keeper.clock.now() >= self.next_discovery {
+                let discovered = self.discover().await;
+                self.judge(discovered)?;
+                let pause = self.keeper.settings.lease_discovery_interval;
+                let part = 0.75 + 0.25 * self.keeper.rand.unit();
+                self.next_discovery = self.keeper.clock.now() + pause.mul_f64(part);
+            }
+            let next = self.next_pass.min(self.next_discovery);
+            if !self.wait_until(next).await? {
                 return Ok(());
             }
         }
     }
 
-    /// Waits, forgetting leases that end meanwhile; `false` if the shutdown comes first.
-    async fn wait_until(&mut self, until: Instant) -> bool {
-        loop {
-            tokio::select! {
-                biased;
-                () = self.shutdown.cancelled() => return false,
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
-                () = sleep_until(until) => return true,
+    /// What an error of a look at the table means: nothing for now, or the end.
+    fn judge(&self, outcome: Result<(), Error>) -> Result<(), Error> {
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(error),
+            Err(error) => {
+                metrics::counter!(names::SCAN_FAILURES).increment(1);
+                if error.kind().is_retryable() {
+                    tracing::warn!("the leases could not be looked through: {error}");
+                } else {
+                    tracing::error!("the leases cannot be looked through: {error}");
+                }
+                Ok(())
             }
         }
     }
 
-    /// Waits until every lease is released or lost.
-    async fn drain(&mut self) {
-        let mut deadline = self.keeper.clock.now() + self.keeper.shutdown_timeout + SHUTDOWN_GRACE;
+    /// Waits, forgetting leases that end meanwhile; `false` if the shutdown comes first.
+    async fn wait_until(&mut self, until: Instant) -> Result<bool, Error> {
+        let leads = self.view.borrow_and_update().leads(self.keeper.clock.now());
         loop {
             tokio::select! {
-                ended = self.tasks.join_next_with_id() => match ended {
-                    Some(ended) => self.ended(ended),
-                    None => return,
-                },
+                biased;
+                () = self.shutdown.cancelled() => return Ok(false),
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                ended = pulse_ended(&mut self.pulse) => {
+                    self.pulse = None;
+                    ended?;
+                }
+                Ok(()) = self.view.changed() => {
+                    let now = self.keeper.clock.now();
+                    if self.view.borrow_and_update().leads(now) && !leads {
+                        self.next_pass = now;
+                        return Ok(true);
+                    }
+                }
+                () = sleep_until(until) => return Ok(true),
+            }
+        }
+    }
+
+    /// Waits until every lease is released or lost, and takes leave of the fleet.
+    async fn drain(&mut self) {
+        self.farewell.leave.cancel();
+        let mut deadline = self.keeper.clock.now() + self.keeper.shutdown_timeout + SHUTDOWN_GRACE;
+        while !self.tasks.is_empty() {
+            let leads = self.view.borrow().leads(self.keeper.clock.now());
+            tokio::select! {
+                biased;
+                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
                 () = sleep_until(deadline) => {
                     if self.abandon.is_cancelled() {
-                        return;
+                        break;
                     }
                     let left = self.tasks.len();
                     tracing::warn!(left, "leases were not released in time and are given away");
                     self.abandon.cancel();
                     deadline = self.keeper.clock.now() + self.keeper.settings.failover_time;
                 }
+                () = sleep_until(self.next_pass), if leads => {
+                    self.next_pass += self.keeper.settings.lease_assignment_interval;
+                    self.pass_on().await;
+                }
             }
+        }
+        if self.view.borrow().leads(self.keeper.clock.now()) {
+            self.pass_on().await;
+        }
+        self.farewell.gone.cancel();
+        if let Some(pulse) = self.pulse.take() {
+            let until = self.keeper.clock.now() + FAREWELL;
+            match timeout_at(until, pulse).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::warn!("the fleet was not taken leave of: {error}"),
+                Ok(Err(error)) => tracing::error!("the pulse of this worker failed: {error}"),
+                Err(_) => tracing::warn!("there was no time to take leave of the fleet"),
+            }
+        }
+    }
+
+    /// What a leader that leaves still does: gives to others what became free.
+    async fn pass_on(&mut self) {
+        if let Err(error) = self.pass().await {
+            tracing::warn!("leases that became free have to wait for the next leader: {error}");
         }
     }
 
@@ -319,21 +370,42 @@ impl Service {
         let Some((shard_id, held)) = ended else {
             return;
         };
+        gauge!(names::LEASES_HELD).set(self.held.len() as f64);
         let kind = match ending {
-            Some(Ending::Released) => EventKind::LeaseReleased,
+            Some(Ending::Released | Ending::HandedOver) => EventKind::LeaseReleased,
             Some(Ending::Lost(_)) | None => EventKind::LeaseLost,
         };
         held.source
             .announce(StreamId::shard_of_key(&shard_id), kind);
+        if ending == Some(Ending::HandedOver) {
+            return;
+        }
         let rest = Rest {
             until: self.keeper.clock.now() + self.keeper.settings.failover_time,
             while_used: match ending {
                 Some(Ending::Lost(_)) => Some(held.trace),
-                Some(Ending::Released) | None => None,
+                Some(Ending::Released | Ending::HandedOver) | None => None,
             },
         };
         self.resting.insert(shard_id, rest);
-        gauge!(names::LEASES_HELD).set(self.held.len() as f64);
+    }
+}
+
+/// Waits for the end of the pulse, for ever if there is none.
+async fn pulse_ended(
+    pulse: &mut Option<AbortOnDropHandle<Result<(), Error>>>,
+) -> Result<(), Error> {
+    let ended: Result<Result<(), Error>, JoinError> = match pulse {
+        Some(pulse) => pulse.await,
+        None => std::future::pending().await,
+    };
+    match ended {
+        Ok(outcome) => outcome,
+        Err(error) => Err(Error::new(
+            ErrorKind::Internal,
+            "being part of the fleet stopped by a defect of this crate",
+        )
+        .with_source(error)),
     }
 }
 

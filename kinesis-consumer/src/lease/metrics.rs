@@ -6,9 +6,9 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 pub(crate) const LEASES_HELD: &str = "kinesis_consumer_leases_held";
 /// Gauge: leases in the table that are not at `SHARD_END`.
 pub(crate) const LEASES_OPEN: &str = "kinesis_consumer_leases_open";
-/// Gauge: workers that own a lease, this one included.
+/// Gauge: workers that may get leases, as the leader sees it. KCL: `NumWorkers`.
 pub(crate) const WORKERS: &str = "kinesis_consumer_workers";
-/// Counter, label `reason` (`unowned`, `expired`, `assigned`, `forced`): leases taken.
+/// Counter, label `reason` (`unowned`, `assigned`, `failover`, `handoff`, `forced`): leases taken.
 pub(crate) const LEASES_TAKEN: &str = "kinesis_consumer_leases_taken_total";
 /// Counter: leases lost without having been released.
 pub(crate) const LEASES_LOST: &str = "kinesis_consumer_leases_lost_total";
@@ -20,7 +20,7 @@ pub(crate) const RENEWALS: &str = "kinesis_consumer_lease_renewals_total";
 pub(crate) const WRITE_RETRIES: &str = "kinesis_consumer_lease_write_retries_total";
 /// Counter: checkpoints written.
 pub(crate) const CHECKPOINTS: &str = "kinesis_consumer_checkpoints_total";
-/// Counter: handoffs this worker asked for.
+/// Counter: handoffs this worker started as the leader. KCL: `NumOfLeasesReassignment`.
 pub(crate) const HANDOFFS_STARTED: &str = "kinesis_consumer_handoffs_started_total";
 /// Gauge: rows of the table that cannot be read.
 pub(crate) const CORRUPT_ROWS: &str = "kinesis_consumer_lease_rows_corrupt";
@@ -28,8 +28,23 @@ pub(crate) const CORRUPT_ROWS: &str = "kinesis_consumer_lease_rows_corrupt";
 pub(crate) const LEASES_CREATED: &str = "kinesis_consumer_leases_created_total";
 /// Counter: leases of finished shards deleted.
 pub(crate) const LEASES_DELETED: &str = "kinesis_consumer_leases_deleted_total";
+/// Gauge: 1 while this worker leads. KCL: `IsLeader`.
+pub(crate) const IS_LEADER: &str = "kinesis_consumer_is_leader";
+/// Counter: times this worker became the leader.
+pub(crate) const LEADERSHIPS: &str = "kinesis_consumer_leaderships_total";
+/// Counter: looks at the leader's lock, and beats of it, that failed.
+pub(crate) const LOCK_FAILURES: &str = "kinesis_consumer_leader_lock_failures_total";
+/// Counter: reports of the worker's metrics that failed.
+pub(crate) const REPORT_FAILURES: &str = "kinesis_consumer_worker_metrics_failures_total";
+/// Counter: leases this worker, as the leader, gave to workers. KCL: `ParallelyAssignLeases`.
+pub(crate) const LEASES_ASSIGNED: &str = "kinesis_consumer_leases_assigned_total";
+/// Gauge: leases that no worker has room for, as the leader sees it. KCL: `LeaseSpillover`.
+pub(crate) const LEASE_SPILLOVER: &str = "kinesis_consumer_lease_spillover";
 /// Histogram: time of one scan of the table.
 pub(crate) const SCAN_SECONDS: &str = "kinesis_consumer_lease_scan_seconds";
+/// Histogram, labels `operation` (`scan`, `query`, `get`, `update`, `lock`, `beat`, `report`) and, of
+/// updates, `shard`: units that DynamoDB counted for one request. Its sum is what is paid for.
+pub(crate) const TABLE_UNITS: &str = "kinesis_consumer_lease_table_units";
 /// Counter: scans that failed.
 pub(crate) const SCAN_FAILURES: &str = "kinesis_consumer_lease_scan_failures_total";
 
@@ -37,7 +52,7 @@ pub(crate) const SCAN_FAILURES: &str = "kinesis_consumer_lease_scan_failures_tot
 pub(crate) fn describe() {
     describe_gauge!(LEASES_HELD, Unit::Count, "Leases this worker holds");
     describe_gauge!(LEASES_OPEN, Unit::Count, "Leases that are not at SHARD_END");
-    describe_gauge!(WORKERS, Unit::Count, "Workers that own a lease");
+    describe_gauge!(WORKERS, Unit::Count, "Workers that may get leases");
     describe_counter!(LEASES_TAKEN, Unit::Count, "Leases taken, by reason");
     describe_counter!(LEASES_LOST, Unit::Count, "Leases lost");
     describe_counter!(LEASES_RELEASED, Unit::Count, "Leases released");
@@ -56,10 +71,41 @@ pub(crate) fn describe() {
         Unit::Count,
         "Leases of finished shards deleted"
     );
+    describe_gauge!(IS_LEADER, Unit::Count, "1 while this worker leads");
+    describe_counter!(
+        LEADERSHIPS,
+        Unit::Count,
+        "Times this worker became the leader"
+    );
+    describe_counter!(
+        LOCK_FAILURES,
+        Unit::Count,
+        "Requests for the leader's lock that failed"
+    );
+    describe_counter!(
+        REPORT_FAILURES,
+        Unit::Count,
+        "Reports of the worker's metrics that failed"
+    );
+    describe_counter!(
+        LEASES_ASSIGNED,
+        Unit::Count,
+        "Leases given to workers by this leader"
+    );
+    describe_gauge!(
+        LEASE_SPILLOVER,
+        Unit::Count,
+        "Leases that no worker has room for"
+    );
     describe_histogram!(
         SCAN_SECONDS,
         Unit::Seconds,
         "Time of one scan of the leases"
+    );
+    describe_histogram!(
+        TABLE_UNITS,
+        Unit::Count,
+        "DynamoDB units of one request, by operation"
     );
     describe_counter!(
         SCAN_FAILURES,

@@ -1,16 +1,15 @@
 //! What this worker has seen of the leases of others: who is alive, without looking at any wall clock.
 //!
 //! Invariants:
-//! - A lease is *expired* when its counter was the same in every scan for `failover_time`, counted on
+//! - A lease is *expired* when its counter was the same in every look for `failover_time`, counted on
 //!   this worker's monotonic clock from the moment the answer that first showed it was here. The
 //!   holder sent the write that made the counter before that.
-//! - A lease that names this worker as its owner, but that it does not hold, is treated as any
-//!   other's, unless it is certain that nobody works on it: this process took it itself, or it was
-//!   seen being given to this worker. So a second process under the same worker id is no exception.
-//! - A worker that gave leases back a short while ago and took none since is *leaving*: others do not
-//!   leave work for it.
+//! - A handoff is *overdue* when its old owner must have fenced itself: `handoff_timeout` plus
+//!   `failover_time` after it was first seen.
+//!
+//! The leader looks at all leases by its scans; any worker at those that name it as their owner.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kinesis_core::ShardId;
@@ -19,31 +18,34 @@ use tokio::time::Instant;
 use super::Lease;
 use super::tenure::Timing;
 
-/// What one lease is to this worker.
+/// What one lease is, to who watches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Standing {
     /// Nobody owns it.
     Unowned,
     /// Its holder has not renewed it for `failover_time`.
     Expired,
-    /// It was given to this worker and the old owner is done with it.
-    Assigned,
-    /// A handoff to this worker is overdue; the old owner has fenced itself.
+    /// A handoff is overdue; the old owner has fenced itself.
     Overdue,
-    /// Somebody works on it.
+    /// Somebody works on it, or is about to.
     Active,
+}
+
+impl Standing {
+    /// Whether nobody works on it.
+    pub(crate) fn is_free(self) -> bool {
+        match self {
+            Self::Unowned | Self::Expired | Self::Overdue => true,
+            Self::Active => false,
+        }
+    }
 }
 
 /// The memory of one worker.
 #[derive(Clone, Debug)]
 pub(crate) struct Observer {
-    me: String,
-    /// What every `acquisitionId` of this process begins with.
-    process: String,
     timing: Timing,
     seen: BTreeMap<ShardId, Seen>,
-    /// When a worker last gave a lease back.
-    gave_back: BTreeMap<String, Instant>,
 }
 
 #[derive(Clone, Debug)]
@@ -53,18 +55,15 @@ struct Seen {
     since: Instant,
     /// When this handoff was first seen.
     handoff_since: Option<Instant>,
-    /// It was seen being given to this worker.
-    assigned: bool,
+    /// The holder was seen raising the counter.
+    renewed: bool,
 }
 
 impl Observer {
-    pub(crate) fn new(me: &str, process: &str, timing: Timing) -> Self {
+    pub(crate) fn new(timing: Timing) -> Self {
         Self {
-            me: me.to_owned(),
-            process: process.to_owned(),
             timing,
             seen: BTreeMap::new(),
-            gave_back: BTreeMap::new(),
         }
     }
 
@@ -73,31 +72,26 @@ impl Observer {
         for lease in leases {
             self.saw(lease, now);
         }
-        let keys: std::collections::BTreeSet<_> = leases.iter().map(|l| &l.shard_id).collect();
+        let keys: BTreeSet<_> = leases.iter().map(|l| &l.shard_id).collect();
         self.seen.retain(|key, _| keys.contains(key));
-        let failover = self.timing.failover;
-        self.gave_back
-            .retain(|_, at| now.duration_since(*at) < failover);
     }
 
     /// Takes in one row that was read at `now`.
     pub(crate) fn saw(&mut self, lease: &Lease, now: Instant) {
         let before = self.seen.get(&lease.shard_id);
-        if let Some(before) = before {
-            // An eventually consistent read may be older than what is known.
-            if before.lease.counter > lease.counter {
-                return;
-            }
-            note_leaving(&mut self.gave_back, &before.lease, lease, now);
+        // An eventually consistent read may be older than what is known.
+        if before.is_some_and(|before| before.lease.counter > lease.counter) {
+            return;
         }
         let same_counter = before.filter(|before| before.lease.counter == lease.counter);
         // One take of a lease sees one handoff at most; the same two workers may have had another
-        // one before it, with something in between that no scan showed.
+        // one before it, with something in between that no look showed.
         let same_handoff = before.filter(|before| {
             before.lease.owner == lease.owner
                 && before.lease.checkpoint_owner == lease.checkpoint_owner
                 && before.lease.acquisition == lease.acquisition
         });
+        let same_holder = before.filter(|before| before.lease.holder() == lease.holder());
         let seen = Seen {
             lease: lease.clone(),
             since: same_counter.map_or(now, |before| before.since),
@@ -106,29 +100,13 @@ impl Observer {
                     .and_then(|before| before.handoff_since)
                     .unwrap_or(now)
             }),
-            assigned: self.is_assigned(before, lease),
+            renewed: same_holder
+                .is_some_and(|before| before.renewed || before.lease.counter < lease.counter),
         };
         self.seen.insert(lease.shard_id.clone(), seen);
     }
 
-    fn is_assigned(&self, before: Option<&Seen>, lease: &Lease) -> bool {
-        if lease.owner.as_deref() != Some(&self.me) || lease.is_in_handoff() {
-            return false;
-        }
-        let taken_here = lease
-            .acquisition
-            .as_deref()
-            .is_some_and(|id| id.starts_with(&self.process));
-        let given = before.is_some_and(|before| {
-            // Whoever takes a lease leaves a mark; who gives it away does not.
-            let unmarked = before.lease.acquisition == lease.acquisition;
-            let was_mine = before.lease.holder() == Some(&self.me);
-            unmarked && (before.assigned || !was_mine)
-        });
-        taken_here || given
-    }
-
-    /// What `lease`, which this worker does not hold, is to it at `now`.
+    /// What `lease`, which this worker does not hold, is at `now`.
     pub(crate) fn standing(&self, lease: &Lease, now: Instant) -> Standing {
         if lease.holder().is_none() {
             return Standing::Unowned;
@@ -136,60 +114,57 @@ impl Observer {
         let Some(seen) = self.seen.get(&lease.shard_id) else {
             return Standing::Active;
         };
-        if seen.assigned {
-            return Standing::Assigned;
-        }
         if now.duration_since(seen.since) >= self.timing.failover {
             return Standing::Expired;
         }
+        let patience = self.timing.handoff + self.timing.failover;
         match seen.handoff_since {
-            Some(since) if now.duration_since(since) >= self.patience(lease) => Standing::Overdue,
+            Some(since) if now.duration_since(since) >= patience => Standing::Overdue,
             _ => Standing::Active,
         }
     }
 
-    /// How long a handoff may take before this worker ends it. The worker that it is meant for comes
-    /// first.
-    fn patience(&self, lease: &Lease) -> Duration {
-        let limit = self.timing.handoff + self.timing.failover;
-        if lease.owner.as_deref() == Some(&self.me) {
-            limit
-        } else {
-            limit + self.timing.failover
-        }
+    /// Since when the counter of `lease` has been what it is.
+    pub(crate) fn since(&self, lease: &Lease) -> Option<Instant> {
+        self.seen.get(&lease.shard_id).map(|seen| seen.since)
+    }
+
+    /// Whether the holder of `lease` was seen at work. One that was not may not know of it yet, and
+    /// would not notice a handoff.
+    pub(crate) fn is_at_work(&self, lease: &Lease) -> bool {
+        self.seen
+            .get(&lease.shard_id)
+            .is_some_and(|seen| seen.renewed && seen.lease.holder() == lease.holder())
     }
 
     /// Whether `lease` has been free for `failover_time` and nobody took it.
     pub(crate) fn is_unwanted(&self, lease: &Lease, now: Instant) -> bool {
-        let free_after = lease
-            .holder()
-            .map_or(Duration::ZERO, |_| self.timing.failover);
-        self.seen
-            .get(&lease.shard_id)
-            .is_some_and(|seen| now.duration_since(seen.since) >= free_after + self.timing.failover)
-    }
-
-    /// Whether `worker` gives its leases back.
-    pub(crate) fn is_leaving(&self, worker: &str) -> bool {
-        self.gave_back.contains_key(worker)
+        let seen = self.seen.get(&lease.shard_id);
+        seen.is_some_and(|seen| {
+            let free_after = lease
+                .holder()
+                .map_or(Duration::ZERO, |_| self.timing.failover);
+            let expired = now.duration_since(seen.since) >= free_after + self.timing.failover;
+            let overdue = seen.handoff_since.is_some_and(|since| {
+                now.duration_since(since) >= self.timing.handoff + 2 * self.timing.failover
+            });
+            expired || overdue
+        })
     }
 }
 
-/// Notes who gave a lease back, and forgets who took one.
-fn note_leaving(
-    gave_back: &mut BTreeMap<String, Instant>,
-    before: &Lease,
-    after: &Lease,
-    now: Instant,
-) {
-    match (before.holder(), after.holder()) {
-        (Some(old), None) if !after.is_ended() => {
-            gave_back.insert(old.to_owned(), now);
-        }
-        (old, Some(new)) if old != Some(new) => {
-            gave_back.remove(new);
-        }
-        _ => {}
+/// Whether the lease of `row` was given to `me`, and nobody else can be working on it: its last holder
+/// was another worker, or this process itself. With an earlier process of the same name there is no
+/// telling; its lease has to expire. Each process marks what it holds: `acquisition` is the worker's
+/// name, the process, and which take it is, and `process` is the first two of these.
+pub(crate) fn is_given(row: &Lease, me: &str, process: &str) -> bool {
+    if row.owner.as_deref() != Some(me) || row.is_in_handoff() {
+        return false;
+    }
+    match row.acquisition.as_deref() {
+        None => true,
+        Some(mark) if mark.starts_with(process) => true,
+        Some(mark) => !mark.starts_with(&format!("{me}/")),
     }
 }
 

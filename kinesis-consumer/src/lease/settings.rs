@@ -1,5 +1,6 @@
 //! Settings of the lease table and of the workers that share it.
 
+mod assignment;
 mod table;
 
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
+pub use assignment::{LeaseAssignment, UtilizationSettings};
 pub use table::{BillingMode, LeaseTableSettings};
 
 /// Source: KCL `LeaseManagementConfig.failoverTimeMillis`.
@@ -19,12 +21,27 @@ const FAILOVER_TIME_MIN: Duration = Duration::from_millis(500);
 /// Source: none, reasonable bound.
 const FAILOVER_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// So that a lease released at a random moment has a new owner within three seconds. The KCL looks
-/// every 20 s. Source: none, reasonable default; the cost is in the module doc of `lease`.
-const LEASE_SCAN_INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
+/// So that a lease that is given back has a new owner within three seconds, and that one whose holder
+/// died is found within one more look of its expiry (six of these are a little more than the default
+/// `failover_time`). The KCL's leader looks every 20 s. Source: none; the cost is in the module doc of
+/// `lease`.
+const LEASE_ASSIGNMENT_INTERVAL_DEFAULT: Duration = Duration::from_millis(1_750);
 
-/// Source: none, reasonable bound: twenty scans a second.
-const LEASE_SCAN_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// The KCL asks every 10 s. Source: none; the cost is in the module doc of `lease`.
+const LEASE_DISCOVERY_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+
+/// Source: none, reasonable bound: twenty looks a second.
+const LEASE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
+
+/// So that the leases of a leader that died have new owners within half a minute. The KCL's
+/// `dynamoDbLockBasedLeaderLeaseDurationInMillis` is 120 s. Source: none; three small writes in it.
+const LEADER_LOCK_DURATION_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Source: none, reasonable bound.
+const LEADER_LOCK_DURATION_MIN: Duration = Duration::from_millis(500);
+
+/// Source: KCL `workerMetricsReporterFreqInMillis`. A row is fresh for twice as long.
+const WORKER_METRICS_INTERVAL_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Source: KCL `GracefulLeaseHandoffConfig.gracefulLeaseHandoffTimeoutMillis`.
 const HANDOFF_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
@@ -53,21 +70,46 @@ pub struct LeaseSettings {
     /// made every third of it.
     #[serde(rename = "failover_time_millis", with = "crate::settings::millis")]
     pub failover_time: Duration,
-    /// How often the table is read to find leases to take, 50 ms to `failover_time`. The pauses are
-    /// jittered down to three quarters.
+    /// How often the leader reads the table and shares the leases out, 50 ms to `failover_time`.
     #[serde(
-        rename = "lease_scan_interval_millis",
+        rename = "lease_assignment_interval_millis",
         with = "crate::settings::millis"
     )]
-    pub lease_scan_interval: Duration,
+    pub lease_assignment_interval: Duration,
+    /// How often a worker looks which leases were given to it, 50 ms to `failover_time`. The pauses
+    /// are jittered down to three quarters.
+    #[serde(
+        rename = "lease_discovery_interval_millis",
+        with = "crate::settings::millis"
+    )]
+    pub lease_discovery_interval: Duration,
+    /// For how long the leader's lock is trusted without a beat, 500 ms to 1 h. A leader that died
+    /// is replaced after it; it beats three times in it.
+    #[serde(
+        rename = "leader_lock_duration_millis",
+        with = "crate::settings::millis"
+    )]
+    pub leader_lock_duration: Duration,
+    /// How often this worker writes its row of worker metrics, 1 s to 1 h. A leader gives no leases
+    /// to a worker whose row is older than twice this.
+    #[serde(
+        rename = "worker_metrics_interval_millis",
+        with = "crate::settings::millis"
+    )]
+    pub worker_metrics_interval: Duration,
+    /// Leaves the use of the CPU out of that row; the worker is then weighed by its shards'
+    /// throughput.
+    pub disable_worker_metrics: bool,
+    /// How the leader shares the leases out.
+    pub assignment: LeaseAssignment,
     /// How long the old owner of a lease has to finish and checkpoint when a lease is to be handed
     /// over, 100 ms to 24 h. It is fenced after that.
     #[serde(rename = "handoff_timeout_millis", with = "crate::settings::millis")]
     pub handoff_timeout: Duration,
-    /// Most leases this worker holds, at least 1. The default is no limit. When all workers
-    /// together allow fewer than there are shards, the rest is not read.
+    /// Most leases a worker holds, at least 1. The default is no limit. When all workers together
+    /// allow fewer than there are shards, the rest is not read.
     pub max_leases_for_worker: u32,
-    /// Most handoffs to this worker that may be under way at the same time, at least 1.
+    /// Most handoffs to one worker that may be under way at the same time, at least 1.
     pub max_handoffs_at_once: u32,
     /// How often the leases of finished shards are looked for and deleted, 1 s to 24 h.
     #[serde(
@@ -89,7 +131,12 @@ impl Default for LeaseSettings {
     fn default() -> Self {
         Self {
             failover_time: FAILOVER_TIME_DEFAULT,
-            lease_scan_interval: LEASE_SCAN_INTERVAL_DEFAULT,
+            lease_assignment_interval: LEASE_ASSIGNMENT_INTERVAL_DEFAULT,
+            lease_discovery_interval: LEASE_DISCOVERY_INTERVAL_DEFAULT,
+            leader_lock_duration: LEADER_LOCK_DURATION_DEFAULT,
+            worker_metrics_interval: WORKER_METRICS_INTERVAL_DEFAULT,
+            disable_worker_metrics: false,
+            assignment: LeaseAssignment::default(),
             handoff_timeout: HANDOFF_TIMEOUT_DEFAULT,
             max_leases_for_worker: u32::MAX,
             max_handoffs_at_once: MAX_HANDOFFS_AT_ONCE_DEFAULT,
@@ -112,10 +159,28 @@ impl LeaseSettings {
                 FAILOVER_TIME_MAX,
             ),
             (
-                "lease_scan_interval",
-                self.lease_scan_interval,
-                LEASE_SCAN_INTERVAL_MIN,
+                "lease_assignment_interval",
+                self.lease_assignment_interval,
+                LEASE_LOOK_INTERVAL_MIN,
                 self.failover_time,
+            ),
+            (
+                "lease_discovery_interval",
+                self.lease_discovery_interval,
+                LEASE_LOOK_INTERVAL_MIN,
+                self.failover_time,
+            ),
+            (
+                "leader_lock_duration",
+                self.leader_lock_duration,
+                LEADER_LOCK_DURATION_MIN,
+                FAILOVER_TIME_MAX,
+            ),
+            (
+                "worker_metrics_interval",
+                self.worker_metrics_interval,
+                second,
+                FAILOVER_TIME_MAX,
             ),
             (
                 "handoff_timeout",
@@ -154,6 +219,7 @@ impl LeaseSettings {
                 return Err(refuse(field, "at least 1", "0"));
             }
         }
+        self.assignment.validate()?;
         self.table.validate()
     }
 }
@@ -188,12 +254,36 @@ mod tests {
                 "500 ms",
             ),
             (
-                "lease_scan_interval",
+                "lease_assignment_interval",
                 LeaseSettings {
-                    lease_scan_interval: Duration::from_secs(11),
+                    lease_assignment_interval: Duration::from_secs(11),
                     ..default()
                 },
                 "10000 ms",
+            ),
+            (
+                "lease_discovery_interval",
+                LeaseSettings {
+                    lease_discovery_interval: zero,
+                    ..default()
+                },
+                "50 ms",
+            ),
+            (
+                "leader_lock_duration",
+                LeaseSettings {
+                    leader_lock_duration: zero,
+                    ..default()
+                },
+                "500 ms",
+            ),
+            (
+                "worker_metrics_interval",
+                LeaseSettings {
+                    worker_metrics_interval: zero,
+                    ..default()
+                },
+                "1000 ms",
             ),
             (
                 "handoff_timeout",

@@ -11,24 +11,34 @@
 //! Names of attributes always go through placeholders: several are reserved words.
 
 mod expression;
+mod index;
+mod lock;
 mod setup;
+mod states;
+mod stats;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::config::retry::RetryConfig;
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::types::{
-    AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure as OnRefusal,
+    AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue,
+    ReturnValuesOnConditionCheckFailure as OnRefusal,
 };
 use kinesis_core::{HashKeyRange, Position, Rand, ShardId};
 
 use super::item::{self, CorruptRow, Item, Row};
+use super::layout::Layout;
+use super::metrics as names;
+use super::stats::WorkerStats;
 use super::write::Write;
 use super::{Lease, item::LEASE_KEY};
 use crate::error::{Error, ErrorKind};
 use expression::Expression;
+pub(crate) use index::Index;
+pub(crate) use lock::Locked;
 
 /// Time for one attempt of a write, as a part of `failover_time`: three attempts and their pauses
 /// fit between a renewal and the fence. Source: none, derived from those two.
@@ -65,6 +75,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Rows {
     pub(crate) leases: Vec<Lease>,
     pub(crate) corrupt: Vec<CorruptRow>,
+    pub(crate) stats: Vec<WorkerStats>,
 }
 
 /// One lease table. Cheap to clone.
@@ -75,6 +86,7 @@ pub(crate) struct LeaseTable {
     /// For scans and table operations.
     reads: Client,
     name: Arc<str>,
+    layout: Arc<Mutex<Layout>>,
     rand: Rand,
 }
 
@@ -100,6 +112,7 @@ impl LeaseTable {
             writes: with_timeout(failover_time / WRITES_PER_FAILOVER),
             reads: with_timeout(READ_TIMEOUT),
             name: name.into(),
+            layout: Arc::new(Mutex::new(Layout::single(name))),
             rand,
         }
     }
@@ -108,8 +121,9 @@ impl LeaseTable {
         &self.name
     }
 
-    /// Reads the whole table, page by page, eventually consistent.
-    pub(crate) async fn scan(&self) -> Result<Rows, Error> {
+    /// Reads the whole table, page by page. What is not `consistent` costs half, and may show rows as
+    /// they were a moment ago.
+    pub(crate) async fn scan(&self, consistent: bool) -> Result<Rows, Error> {
         let mut rows = Rows::default();
         let mut start: Option<Item> = None;
         for _ in 0..SCAN_PAGES_MAX {
@@ -117,14 +131,18 @@ impl LeaseTable {
                 .reads
                 .scan()
                 .table_name(&*self.name)
+                .consistent_read(consistent)
+                .return_consumed_capacity(UNITS)
                 .set_exclusive_start_key(start);
             let page = Box::pin(request.send()).await.map_err(|error| {
                 Error::aws(format_args!("scanning lease table {}", self.name), error)
             })?;
+            count_units("scan", None, page.consumed_capacity());
             for item in page.items() {
                 match item::read(item) {
                     Row::Lease(lease) => rows.leases.push(*lease),
                     Row::Corrupt(row) => rows.corrupt.push(row),
+                    Row::Stats(stats) => rows.stats.push(stats),
                     Row::Other => {}
                 }
             }
@@ -150,10 +168,12 @@ impl LeaseTable {
             .get_item()
             .table_name(&*self.name)
             .key(LEASE_KEY, key(shard_id))
+            .return_consumed_capacity(UNITS)
             .consistent_read(true);
         let answer = Box::pin(request.send())
             .await
             .map_err(|error| Error::aws(format_args!("reading lease {shard_id}"), error))?;
+        count_units("get", None, answer.consumed_capacity());
         Ok(answer.item().map(item::read))
     }
 
@@ -219,8 +239,13 @@ impl LeaseTable {
             .set_expression_attribute_names(Some(expression.names))
             .set_expression_attribute_values(Some(expression.values))
             .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(OnRefusal::AllOld);
-        match Box::pin(request.send()).await {
+            .return_values_on_condition_check_failure(OnRefusal::AllOld)
+            .return_consumed_capacity(UNITS);
+        let answer = Box::pin(request.send()).await;
+        if let Ok(answer) = &answer {
+            count_units("update", Some(shard_id), answer.consumed_capacity());
+        }
+        match answer {
             Ok(answer) => match answer.attributes().map(item::read) {
                 Some(Row::Lease(lease)) => Ok(Outcome::Done(*lease)),
                 _ => Ok(Outcome::Refused(None)),
@@ -258,6 +283,20 @@ impl LeaseTable {
             },
         }
     }
+}
+
+/// What every request of the steady state asks for.
+const UNITS: ReturnConsumedCapacity = ReturnConsumedCapacity::Total;
+
+/// Counts what a request cost: the units that DynamoDB says, by operation and, for writes of a lease,
+/// by shard.
+fn count_units(operation: &'static str, shard: Option<&ShardId>, cost: Option<&ConsumedCapacity>) {
+    let Some(units) = cost.and_then(ConsumedCapacity::capacity_units) else {
+        return;
+    };
+    let shard = shard.map_or_else(String::new, ToString::to_string);
+    metrics::histogram!(names::TABLE_UNITS, "operation" => operation, "shard" => shard)
+        .record(units);
 }
 
 /// What [`LeaseTable::create`] found.

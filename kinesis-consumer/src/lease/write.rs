@@ -6,20 +6,25 @@
 //! | checkpoint | counter as held, held by me | counter + 1, checkpoint, switches = 0, pending removed |
 //! | prepare | counter as held, held by me | counter + 1, pending checkpoint and its state |
 //! | take | counter and both owners as seen | counter + 1, owner = me, no checkpoint owner, switches + 1 |
-//! | start handoff | both owners as seen, not ended | owner = me, checkpoint owner = old |
+//! | assign | counter and both owners as seen | counter + 1, owner = new, no checkpoint owner, switches + 1 |
+//! | start handoff | both owners as seen, not ended | owner = new, checkpoint owner = old |
 //! | complete handoff | counter and both owners as seen | counter + 1, no checkpoint owner, switches + 1 |
 //! | evict | counter and both owners as seen | counter + 1, no owner |
 //!
+//! The leader assigns and starts handoffs; a worker takes what was assigned to it; the holder does
+//! the rest.
 //! "Held by me" is `checkpointOwner = me`, or `leaseOwner = me` without a `checkpointOwner`. It is
 //! stronger than what the KCL demands of a checkpoint (the counter only), and compatible: a KCL
 //! only looks at the result. A renewal does not demand that there is no handoff; its answer shows it.
 //!
-//! Every write that raises the counter also sets `acquisitionId`, save for the two that give the
-//! lease away.
+//! A take, and every write of the holder, sets `acquisitionId`; an assignment removes it, and the
+//! two writes that give the lease away leave it, which tells who had the lease before. Demanding the
+//! counter of an assignment is more than the KCL does: a holder that renewed since the leader looked
+//! keeps its lease.
 
 use kinesis_core::{Position, ShardId};
 
-use super::Lease;
+use super::{Lease, Throughput};
 use crate::checkpoint::PendingCheckpoint;
 
 /// One write.
@@ -53,7 +58,8 @@ pub(crate) enum Owners {
 pub(crate) struct Change {
     pub(crate) owner: Set<String>,
     pub(crate) checkpoint_owner: Set<String>,
-    pub(crate) acquisition: Option<String>,
+    pub(crate) acquisition: Set<String>,
+    pub(crate) throughput: Option<Throughput>,
     pub(crate) checkpoint: Option<Position>,
     pub(crate) pending_checkpoint: Option<PendingCheckpoint>,
     /// Adds 1 to `ownerSwitchesSinceCheckpoint`.
@@ -71,7 +77,8 @@ pub(crate) enum Set<T> {
 const NO_CHANGE: Change = Change {
     owner: Set::Keep,
     checkpoint_owner: Set::Keep,
-    acquisition: None,
+    acquisition: Set::Keep,
+    throughput: None,
     checkpoint: None,
     pending_checkpoint: None,
     owner_switch: false,
@@ -111,6 +118,12 @@ impl Write {
         Self::by_holder(held, me, acquisition, change)
     }
 
+    /// The same write with what the shard delivered lately, where the holder knows.
+    pub(crate) fn with_throughput(mut self, throughput: Option<Throughput>) -> Self {
+        self.change.throughput = throughput;
+        self
+    }
+
     fn by_holder(held: &Lease, me: &str, acquisition: &str, change: Change) -> Self {
         Self {
             shard_id: held.shard_id.clone(),
@@ -119,7 +132,7 @@ impl Write {
                 owners: Owners::HeldBy(me.to_owned()),
             },
             change: Change {
-                acquisition: Some(acquisition.to_owned()),
+                acquisition: Set::To(acquisition.to_owned()),
                 ..change
             },
         }
@@ -137,16 +150,36 @@ impl Write {
             change: Change {
                 owner: Set::To(me.to_owned()),
                 checkpoint_owner: Set::Remove,
-                acquisition: Some(acquisition.to_owned()),
+                acquisition: Set::To(acquisition.to_owned()),
                 owner_switch: switches,
                 ..NO_CHANGE
             },
         }
     }
 
-    /// Asks the holder to hand over to this worker; `None` if there is no holder or a handoff is
-    /// under way. The counter is neither demanded, since the holder goes on raising it, nor raised.
-    pub(crate) fn start_handoff(seen: &Lease, me: &str) -> Option<Self> {
+    /// Gives the lease to `to`, whatever became of its holder. A handoff that was under way ends
+    /// with it.
+    pub(crate) fn assign(seen: &Lease, to: &str) -> Self {
+        let switches = seen.owner.as_deref() != Some(to) || seen.is_in_handoff();
+        Self {
+            shard_id: seen.shard_id.clone(),
+            demand: Demand {
+                counter: Some(seen.counter),
+                owners: owners_of(seen),
+            },
+            change: Change {
+                owner: Set::To(to.to_owned()),
+                checkpoint_owner: Set::Remove,
+                acquisition: Set::Remove,
+                owner_switch: switches,
+                ..NO_CHANGE
+            },
+        }
+    }
+
+    /// Asks the holder to hand over to `to`; `None` if there is no holder or a handoff is under
+    /// way. The counter is neither demanded, since the holder goes on raising it, nor raised.
+    pub(crate) fn start_handoff(seen: &Lease, to: &str) -> Option<Self> {
         let old = seen.owner.clone().filter(|_| !seen.is_in_handoff())?;
         Some(Self {
             shard_id: seen.shard_id.clone(),
@@ -155,7 +188,7 @@ impl Write {
                 owners: owners_of(seen),
             },
             change: Change {
-                owner: Set::To(me.to_owned()),
+                owner: Set::To(to.to_owned()),
                 checkpoint_owner: Set::To(old),
                 ..NO_CHANGE
             },
@@ -211,8 +244,9 @@ impl Write {
         row.counter += u64::from(self.demand.counter.is_some());
         set(&mut row.owner, &self.change.owner);
         set(&mut row.checkpoint_owner, &self.change.checkpoint_owner);
-        if let Some(acquisition) = &self.change.acquisition {
-            row.acquisition = Some(acquisition.clone());
+        set(&mut row.acquisition, &self.change.acquisition);
+        if let Some(throughput) = self.change.throughput {
+            row.throughput = Some(throughput);
         }
         row.owner_switches += u64::from(self.change.owner_switch);
         if let Some(position) = &self.change.checkpoint {

@@ -70,6 +70,7 @@ impl ShardTask {
             .increment(records.len() as u64);
         ::metrics::counter!(metrics::DATA_BYTES_PROCESSED, "stream" => stream())
             .increment(data_bytes);
+        self.lease.delivered(data_bytes);
         let oldest = records
             .first()
             .and_then(|record| record.approximate_arrival_millis);

@@ -65,9 +65,10 @@ async fn a_handoff_is_told_on_both_sides() {
     }
     let mut second = world.worker("two-", |_| Behaviour::Process);
     let asked = |kind: &EventKind| matches!(kind, EventKind::HandoffAsked { .. });
-    let asked = second.until_event("asked", asked).await;
-    let from = "one".to_owned();
-    assert_eq!(asked.kind, EventKind::HandoffAsked { from });
+    // The first worker leads.
+    let asked = first.until_event("asked", asked).await;
+    let (from, to) = ("one".to_owned(), "two-".to_owned());
+    assert_eq!(asked.kind, EventKind::HandoffAsked { from, to });
     let requested = |kind: &EventKind| matches!(kind, EventKind::HandoffRequested { .. });
     let requested = first.until_event("requested", requested).await;
     let to = "two-".to_owned();

@@ -116,7 +116,8 @@ fn quick() -> Settings {
         idle_time_between_reads: Duration::from_millis(200),
         lease: LeaseSettings {
             failover_time: Duration::from_secs(3),
-            lease_scan_interval: Duration::from_millis(100),
+            lease_assignment_interval: Duration::from_millis(100),
+            lease_discovery_interval: Duration::from_millis(100),
             ..LeaseSettings::default()
         },
         ..Settings::default()

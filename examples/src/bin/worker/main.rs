@@ -103,7 +103,11 @@ impl Run {
             max_records: self.max_records,
             lease: LeaseSettings {
                 failover_time,
-                lease_scan_interval: defaults.lease_scan_interval.min(failover_time / 4),
+                lease_assignment_interval: defaults
+                    .lease_assignment_interval
+                    .min(failover_time / 4),
+                lease_discovery_interval: defaults.lease_discovery_interval.min(failover_time / 4),
+                leader_lock_duration: defaults.leader_lock_duration.min(failover_time),
                 ..defaults
             },
             ..Settings::default()

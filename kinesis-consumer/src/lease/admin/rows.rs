@@ -73,7 +73,7 @@ impl Rows {
                         item,
                     }),
                     Row::Corrupt(row) => scan.corrupt.push(row),
-                    Row::Other => {}
+                    Row::Stats(_) | Row::Other => {}
                 }
             }
             start = page.last_evaluated_key;

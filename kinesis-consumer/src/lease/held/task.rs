@@ -1,5 +1,6 @@
 //! The task that does all writes of one lease.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kinesis_core::{Clock, Position, Rand};
@@ -8,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::meter::Meter;
 use super::{COMMANDS_MAX, Command, HeldLease, RETRY, Shared};
 use crate::checkpoint::PendingCheckpoint;
 use crate::error::{Error, ErrorKind};
@@ -28,6 +30,8 @@ const REFUSALS_MAX: u32 = 8;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::lease) enum Ending {
     Released,
+    /// Released to the worker that waited for it.
+    HandedOver,
     Lost(Loss),
 }
 
@@ -36,6 +40,7 @@ pub(in crate::lease) enum Ending {
 pub(in crate::lease) struct HeldTask {
     shared: Arc<Shared>,
     tenure: Tenure,
+    meter: Meter,
     commands: mpsc::Receiver<Command>,
     /// Give the lease away now, whoever still uses it.
     abandon: CancellationToken,
@@ -80,6 +85,7 @@ impl HeldTask {
             table,
             rand,
             row: Mutex::new(tenure.lease().clone()),
+            delivered: AtomicU64::new(0),
             lost: lost.clone(),
             handoff: CancellationToken::new(),
         });
@@ -93,6 +99,7 @@ impl HeldTask {
             handle,
             Self {
                 shared,
+                meter: Meter::new(tenure.lease().throughput, clock.now()),
                 tenure,
                 commands,
                 abandon,
@@ -129,13 +136,13 @@ impl HeldTask {
                     let released = self.give_up().await;
                     // Whoever asked may have gone; the lease is given away all the same.
                     drop(reply.send(released));
-                    break Ending::Released;
+                    break self.released();
                 }
                 Turn::Command(None) | Turn::Abandon => {
                     if let Err(error) = self.give_up().await {
                         tracing::warn!(shard = %self.shared.key, "not released: {error}");
                     }
-                    break Ending::Released;
+                    break self.released();
                 }
             };
             if let Some(loss) = lost {
@@ -144,7 +151,7 @@ impl HeldTask {
         };
         self.shared.lost.cancel();
         match ending {
-            Ending::Released => {
+            Ending::Released | Ending::HandedOver => {
                 counter!(names::LEASES_RELEASED).increment(1);
                 if let Some(asked_at) = self.asked_at {
                     let took = self.clock.now().duration_since(asked_at);
@@ -158,6 +165,14 @@ impl HeldTask {
             }
         }
         ending
+    }
+
+    fn released(&self) -> Ending {
+        if self.tenure.handoff_requested() {
+            Ending::HandedOver
+        } else {
+            Ending::Released
+        }
     }
 
     /// Renews, again and again until it is done or the lease is lost.
@@ -308,7 +323,9 @@ impl HeldTask {
                 return Err(Failure::Lost(self.tenure.loss_at_fence()));
             }
             self.tenure.sending(sent);
-            let write = make(&self.tenure, &self.shared.me);
+            let delivered = self.shared.delivered.swap(0, Ordering::Relaxed);
+            let throughput = self.meter.add(delivered, sent);
+            let write = make(&self.tenure, &self.shared.me).with_throughput(throughput);
             let table = &self.shared.table;
             let Ok(outcome) = timeout_at(fence, table.write(&write)).await else {
                 return Err(Failure::Lost(self.tenure.loss_at_fence()));

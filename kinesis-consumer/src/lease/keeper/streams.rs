@@ -16,15 +16,19 @@ use crate::stream::{Address, Source, Sources};
 /// Leases being created at once during a shard sync. Source: none, reasonable default.
 const CREATES_AT_ONCE: usize = 8;
 
+/// Scans running that have to find the key space not covered before the shards are listed. A scan is
+/// no snapshot. Source: KCL, `leasesRecoveryAuditorInconsistencyConfidenceThreshold`.
+const HOLE_CONFIDENCE: u32 = 3;
+
 /// A stream that is read, and how its leases stand.
 #[derive(Debug)]
 pub(super) struct Stream {
     source: Arc<Source>,
     next_sync: Instant,
-    /// Its leases were looked through once.
+    /// This worker, as the leader, made sure of its leases.
     synced: bool,
-    /// The last scan, too, found its key space not covered.
-    hole_seen: bool,
+    /// How many scans running found its key space not covered.
+    holes_seen: u32,
 }
 
 impl Service {
@@ -100,7 +104,7 @@ impl Service {
             source: Arc::new(source),
             next_sync: self.keeper.clock.now(),
             synced: false,
-            hole_seen: false,
+            holes_seen: 0,
         });
     }
 
@@ -130,13 +134,21 @@ impl Service {
         rows
     }
 
-    /// Creates the leases of streams that were not looked through yet.
+    /// Another worker may have led meanwhile: what this one made sure of does not count any more.
+    pub(super) fn forget_syncs(&mut self) {
+        for stream in &mut self.streams {
+            stream.synced = false;
+        }
+    }
+
+    /// Creates the leases of streams that were not looked through yet. Whether there were any.
     pub(super) async fn sync_new(
         &mut self,
         leases: &[Lease],
         unreadable: &[ShardId],
         patience: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
+        let mut any = false;
         for at in 0..self.streams.len() {
             let now = self.keeper.clock.now();
             let stream = &self.streams[at];
@@ -144,9 +156,16 @@ impl Service {
                 continue;
             }
             let synced = self.sync(at, leases, unreadable, patience).await;
-            self.outcome_of_sync(at, synced)?;
+            any |= synced.is_ok();
+            match synced {
+                // The stream is gone; what its shards hold has been read or is lost with it.
+                Err(error) if error.kind() == ErrorKind::NotFound && !leases.is_empty() => {
+                    tracing::error!("the shards cannot be listed: {error}");
+                }
+                synced => self.outcome_of_sync(at, synced)?,
+            }
         }
-        Ok(())
+        Ok(any)
     }
 
     /// Of several streams, one that cannot be listed does not stop the others.
@@ -212,7 +231,7 @@ impl Service {
     }
 
     /// Looks for missing leases of new streams, and where the leases of a stream leave a part of the
-    /// key space to nobody in two scans running.
+    /// key space to nobody in several scans running.
     pub(super) async fn repair(
         &mut self,
         leases: &[Lease],
@@ -225,9 +244,8 @@ impl Service {
                 .iter()
                 .filter(|lease| stream.source.has(&lease.shard_id));
             let hole = !discover::covers_key_space(of_stream);
-            let lasting = hole && stream.hole_seen;
-            stream.hole_seen = hole;
-            if !lasting || self.keeper.clock.now() < stream.next_sync {
+            stream.holes_seen = if hole { stream.holes_seen + 1 } else { 0 };
+            if stream.holes_seen < HOLE_CONFIDENCE || self.keeper.clock.now() < stream.next_sync {
                 continue;
             }
             match self.sync(at, leases, unreadable, Duration::ZERO).await {

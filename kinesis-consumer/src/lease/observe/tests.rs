@@ -30,7 +30,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let observer = Observer::new("me", "mine/", TIMING);
+        let observer = Observer::new(TIMING);
         Self {
             observer,
             start: Clock::system().now(),
@@ -71,55 +71,56 @@ fn a_handoff_that_begins_does_not_prove_life() {
 }
 
 #[test]
-fn a_completed_handoff_to_this_worker_is_taken_at_once() {
+fn what_was_given_to_this_worker_is_told_by_who_marked_it_last() {
+    let marked = |mark: Option<&str>| Lease {
+        acquisition: mark.map(str::to_owned),
+        ..lease(Some("me"), 2)
+    };
+    let given = |lease: &Lease| is_given(lease, "me", "me/2/");
+    assert!(given(&marked(None)), "by a leader, or a KCL had it");
+    assert!(given(&marked(Some("you/1/7"))), "handed over");
+    assert!(given(&marked(Some("me/2/7"))), "taken, and the answer lost");
+    assert!(
+        !given(&marked(Some("me/1/7"))),
+        "an earlier process may live"
+    );
+    assert!(!given(&lease(Some("you"), 2)));
+    assert!(!given(&handoff("me", "you", 2)), "the old owner works");
+}
+
+#[test]
+fn an_overdue_handoff_is_free_and_later_unwanted() {
     let mut scene = Scene::new();
     scene.at(0, &lease(Some("you"), 1));
-    scene.at(1, &handoff("me", "you", 1));
-    assert_eq!(scene.at(2, &lease(Some("me"), 2)), Standing::Assigned);
-    assert_eq!(scene.at(4, &lease(Some("me"), 2)), Standing::Assigned);
-}
-
-#[test]
-fn a_row_with_this_workers_name_from_another_process_has_to_expire() {
-    let mut scene = Scene::new();
-    assert_eq!(scene.at(0, &lease(Some("me"), 1)), Standing::Active);
-    assert_eq!(scene.at(10, &lease(Some("me"), 1)), Standing::Expired);
-
-    // Another process under this name took it: it left its mark.
-    let mut scene = Scene::new();
-    scene.at(0, &lease(None, 1));
-    let taken = Lease {
-        acquisition: Some("other/2".to_owned()),
-        ..lease(Some("me"), 2)
-    };
-    assert_eq!(scene.at(1, &taken), Standing::Active);
-}
-
-#[test]
-fn what_this_process_took_without_knowing_it_is_taken_at_once() {
-    let mut scene = Scene::new();
-    let mine = Lease {
-        acquisition: Some("mine/9".to_owned()),
-        ..lease(Some("me"), 2)
-    };
-    assert_eq!(scene.at(0, &mine), Standing::Assigned);
-}
-
-#[test]
-fn an_overdue_handoff_is_first_for_its_next_owner_and_then_for_anybody() {
-    for (to, due) in [("me", 41), ("them", 51)] {
-        let mut scene = Scene::new();
-        scene.at(0, &lease(Some("you"), 1));
-        for second in 1..due {
-            let row = handoff(to, "you", second);
-            assert_eq!(scene.at(second, &row), Standing::Active, "{to} at {second}");
-        }
-        assert_eq!(
-            scene.at(due, &handoff(to, "you", due)),
-            Standing::Overdue,
-            "{to}"
-        );
+    for second in 1..41 {
+        let row = handoff("them", "you", second);
+        assert_eq!(scene.at(second, &row), Standing::Active, "at {second}");
     }
+    for second in 41..51 {
+        let row = handoff("them", "you", second);
+        assert_eq!(scene.at(second, &row), Standing::Overdue, "at {second}");
+        let now = scene.start + Duration::from_secs(second);
+        assert!(!scene.observer.is_unwanted(&row, now), "at {second}");
+    }
+    let row = handoff("them", "you", 51);
+    scene.at(51, &row);
+    let now = scene.start + Duration::from_secs(51);
+    assert!(scene.observer.is_unwanted(&row, now));
+}
+
+#[test]
+fn a_holder_is_at_work_once_it_was_seen_renewing() {
+    let mut scene = Scene::new();
+    let row = lease(Some("you"), 1);
+    scene.at(0, &row);
+    assert!(!scene.observer.is_at_work(&row));
+    let row = lease(Some("you"), 2);
+    scene.at(4, &row);
+    assert!(scene.observer.is_at_work(&row));
+    // Given to somebody else, who may not know of it yet.
+    let row = lease(Some("them"), 3);
+    scene.at(5, &row);
+    assert!(!scene.observer.is_at_work(&row));
 }
 
 #[test]
@@ -140,20 +141,6 @@ fn a_second_handoff_between_the_same_workers_has_its_own_time() {
         assert_eq!(scene.at(at, &row), Standing::Active, "at {at}");
     }
     assert_eq!(scene.at(70, &second(70)), Standing::Overdue);
-}
-
-#[test]
-fn a_worker_that_gives_leases_back_is_leaving_until_it_takes_one_or_time_passes() {
-    let mut scene = Scene::new();
-    scene.at(0, &lease(Some("you"), 1));
-    assert_eq!(scene.at(1, &lease(None, 2)), Standing::Unowned);
-    assert!(scene.observer.is_leaving("you"));
-    scene.at(2, &lease(Some("you"), 3));
-    assert!(!scene.observer.is_leaving("you"));
-    scene.at(3, &lease(None, 4));
-    assert!(scene.observer.is_leaving("you"));
-    scene.at(13, &lease(None, 4));
-    assert!(!scene.observer.is_leaving("you"));
 }
 
 #[test]

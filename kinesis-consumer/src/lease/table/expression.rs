@@ -108,6 +108,7 @@ impl Expression {
                 "old_owner",
                 &change.checkpoint_owner,
             ),
+            (item::ACQUISITION, "acquisition", &change.acquisition),
         ] {
             match field {
                 Set::Keep => {}
@@ -118,9 +119,9 @@ impl Expression {
                 }
             }
         }
-        if let Some(acquisition) = &change.acquisition {
-            let value = self.text("acquisition", acquisition);
-            set.push(format!("{} = {value}", self.name(item::ACQUISITION)));
+        if let Some(throughput) = change.throughput {
+            let value = self.value("throughput", item::kbps(throughput));
+            set.push(format!("{} = {value}", self.name(item::THROUGHPUT)));
         }
         if let Some(position) = &change.checkpoint {
             self.checkpoint(position, &mut set, &mut remove);

@@ -13,9 +13,9 @@ use aws_sdk_dynamodb::types::{
 };
 use backon::{ExponentialBuilder, Retryable};
 
-use super::LeaseTable;
+use super::{LeaseTable, index};
 use crate::error::{Error, ErrorKind, aws_kind};
-use crate::lease::item::LEASE_KEY;
+use crate::lease::item::{LEASE_KEY, OWNER};
 use crate::lease::{BillingMode, LeaseTableSettings};
 
 /// First pause between two looks at a table that is being made; doubles, with jitter.
@@ -115,8 +115,10 @@ impl LeaseTable {
                 BillingMode::PayPerRequest => types::BillingMode::PayPerRequest,
                 BillingMode::Provisioned { .. } => types::BillingMode::Provisioned,
             })
-            .set_provisioned_throughput(throughput)
+            .set_provisioned_throughput(throughput.clone())
             .attribute_definitions(text_attribute(LEASE_KEY).map_err(incomplete)?)
+            .attribute_definitions(text_attribute(OWNER).map_err(incomplete)?)
+            .global_secondary_indexes(index::with_table(throughput).map_err(incomplete)?)
             .key_schema(key_part(LEASE_KEY, KeyType::Hash).map_err(incomplete)?)
             .deletion_protection_enabled(wanted.deletion_protection)
             .set_tags(tags);

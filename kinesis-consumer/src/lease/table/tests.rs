@@ -127,7 +127,7 @@ async fn a_scan_reads_every_page_and_sorts_the_rows_by_what_they_are() {
         ]))
         .await;
     }
-    let rows = table.scan().await.expect("scans");
+    let rows = table.scan(true).await.expect("scans");
     let mut found: Vec<_> = rows
         .leases
         .iter()
@@ -267,7 +267,7 @@ async fn a_throttled_request_is_tried_again_and_one_that_goes_on_failing_is_an_e
         }
     });
     rig.table_through(&client)
-        .scan()
+        .scan(true)
         .await
         .expect("the SDK tries again");
     for (fault, kind) in [
@@ -353,7 +353,7 @@ async fn a_write_to_a_lease_that_is_gone_creates_nothing() {
         let outcome = table.write(&write).await.expect("answers");
         assert!(matches!(outcome, Outcome::Refused(None)), "{write:?}");
     }
-    assert!(table.scan().await.expect("scans").leases.is_empty());
+    assert!(table.scan(true).await.expect("scans").leases.is_empty());
 }
 
 #[tokio::test(start_paused = true)]

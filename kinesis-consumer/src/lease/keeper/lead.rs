@@ -1,0 +1,340 @@
+//! What the leader does, and what any worker does while there is none.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use kinesis_core::ShardId;
+use metrics::{counter, gauge, histogram};
+use tokio::time::Instant;
+
+use super::{Service, names};
+use crate::discover;
+use crate::error::Error;
+use crate::events::{EventKind, Gain};
+use crate::lease::assign::{self, Candidate, Plan, Rules};
+use crate::lease::item::CorruptRow;
+use crate::lease::lineage::Lineage;
+use crate::lease::observe::Standing;
+use crate::lease::stats::WorkerStats;
+use crate::lease::table::{Outcome, Rows};
+use crate::lease::write::Write;
+use crate::lease::{Lease, LeaseAssignment};
+use crate::stream::StreamId;
+
+/// Assignments under way at once. Source: none; the KCL has a pool of CPUs × 2 threads.
+const ASSIGNS_AT_ONCE: usize = 32;
+
+/// Passes that may fail one after the other before another leader is to try.
+/// Source: KCL 3.5.1, `DEFAULT_FAILURE_COUNT_TO_SWITCH_LEADER`.
+const FAILED_PASSES_MAX: u32 = 3;
+
+/// The table during one pass.
+struct Board {
+    leases: Vec<Lease>,
+    unreadable: Vec<ShardId>,
+    stats: Vec<WorkerStats>,
+}
+
+impl Board {
+    fn get(&self, shard_id: &ShardId) -> Option<&Lease> {
+        let found = self
+            .leases
+            .binary_search_by(|lease| lease.shard_id.cmp(shard_id));
+        found.ok().and_then(|at| self.leases.get(at))
+    }
+}
+
+/// How one write went.
+enum Moved {
+    Done(Lease),
+    /// The row as it is.
+    Refused(Option<Lease>),
+}
+
+impl Service {
+    /// One pass, as what this worker is right now.
+    pub(super) async fn lead_or_follow(&mut self, now: Instant) -> Result<(), Error> {
+        let view = *self.view.borrow();
+        if view.leads(now) {
+            let passed = self.pass().await;
+            self.failed_passes = if passed.is_ok() {
+                0
+            } else {
+                self.failed_passes + 1
+            };
+            if self.failed_passes >= FAILED_PASSES_MAX {
+                tracing::error!("this worker does not do well as the leader; another is to try");
+                self.farewell.resign.notify_one();
+                self.failed_passes = 0;
+            }
+            return passed;
+        }
+        self.forget_syncs();
+        self.passes = 0;
+        if view.is_leaderless(now) {
+            return self.help_itself().await;
+        }
+        Ok(())
+    }
+
+    /// Scans, assigns, hands over, cleans up, repairs.
+    pub(super) async fn pass(&mut self) -> Result<(), Error> {
+        let leaving = self.shutdown.is_cancelled();
+        let mut board = self.look(leaving).await?;
+        if !leaving {
+            // A new application has nothing else to wait for.
+            let patience = if board.leases.is_empty() {
+                discover::PATIENCE_AT_START
+            } else {
+                Duration::ZERO
+            };
+            let (leases, unreadable) = (&board.leases, &board.unreadable);
+            if self.sync_new(leases, unreadable, patience).await? {
+                board = self.look(true).await?;
+            }
+        }
+        let plan = self.plan(&board, leaving);
+        self.passes += 1;
+        self.assign(&board, &plan).await?;
+        self.hand_over(&board, &plan).await?;
+        if leaving {
+            return Ok(());
+        }
+        self.clean_up(&board).await?;
+        self.repair(&board.leases, &board.unreadable).await
+    }
+
+    /// While there is no leader: takes what has been free for so long that nobody gives it away.
+    async fn help_itself(&mut self) -> Result<(), Error> {
+        let board = self.look(false).await?;
+        let now = self.keeper.clock.now();
+        let lineage = Lineage::new(&board.leases, &board.unreadable);
+        let unwanted = board.leases.iter().filter(|lease| {
+            !lease.is_ended()
+                && !lineage.is_blocked(lease)
+                && self.is_free_for_me(&lease.shard_id)
+                && self.observer.standing(lease, now).is_free()
+                && self.observer.is_unwanted(lease, now)
+        });
+        let mut unwanted: Vec<_> = unwanted
+            .map(|lease| (lease.clone(), gain(self.observer.standing(lease, now))))
+            .collect();
+        // In an order of chance, so that workers do not race for the same.
+        self.keeper.rand.shuffle(&mut unwanted);
+        self.take_all(unwanted).await
+    }
+
+    async fn look(&mut self, consistent: bool) -> Result<Board, Error> {
+        let started = self.keeper.clock.now();
+        self.find_streams().await?;
+        let rows = self.keeper.table.scan(consistent).await?;
+        let rows = self.own(rows);
+        let now = self.keeper.clock.now();
+        histogram!(names::SCAN_SECONDS).record(now.duration_since(started).as_secs_f64());
+        self.report(&rows);
+        self.observer.scanned(&rows.leases, now);
+        let stats = self.keeper.table.all_stats(rows.stats).await?;
+        let mut leases = rows.leases;
+        // What this worker knows of its own leases is newer.
+        for lease in &mut leases {
+            let held = self.held.get(&lease.shard_id);
+            if let Some(row) = held.and_then(|held| held.trace.lease()) {
+                *lease = row;
+            }
+        }
+        leases.sort_unstable_by(|a, b| a.shard_id.cmp(&b.shard_id));
+        Ok(Board {
+            leases,
+            unreadable: rows.corrupt.into_iter().map(|row| row.shard_id).collect(),
+            stats,
+        })
+    }
+
+    /// Unreadable rows are reported once, and again when they change.
+    fn report(&mut self, rows: &Rows) {
+        gauge!(names::CORRUPT_ROWS).set(rows.corrupt.len() as f64);
+        for row in &rows.corrupt {
+            if !self.reported.contains(row) {
+                report_corrupt(row, self.keeper.table.name());
+            }
+        }
+        self.reported.clone_from(&rows.corrupt);
+    }
+
+    fn plan(&mut self, board: &Board, leaving: bool) -> Plan {
+        let now = self.keeper.clock.now();
+        let lineage = Lineage::new(&board.leases, &board.unreadable);
+        let open = board.leases.iter().filter(|lease| !lease.is_ended());
+        let candidates: Vec<_> = open
+            .filter(|lease| !lineage.is_blocked(lease))
+            .map(|lease| self.candidate(lease, now))
+            .collect();
+        let now_millis = self.keeper.clock.epoch_millis();
+        self.roster.scanned(&board.stats, now, now_millis);
+        let me = self.keeper.me.as_str();
+        let mut stats = board.stats.clone();
+        if leaving {
+            stats.retain(|row| row.worker != me);
+        }
+        let me = Some(me).filter(|_| !leaving);
+        let members = self.roster.members(stats, &candidates, me, now);
+        gauge!(names::WORKERS).set(members.len() as f64);
+        gauge!(names::LEASES_OPEN).set(candidates.len() as f64);
+        let settings = &self.keeper.settings;
+        let rules = Rules {
+            assignment: settings.assignment,
+            leases_max: settings.max_leases_for_worker as usize,
+            handoffs_max: settings.max_handoffs_at_once as usize,
+            rebalance: match settings.assignment {
+                LeaseAssignment::LeaseCount => true,
+                LeaseAssignment::WorkerUtilization(how) => self
+                    .passes
+                    .is_multiple_of(how.variance_balancing_frequency.into()),
+            },
+        };
+        let plan = assign::plan(&candidates, &members, rules, &self.keeper.rand);
+        gauge!(names::LEASE_SPILLOVER).set(plan.spillover as f64);
+        plan
+    }
+
+    fn candidate<'a>(&self, lease: &'a Lease, now: Instant) -> Candidate<'a> {
+        let held = self.held.contains_key(&lease.shard_id);
+        Candidate {
+            lease,
+            standing: if held {
+                Standing::Active
+            } else {
+                self.observer.standing(lease, now)
+            },
+            since: self.observer.since(lease),
+            at_work: held || self.observer.is_at_work(lease),
+        }
+    }
+
+    async fn assign(&mut self, board: &Board, plan: &Plan) -> Result<(), Error> {
+        let mut to_me = Vec::new();
+        let writes = plan.assign.iter().filter_map(|(id, to)| {
+            let row = board.get(id)?;
+            if *to == self.keeper.me {
+                let now = self.keeper.clock.now();
+                to_me.push((row.clone(), gain(self.observer.standing(row, now))));
+                return None;
+            }
+            Some(Write::assign(row, to))
+        });
+        let writes: Vec<Write> = writes.collect();
+        let assigned = self.write_all(writes).await?;
+        counter!(names::LEASES_ASSIGNED).increment((assigned + to_me.len()) as u64);
+        // What falls to the leader itself needs no detour.
+        to_me.retain(|(row, _)| self.is_free_for_me(&row.shard_id));
+        self.take_all(to_me).await
+    }
+
+    async fn hand_over(&mut self, board: &Board, plan: &Plan) -> Result<(), Error> {
+        let mut writes = Vec::new();
+        for (id, to) in &plan.hand_over {
+            writes.extend(board.get(id).and_then(|row| Write::start_handoff(row, to)));
+        }
+        let started = self.write_all(writes).await?;
+        counter!(names::HANDOFFS_STARTED).increment(started as u64);
+        Ok(())
+    }
+
+    /// How many of the writes were made. One that is refused was overtaken by somebody, and is looked
+    /// at in the next pass.
+    async fn write_all(&mut self, writes: Vec<Write>) -> Result<usize, Error> {
+        let table = &self.keeper.table;
+        let writes = writes.into_iter().map(|write| async move {
+            match table.write(&write).await? {
+                Outcome::Done(row) => {
+                    tracing::info!(
+                        shard = %row.shard_id,
+                        to = row.owner.as_deref().unwrap_or("nobody"),
+                        from = row.checkpoint_owner.as_deref().unwrap_or("nobody"),
+                        "gave the lease away"
+                    );
+                    Ok(Moved::Done(row))
+                }
+                Outcome::Refused(row) => Ok::<_, Error>(Moved::Refused(row)),
+            }
+        });
+        let outcomes: Vec<_> = stream::iter(writes)
+            .buffer_unordered(ASSIGNS_AT_ONCE)
+            .collect()
+            .await;
+        let now = self.keeper.clock.now();
+        let mut done = 0;
+        let mut failed = None;
+        for outcome in outcomes {
+            match outcome {
+                Ok(Moved::Done(row)) => {
+                    done += 1;
+                    self.tell(&row);
+                }
+                Ok(Moved::Refused(Some(row))) => self.observer.saw(&row, now),
+                Ok(Moved::Refused(None)) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(done), Err)
+    }
+
+    /// Tells of a handoff that began.
+    fn tell(&self, row: &Lease) {
+        let (Some(from), Some(to)) = (&row.checkpoint_owner, &row.owner) else {
+            return;
+        };
+        if let Some(source) = self.source_of(&row.shard_id) {
+            let kind = EventKind::HandoffAsked {
+                from: from.clone(),
+                to: to.clone(),
+            };
+            source.announce(StreamId::shard_of_key(&row.shard_id), kind);
+        }
+    }
+
+    /// Deletes the leases of finished shards that are of no more use, and rows of workers of long ago.
+    async fn clean_up(&mut self, board: &Board) -> Result<(), Error> {
+        let now = self.keeper.clock.now();
+        if now < self.next_cleanup {
+            return Ok(());
+        }
+        self.next_cleanup = now + self.keeper.settings.lease_cleanup_interval;
+        let lineage = Lineage::new(&board.leases, &board.unreadable);
+        let done = board
+            .leases
+            .iter()
+            .filter(|lease| lineage.may_delete(lease));
+        for lease in done.filter(|lease| !self.held.contains_key(&lease.shard_id)) {
+            if self.keeper.table.delete_ended(lease).await? {
+                counter!(names::LEASES_DELETED).increment(1);
+                tracing::info!(shard = %lease.shard_id, "deleted the lease of a finished shard");
+            }
+        }
+        let now_millis = self.keeper.clock.epoch_millis();
+        for row in self.roster.stale(&board.stats, now_millis) {
+            let deleted = self.keeper.table.delete_stats(&row.worker, row.updated_at);
+            deleted.await?;
+        }
+        Ok(())
+    }
+}
+
+/// How a free lease comes to who takes it.
+fn gain(standing: Standing) -> Gain {
+    match standing {
+        Standing::Unowned | Standing::Active => Gain::Unowned,
+        Standing::Expired => Gain::Failover,
+        Standing::Overdue => Gain::Forced,
+    }
+}
+
+fn report_corrupt(row: &CorruptRow, table: &str) {
+    tracing::error!(
+        table,
+        shard = %row.shard_id,
+        attribute = row.attribute,
+        "{row}; the lease is skipped until the row is put right"
+    );
+}

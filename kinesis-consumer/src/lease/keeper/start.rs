@@ -1,0 +1,105 @@
+//! What comes before a worker takes part: the table, and the states of the fleet.
+
+use std::time::Duration;
+
+use kinesis_core::Backoff;
+use metrics::counter;
+use tokio::time::sleep_until;
+
+use super::{Service, names};
+use crate::error::Error;
+use crate::lease::Lease;
+use crate::lease::migration::{self, ClientVersion};
+use crate::lease::pulse::Pulse;
+
+/// Longest wait before the first new try to start; doubles. Source: none, reasonable default.
+const START_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Longest wait before any new try to start. Source: none, reasonable default.
+const START_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+impl Service {
+    /// Starts, again and again while what is in the way can mend itself.
+    pub(super) async fn start_patiently(&mut self) -> Result<(), Error> {
+        let backoff = Backoff::new(START_BACKOFF, START_BACKOFF_MAX);
+        for attempt in 0.. {
+            match self.start().await {
+                Err(error) if error.kind().is_retryable() => {
+                    counter!(names::SCAN_FAILURES).increment(1);
+                    tracing::warn!("the leases could not be set up and are tried again: {error}");
+                    tokio::time::sleep(backoff.delay(attempt, &self.keeper.rand)).await;
+                }
+                settled => return settled,
+            }
+        }
+        Ok(())
+    }
+
+    /// The table and its states; then this worker is part of the fleet. What the leases look like is
+    /// noted, so that their ages are known if it is to lead soon.
+    async fn start(&mut self) -> Result<(), Error> {
+        let keeper = &self.keeper;
+        keeper.table.ensure(&keeper.settings.table).await?;
+        keeper.table.find_layout().await?;
+        self.find_streams().await?;
+        let rows = self.keeper.table.scan(true).await?;
+        let keeper = &self.keeper;
+        self.observer.scanned(&rows.leases, keeper.clock.now());
+        match keeper.table.client_version().await? {
+            Some(version) => version.permit(keeper.table.name())?,
+            None => self.introduce(rows.leases).await?,
+        }
+        self.index = self.keeper.table.index().await?;
+        let keeper = &self.keeper;
+        let (pulse, view) = Pulse::new(
+            &keeper.me,
+            keeper.table.clone(),
+            &keeper.settings,
+            self.farewell.clone(),
+            keeper.clock.clone(),
+            keeper.rand.fork(),
+        );
+        self.view = view;
+        let pulse = tokio::spawn(pulse.run());
+        self.pulse = Some(tokio_util::task::AbortOnDropHandle::new(pulse));
+        let now = keeper.clock.now();
+        (self.next_pass, self.next_discovery) = (now, now);
+        Ok(())
+    }
+
+    /// Nobody wrote down by which protocol the fleet works: it is new, or of KCL 2.x. That of KCL 3
+    /// is written down unless a KCL 2.x works right now, which the counters of its leases tell.
+    async fn introduce(&mut self, leases: Vec<Lease>) -> Result<(), Error> {
+        let foreign = |lease: &Lease| lease.owner.is_some() && lease.acquisition.is_none();
+        let table = &self.keeper.table;
+        if leases.iter().any(foreign) {
+            let wait = self.keeper.settings.failover_time;
+            tracing::info!(
+                table = table.name(),
+                ?wait,
+                "looking whether a KCL 2.x still renews the leases"
+            );
+            sleep_until(self.keeper.clock.now() + wait).await;
+            let later = table.scan(true).await?.leases;
+            self.observer.scanned(&later, self.keeper.clock.now());
+            if let Some(version) = table.client_version().await? {
+                return ClientVersion::permit(&version, table.name());
+            }
+            for now in later.iter().filter(|lease| foreign(lease)) {
+                let before = leases.iter().find(|lease| lease.shard_id == now.shard_id);
+                let renewed = before.is_none_or(|before| before.counter < now.counter);
+                if let Some(owner) = now.owner.as_deref().filter(|_| renewed) {
+                    return Err(migration::live_kcl_2(table.name(), owner));
+                }
+            }
+        }
+        let now_millis = self.keeper.clock.epoch_millis();
+        table
+            .put_client_version(&self.keeper.me, now_millis)
+            .await?;
+        match table.client_version().await? {
+            Some(version) => version.permit(table.name()),
+            None => Ok(()),
+        }
+    }
+}

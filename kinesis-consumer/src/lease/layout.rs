@@ -1,0 +1,81 @@
+//! Where each kind of row lies.
+//!
+//! | Application | leases | lock | states | worker metrics |
+//! | --- | --- | --- | --- | --- |
+//! | new, KCL 2.x, KCL 3.5 | lease table | lease table | lease table | lease table |
+//! | KCL 3.0 to 3.4 | lease table | `-CoordinatorState` | `-CoordinatorState` | `-WorkerMetricStats` |
+//! | … being moved by KCL 3.5 | lease table | `-CoordinatorState` | written to the lease table, read from both | the same |
+//! | … and moved | lease table | lease table | lease table | lease table |
+//!
+//! The tables of 3.0 to 3.4 are used where they are; this crate never makes, moves or deletes them.
+
+use super::item::LEASE_KEY;
+use super::migration::TableMigration;
+
+/// Key attribute of `<application>-CoordinatorState`. Source: KCL 3.5.1.
+const COORDINATOR_KEY: &str = "key";
+/// Key attribute of `<application>-WorkerMetricStats`. Source: KCL 3.5.1.
+const METRICS_KEY: &str = "wid";
+
+/// A table and the attribute that is its key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) table: String,
+    pub(crate) key: &'static str,
+}
+
+/// Where each kind of row lies.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Layout {
+    pub(crate) lock: Place,
+    /// The first is written, and counts when rows differ.
+    pub(crate) states: Vec<Place>,
+    /// The first is written, and counts when rows differ.
+    pub(crate) stats: Vec<Place>,
+}
+
+impl Layout {
+    /// The name of the table that tells an application of KCL 3.0 to 3.4.
+    pub(crate) fn coordinator_table(lease_table: &str) -> String {
+        format!("{lease_table}-CoordinatorState")
+    }
+
+    /// All in the lease table.
+    pub(crate) fn single(lease_table: &str) -> Self {
+        let place = Place {
+            table: lease_table.to_owned(),
+            key: LEASE_KEY,
+        };
+        Self {
+            lock: place.clone(),
+            states: vec![place.clone()],
+            stats: vec![place],
+        }
+    }
+
+    /// The layout of an application that has the tables of KCL 3.0 to 3.4.
+    pub(crate) fn legacy(lease_table: &str, migration: TableMigration) -> Self {
+        let single = Self::single(lease_table);
+        let coordinator = Place {
+            table: Self::coordinator_table(lease_table),
+            key: COORDINATOR_KEY,
+        };
+        let metrics = Place {
+            table: format!("{lease_table}-WorkerMetricStats"),
+            key: METRICS_KEY,
+        };
+        match migration {
+            TableMigration::Complete => single,
+            TableMigration::NotBegun => Self {
+                lock: coordinator.clone(),
+                states: vec![coordinator],
+                stats: vec![metrics],
+            },
+            TableMigration::Moving => Self {
+                lock: coordinator.clone(),
+                states: [single.states, vec![coordinator]].concat(),
+                stats: [single.stats, vec![metrics]].concat(),
+            },
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! What a worker does, apart from its leases, to be part of the fleet: it writes its row of worker
+//! metrics, takes part in the election of the leader, and watches the states of the KCL's migrations.
+//!
+//! A task of its own, so that no long pass over the leases delays a beat of the lock. Its end is told
+//! by what it returns; whether this worker leads, by [`View`].
+//!
+//! ```text
+//!  start ─▶ metrics row ─▶ look at the lock ─▶ beat, report, look at states, each at its time
+//!  leave: metrics row deleted (no more leases come), lock kept     gone: lock given back
+//! ```
+
+use std::time::Duration;
+
+use kinesis_core::{Clock, Rand};
+use metrics::{counter, gauge};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::cpu::CpuMeter;
+use super::lock::{Claim, Leadership, Step};
+use super::metrics as names;
+use super::stats::{CPU, CPU_RANGE, WorkerStats};
+use super::table::{LeaseTable, Locked};
+use crate::error::Error;
+
+/// How often the states of the KCL's migrations are looked at. Source: KCL, workers look every 60 s.
+const STATES_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Pause before a report of the worker's metrics that failed is made again.
+/// Source: none, reasonable default.
+const REPORT_RETRY: Duration = Duration::from_secs(2);
+
+/// What the rest of the worker is to know.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct View {
+    /// Until when this worker leads, unless more is heard.
+    leads_until: Option<Instant>,
+    /// From when on another leader counts as silent.
+    silent_from: Option<Instant>,
+}
+
+impl View {
+    pub(crate) fn leads(&self, now: Instant) -> bool {
+        self.leads_until.is_some_and(|until| now < until)
+    }
+
+    /// Whether no leader seems to be there.
+    pub(crate) fn is_leaderless(&self, now: Instant) -> bool {
+        !self.leads(now) && self.silent_from.is_some_and(|from| now >= from)
+    }
+}
+
+/// How to tell the task to end, in two steps.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Farewell {
+    /// No more leases are wanted.
+    pub(crate) leave: CancellationToken,
+    /// All leases are given back.
+    pub(crate) gone: CancellationToken,
+    /// This worker does not do well as a leader; another is to try.
+    pub(crate) resign: std::sync::Arc<tokio::sync::Notify>,
+}
+
+/// The task.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    me: String,
+    table: LeaseTable,
+    lock: Leadership,
+    lock_duration: Duration,
+    stats: WorkerStats,
+    /// When the row was last written, by its own account.
+    reported: Option<u64>,
+    report_interval: Duration,
+    cpu: Option<CpuMeter>,
+    next_report: Instant,
+    next_states: Instant,
+    view: watch::Sender<View>,
+    farewell: Farewell,
+    clock: Clock,
+    rand: Rand,
+}
+
+/// What comes next.
+enum Turn {
+    Gone,
+    Leave,
+    Resign,
+    Lock,
+    Report,
+    States,
+}
+
+impl Pulse {
+    pub(crate) fn new(
+        me: &str,
+        table: LeaseTable,
+        settings: &super::LeaseSettings,
+        farewell: Farewell,
+        clock: Clock,
+        rand: Rand,
+    ) -> (Self, watch::Receiver<View>) {
+        let now = clock.now();
+        let (view, seen) = watch::channel(View::default());
+        let pulse = Self {
+            me: me.to_owned(),
+            table,
+            lock: Leadership::new(me, settings.leader_lock_duration, now),
+            lock_duration: settings.leader_lock_duration,
+            stats: WorkerStats::new(me, 0),
+            reported: None,
+            report_interval: settings.worker_metrics_interval,
+            cpu: (!settings.disable_worker_metrics).then(CpuMeter::new),
+            next_report: now,
+            next_states: now + STATES_INTERVAL,
+            view,
+            farewell,
+            clock,
+            rand,
+        };
+        (pulse, seen)
+    }
+
+    /// Goes on until the farewell, or until a state forbids this worker to work.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a state that is not known here.
+    pub(crate) async fn run(mut self) -> Result<(), Error> {
+        let mut staying = true;
+        loop {
+            let turn = tokio::select! {
+                biased;
+                () = self.farewell.gone.cancelled() => Turn::Gone,
+                () = self.farewell.leave.cancelled(), if staying => Turn::Leave,
+                () = self.farewell.resign.notified() => Turn::Resign,
+                () = sleep_until(self.next_report), if staying => Turn::Report,
+                () = sleep_until(self.lock.next()) => Turn::Lock,
+                () = sleep_until(self.next_states), if staying => Turn::States,
+            };
+            match turn {
+                Turn::Lock => self.election().await,
+                Turn::Report => self.report().await,
+                Turn::States => self.states().await?,
+                Turn::Resign => self.give_lock_back().await,
+                Turn::Leave => {
+                    staying = false;
+                    self.delete_report().await;
+                }
+                Turn::Gone => {
+                    if staying {
+                        self.delete_report().await;
+                    }
+                    self.give_lock_back().await;
+                    return Ok(());
+                }
+            }
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
+        let now = self.clock.now();
+        let next = View {
+            leads_until: self.lock.leads_until(),
+            silent_from: self.lock.silent_from(now),
+        };
+        let leads = next.leads(now);
+        self.view.send_if_modified(|view| {
+            if leads != view.leads(now) {
+                let verb = if leads { "leads" } else { "does not lead" };
+                tracing::info!(worker = self.me, "this worker {verb} the fleet");
+            }
+            std::mem::replace(view, next) != next
+        });
+        gauge!(names::IS_LEADER).set(f64::from(u8::from(leads)));
+    }
+
+    async fn election(&mut self) {
+        let result = match self.lock.step(self.clock.now()) {
+            Step::Beat(seen) => self.beat(&seen).await,
+            // Who leaves does not begin to lead.
+            Step::Look if self.farewell.leave.is_cancelled() => Ok(()),
+            Step::Look => self.look().await,
+        };
+        if let Err(error) = result {
+            counter!(names::LOCK_FAILURES).increment(1);
+            tracing::warn!(worker = self.me, "the leader's lock: {error}");
+        }
+    }
+
+    async fn beat(&mut self, seen: &str) -> Result<(), Error> {
+        let version = self.rand.uuid();
+        self.lock.sending(&version, self.clock.now());
+        let beat = self
+            .table
+            .beat_lock(&self.me, seen, &version, self.lock_duration);
+        match beat.await? {
+            Locked::Done => self.lock.made(),
+            Locked::Refused(row) => {
+                // Whatever could be claimed is claimed at the next look.
+                self.lock.saw(row.as_ref(), self.clock.now());
+            }
+        }
+        Ok(())
+    }
+
+    async fn look(&mut self) -> Result<(), Error> {
+        let row = self.table.lock().await?;
+        let Some(claim) = self.lock.saw(row.as_ref(), self.clock.now()) else {
+            return Ok(());
+        };
+        let version = self.rand.uuid();
+        self.lock.sending(&version, self.clock.now());
+        let claimed = self
+            .table
+            .claim_lock(&claim, &self.me, &version, self.lock_duration);
+        match claimed.await? {
+            Locked::Done => {
+                self.lock.made();
+                counter!(names::LEADERSHIPS).increment(1);
+                if let (Claim::Expired(_), Some(row)) = (&claim, &row) {
+                    let before = &row.owner;
+                    tracing::warn!(before, "the leader was silent for too long and is replaced");
+                }
+            }
+            Locked::Refused(row) => {
+                self.lock.saw(row.as_ref(), self.clock.now());
+            }
+        }
+        Ok(())
+    }
+
+    async fn give_lock_back(&mut self) {
+        let Some(version) = self.lock.version().map(str::to_owned) else {
+            return;
+        };
+        if let Err(error) = self.table.release_lock(&self.me, &version).await {
+            tracing::warn!(worker = self.me, "another leader has to wait: {error}");
+        }
+        self.lock.gave_back(self.clock.now());
+    }
+
+    /// Writes the row of this worker.
+    async fn report(&mut self) {
+        let now = self.clock.now();
+        if let Some(cpu) = &mut self.cpu {
+            // What was never readable is no failure of a sample.
+            let percent = cpu.percent(now);
+            if percent.is_some() || self.stats.values.contains_key(CPU) {
+                self.stats.record(CPU, percent, CPU_RANGE);
+            }
+        }
+        self.stats.updated_at = self.clock.epoch_millis() / 1_000;
+        self.next_report = now + self.report_interval;
+        match self.table.put_stats(&self.stats).await {
+            Ok(()) => self.reported = Some(self.stats.updated_at),
+            Err(error) => {
+                counter!(names::REPORT_FAILURES).increment(1);
+                tracing::warn!("the worker's metrics are written again: {error}");
+                // It may have been written all the same.
+                self.reported = Some(self.stats.updated_at);
+                self.next_report = now + REPORT_RETRY.min(self.report_interval);
+            }
+        }
+    }
+
+    async fn delete_report(&mut self) {
+        let Some(updated_at) = self.reported.take() else {
+            return;
+        };
+        if let Err(error) = self.table.delete_stats(&self.me, updated_at).await {
+            tracing::warn!("the worker's metrics stay until they are old: {error}");
+        }
+    }
+
+    async fn states(&mut self) -> Result<(), Error> {
+        self.next_states = self.clock.now() + STATES_INTERVAL;
+        let before = self.table.layout();
+        let found = async {
+            self.table.find_layout().await?;
+            self.table.client_version().await
+        };
+        match found.await {
+            Ok(Some(version)) => version.permit(self.table.name())?,
+            Ok(None) => {}
+            Err(error) if error.kind().is_retryable() => {
+                tracing::warn!("the states of the fleet are looked at later: {error}");
+            }
+            Err(error) => return Err(error),
+        }
+        if self.table.layout() != before {
+            tracing::info!("the KCL moved its rows; they are used where they are now");
+            self.lock = Leadership::new(&self.me, self.lock_duration, self.clock.now());
+            self.next_report = self.clock.now();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,241 @@
+//! Which workers may get leases, as the leader sees it. Without I/O.
+//!
+//! A worker is a member while its row of worker metrics is *fresh*: written lately by the wall clock
+//! when it is first seen, and from then on seen to change within twice the interval of the reports,
+//! on the leader's own monotonic clock. Workers whose wall clocks are wrong are members all the same
+//! as soon as the leader saw their row change.
+//!
+//! A fresh row alone does not say that a worker lives: one that died leaves its row for a minute, and
+//! so does a KCL worker that was stopped. So a worker is left out, as long as there is another,
+//! - if it owns leases of which every one is expired, or
+//! - if it owns none and nothing says that it lives now: its row was there when this leader began, was
+//!   not written in the last seconds, and has not changed since.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::assign::Candidate;
+use super::observe::Standing;
+use super::stats::WorkerStats;
+
+/// For how many reports a row is fresh. Source: KCL 3.5.1.
+const FRESH_REPORTS: u32 = 2;
+
+/// A row that was written so lately proves that its worker lives. Source: none; it is a sixth of the
+/// time between two reports, and lets workers that start together share from the start.
+const JUST_NOW: Duration = Duration::from_secs(5);
+
+/// When a row is deleted. Source: KCL, `staleWorkerMetricsEntryCleanupDuration`.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The memory of one leader.
+#[derive(Clone, Debug)]
+pub(crate) struct Roster {
+    fresh_for: Duration,
+    /// Nothing was seen yet.
+    new: bool,
+    seen: BTreeMap<String, Sight>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sight {
+    updated_at: u64,
+    fresh_until: Instant,
+    /// Its worker lived when, or after, this leader began.
+    proven: bool,
+}
+
+impl Roster {
+    /// A roster of workers that report every `interval`.
+    pub(crate) fn new(interval: Duration) -> Self {
+        Self {
+            fresh_for: interval * FRESH_REPORTS,
+            new: true,
+            seen: BTreeMap::new(),
+        }
+    }
+
+    /// Takes in the rows of a scan whose last answer came at `now`.
+    pub(crate) fn scanned(&mut self, rows: &[WorkerStats], now: Instant, now_millis: u64) {
+        let before = std::mem::take(&mut self.seen);
+        let first_look = std::mem::replace(&mut self.new, false);
+        for row in rows {
+            let known = before.get(&row.worker);
+            let proven = match known {
+                Some(known) => known.proven || known.updated_at != row.updated_at,
+                None => !first_look || row.is_fresh(now_millis, JUST_NOW),
+            };
+            let fresh_until = match known {
+                Some(known) if known.updated_at == row.updated_at => known.fresh_until,
+                Some(_) => now + self.fresh_for,
+                None if row.is_fresh(now_millis, self.fresh_for) => now + self.fresh_for,
+                None => now,
+            };
+            let sight = Sight {
+                updated_at: row.updated_at,
+                fresh_until,
+                proven,
+            };
+            self.seen.insert(row.worker.clone(), sight);
+        }
+    }
+
+    /// The workers that may get leases at `now`; `me`, the leader, among them if it wants to.
+    pub(crate) fn members(
+        &self,
+        rows: Vec<WorkerStats>,
+        candidates: &[Candidate<'_>],
+        me: Option<&str>,
+        now: Instant,
+    ) -> Vec<WorkerStats> {
+        let fresh = |row: &WorkerStats| {
+            let sight = self.seen.get(&row.worker);
+            sight.is_some_and(|sight| now < sight.fresh_until) && !row.is_failing()
+        };
+        let mut members: Vec<WorkerStats> = rows.into_iter().filter(fresh).collect();
+        if let Some(me) = me
+            && members.iter().all(|member| member.worker != me)
+        {
+            members.push(WorkerStats::new(me, 0));
+        }
+        let mut owners: BTreeMap<&str, bool> = BTreeMap::new();
+        for candidate in candidates {
+            if let Some(holder) = candidate.lease.holder() {
+                *owners.entry(holder).or_default() |= candidate.standing != Standing::Expired;
+            }
+        }
+        let lives = |member: &WorkerStats| {
+            let name = member.worker.as_str();
+            let proven = || self.seen.get(name).is_some_and(|sight| sight.proven);
+            me == Some(name) || owners.get(name).copied().unwrap_or_else(proven)
+        };
+        if members.iter().any(lives) {
+            members.retain(lives);
+        }
+        members.sort_by(|a, b| a.worker.cmp(&b.worker));
+        members
+    }
+
+    /// Rows that nobody will write again.
+    pub(crate) fn stale<'a>(
+        &self,
+        rows: &'a [WorkerStats],
+        now_millis: u64,
+    ) -> impl Iterator<Item = &'a WorkerStats> {
+        rows.iter()
+            .filter(move |row| !row.is_fresh(now_millis, STALE))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesis_core::{Clock, Position, ShardId};
+
+    use super::*;
+    use crate::lease::Lease;
+
+    const REPORTS: Duration = Duration::from_secs(30);
+
+    fn row(worker: &str, updated_at: u64) -> WorkerStats {
+        WorkerStats::new(worker, updated_at)
+    }
+
+    fn names(members: &[WorkerStats]) -> Vec<&str> {
+        members
+            .iter()
+            .map(|member| member.worker.as_str())
+            .collect()
+    }
+
+    fn owned(index: u64, owner: &str) -> Lease {
+        Lease {
+            owner: Some(owner.to_owned()),
+            ..Lease::new(ShardId::from_index(index), Position::TrimHorizon)
+        }
+    }
+
+    fn candidate(lease: &Lease, standing: Standing) -> Candidate<'_> {
+        Candidate {
+            lease,
+            standing,
+            since: None,
+            at_work: true,
+        }
+    }
+
+    #[test]
+    fn a_row_is_fresh_for_two_reports_and_one_that_changes_is_whatever_its_clock_says() {
+        let start = Clock::system().now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut roster = Roster::new(REPORTS);
+        // The second one's clock is a day behind.
+        let rows = |second: u64| vec![row("a", 90_000 + second), row("late", 100 + second)];
+        roster.scanned(&rows(0), at(0), 90_000_000);
+        assert_eq!(names(&roster.members(rows(0), &[], None, at(0))), ["a"]);
+        roster.scanned(&rows(30), at(30), 90_030_000);
+        let both = roster.members(rows(30), &[], None, at(30));
+        assert_eq!(names(&both), ["a", "late"]);
+        roster.scanned(&rows(30), at(90), 90_090_000);
+        assert!(roster.members(rows(30), &[], None, at(90)).is_empty());
+    }
+
+    #[test]
+    fn a_worker_whose_leases_have_all_expired_is_left_out_unless_there_is_nobody_else() {
+        let now = Clock::system().now();
+        let mut roster = Roster::new(REPORTS);
+        let rows = vec![row("dead", 0), row("new", 0), row("slow", 0)];
+        roster.scanned(&rows, now, 0);
+        let leases = [owned(0, "dead"), owned(1, "slow"), owned(2, "slow")];
+        let candidates = [
+            candidate(&leases[0], Standing::Expired),
+            candidate(&leases[1], Standing::Expired),
+            candidate(&leases[2], Standing::Active),
+        ];
+        let members = roster.members(rows.clone(), &candidates, None, now);
+        assert_eq!(names(&members), ["new", "slow"]);
+        let members = roster.members(vec![row("dead", 0)], &candidates, None, now);
+        assert_eq!(names(&members), ["dead"]);
+    }
+
+    #[test]
+    fn a_worker_without_leases_is_left_out_until_something_says_that_it_lives() {
+        let start = Clock::system().now();
+        let mut roster = Roster::new(REPORTS);
+        let rows = |stopped| vec![row("lives", 1_000), row("stopped", stopped)];
+        roster.scanned(&rows(990), start, 1_001_000);
+        let now = roster.members(rows(990), &[], None, start);
+        assert_eq!(names(&now), ["lives"]);
+        // Unless there is nobody else.
+        let alone = roster.members(vec![row("stopped", 990)], &[], None, start);
+        assert_eq!(names(&alone), ["stopped"]);
+        // It had not stopped.
+        roster.scanned(&rows(1_020), start, 1_021_000);
+        let now = roster.members(rows(1_020), &[], None, start);
+        assert_eq!(names(&now), ["lives", "stopped"]);
+        // One that comes later has just begun.
+        let three = [rows(1_020), vec![row("new", 1_000)]].concat();
+        roster.scanned(&three, start, 1_021_000);
+        assert_eq!(roster.members(three, &[], None, start).len(), 3);
+    }
+
+    #[test]
+    fn the_leader_is_a_member_before_its_row_is_seen_and_a_failing_worker_is_none() {
+        let now = Clock::system().now();
+        let mut roster = Roster::new(REPORTS);
+        let mut failing = row("b", 0);
+        failing.record("C", None, 100);
+        roster.scanned(std::slice::from_ref(&failing), now, 0);
+        let members = roster.members(vec![failing], &[], Some("me"), now);
+        assert_eq!(names(&members), ["me"]);
+    }
+
+    #[test]
+    fn a_row_is_stale_after_a_day() {
+        let roster = Roster::new(REPORTS);
+        let rows = [row("old", 0), row("new", 10)];
+        let stale: Vec<_> = roster.stale(&rows, 86_405_000).collect();
+        assert_eq!(stale, [&rows[0]]);
+    }
+}

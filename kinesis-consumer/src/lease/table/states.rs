@@ -1,0 +1,103 @@
+//! The states of the KCL's migrations, and where rows lie because of them.
+
+use std::sync::PoisonError;
+
+use super::LeaseTable;
+use crate::error::{Error, ErrorKind, aws_kind};
+use crate::lease::item::Item;
+use crate::lease::layout::{Layout, Place};
+use crate::lease::lock::text;
+use crate::lease::migration::{
+    CLIENT_VERSION_KEY, ClientVersion, TABLE_MIGRATION_KEY, TableMigration,
+};
+
+impl LeaseTable {
+    /// Where rows lie, as last found out.
+    pub(crate) fn layout(&self) -> Layout {
+        let layout = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
+        layout.clone()
+    }
+
+    /// Finds out where rows lie: whether there are tables of KCL 3.0 to 3.4, and whether they have
+    /// been moved.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a state of the migration that is not known here.
+    pub(crate) async fn find_layout(&self) -> Result<(), Error> {
+        let name = Layout::coordinator_table(self.name());
+        let request = self.reads.describe_table().table_name(&name);
+        let layout = match Box::pin(request.send()).await {
+            Ok(_) => {
+                let coordinator = Layout::legacy(self.name(), TableMigration::NotBegun);
+                let row = self.state(&coordinator.lock, TABLE_MIGRATION_KEY).await?;
+                let migration = TableMigration::read(row.as_ref(), &name)?;
+                Layout::legacy(self.name(), migration)
+            }
+            Err(error) => match aws_kind(&error) {
+                ErrorKind::NotFound => Layout::single(self.name()),
+                // Without the permission there is no knowing; an application that never had a KCL
+                // 3.0 to 3.4 needs none.
+                ErrorKind::Denied => {
+                    tracing::warn!(
+                        table = name,
+                        "may not look whether there is a table of KCL 3.0 to 3.4; taken as none"
+                    );
+                    Layout::single(self.name())
+                }
+                _ => return Err(Error::aws(format_args!("looking for table {name}"), error)),
+            },
+        };
+        *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = layout;
+        Ok(())
+    }
+
+    /// The protocol of the fleet, by a consistent read; `None` if nobody wrote it down.
+    pub(crate) async fn client_version(&self) -> Result<Option<ClientVersion>, Error> {
+        for place in &self.layout().states {
+            if let Some(row) = self.state(place, CLIENT_VERSION_KEY).await? {
+                return Ok(Some(ClientVersion::read(&row)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Writes down the protocol of KCL 3, unless one was written down.
+    pub(crate) async fn put_client_version(&self, me: &str, now_millis: u64) -> Result<(), Error> {
+        let Some(place) = self.layout().states.into_iter().next() else {
+            return Ok(());
+        };
+        let request = self
+            .writes
+            .put_item()
+            .table_name(place.table)
+            .set_item(Some(ClientVersion::new_row(place.key, me, now_millis)))
+            .condition_expression("attribute_not_exists(#key)")
+            .expression_attribute_names("#key", place.key);
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                Some(refusal) if refusal.is_conditional_check_failed_exception() => Ok(()),
+                _ => Err(Error::aws(
+                    format_args!("writing {CLIENT_VERSION_KEY} of table {}", self.name()),
+                    error,
+                )),
+            },
+        }
+    }
+
+    async fn state(&self, place: &Place, key: &str) -> Result<Option<Item>, Error> {
+        let request = self
+            .writes
+            .get_item()
+            .table_name(&place.table)
+            .key(place.key, text(key))
+            .consistent_read(true);
+        let answer = Box::pin(request.send()).await.map_err(|error| {
+            Error::aws(
+                format_args!("reading {key} of table {}", place.table),
+                error,
+            )
+        })?;
+        Ok(answer.item)
+    }
+}

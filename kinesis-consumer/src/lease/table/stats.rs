@@ -1,0 +1,125 @@
+//! Rows of worker metrics in DynamoDB.
+
+use super::{LeaseTable, SCAN_PAGES_MAX, UNITS, count_units};
+use crate::error::Error;
+use crate::lease::item::{ENTITY_TYPE, Item, LEASE_KEY, number};
+use crate::lease::lock::text;
+use crate::lease::stats::{
+    ENTITY_STATS, RANGES, SUPPORT, SUPPORT_UPDATED_AT, SUPPORTS_SINGLE_TABLE, UPDATED_AT, VALUES,
+    WorkerStats,
+};
+
+impl LeaseTable {
+    /// Writes a worker's row; attributes that are not ours stay.
+    pub(crate) async fn put_stats(&self, stats: &WorkerStats) -> Result<(), Error> {
+        let Some(place) = self.layout().stats.into_iter().next() else {
+            return Ok(());
+        };
+        let (values, ranges) = stats.maps();
+        let request = self
+            .writes
+            .update_item()
+            .table_name(place.table)
+            .key(place.key, text(&stats.worker))
+            .update_expression(
+                "SET #at = :at, #values = :values, #ranges = :ranges, #entity = :entity, \
+                 #support = :support, #support_at = :at",
+            )
+            .expression_attribute_names("#at", UPDATED_AT)
+            .expression_attribute_names("#values", VALUES)
+            .expression_attribute_names("#ranges", RANGES)
+            .expression_attribute_names("#entity", ENTITY_TYPE)
+            .expression_attribute_names("#support", SUPPORT)
+            .expression_attribute_names("#support_at", SUPPORT_UPDATED_AT)
+            .expression_attribute_values(":at", number(stats.updated_at))
+            .expression_attribute_values(":values", values)
+            .expression_attribute_values(":ranges", ranges)
+            .expression_attribute_values(":entity", text(ENTITY_STATS))
+            .expression_attribute_values(":support", number(SUPPORTS_SINGLE_TABLE))
+            .return_consumed_capacity(UNITS);
+        match Box::pin(request.send()).await {
+            Ok(answer) => {
+                count_units("report", None, answer.consumed_capacity());
+                Ok(())
+            }
+            Err(error) => Err(Error::aws(
+                format_args!("writing the metrics of worker {}", stats.worker),
+                error,
+            )),
+        }
+    }
+
+    /// Deletes a worker's row, if it still is the one that was written at `updated_at`.
+    pub(crate) async fn delete_stats(&self, worker: &str, updated_at: u64) -> Result<(), Error> {
+        for place in self.layout().stats {
+            let request = self
+                .writes
+                .delete_item()
+                .table_name(place.table)
+                .key(place.key, text(worker))
+                .condition_expression("attribute_exists(#key) AND #at = :at")
+                .expression_attribute_names("#key", place.key)
+                .expression_attribute_names("#at", UPDATED_AT)
+                .expression_attribute_values(":at", number(updated_at));
+            match Box::pin(request.send()).await {
+                Ok(_) => {}
+                Err(error) => match error.as_service_error() {
+                    Some(refusal) if refusal.is_conditional_check_failed_exception() => {}
+                    _ => {
+                        let what = format_args!("deleting the metrics of worker {worker}");
+                        return Err(Error::aws(what, error));
+                    }
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of all workers: those that a scan of the lease table brought, and those of a table
+    /// of their own. The first place of the layout wins.
+    pub(crate) async fn all_stats(
+        &self,
+        scanned: Vec<WorkerStats>,
+    ) -> Result<Vec<WorkerStats>, Error> {
+        let mut all: Vec<WorkerStats> = Vec::new();
+        let mut scanned = Some(scanned);
+        for place in self.layout().stats {
+            let rows = if place.key == LEASE_KEY {
+                scanned.take().unwrap_or_default()
+            } else {
+                self.scan_stats(&place.table, place.key).await?
+            };
+            let new: Vec<_> = rows
+                .into_iter()
+                .filter(|row| all.iter().all(|known| known.worker != row.worker))
+                .collect();
+            all.extend(new);
+        }
+        Ok(all)
+    }
+
+    async fn scan_stats(&self, table: &str, key: &str) -> Result<Vec<WorkerStats>, Error> {
+        let mut rows = Vec::new();
+        let mut start: Option<Item> = None;
+        for _ in 0..SCAN_PAGES_MAX {
+            let request = self
+                .reads
+                .scan()
+                .table_name(table)
+                .set_exclusive_start_key(start);
+            let page = Box::pin(request.send())
+                .await
+                .map_err(|error| Error::aws(format_args!("scanning table {table}"), error))?;
+            rows.extend(
+                page.items()
+                    .iter()
+                    .filter_map(|item| WorkerStats::read(item, key)),
+            );
+            start = page.last_evaluated_key().cloned();
+            if start.is_none() {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+}
