@@ -28,9 +28,11 @@ use crate::log::entry::Entry;
 use crate::log::{Log, LogFailure, Ticket};
 use crate::place::{Place, StreamArn};
 use crate::stream::Stream;
-use crate::stream::change::Change;
+use crate::stream::change::{Change, Holder};
+use crate::stream::consumer::parse_consumer_arn;
 use crate::stream::encryption::KmsKeys;
 use crate::stream::lifecycle::{Delays, Status};
+use crate::stream::policy::{self, Decision};
 use crate::wire::Body;
 use crate::wire::fault::Fault;
 use crate::wire::read::Text;
@@ -38,12 +40,14 @@ use crate::wire::write::{Encode, Writer};
 
 mod attached;
 mod consumers;
+mod demand;
 mod describe;
 mod encryption;
 mod front;
 mod get;
 mod monitoring;
 mod operation;
+mod policies;
 mod put;
 mod queues;
 mod quotas;
@@ -219,15 +223,14 @@ impl Inner {
             Operation::UpdateDeadLetterQueueRecordsVisibility => {
                 self.update_dead_letter_queue_records_visibility(body).await
             }
+            Operation::PutResourcePolicy => self.put_resource_policy(body).await,
+            Operation::GetResourcePolicy => self.get_resource_policy(body).await,
+            Operation::DeleteResourcePolicy => self.delete_resource_policy(body).await,
             Operation::NotYet(name) => Err(Fault::new(
                 "UnsupportedOperationException",
                 format!("kinesis-local does not implement {name}."),
             )),
         }
-    }
-
-    fn now_ms(&self) -> u64 {
-        self.clock.epoch_millis()
     }
 
     /// The stream that a request names, whatever its state.
@@ -266,15 +269,21 @@ impl Inner {
             region,
             stream,
         } = StreamArn::read(arn);
-        self.stream_in(account, region, stream)
+        let consumer = parse_consumer_arn(arn);
+        let asked = consumer.map_or(Holder::Stream, |(_, name, _)| {
+            Holder::Consumer(name.to_owned())
+        });
+        self.stream_in(account, region, stream, &asked)
     }
 
-    /// A stream wherever it is; in another account only what its owner allows.
+    /// A stream wherever it is; in another account only what the resource policy of what is asked
+    /// for allows.
     fn stream_in(
         &self,
         account: &str,
         region: &str,
         stream: &str,
+        asked: &Holder,
     ) -> Result<Arc<StreamCell>, Fault> {
         if self.place.is(account, region) {
             return self.stream_by_name(stream);
@@ -283,16 +292,29 @@ impl Inner {
             // An endpoint serves one region.
             return Err(no_stream(stream, account));
         }
-        // Streams have no resource policies yet, so nothing of another account is allowed, be it
-        // there or not.
-        let action = self.operation.name();
+        let action = format!("kinesis:{}", self.operation.name());
+        let principal = self.caller.principal.to_string();
+        let sites = self.sites.upgrade();
+        let site = sites.and_then(|sites| sites.get(account, region));
+        let cell = site.and_then(|site| site.catalog.get(stream));
+        let cell = cell.filter(|cell| self.status(cell) != Status::Gone);
+        let policy = cell.as_ref().and_then(|cell| cell.read().policy(asked));
+        let decision = policy.map_or(Decision::NotMentioned, |policy| {
+            policy::allows(&policy, &self.caller.account, &principal, &action)
+        });
+        let why = match (decision, cell) {
+            (Decision::Allowed, Some(cell)) => return Ok(cell),
+            (Decision::Denied, _) => "with an explicit deny in a resource-based policy".to_owned(),
+            // What is not there is told as what is not allowed.
+            (Decision::Allowed | Decision::NotMentioned, _) => {
+                format!("because no resource-based policy allows the {action} action")
+            }
+        };
         let arn = Place::new(account, region).stream_arn(stream);
         Err(Fault::new(
             "AccessDeniedException",
             format!(
-                "User: {} is not authorized to perform: kinesis:{action} on resource: {arn} \
-                 because no resource-based policy allows the kinesis:{action} action",
-                self.caller.principal
+                "User: {principal} is not authorized to perform: {action} on resource: {arn} {why}"
             ),
         ))
     }
@@ -321,6 +343,18 @@ impl Inner {
             .map_err(|failure| unwritable(&failure))
     }
 
+    /// Waits until the change is stored.
+    async fn stored(&self, ticket: Ticket) -> Result<(), Fault> {
+        let stored = ticket.stored().await;
+        stored.map_err(|failure| unwritable(&failure))
+    }
+}
+
+impl Site {
+    fn now_ms(&self) -> u64 {
+        self.clock.epoch_millis()
+    }
+
     /// Makes the change in the stream, which the caller holds locked, and puts it in line for the
     /// log.
     fn change(
@@ -337,12 +371,6 @@ impl Inner {
             change,
         };
         Ok(self.log.submit(entry, None, None))
-    }
-
-    /// Waits until the change is stored.
-    async fn stored(&self, ticket: Ticket) -> Result<(), Fault> {
-        let stored = ticket.stored().await;
-        stored.map_err(|failure| unwritable(&failure))
     }
 
     /// Refuses a change at once when the store cannot keep it.

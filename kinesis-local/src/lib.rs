@@ -82,6 +82,7 @@
 //! |---|---|
 //! | streams | CreateStream, DeleteStream, ListStreams, DescribeStream, DescribeStreamSummary, UpdateStreamMode, IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod, DescribeLimits |
 //! | a stream's rules | StartStreamEncryption, StopStreamEncryption, EnableEnhancedMonitoring, DisableEnhancedMonitoring, UpdateMaxRecordSize, UpdateStreamRecordDistributionStrategy |
+//! | resource policies | PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy |
 //! | shards | ListShards, SplitShard, MergeShards, UpdateShardCount |
 //! | records | PutRecord, PutRecords, GetShardIterator, GetRecords, SubscribeToShard |
 //! | consumers | RegisterStreamConsumer, DeregisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers |
@@ -92,9 +93,12 @@
 //! [`Settings::kms_keys`] or [`KinesisLocal::set_kms_key`] says otherwise. The metrics that a stream is
 //! monitored by are remembered and not made.
 //!
-//! Any other operation is answered with status 400 and an error that names it. On-demand streams
-//! keep the shards they have. A shard's limits of writes and reads are enforced with
-//! [`Limits::Aws`]; the default is [`Limits::Off`].
+//! Any other operation is answered with status 400 and an error that names it. A shard's limits of
+//! writes and reads are enforced with [`Limits::Aws`]; the default is [`Limits::Off`].
+//!
+//! On-demand streams follow their traffic under either: a shard that took more than half of what a shard
+//! can take, for a minute of the caller's clock, is split in halves, at most every 15 minutes; shards
+//! that were not needed for 30 days are merged, down to four.
 //!
 //! ## Queues
 //!

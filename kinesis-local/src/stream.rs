@@ -24,12 +24,14 @@ pub(crate) mod attached;
 pub(crate) mod change;
 pub(crate) mod consumer;
 pub(crate) mod daily;
+pub(crate) mod demand;
 pub(crate) mod distribution;
 pub(crate) mod encryption;
 pub(crate) mod filter;
 pub(crate) mod iterator;
 pub(crate) mod lifecycle;
 pub(crate) mod monitoring;
+pub(crate) mod policy;
 pub(crate) mod queue;
 pub(crate) mod scale;
 pub(crate) mod shard;
@@ -38,11 +40,13 @@ pub(crate) mod token;
 use change::Tags;
 use consumer::Consumer;
 use daily::Daily;
+use demand::{Demand, Plan};
 use distribution::Distribution;
 use encryption::Encryption;
 use lifecycle::{Delays, Life, Status};
 use monitoring::Metrics;
 use queue::Queue;
+use scale::Step;
 use shard::{Identity, Shard};
 
 use crate::place::Place;
@@ -90,6 +94,8 @@ pub(crate) struct Stream {
     pub(crate) encryption: Encryption,
     /// The metrics of its shards that it is monitored by.
     pub(crate) metrics: Metrics,
+    /// Its resource policy, as it was given.
+    pub(crate) policy: Option<String>,
     pub(crate) life: Life,
     pub(crate) consumers: BTreeMap<String, Consumer>,
     /// By the part of their id that is their own; those that are gone too, until another is created.
@@ -98,6 +104,8 @@ pub(crate) struct Stream {
     /// When UpdateShardCount and UpdateStreamMode were used, in the last day.
     pub(crate) scaled: Daily,
     pub(crate) mode_switched: Daily,
+    /// What its traffic asks for while it is on-demand.
+    demand: Mutex<Demand>,
     /// Records that arrived before are expired, whatever the retention is now.
     kept_from_ms: u64,
     /// The last change that the stream goes through UPDATING for.
@@ -132,12 +140,14 @@ impl Stream {
             distribution: new.distribution,
             encryption: Encryption::default(),
             metrics: Metrics::default(),
+            policy: None,
             life: Life::created(new.created_ms),
             consumers: BTreeMap::new(),
             queues: BTreeMap::new(),
             tags: new.tags.clone(),
             scaled: Daily::default(),
             mode_switched: Daily::default(),
+            demand: Mutex::new(Demand::start(new.shard_count, new.created_ms)),
             kept_from_ms: 0,
             updated_ms: None,
             news: Arc::new(watch::Sender::new(())),
@@ -210,6 +220,38 @@ impl Stream {
             .open
             .partition_point(|&index| self.at(index).identity.range.start() <= key);
         self.at(self.open[after - 1])
+    }
+
+    /// Notes what was written to `shard`, for the shards that an on-demand stream will need.
+    pub(crate) fn observe(&self, shard: u32, bytes: usize, records: usize, now_ms: u64) {
+        if self.mode == Mode::OnDemand {
+            let open = self.open_shards();
+            let mut demand = self.demand();
+            demand.observe(open, shard, bytes as u64, records as u64, now_ms);
+        }
+    }
+
+    /// The steps that the traffic of an on-demand stream asks for now, if any; never below `warm`
+    /// shards.
+    pub(crate) fn steps_in_demand(&self, warm: u32, now_ms: u64) -> Option<Vec<Step>> {
+        if self.mode == Mode::Provisioned || self.life.deleted_ms.is_some() {
+            return None;
+        }
+        let plan = self.demand().plan(&self.open, warm, now_ms)?;
+        let steps = match plan {
+            Plan::Split(split) => self.steps_to_split(&split),
+            Plan::Merge(target) => self.steps_to(target),
+        };
+        Some(steps).filter(|steps| !steps.is_empty())
+    }
+
+    /// Held for plain calls only, like the locks of the shards.
+    fn demand(&self) -> MutexGuard<'_, Demand> {
+        self.demand.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_shards(&self) -> u32 {
+        u32::try_from(self.open.len()).unwrap_or(u32::MAX)
     }
 
     /// The open shard whose turn it is: each gets as many records as the others.

@@ -17,6 +17,7 @@ use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::place::StreamArn;
 use crate::stream::Stream;
+use crate::stream::change::Holder;
 use crate::stream::iterator::{IteratorRefusal, ShardIterator};
 use crate::stream::shard::{Batch, Identity, Record, Shard, Start};
 use crate::wire::Body;
@@ -256,7 +257,12 @@ impl Inner {
         let id = ShardId::from_index(u64::from(iterator.shard_index));
         let missing = || self.no_shard(id.as_str(), &iterator.stream);
         let cell = self
-            .stream_in(&iterator.account, &self.place.region, &iterator.stream)
+            .stream_in(
+                &iterator.account,
+                &self.place.region,
+                &iterator.stream,
+                &Holder::Stream,
+            )
             .map_err(|fault| if_not_found(fault, missing))?;
         if cell.id != iterator.stream_id {
             return Err(missing());

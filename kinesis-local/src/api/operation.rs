@@ -52,21 +52,21 @@ pub(super) enum Operation {
     AcknowledgeDeadLetterQueueRecords,
     RestoreDeadLetterQueueRecords,
     UpdateDeadLetterQueueRecordsVisibility,
+    PutResourcePolicy,
+    GetResourcePolicy,
+    DeleteResourcePolicy,
     /// Known to the model, not to this service.
     NotYet(&'static str),
 }
 
 /// Operations of the model that are answered by name as not implemented.
 /// Source: API model of 2026-11-17 (57 operations).
-const NOT_YET: [&str; 11] = [
+const NOT_YET: [&str; 8] = [
     "CreateChannel",
     "DeleteChannel",
-    "DeleteResourcePolicy",
     "DescribeAccountSettings",
     "DescribeChannel",
-    "GetResourcePolicy",
     "ListChannels",
-    "PutResourcePolicy",
     "UpdateAccountSettings",
     "UpdateChannel",
     "UpdateStreamWarmThroughput",
@@ -112,6 +112,9 @@ impl Operation {
             "UpdateShardCount" => Self::UpdateShardCount,
             "DescribeLimits" => Self::DescribeLimits,
             "UpdateStreamMode" => Self::UpdateStreamMode,
+            "PutResourcePolicy" => Self::PutResourcePolicy,
+            "GetResourcePolicy" => Self::GetResourcePolicy,
+            "DeleteResourcePolicy" => Self::DeleteResourcePolicy,
             "StartStreamEncryption" => Self::StartStreamEncryption,
             "StopStreamEncryption" => Self::StopStreamEncryption,
             "EnableEnhancedMonitoring" => Self::EnableEnhancedMonitoring,

@@ -24,7 +24,7 @@ use crate::log::{Room, Ticket};
 use crate::stream::Stream;
 use crate::stream::distribution::Distribution;
 use crate::stream::lifecycle::Status;
-use crate::stream::shard::Shard;
+use crate::stream::shard::{Record, Shard};
 use crate::wire::Body;
 use crate::wire::constraint::{Constraints, at_least_long, at_most_long};
 use crate::wire::fault::Fault;
@@ -226,6 +226,7 @@ impl Inner {
             .await
             .map_err(|failure| unwritable(&failure))?;
         let (placed, encrypted, ticket) = self.place(cell, incoming, dry_run, faults, &room)?;
+        self.scale_if_due(cell);
         if let Some(ticket) = ticket {
             ticket
                 .stored()
@@ -328,6 +329,8 @@ impl Inner {
         if numbered.is_empty() {
             return None;
         }
+        let bytes = numbered.iter().map(Record::size).sum();
+        stream.observe(shard.identity.index, bytes, numbered.len(), now_ms);
         if !self.log.is_durable() {
             log.publish_all();
             drop(log);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Inner;
 use crate::catalog::StreamCell;
 use crate::stream::Stream;
-use crate::stream::change::{Change, Tags};
+use crate::stream::change::{Change, Holder, Tags};
 use crate::stream::queue::change::QueueChange;
 use crate::wire::fault::Fault;
 
@@ -45,6 +45,15 @@ impl Resource {
             Part::Queue(id) => stream.queue(*id).map(|queue| queue.tags.clone()),
         };
         tags.unwrap_or_default()
+    }
+
+    /// Whose resource policy it has.
+    pub(super) fn holder(&self) -> Holder {
+        match &self.part {
+            Part::Whole => Holder::Stream,
+            Part::Consumer(name) => Holder::Consumer(name.clone()),
+            Part::Queue(id) => Holder::Queue(*id),
+        }
     }
 
     /// The change that sets and removes tags of it.

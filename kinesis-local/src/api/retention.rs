@@ -91,7 +91,8 @@ impl Inner {
 }
 
 impl Sites {
-    /// Gives the memory of expired records back, in all shards, if that was not done lately.
+    /// Gives the memory of expired records back, in all shards, and scales the on-demand streams that
+    /// nobody writes to, if that was not done lately.
     pub(super) fn trim_if_due(&self) {
         let now_ms = self.home.clock.epoch_millis();
         let last_ms = self.trimmed_ms.load(Ordering::Relaxed);
@@ -108,6 +109,7 @@ impl Sites {
             let cells: Vec<Arc<StreamCell>> = site.catalog.read().values().cloned().collect();
             for cell in cells {
                 cell.read().trim(now_ms);
+                site.scale_if_due(&cell);
             }
         }
     }

@@ -3,8 +3,6 @@
 //! Promises: UpdateShardCount leads to equal shards, at most twice and at least half as many as
 //! are open, ten times in a rolling day; a stream's mode changes at most twice in a rolling day and
 //! keeps its shards.
-//!
-//! Deliberately absent: an on-demand stream does not scale by itself.
 
 use std::sync::Arc;
 

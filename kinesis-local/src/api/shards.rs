@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::{Inner, Reply, no_stream};
 use crate::catalog::StreamCell;
+use crate::stream::change::Holder;
 use crate::stream::filter::{FILTER_TYPES, ShardFilter};
 use crate::stream::shard::Shard;
 use crate::stream::token::{Opened, Sealer};
@@ -279,7 +280,7 @@ impl Inner {
                 "NextToken has expired.",
             ));
         }
-        let cell = self.stream_in(&account, &self.place.region, &name)?;
+        let cell = self.stream_in(&account, &self.place.region, &name, &Holder::Stream)?;
         if cell.id != id {
             return Err(no_stream(&name, &account));
         }

@@ -11,12 +11,14 @@ use super::*;
 
 mod cbor;
 mod consumers;
+mod demand;
 mod encryption;
 mod front;
 mod get;
 mod hostile;
 mod model;
 mod monitoring;
+mod policies;
 mod put;
 mod queues;
 mod record_rules;

@@ -364,7 +364,7 @@ fn put(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    // Names and tags have at most 256 characters, keys 2,048: so at most 8,192 bytes.
+    // Names and tags have at most 256 characters, keys 2,048, policies 20 KiB.
     put(out, &(text.len() as u16).to_le_bytes());
     put(out, text.as_bytes());
 }

@@ -236,10 +236,12 @@ impl Replay {
                 key: _,
                 records,
             } => {
-                let shard = self.cell(stream)?.read().shard(shard).cloned();
-                let shard = shard.ok_or("a shard is not known")?;
+                let stream = self.cell(stream)?.read();
+                let shard = stream.shard(shard).ok_or("a shard is not known")?;
                 let mut log = shard.log();
                 for record in records {
+                    let (index, arrival_ms) = (shard.identity.index, record.arrival_ms);
+                    stream.observe(index, record.size(), 1, arrival_ms);
                     if !log.restore(record) {
                         return Err("a sequence number was given twice");
                     }

@@ -5,7 +5,9 @@
 //! before they make it; what does not fit all the same is refused and changes nothing.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 
+use super::demand::Demand;
 use super::distribution::Distribution;
 use super::monitoring::Metrics;
 use super::queue::change::QueueChange;
@@ -33,6 +35,10 @@ pub(crate) enum Change {
         steps: Vec<Step>,
     },
     Mode(Mode),
+    /// An on-demand stream follows its traffic.
+    Demand {
+        steps: Vec<Step>,
+    },
     /// The key that is applied; empty: encryption is stopped.
     Encryption {
         key: String,
@@ -48,6 +54,21 @@ pub(crate) enum Change {
         id: u64,
         change: QueueChange,
     },
+    /// A resource policy; `None`: it is taken away.
+    Policy {
+        holder: Holder,
+        document: Option<String>,
+    },
+}
+
+/// What of a stream has a resource policy.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Holder {
+    Stream,
+    /// By name.
+    Consumer(String),
+    /// By the part of its id that is its own.
+    Queue(u64),
 }
 
 impl Stream {
@@ -68,13 +89,16 @@ impl Stream {
                 self.retention_hours = *hours;
             }
             Change::Scale { steps } => {
-                self.take(steps, at_ms)
-                    .map_err(|_| "the shards cannot be split and merged like this")?;
+                self.reshard(steps, at_ms)?;
                 self.scaled.note(at_ms);
-                self.updated_ms = Some(at_ms);
+            }
+            Change::Demand { steps } => {
+                self.reshard(steps, at_ms)?;
+                self.demand().scaled(at_ms);
             }
             Change::Mode(mode) => {
                 self.mode = *mode;
+                self.demand = Mutex::new(Demand::start(self.open_shards(), at_ms));
                 if *mode == Mode::Provisioned {
                     self.distribution = Distribution::default();
                 }
@@ -90,8 +114,42 @@ impl Stream {
             Change::RecordSize { max_bytes } => self.record_max_bytes = *max_bytes,
             Change::Distribution(distribution) => self.distribution = *distribution,
             Change::Queue { id, change } => self.apply_to_queue(*id, change, at_ms)?,
+            Change::Policy { holder, document } => self.set_policy(holder, document.clone())?,
         }
         Ok(())
+    }
+
+    fn reshard(&mut self, steps: &[Step], at_ms: u64) -> Result<(), &'static str> {
+        self.take(steps, at_ms)
+            .map_err(|_| "the shards cannot be split and merged like this")?;
+        self.updated_ms = Some(at_ms);
+        Ok(())
+    }
+
+    fn set_policy(
+        &mut self,
+        holder: &Holder,
+        document: Option<String>,
+    ) -> Result<(), &'static str> {
+        match holder {
+            Holder::Stream => self.policy = document,
+            Holder::Consumer(name) => {
+                self.consumers.get_mut(name).ok_or(NO_CONSUMER)?.policy = document;
+            }
+            Holder::Queue(id) => {
+                self.queue(*id).ok_or("a queue was not created")?.policy = document
+            }
+        }
+        Ok(())
+    }
+
+    /// The resource policy of the stream or of something of it.
+    pub(crate) fn policy(&self, holder: &Holder) -> Option<String> {
+        match holder {
+            Holder::Stream => self.policy.clone(),
+            Holder::Consumer(name) => self.consumers.get(name)?.policy.clone(),
+            Holder::Queue(id) => self.queue(*id)?.policy.clone(),
+        }
     }
 
     fn tags_mut(&mut self, consumer: Option<&str>) -> Result<&mut Tags, &'static str> {

@@ -8,6 +8,8 @@ use super::lifecycle::Life;
 pub(crate) struct Consumer {
     pub(crate) life: Life,
     pub(crate) tags: Tags,
+    /// Its resource policy, as it was given.
+    pub(crate) policy: Option<String>,
 }
 
 impl Consumer {
@@ -15,6 +17,7 @@ impl Consumer {
         Self {
             life: Life::created(created_ms),
             tags,
+            policy: None,
         }
     }
 }

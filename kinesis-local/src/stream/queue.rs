@@ -72,6 +72,8 @@ pub(crate) struct Queue {
     pub(crate) attributes: Attributes,
     pub(crate) start: change::StartingPosition,
     pub(crate) tags: Tags,
+    /// Its resource policy, as it was given.
+    pub(crate) policy: Option<String>,
     pub(crate) life: Life,
     updated_ms: Option<u64>,
     /// Where delivery goes on in the shards that are not read to their end.
@@ -121,6 +123,7 @@ impl Queue {
             attributes: new.attributes,
             start: new.start,
             tags: new.tags.clone(),
+            policy: None,
             life: Life::created(at_ms),
             updated_ms: None,
             known_shards: new.cursors.len() as u32,

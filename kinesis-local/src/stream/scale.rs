@@ -44,6 +44,26 @@ impl Stream {
         steps
     }
 
+    /// The steps that split each shard into that many equal pieces, a power of two; shards that are
+    /// too small stay as they are.
+    pub(crate) fn steps_to_split(&self, split: &[(u32, u32)]) -> Vec<Step> {
+        let mut next = u32::try_from(self.shards.len()).unwrap_or(u32::MAX);
+        let mut steps = Vec::new();
+        for &(shard, pieces) in split {
+            let Some(found) = self.shard(shard) else {
+                continue;
+            };
+            let range = found.identity.range;
+            let mut parts: Vec<Open> = vec![(shard, range.start().0, range.end().0)];
+            let mut count = 1;
+            while count < pieces {
+                parts = halve(&parts, &mut next, &mut steps);
+                count *= 2;
+            }
+        }
+        steps
+    }
+
     /// Takes the steps.
     pub(super) fn take(&mut self, steps: &[Step], now_ms: u64) -> Result<(), ReshardRefusal> {
         for &step in steps {
@@ -54,6 +74,24 @@ impl Stream {
         }
         Ok(())
     }
+}
+
+/// Splits each of the shards in its middle.
+fn halve(parts: &[Open], next: &mut u32, steps: &mut Vec<Step>) -> Vec<Open> {
+    let mut halves = Vec::with_capacity(parts.len() * 2);
+    for &(shard, start, end) in parts {
+        if start == end {
+            halves.push((shard, start, end));
+            continue;
+        }
+        let middle = start + (end - start) / 2 + 1;
+        let key = HashKey(middle);
+        steps.push(Step::Split { shard, key });
+        halves.push((*next, start, middle - 1));
+        halves.push((*next + 1, middle, end));
+        *next += 2;
+    }
+    halves
 }
 
 fn split_at_edges(
@@ -133,6 +171,37 @@ mod tests {
     #[test]
     fn the_same_number_of_equal_shards_takes_no_step() {
         assert_eq!(scaled(3, &[]).steps_to(3), []);
+    }
+
+    #[test]
+    fn a_shard_is_split_into_equal_pieces_one_by_one_in_two() {
+        let mut stream = scaled(4, &[]);
+        let steps = stream.steps_to_split(&[(0, 4), (3, 2)]);
+        assert_eq!(steps.len(), 4);
+        stream.take(&steps, 5).unwrap();
+        assert_eq!(stream.open, [6, 7, 8, 9, 1, 2, 10, 11]);
+        let even = HashKeyRange::FULL.split_even(16);
+        assert_eq!(ranges(&stream)[..4], even[..4]);
+        let parent = |index| stream.at(index).identity.parent;
+        assert_eq!(
+            [4, 6, 8, 10].map(parent),
+            [Some(0), Some(4), Some(5), Some(3)]
+        );
+    }
+
+    #[test]
+    fn a_shard_of_one_key_is_not_split() {
+        let mut stream = scaled(1, &[]);
+        stream
+            .take(
+                &[Step::Split {
+                    shard: 0,
+                    key: HashKey(1),
+                }],
+                5,
+            )
+            .unwrap();
+        assert_eq!(stream.steps_to_split(&[(1, 8)]), []);
     }
 
     proptest! {

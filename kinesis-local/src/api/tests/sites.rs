@@ -156,6 +156,58 @@ async fn a_stream_of_another_account_needs_its_resource_policy() {
 }
 
 #[tokio::test]
+async fn a_resource_policy_lets_another_account_do_what_it_names_until_it_is_taken_away() {
+    let kinesis = with_stream(1).await;
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    let other = ("111122223333", "us-east-1");
+    let policy = |resource: &str, actions: &[&str]| {
+        let policy = json!({"Version": "2012-10-17", "Statement": {"Effect": "Allow",
+            "Principal": {"AWS": "111122223333"}, "Action": actions, "Resource": resource}});
+        json!({"ResourceARN": resource, "Policy": policy.to_string()})
+    };
+    let reader = [
+        "kinesis:PutRecord",
+        "kinesis:GetShardIterator",
+        "kinesis:GetRecords",
+    ];
+    ok(&kinesis, "PutResourcePolicy", policy(arn, &reader)).await;
+    let put = json!({"StreamARN": arn, "PartitionKey": "k", "Data": "AAAA"});
+    let placed = call(&kinesis, other, "PutRecord", put.clone()).await;
+    assert_eq!(placed["ShardId"], "shardId-000000000000");
+    let start = json!({"StreamARN": arn, "ShardId": "0", "ShardIteratorType": "TRIM_HORIZON"});
+    let start = call(&kinesis, other, "GetShardIterator", start).await;
+    let read = json!({"ShardIterator": start["ShardIterator"]});
+    let got = call(&kinesis, other, "GetRecords", read.clone()).await;
+    assert_eq!(got["Records"].as_array().unwrap().len(), 1);
+    let list = call(&kinesis, other, "ListShards", json!({"StreamARN": arn})).await;
+    assert_eq!(list["__type"], "AccessDeniedException");
+    let stranger = ("444455556666", "us-east-1");
+    let refused = call(&kinesis, stranger, "PutRecord", put.clone()).await;
+    assert_eq!(refused["__type"], "AccessDeniedException");
+    // A consumer has a policy of its own: the stream's says nothing about it.
+    let register = json!({"StreamARN": arn, "ConsumerName": "c"});
+    let consumer = ok(&kinesis, "RegisterStreamConsumer", register).await;
+    let consumer = consumer["Consumer"]["ConsumerARN"].as_str().unwrap();
+    let describe = json!({"ConsumerARN": consumer});
+    let refused = call(&kinesis, other, "DescribeStreamConsumer", describe.clone()).await;
+    assert_eq!(refused["__type"], "AccessDeniedException");
+    let allow = policy(consumer, &["kinesis:DescribeStreamConsumer"]);
+    ok(&kinesis, "PutResourcePolicy", allow).await;
+    let described = call(&kinesis, other, "DescribeStreamConsumer", describe).await;
+    assert_eq!(described["ConsumerDescription"]["ConsumerName"], "c");
+    ok(
+        &kinesis,
+        "DeleteResourcePolicy",
+        json!({"ResourceARN": arn}),
+    )
+    .await;
+    for (operation, body) in [("PutRecord", put), ("GetRecords", read)] {
+        let refused = call(&kinesis, other, operation, body).await;
+        assert_eq!(refused["__type"], "AccessDeniedException", "{operation}");
+    }
+}
+
+#[tokio::test]
 async fn reading_in_an_unknown_place_leaves_nothing_behind_and_places_are_bounded() {
     let kinesis = kinesis();
     for n in 0..1000 {

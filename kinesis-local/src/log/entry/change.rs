@@ -11,6 +11,9 @@
 //! 6 monitoring    u8 metrics, one bit each
 //! 7 record size   u32 most bytes
 //! 8 distribution  u8 distribution
+//! 9 policy        consumer │ text document, empty: taken away
+//! 10 demand       as 3
+//! 11 queue policy u64 queue │ text document, empty: taken away
 //! 32 queue   u64 queue │ what changes, see `queue`
 //! consumer: text, empty for the stream itself
 //! ```
@@ -25,7 +28,7 @@ use super::{
     Unreadable, encode_distribution, encode_mode, put, put_tags, put_text, take_distribution,
     take_mode, take_tags, take_text,
 };
-use crate::stream::change::Change;
+use crate::stream::change::{Change, Holder};
 use crate::stream::monitoring::Metrics;
 use crate::stream::scale::Step;
 
@@ -37,6 +40,9 @@ const ENCRYPTION: u8 = 5;
 const MONITORING: u8 = 6;
 const RECORD_SIZE: u8 = 7;
 const DISTRIBUTION: u8 = 8;
+const POLICY: u8 = 9;
+const DEMAND: u8 = 10;
+const QUEUE_POLICY: u8 = 11;
 const QUEUE: u8 = 32;
 
 const SPLIT: u8 = 0;
@@ -61,10 +67,11 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
         }
         Change::Scale { steps } => {
             out.push(SCALE);
-            put(out, &(steps.len() as u32).to_le_bytes());
-            for step in steps {
-                encode_step(step, out);
-            }
+            encode_steps(steps, out);
+        }
+        Change::Demand { steps } => {
+            out.push(DEMAND);
+            encode_steps(steps, out);
         }
         Change::Mode(mode) => {
             out.push(MODE);
@@ -87,6 +94,23 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
             put(out, &id.to_le_bytes());
             queue::encode(change, out);
         }
+        Change::Policy { holder, document } => {
+            match holder {
+                Holder::Stream => {
+                    out.push(POLICY);
+                    put_text(out, "");
+                }
+                Holder::Consumer(name) => {
+                    out.push(POLICY);
+                    put_text(out, name);
+                }
+                Holder::Queue(id) => {
+                    out.push(QUEUE_POLICY);
+                    put(out, &id.to_le_bytes());
+                }
+            }
+            put_text(out, document.as_deref().unwrap_or_default());
+        }
     }
 }
 
@@ -94,20 +118,19 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
 pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
     Ok(match bytes.try_get_u8()? {
         TAGS => Change::Tags {
-            consumer: take_consumer(bytes)?,
+            consumer: take_filled(bytes)?,
             set: take_tags(bytes)?,
             removed: take_texts(bytes)?,
         },
         RETENTION => Change::Retention {
             hours: bytes.try_get_u32_le()?,
         },
-        SCALE => {
-            let count = bytes.try_get_u32_le()?;
-            let steps = (0..count).map(|_| decode_step(bytes));
-            Change::Scale {
-                steps: steps.collect::<Result<_, _>>()?,
-            }
-        }
+        SCALE => Change::Scale {
+            steps: take_steps(bytes)?,
+        },
+        DEMAND => Change::Demand {
+            steps: take_steps(bytes)?,
+        },
         MODE => Change::Mode(take_mode(bytes)?),
         ENCRYPTION => Change::Encryption {
             key: take_text(bytes)?,
@@ -121,8 +144,28 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
             id: bytes.try_get_u64_le()?,
             change: queue::decode(bytes)?,
         },
+        POLICY => Change::Policy {
+            holder: take_filled(bytes)?.map_or(Holder::Stream, Holder::Consumer),
+            document: take_filled(bytes)?,
+        },
+        QUEUE_POLICY => Change::Policy {
+            holder: Holder::Queue(bytes.try_get_u64_le()?),
+            document: take_filled(bytes)?,
+        },
         _ => return Err(Unreadable),
     })
+}
+
+fn encode_steps(steps: &[Step], out: &mut Vec<u8>) {
+    put(out, &(steps.len() as u32).to_le_bytes());
+    for step in steps {
+        encode_step(step, out);
+    }
+}
+
+fn take_steps(bytes: &mut Bytes) -> Result<Vec<Step>, Unreadable> {
+    let count = bytes.try_get_u32_le()?;
+    (0..count).map(|_| decode_step(bytes)).collect()
 }
 
 fn encode_step(step: &Step, out: &mut Vec<u8>) {
@@ -166,8 +209,9 @@ fn take_texts(bytes: &mut Bytes) -> Result<Vec<String>, Unreadable> {
     (0..count).map(|_| take_text(bytes)).collect()
 }
 
-fn take_consumer(bytes: &mut Bytes) -> Result<Option<String>, Unreadable> {
-    Ok(Some(take_text(bytes)?).filter(|name| !name.is_empty()))
+/// A text; empty stands for none.
+fn take_filled(bytes: &mut Bytes) -> Result<Option<String>, Unreadable> {
+    Ok(Some(take_text(bytes)?).filter(|text| !text.is_empty()))
 }
 
 #[cfg(test)]

@@ -31,6 +31,12 @@ fn changes() -> Vec<Change> {
             ],
         },
         Change::Mode(Mode::OnDemand),
+        Change::Demand {
+            steps: vec![Step::Merge {
+                shard: 4,
+                adjacent: 5,
+            }],
+        },
         Change::Encryption {
             key: text("alias/a"),
         },
@@ -40,6 +46,18 @@ fn changes() -> Vec<Change> {
             max_bytes: 10 << 20,
         },
         Change::Distribution(Distribution::Auto),
+        Change::Policy {
+            holder: Holder::Consumer(text("c")),
+            document: None,
+        },
+        Change::Policy {
+            holder: Holder::Stream,
+            document: Some("x".repeat(20 * 1024)),
+        },
+        Change::Policy {
+            holder: Holder::Queue(7),
+            document: Some(text("{}")),
+        },
     ]
     .into_iter()
     .chain(queue_changes())

@@ -1,0 +1,181 @@
+//! Documents that are taken and refused, and what they allow.
+
+use super::*;
+
+const STREAM: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+const BOB: &str = "arn:aws:iam::111122223333:user/bob";
+
+fn document(statements: &str) -> String {
+    format!(r#"{{"Version":"2012-10-17","Statement":{statements}}}"#)
+}
+
+fn statement(effect: &str, principal: &str, action: &str) -> String {
+    format!(
+        r#"{{"Effect":"{effect}","Principal":{principal},"Action":{action},"Resource":"{STREAM}"}}"#
+    )
+}
+
+fn checked(document: &str) -> Result<(), String> {
+    check(document, Kind::Stream, STREAM)
+}
+
+fn decided(document: &str, action: &str) -> Decision {
+    checked(document).unwrap();
+    allows(document, "111122223333", BOB, action)
+}
+
+#[test]
+fn a_document_that_cannot_be_kept_is_refused_in_the_services_words() {
+    let invalid = "Policy validation error: This policy contains invalid Json";
+    for bad in ["", "{", "[]", r#"{"Version":1}"#] {
+        assert_eq!(checked(bad).unwrap_err(), invalid, "{bad}");
+    }
+    assert_eq!(
+        checked(r#"{"Statement":[]}"#).unwrap_err(),
+        "Policy validation error: Missing required field Version"
+    );
+    assert_eq!(
+        checked(r#"{"Version":"2012-10-17"}"#).unwrap_err(),
+        "Policy validation error: Missing required field Statement"
+    );
+    let long = format!("{}{}", document("[]"), " ".repeat(POLICY_MAX_BYTES));
+    assert!(
+        checked(&long)
+            .unwrap_err()
+            .contains("longer than 20480 bytes")
+    );
+}
+
+#[test]
+fn a_refused_statement_is_told_by_its_place() {
+    let actions = r#"["kinesis:CreateStream","kinesis:PutRecord","s3:GetObject"]"#;
+    let wrong = statement("Allow", r#"{"AWS":"*"}"#, actions);
+    let right = statement("Allow", r#""*""#, r#""kinesis:PutRecord""#);
+    assert_eq!(
+        checked(&document(&wrong)).unwrap_err(),
+        "Policy validation error: Resource policy contains invalid statement at line 1, column 37: \
+         The following action names are invalid: \"kinesis:CreateStream\", \"s3:GetObject\""
+    );
+    let both = document(&format!("[\n  {right},\n  {wrong}]"));
+    assert!(
+        checked(&both)
+            .unwrap_err()
+            .contains("at line 3, column 3: ")
+    );
+    let elsewhere = wrong
+        .replace(actions, r#""kinesis:*""#)
+        .replace("stream/s", "stream/t");
+    assert!(
+        checked(&document(&elsewhere))
+            .unwrap_err()
+            .ends_with("The resource policy's resource must be the same as the resource ARN.")
+    );
+    for (field, text) in [
+        (r#""Principal":"*","#, "Missing required field Principal"),
+        (
+            r#""Action":"kinesis:PutRecord","#,
+            "Missing required field Action",
+        ),
+        (r#""Effect":"Allow","#, "The effect must be Allow or Deny."),
+    ] {
+        let without = right.replace(field, "");
+        assert!(checked(&document(&without)).unwrap_err().ends_with(text));
+    }
+}
+
+#[test]
+fn streams_and_consumers_have_actions_of_their_own() {
+    for (kind, right, wrong) in [
+        (
+            Kind::Stream,
+            "kinesis:ListShards",
+            "kinesis:SubscribeToShard",
+        ),
+        (
+            Kind::Consumer,
+            "kinesis:SubscribeToShard",
+            "kinesis:ListShards",
+        ),
+    ] {
+        let with = |action: &str| document(&statement("Allow", r#""*""#, &format!("{action:?}")));
+        assert_eq!(check(&with(right), kind, STREAM), Ok(()));
+        assert!(check(&with(wrong), kind, STREAM).is_err());
+    }
+}
+
+#[test]
+fn a_principal_is_named_by_account_by_its_root_by_itself_or_as_everybody() {
+    for principal in [
+        r#""*""#,
+        r#"{"AWS":"*"}"#,
+        r#"{"AWS":"111122223333"}"#,
+        r#"{"AWS":"arn:aws:iam::111122223333:root"}"#,
+        r#"{"AWS":["444455556666","arn:aws:iam::111122223333:user/bob"]}"#,
+    ] {
+        let document = document(&statement("Allow", principal, r#""kinesis:PutRecord""#));
+        assert_eq!(
+            decided(&document, "kinesis:PutRecord"),
+            Decision::Allowed,
+            "{principal}"
+        );
+        assert_eq!(
+            decided(&document, "kinesis:GetRecords"),
+            Decision::NotMentioned
+        );
+    }
+    for principal in [
+        r#"{"AWS":"444455556666"}"#,
+        r#"{"AWS":"arn:aws:iam::111122223333:user/alice"}"#,
+    ] {
+        let document = document(&statement("Allow", principal, r#""kinesis:PutRecord""#));
+        assert_eq!(
+            decided(&document, "kinesis:PutRecord"),
+            Decision::NotMentioned
+        );
+    }
+}
+
+#[test]
+fn a_denial_wins_whatever_its_place() {
+    let allow = statement("Allow", r#""*""#, r#""kinesis:*""#);
+    let deny = statement("Deny", r#"{"AWS":"111122223333"}"#, r#""kinesis:Put*""#);
+    for both in [format!("[{allow},{deny}]"), format!("[{deny},{allow}]")] {
+        let document = document(&both);
+        assert_eq!(decided(&document, "kinesis:PutRecords"), Decision::Denied);
+        assert_eq!(decided(&document, "kinesis:GetRecords"), Decision::Allowed);
+    }
+}
+
+#[test]
+fn a_condition_does_not_allow_and_denies() {
+    let with = |effect| {
+        let statement = statement(effect, r#""*""#, r#""kinesis:PutRecord""#);
+        document(&statement.replacen('{', r#"{"Condition":{"Bool":{"a":"b"}},"#, 1))
+    };
+    assert_eq!(
+        decided(&with("Allow"), "kinesis:PutRecord"),
+        Decision::NotMentioned
+    );
+    assert_eq!(
+        decided(&with("Deny"), "kinesis:PutRecord"),
+        Decision::Denied
+    );
+}
+
+#[test]
+fn patterns_match_as_iam_does() {
+    for (pattern, action, expected) in [
+        ("*", "kinesis:PutRecord", true),
+        ("kinesis:*", "kinesis:PutRecord", true),
+        ("KINESIS:putrecord", "kinesis:PutRecord", true),
+        ("kinesis:Put*", "kinesis:PutRecords", true),
+        ("kinesis:*Record", "kinesis:PutRecord", true),
+        ("kinesis:*Record", "kinesis:PutRecords", false),
+        ("kinesis:Put?ecord", "kinesis:PutRecord", true),
+        ("kinesis:P*c*d", "kinesis:PutRecord", true),
+        ("kinesis:PutRecord", "kinesis:PutRecords", false),
+        ("", "kinesis:PutRecord", false),
+    ] {
+        assert_eq!(matches(pattern, action), expected, "{pattern} {action}");
+    }
+}
