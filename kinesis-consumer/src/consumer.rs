@@ -263,6 +263,7 @@ impl Reading {
             rand: self.rand.fork(),
             budget: Arc::clone(&self.budget),
             registration: self.registration(source).map(Arc::new),
+            placement: Arc::default(),
         };
         self.streams.push(context.clone());
         context

@@ -29,6 +29,7 @@ mod call;
 mod fan_out;
 mod gate;
 mod listen;
+mod placement;
 mod poll;
 mod registration;
 mod subscribe;
@@ -54,6 +55,7 @@ use buffer::{BufferLimits, Filler, Hold, Room, Slot, buffer};
 use call::{Failure, Reader};
 use fan_out::FanOut;
 use listen::Listening;
+pub(crate) use placement::Placement;
 pub(crate) use poll::StartAt;
 use poll::{Answer, Ask, Poll, Trouble, Verdict};
 pub(crate) use registration::Registration;
@@ -115,6 +117,7 @@ pub(crate) struct FetchContext {
     pub(crate) budget: Arc<Budget>,
     /// Present if shards are to be read by fan-out.
     pub(crate) registration: Option<Arc<Registration>>,
+    pub(crate) placement: Arc<Placement>,
 }
 
 /// A running fetch task; dropping it stops the task.
@@ -256,7 +259,8 @@ impl Task {
             },
             now,
         );
-        self.deliver(slot, page.records, page.millis_behind_latest);
+        self.deliver(slot, page.records, page.millis_behind_latest)
+            .await;
         if !ended {
             return Step::Continue;
         }
@@ -264,8 +268,20 @@ impl Task {
     }
 
     /// Opens what came and puts it into the buffer.
-    fn deliver(&mut self, slot: Slot<'_>, records: Vec<StreamRecord>, millis_behind_latest: u64) {
-        let unpacked = self.unpacker.unpack(records);
+    async fn deliver(
+        &mut self,
+        slot: Slot<'_>,
+        records: Vec<StreamRecord>,
+        millis_behind_latest: u64,
+    ) {
+        let mut unpacked = self.unpacker.unpack(records);
+        if !unpacked.foreign.is_empty() {
+            if self.context.placement.is_auto(&self.reader).await {
+                unpacked.foreign.clear();
+            } else {
+                unpacked.drop_foreign();
+            }
+        }
         self.report(&unpacked);
         let (bytes, count) = (unpacked.bytes, unpacked.records.len());
         slot.send(bytes, count, |hold| {
@@ -361,11 +377,12 @@ impl Task {
         if let Some(first) = &unpacked.gap_before {
             self.report_gap(self.start.checkpoint(), first.as_str());
         }
-        if unpacked.foreign > 0 {
+        if !unpacked.foreign.is_empty() {
+            let members = unpacked.foreign.len() as u64;
             ::metrics::counter!(metrics::FOREIGN_MEMBERS_DROPPED, "stream" => self.stream())
-                .increment(unpacked.foreign);
+                .increment(members);
             debug!(
-                members = unpacked.foreign,
+                members,
                 "Members of aggregates that belong to another shard were dropped."
             );
         }

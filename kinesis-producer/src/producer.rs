@@ -39,8 +39,8 @@ const CLOSE_DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// A stream whose record distribution is AUTO has no order: the service places records wherever it
 /// likes. The producer learns that from the stream, predicts no shard, and packs whatever comes
-/// into full aggregates. **A reader that drops members of foreign shards, as the KCL up to 3.5 does,
-/// loses them there**: turn [`Settings::aggregation_enabled`] off for such readers.
+/// into full aggregates. `kinesis-consumer` reads them. **The KCL up to 3.5 drops them**, because it
+/// holds every member against its shard's keys: turn [`Settings::aggregation_enabled`] off for it.
 ///
 /// # Delivery
 /// At least once: a record whose outcome was unknown (timeout, lost connection) is sent again and

@@ -1,8 +1,10 @@
 //! What is sent arrives: each record once, in order per key, whatever its size and whatever is
 //! wrong with its neighbours.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use aws_sdk_kinesis::types::{RecordDistributionStrategy, StreamMode, StreamModeDetails};
 use bytes::Bytes;
 use kinesis_core::UserRecord;
 use tests::history::{History, numbered};
@@ -165,4 +167,45 @@ async fn an_aggregate_with_a_broken_checksum_is_delivered_raw_and_the_rest_goes_
     let raw = String::from_utf8_lossy(&broken).into_owned();
     let expected = [raw, "key-0:0".to_owned(), "key-0:1".to_owned()];
     assert_eq!(history.payloads(), expected.into_iter().collect());
+}
+
+/// Of a stream with AUTO distribution no shard has records of its own: the producer packs them as
+/// they come, and the consumer drops none of them.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_places_records_itself_loses_none_of_an_aggregate() {
+    let world = World::start(4).await;
+    let kinesis = &world.kinesis;
+    let on_demand = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand);
+    let on_demand = on_demand.build().expect("a mode");
+    let arn = kinesis
+        .describe_stream_summary()
+        .stream_name(STREAM)
+        .send()
+        .await
+        .expect("a stream")
+        .stream_description_summary
+        .expect("a summary")
+        .stream_arn;
+    let to_on_demand = kinesis.update_stream_mode().stream_arn(&arn);
+    let to_on_demand = to_on_demand.stream_mode_details(on_demand);
+    to_on_demand.send().await.expect("on demand");
+    wait_until("the stream", async || {
+        let auto = kinesis.update_stream_record_distribution_strategy();
+        let auto = auto.stream_arn(&arn);
+        let auto = auto.record_distribution_strategy(RecordDistributionStrategy::Auto);
+        auto.send().await.is_ok()
+    })
+    .await;
+    let history = History::default();
+    let worker = world.worker("a", &history);
+    let records = numbered(40, 4_000);
+    let producer = world.producer();
+    for outcome in producer.send_batch(records.clone()).await {
+        assert_eq!(outcome.expect("delivered").attempts, 1);
+    }
+    until_seen(&history, records.len()).await;
+    stop_all([worker]).await;
+    let text = |record: &UserRecord| String::from_utf8_lossy(&record.data).into_owned();
+    let sent: BTreeSet<_> = records.iter().map(text).collect();
+    assert_eq!(history.payloads(), sent);
 }

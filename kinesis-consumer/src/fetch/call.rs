@@ -7,7 +7,8 @@ use std::time::Duration;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_shard_iterator::builders::GetShardIteratorFluentBuilder;
 use aws_sdk_kinesis::types::{
-    ChildShard as SdkChild, HashKeyRange as SdkRange, Record as SdkRecord, ShardIteratorType,
+    ChildShard as SdkChild, HashKeyRange as SdkRange, Record as SdkRecord,
+    RecordDistributionStrategy, ShardIteratorType,
 };
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
@@ -128,6 +129,19 @@ impl Reader {
                 .unwrap_or(0),
             bytes,
         })
+    }
+
+    /// Whether the stream's record distribution is AUTO.
+    pub(crate) async fn places_itself(&self) -> Result<bool, Failure> {
+        let request = self
+            .kinesis
+            .describe_stream_summary()
+            .set_stream_name(self.address.name())
+            .set_stream_arn(self.address.arn());
+        let answer = self.within("describing the stream of", request.send());
+        let summary = answer.await?.stream_description_summary;
+        let strategy = summary.and_then(|summary| summary.record_distribution_strategy);
+        Ok(strategy == Some(RecordDistributionStrategy::Auto))
     }
 
     /// What `ListShards` says about the shard and its children.

@@ -187,7 +187,8 @@ impl Task {
             room.with(reservation),
             event.records,
             event.millis_behind_latest,
-        );
+        )
+        .await;
         if !ended {
             return Step::Continue;
         }

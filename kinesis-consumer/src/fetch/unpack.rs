@@ -8,8 +8,8 @@
 //!   others keep their sub-sequence numbers.
 //! - A record that begins like an aggregate and cannot be opened is delivered as it is, and counted:
 //!   bytes are never thrown away because they look wrong.
-//! - A member whose hash key is outside of the shard's range is dropped and counted. It got here
-//!   because the producer aggregated by an older shard map; the producer sees from the answer's
+//! - A member whose hash key is outside of the shard's range is marked, to be dropped and counted
+//!   unless the stream places records itself. It got here because the producer aggregated by an older shard map; the producer sees from the answer's
 //!   shard id that it mispredicted and sends such members again, to the shard that owns them. (The
 //!   KCL drops the whole aggregate.) Without a known range nothing is dropped. Plain records are
 //!   never dropped: the service itself put them here.
@@ -56,8 +56,8 @@ pub(crate) struct Unpacked {
     pub(crate) records: Vec<Record>,
     /// What the records take in memory: payload, key and the record itself.
     pub(crate) bytes: usize,
-    /// Members of another shard, dropped.
-    pub(crate) foreign: u64,
+    /// Which of the records are members that belong to another shard, ascending.
+    pub(crate) foreign: Vec<usize>,
     /// Stream records that look like aggregates and are not, delivered raw; with what is wrong
     /// with the last of them.
     pub(crate) corrupt: u64,
@@ -150,8 +150,7 @@ impl Unpacker {
         }
         let hash_key = || member.hash_key();
         if self.range.is_some_and(|range| !range.contains(hash_key())) {
-            into.foreign += 1;
-            return;
+            into.foreign.push(into.records.len());
         }
         into.push(Record {
             partition_key: member.partition_key,
@@ -192,9 +191,26 @@ impl Unpacker {
 
 impl Unpacked {
     fn push(&mut self, record: Record) {
-        self.bytes += record.data.len() + record.partition_key.len() + size_of::<Record>();
+        self.bytes += memory(&record);
         self.records.push(record);
     }
+
+    /// Takes the members of other shards out.
+    pub(crate) fn drop_foreign(&mut self) {
+        let mut foreign = self.foreign.iter().copied().peekable();
+        let (mut at, mut bytes) = (0, 0);
+        self.records.retain(|record| {
+            let drops = foreign.next_if_eq(&at).is_some();
+            bytes += if drops { memory(record) } else { 0 };
+            at += 1;
+            !drops
+        });
+        self.bytes -= bytes;
+    }
+}
+
+fn memory(record: &Record) -> usize {
+    record.data.len() + record.partition_key.len() + size_of::<Record>()
 }
 
 /// What is wrong with a record that claims to be an aggregate.

@@ -138,15 +138,24 @@ fn members_of_another_shard_are_dropped_and_counted_and_the_rest_stays() {
         member("mine too", half[0].end()),
     ]);
     let mut unpacker = Unpacker::new(&Position::TrimHorizon, Some(half[0]));
-    let unpacked = unpacker.unpack(vec![stream_record(1, data.clone())]);
+    let mut unpacked = unpacker.unpack(vec![stream_record(1, data.clone())]);
+    assert_eq!(
+        (unpacked.records.len(), &unpacked.foreign[..]),
+        (3, &[1][..])
+    );
+    let whole = unpacked.bytes;
+    unpacked.drop_foreign();
     assert_eq!(
         positions(&unpacked),
         [("1".to_owned(), 0), ("1".to_owned(), 2)]
     );
-    assert_eq!(unpacked.foreign, 1);
+    assert_eq!(
+        whole - unpacked.bytes,
+        "key".len() + "foreign".len() + size_of::<Record>()
+    );
     let unpacked = Unpacker::new(&Position::TrimHorizon, None).unpack(vec![stream_record(1, data)]);
     assert_eq!(
-        (unpacked.records.len(), unpacked.foreign),
+        (unpacked.records.len(), unpacked.foreign.len()),
         (3, 0),
         "without a range nothing is dropped"
     );
