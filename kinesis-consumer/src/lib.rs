@@ -132,6 +132,11 @@
 //!
 //! A member that cannot be read is dropped and counted, and its neighbours are delivered.
 //!
+//! # Queues
+//!
+//! [`queue`] consumes Kinesis queues: records one at a time and in no order, each acknowledged by
+//! itself, without leases or checkpoints.
+//!
 //! # Watching it
 //!
 //! [`Consumer::events`] tells what happens to leases and shards as it happens: gained (and by what:
@@ -181,6 +186,7 @@ mod fetch;
 mod lease;
 pub mod metrics;
 mod processor;
+pub mod queue;
 mod record;
 mod settings;
 mod shard;

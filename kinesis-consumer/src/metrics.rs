@@ -71,6 +71,13 @@ pub const SHARDS_ENDED: &str = "kinesis_consumer_shards_ended";
 /// Shards that stopped because the stream no longer has them.
 pub const SHARDS_NOT_FOUND: &str = "kinesis_consumer_shards_not_found";
 
+/// Records received from queues.
+pub const QUEUE_RECORDS_RECEIVED: &str = "kinesis_consumer_queue_records_received";
+/// Records of queues that were acknowledged.
+pub const QUEUE_RECORDS_ACKNOWLEDGED: &str = "kinesis_consumer_queue_records_acknowledged";
+/// Records of queues that were given back, by `cause`.
+pub const QUEUE_RECORDS_RETURNED: &str = "kinesis_consumer_queue_records_returned";
+
 /// Tells the installed recorder what each metric of this crate means, those of the leases and sinks
 /// included. Call it once, after installing a recorder.
 pub fn describe() {
@@ -186,6 +193,21 @@ pub fn describe() {
         BUFFERED_BYTES,
         Unit::Bytes,
         "Bytes fetched and not yet processed."
+    );
+    describe_counter!(
+        QUEUE_RECORDS_RECEIVED,
+        Unit::Count,
+        "Records received from queues."
+    );
+    describe_counter!(
+        QUEUE_RECORDS_ACKNOWLEDGED,
+        Unit::Count,
+        "Records of queues acknowledged."
+    );
+    describe_counter!(
+        QUEUE_RECORDS_RETURNED,
+        Unit::Count,
+        "Records of queues given back."
     );
     describe_gauge!(CURRENT_SHARDS, Unit::Count, "Shards being processed.");
     describe_counter!(

@@ -15,6 +15,7 @@ mod network;
 mod one_by_one;
 mod poison;
 mod prepared;
+mod queue;
 mod resharding;
 mod streams;
 mod world;

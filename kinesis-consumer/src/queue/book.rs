@@ -1,0 +1,238 @@
+//! Which received records are held, and what is to be told to the queue about them and when, without
+//! any I/O.
+//!
+//! Invariants:
+//! - A record that is held has its visibility extended before it ends, half of it beforehand.
+//! - A record is told of once: acknowledged, or made visible, never both.
+//! - What is told goes in requests of at most [`ENTRIES_MAX`]; a full one at once, others after
+//!   `acknowledge_after`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Entries of one request. Source: API model.
+pub(super) const ENTRIES_MAX: usize = 10;
+
+/// What is told to the queue in one request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Tell {
+    Acknowledge(Vec<String>),
+    /// Handles, and for how many seconds from now each is hidden.
+    Hide(Vec<(String, u64)>),
+}
+
+/// The records that this consumer holds.
+#[derive(Debug)]
+pub(super) struct Book {
+    visibility: Duration,
+    acknowledge_after: Duration,
+    held: BTreeMap<u64, Held>,
+    next_id: u64,
+    done: Waiting<String>,
+    hide: Waiting<(String, u64)>,
+}
+
+#[derive(Debug)]
+struct Held {
+    handle: String,
+    extend_at: Instant,
+}
+
+/// Entries that wait to be told, and since when.
+#[derive(Debug)]
+struct Waiting<T> {
+    entries: Vec<T>,
+    due: Option<Instant>,
+}
+
+impl<T> Waiting<T> {
+    const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            due: None,
+        }
+    }
+
+    fn push(&mut self, entry: T, due: Instant) {
+        self.entries.push(entry);
+        self.due = Some(self.due.map_or(due, |known| known.min(due)));
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.entries.len() >= ENTRIES_MAX || self.due.is_some_and(|due| due <= now)
+    }
+
+    /// When something is due; `now` for a full request.
+    fn when(&self, now: Instant) -> Option<Instant> {
+        if self.entries.len() >= ENTRIES_MAX {
+            return Some(now);
+        }
+        self.due
+    }
+
+    fn take(&mut self) -> Vec<T> {
+        let rest = self.entries.split_off(self.entries.len().min(ENTRIES_MAX));
+        if rest.is_empty() {
+            self.due = None;
+        }
+        std::mem::replace(&mut self.entries, rest)
+    }
+}
+
+impl Book {
+    pub(super) fn new(visibility: Duration, acknowledge_after: Duration) -> Self {
+        Self {
+            visibility,
+            acknowledge_after,
+            held: BTreeMap::new(),
+            next_id: 0,
+            done: Waiting::new(),
+            hide: Waiting::new(),
+        }
+    }
+
+    /// A record was received, by a request that was sent at `asked`; its number here.
+    pub(super) fn received(&mut self, handle: String, asked: Instant) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let extend_at = asked + self.visibility / 2;
+        self.held.insert(id, Held { handle, extend_at });
+        id
+    }
+
+    /// Its handler is done with it.
+    pub(super) fn done(&mut self, id: u64, now: Instant) {
+        if let Some(held) = self.held.remove(&id) {
+            self.done.push(held.handle, now + self.acknowledge_after);
+        }
+    }
+
+    /// It is to be received again, after `pause`.
+    pub(super) fn give_back(&mut self, id: u64, pause: Duration, now: Instant) {
+        if let Some(held) = self.held.remove(&id) {
+            self.hide.push((held.handle, pause.as_secs()), now);
+        }
+    }
+
+    /// Everything that is held is to be received again, now.
+    pub(super) fn give_back_all(&mut self, now: Instant) {
+        for (_, held) in std::mem::take(&mut self.held) {
+            self.hide.push((held.handle, 0), now);
+        }
+    }
+
+    /// What to tell now; to be asked until there is nothing.
+    pub(super) fn tell(&mut self, now: Instant) -> Option<Tell> {
+        let visibility = self.visibility;
+        for held in self.held.values_mut().filter(|held| held.extend_at <= now) {
+            held.extend_at = now + visibility / 2;
+            self.hide
+                .push((held.handle.clone(), visibility.as_secs()), now);
+        }
+        if self.hide.is_due(now) {
+            return Some(Tell::Hide(self.hide.take()));
+        }
+        self.done
+            .is_due(now)
+            .then(|| Tell::Acknowledge(self.done.take()))
+    }
+
+    /// When something has to be told, if nothing happens before.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let extend = self.held.values().map(|held| held.extend_at).min();
+        let waiting = [extend, self.done.when(now), self.hide.when(now)];
+        waiting.into_iter().flatten().min()
+    }
+
+    /// A request failed: what it told is to be told again at `at`.
+    pub(super) fn again(&mut self, tell: Tell, at: Instant) {
+        match tell {
+            Tell::Acknowledge(handles) => {
+                handles
+                    .into_iter()
+                    .for_each(|handle| self.done.push(handle, at));
+            }
+            Tell::Hide(entries) => entries
+                .into_iter()
+                .for_each(|entry| self.hide.push(entry, at)),
+        }
+    }
+
+    /// Records in the hands of handlers.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether nothing is held and nothing waits to be told.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.done.entries.is_empty() && self.hide.entries.is_empty()
+    }
+
+    /// Tells what waits without waiting for more.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        if !self.done.entries.is_empty() {
+            self.done.due = Some(now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesis_core::Clock;
+
+    use super::*;
+
+    const VISIBILITY: Duration = Duration::from_secs(30);
+    const AFTER: Duration = Duration::from_millis(100);
+
+    fn handles(numbers: std::ops::Range<usize>) -> Vec<String> {
+        numbers.map(|number| number.to_string()).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_acknowledgements_go_at_once_and_the_rest_after_a_moment() {
+        let now = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        for handle in handles(0..12) {
+            let id = book.received(handle, now);
+            book.done(id, now);
+        }
+        assert_eq!(book.tell(now), Some(Tell::Acknowledge(handles(0..10))));
+        assert_eq!(book.tell(now), None);
+        let next = book.next(now).expect("two wait");
+        assert_eq!(next - now, AFTER);
+        assert_eq!(book.tell(next), Some(Tell::Acknowledge(handles(10..12))));
+        assert!(book.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_is_hidden_again_when_half_of_its_time_is_over() {
+        let now = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        let first = book.received("a".into(), now);
+        book.received("b".into(), now + Duration::from_secs(5));
+        let next = book.next(now).expect("it is held");
+        assert_eq!(next - now, VISIBILITY / 2);
+        assert_eq!(book.tell(next), Some(Tell::Hide(vec![("a".into(), 30)])));
+        assert_eq!(book.tell(next), None);
+        book.done(first, next);
+        assert_eq!(book.next(next), Some(next + AFTER));
+        assert_eq!(book.held(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_is_acknowledged_or_given_back_and_not_both() {
+        let now = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        let first = book.received("a".into(), now);
+        book.received("b".into(), now);
+        book.give_back(first, Duration::from_secs(4), now);
+        book.done(first, now);
+        book.give_back_all(now);
+        let both = vec![("a".to_owned(), 4), ("b".to_owned(), 0)];
+        assert_eq!(book.tell(now), Some(Tell::Hide(both)));
+        assert!(book.is_empty());
+    }
+}

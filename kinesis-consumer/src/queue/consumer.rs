@@ -1,0 +1,446 @@
+//! The consumer of one queue: receives while there is room, hands records to the handler, tells the
+//! queue what [`Book`] says.
+
+use std::fmt;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use kinesis_core::{Backoff, Clock, Rand};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info, warn};
+
+use super::book::{Book, ENTRIES_MAX, Tell};
+use super::client::{Entry, QueueClient};
+use super::settings::{Lane, QueueSettings};
+use super::{QueueRecord, client};
+use crate::error::{Error, ErrorKind};
+use crate::metrics;
+use crate::processor::ProcessorError;
+
+/// How long a record that failed is hidden, by how often it was received; whole seconds.
+/// Source: none, reasonable default.
+const RETRY: Backoff = Backoff::new(Duration::from_secs(2), Duration::from_secs(60));
+
+/// Receives up to which a poison record is visible again at once, so that it soon is a dead letter;
+/// beyond, the queue makes none of it. Source: API model, `MaxReceiveCount`, six by default.
+const POISON_RECEIVES: u32 = 10;
+
+/// Wait after a call that failed. Source: none, reasonable default.
+const CALL_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+
+/// Requests that tell the queue something, under way at once. Source: none, reasonable default.
+const TELLS_AT_ONCE: usize = 8;
+
+/// How long telling what is left may take once a stop is over its time. Source: none, reasonable
+/// default.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+type Outcome = Result<Result<(), ProcessorError>, Box<dyn std::any::Any + Send>>;
+type Handler =
+    Arc<dyn Fn(QueueRecord) -> BoxFuture<'static, Result<(), ProcessorError>> + Send + Sync>;
+type Received = (Instant, Result<Vec<QueueRecord>, Error>);
+type Told = (Tell, Result<Vec<Entry>, Error>);
+
+/// Consumes one queue. Any number may share it, in one process or many.
+pub struct QueueConsumer {
+    queue_arn: Arc<str>,
+    client: QueueClient,
+    handler: Handler,
+    settings: QueueSettings,
+    clock: Clock,
+    rand: Rand,
+}
+
+impl QueueConsumer {
+    /// Begins to build the consumer of the queue with this ARN. `handler` is called with each record,
+    /// for several at once; its futures run in tasks of their own.
+    ///
+    /// What it returns means: `Ok`: the record is acknowledged. `Retry`, or a panic: it comes again
+    /// after a pause that grows with its receives. `Poison`: it comes again at once, until the queue
+    /// makes a dead letter of it. `Fatal`: [`run`](QueueConsumer::run) ends, and the record comes again.
+    pub fn builder<F, Fut>(
+        queue_arn: impl Into<String>,
+        kinesis: aws_sdk_kinesis::Client,
+        handler: F,
+    ) -> QueueConsumerBuilder
+    where
+        F: Fn(QueueRecord) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), ProcessorError>> + Send + 'static,
+    {
+        QueueConsumerBuilder {
+            queue_arn: queue_arn.into(),
+            client: QueueClient::new(kinesis),
+            handler: Arc::new(move |record| Box::pin(handler(record))),
+            settings: QueueSettings::default(),
+            clock: Clock::default(),
+            rand: None,
+        }
+    }
+
+    /// Works until `shutdown` is cancelled and every record is acknowledged or given back.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Processor`] when the handler gave up; [`ErrorKind::NotFound`], [`ErrorKind::Denied`]
+    /// or [`ErrorKind::InvalidInput`] when the queue cannot be received from. What can mend itself is
+    /// tried again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the handlers; what was not acknowledged comes again after its
+    /// visibility timeout.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let span = tracing::info_span!("queue", arn = &*self.queue_arn);
+        let now = self.clock.now();
+        let settings = &self.settings;
+        let work = Work {
+            book: Book::new(settings.visibility_timeout, settings.acknowledge_after),
+            running: JoinSet::new(),
+            telling: FuturesUnordered::new(),
+            receive: None,
+            receive_at: now,
+            failures: 0,
+            stop_by: None,
+            over: false,
+            failure: None,
+            consumer: self,
+        };
+        work.run(shutdown).instrument(span).await
+    }
+}
+
+/// A consumer at work.
+struct Work {
+    consumer: QueueConsumer,
+    book: Book,
+    running: JoinSet<(u64, u32, Outcome)>,
+    telling: FuturesUnordered<BoxFuture<'static, Told>>,
+    receive: Option<BoxFuture<'static, Received>>,
+    /// Not before this.
+    receive_at: Instant,
+    /// Calls that failed, in a row.
+    failures: u32,
+    stop_by: Option<Instant>,
+    /// The time to stop is over.
+    over: bool,
+    failure: Option<Error>,
+}
+
+impl Work {
+    async fn run(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        loop {
+            let now = self.consumer.clock.now();
+            if shutdown.is_cancelled() {
+                self.stop();
+            }
+            self.tell(now);
+            self.ask(now);
+            if self.is_finished() {
+                break;
+            }
+            let wake = self.wake(now);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled(), if self.stop_by.is_none() => {}
+                Some(ended) = self.running.join_next(), if !self.running.is_empty() => {
+                    if let Ok((id, receives, outcome)) = ended {
+                        self.handled(id, receives, outcome);
+                    }
+                }
+                Some(told) = self.telling.next(), if !self.telling.is_empty() => self.told(told),
+                received = arrival(&mut self.receive) => {
+                    self.receive = None;
+                    self.received(received);
+                }
+                () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => self.on_time(),
+            }
+        }
+        match self.failure {
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        let idle = self.running.is_empty() && self.receive.is_none();
+        let told = self.book.is_empty() && self.telling.is_empty();
+        let late = self.over
+            && self
+                .stop_by
+                .is_some_and(|by| self.consumer.clock.now() >= by);
+        self.stop_by.is_some() && (late || (idle && told))
+    }
+
+    fn stop(&mut self) {
+        if self.stop_by.is_none() {
+            info!(
+                records = self.book.held(),
+                "The consumer of the queue stops."
+            );
+            let now = self.consumer.clock.now();
+            self.stop_by = Some(now + self.consumer.settings.shutdown_timeout);
+        }
+    }
+
+    /// Starts the requests that are due.
+    fn tell(&mut self, now: Instant) {
+        if self.stop_by.is_some() && self.running.is_empty() {
+            self.book.hurry(now);
+        }
+        while self.telling.len() < TELLS_AT_ONCE
+            && let Some(tell) = self.book.tell(now)
+        {
+            let (client, arn) = (
+                self.consumer.client.clone(),
+                Arc::clone(&self.consumer.queue_arn),
+            );
+            let lane = self.consumer.settings.lane;
+            self.telling.push(Box::pin(async move {
+                let answer = match &tell {
+                    Tell::Acknowledge(handles) => client.acknowledge(&arn, lane, handles).await,
+                    Tell::Hide(handles) => client.hide(&arn, lane, handles).await,
+                };
+                (tell, answer)
+            }));
+        }
+    }
+
+    /// Starts to receive where there is room.
+    fn ask(&mut self, now: Instant) {
+        let settings = &self.consumer.settings;
+        let room = settings.concurrency.saturating_sub(self.running.len());
+        if self.stop_by.is_some() || self.receive.is_some() || room == 0 || now < self.receive_at {
+            return;
+        }
+        let (client, arn) = (
+            self.consumer.client.clone(),
+            Arc::clone(&self.consumer.queue_arn),
+        );
+        let (lane, limit) = (settings.lane, room.min(ENTRIES_MAX));
+        let (wait, hidden) = (
+            settings.wait_time.as_secs(),
+            settings.visibility_timeout.as_secs(),
+        );
+        let clock = self.consumer.clock.clone();
+        self.receive = Some(Box::pin(async move {
+            // The timeout of what came while this waited counts from then; half of it is left at least.
+            let answer = client.receive(&arn, lane, limit, wait, hidden).await;
+            (clock.now(), answer)
+        }));
+    }
+
+    fn wake(&self, now: Instant) -> Option<Instant> {
+        let room = self.running.len() < self.consumer.settings.concurrency;
+        let receive = self.stop_by.is_none() && self.receive.is_none() && room;
+        let tell = (self.telling.len() < TELLS_AT_ONCE).then(|| self.book.next(now));
+        let times = [
+            tell.flatten(),
+            receive.then_some(self.receive_at),
+            self.stop_by,
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// The time to stop is over: what is left is given back.
+    fn on_time(&mut self) {
+        let now = self.consumer.clock.now();
+        if self.over || self.stop_by.is_none_or(|by| now < by) {
+            return;
+        }
+        self.over = true;
+        warn!(
+            records = self.running.len(),
+            "Handlers took too long to stop; their records are given back."
+        );
+        self.running.abort_all();
+        self.running.detach_all();
+        self.receive = None;
+        self.book.give_back_all(now);
+        self.stop_by = Some(now + STOP_GRACE);
+    }
+
+    fn received(&mut self, (at, answer): Received) {
+        let records = match answer {
+            Ok(records) => records,
+            Err(error) if error.kind().is_retryable() || error.kind() == ErrorKind::Corrupt => {
+                let pause = CALL_AGAIN.delay(self.failures, &self.consumer.rand);
+                self.failures = self.failures.saturating_add(1);
+                self.receive_at = self.consumer.clock.now() + pause;
+                warn!(%error, "Receiving failed and is tried again.");
+                return;
+            }
+            Err(error) => {
+                error!(%error, "The queue cannot be received from: its consumer stops.");
+                self.failure.get_or_insert(error);
+                return self.stop();
+            }
+        };
+        self.failures = 0;
+        ::metrics::counter!(metrics::QUEUE_RECORDS_RECEIVED).increment(records.len() as u64);
+        for record in records {
+            let id = self.book.received(record.receipt_handle.clone(), at);
+            if self.stop_by.is_some() {
+                self.book.give_back(id, Duration::ZERO, at);
+                continue;
+            }
+            let receives = record.receive_count;
+            let handled = AssertUnwindSafe((self.consumer.handler)(record)).catch_unwind();
+            let handled = async move { (id, receives, handled.await) };
+            self.running.spawn(handled.in_current_span());
+        }
+    }
+
+    fn handled(&mut self, id: u64, receives: u32, outcome: Outcome) {
+        let now = self.consumer.clock.now();
+        let retry = RETRY
+            .delay(receives, &self.consumer.rand)
+            .max(Duration::from_secs(1));
+        let (pause, cause) = match outcome {
+            Ok(Ok(())) => return self.book.done(id, now),
+            Ok(Err(ProcessorError::Poison(cause) | ProcessorError::PoisonAt { cause, .. })) => {
+                warn!(receives, error = %cause, "A record of the queue cannot be processed.");
+                let hurry = receives < POISON_RECEIVES;
+                (if hurry { Duration::ZERO } else { retry }, "poison")
+            }
+            Ok(Err(ProcessorError::Retry(cause))) => {
+                warn!(receives, error = %cause, "The handler of a queue's record failed.");
+                (retry, "retry")
+            }
+            Ok(Err(ProcessorError::Fatal(cause))) => {
+                error!(error = %cause, "The handler gave up: the consumer of the queue stops.");
+                let text = format!("the handler of queue {} gave up", self.consumer.queue_arn);
+                let failure = Error::new(ErrorKind::Processor, text).with_source(cause);
+                self.failure.get_or_insert(failure);
+                self.stop();
+                (Duration::ZERO, "fatal")
+            }
+            Err(_) => {
+                error!(receives, "The handler of a queue's record panicked.");
+                (retry, "panic")
+            }
+        };
+        ::metrics::counter!(metrics::QUEUE_RECORDS_RETURNED, "cause" => cause).increment(1);
+        self.book.give_back(id, pause, now);
+    }
+
+    fn told(&mut self, (tell, answer): Told) {
+        match answer {
+            Ok(entries) => {
+                let refused = entries.iter().filter_map(|entry| entry.refusal.as_deref());
+                let refused: Vec<_> = refused.collect();
+                let done = entries.len() - refused.len();
+                if matches!(tell, Tell::Acknowledge(_)) {
+                    ::metrics::counter!(metrics::QUEUE_RECORDS_ACKNOWLEDGED).increment(done as u64);
+                }
+                if let Some(code) = refused.first() {
+                    warn!(
+                        refused = refused.len(),
+                        code, "The queue refused receipt handles; their records may come again."
+                    );
+                }
+            }
+            // Until the timeout of the records is over, which then come again.
+            Err(error) if error.kind().is_retryable() => {
+                debug!(%error, "The queue could not be told; it is tried again.");
+                let pause = CALL_AGAIN.delay(0, &self.consumer.rand);
+                self.book.again(tell, self.consumer.clock.now() + pause);
+            }
+            Err(error) => {
+                error!(%error, "The queue cannot be told of records; they come again.");
+            }
+        }
+    }
+}
+
+/// The answer of the receive under way; never without one.
+async fn arrival(receive: &mut Option<BoxFuture<'static, Received>>) -> Received {
+    match receive {
+        Some(receive) => receive.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Builds a [`QueueConsumer`].
+pub struct QueueConsumerBuilder {
+    queue_arn: String,
+    client: client::QueueClient,
+    handler: Handler,
+    settings: QueueSettings,
+    clock: Clock,
+    rand: Option<Rand>,
+}
+
+impl QueueConsumerBuilder {
+    /// How the consumer behaves.
+    #[must_use]
+    pub fn settings(mut self, settings: QueueSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Which records are received; as in the settings.
+    #[must_use]
+    pub fn lane(mut self, lane: Lane) -> Self {
+        self.settings.lane = lane;
+        self
+    }
+
+    /// The clock. Default: the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The source of chance. Default: seeded by the system.
+    #[must_use]
+    pub fn rand(mut self, rand: Rand) -> Self {
+        self.rand = Some(rand);
+        self
+    }
+
+    /// Checks everything that was given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] that names the field and the bound.
+    pub fn build(self) -> Result<QueueConsumer, Error> {
+        self.settings.validate()?;
+        if !(self.queue_arn.starts_with("arn:") && self.queue_arn.contains(":queue/")) {
+            let text = format!(
+                "queue_arn must be the ARN of a queue, not {:?}",
+                self.queue_arn
+            );
+            return Err(Error::new(ErrorKind::InvalidInput, text));
+        }
+        Ok(QueueConsumer {
+            queue_arn: self.queue_arn.into(),
+            client: self.client,
+            handler: self.handler,
+            settings: self.settings,
+            clock: self.clock,
+            rand: self.rand.unwrap_or_else(Rand::from_entropy),
+        })
+    }
+}
+
+impl fmt::Debug for QueueConsumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueConsumer")
+            .field("queue_arn", &self.queue_arn)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for QueueConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueConsumerBuilder")
+            .field("queue_arn", &self.queue_arn)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
