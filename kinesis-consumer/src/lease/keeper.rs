@@ -243,6 +243,7 @@ impl Service {
                 return Ok(());
             }
             let now = self.keeper.clock.now();
+            self.resting.retain(|_, rest| !rest.is_over(now));
             if now >= self.next_pass {
                 // At a steady pace: what was seen at one pass expires at a certain later one.
                 let interval = self.keeper.settings.lease_assignment_interval;
@@ -257,14 +258,20 @@ impl Service {
                     Err(error) => self.judge(Err(error))?,
                 }
             }
-            if self.keeper.clock.now() >= self.next_discovery {
+            // A leader finds what it was given by its scans.
+            let leads = self.view.borrow().leads(self.keeper.clock.now());
+            if !leads && self.keeper.clock.now() >= self.next_discovery {
                 let discovered = self.discover().await;
                 self.judge(discovered)?;
                 let pause = self.keeper.settings.lease_discovery_interval;
                 let part = 0.75 + 0.25 * self.keeper.rand.unit();
                 self.next_discovery = self.keeper.clock.now() + pause.mul_f64(part);
             }
-            let next = self.next_pass.min(self.next_discovery);
+            let next = if leads {
+                self.next_pass
+            } else {
+                self.next_pass.min(self.next_discovery)
+            };
             if !self.wait_until(next).await? {
                 return Ok(());
             }

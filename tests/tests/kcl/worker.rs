@@ -114,6 +114,12 @@ impl KclWorker {
         );
     }
 
+    /// Kills the worker where it stands, and waits until all it said is written down.
+    pub(super) async fn kill(mut self) {
+        self.child.kill().await.expect("it is killed");
+        self.reading.await.expect("its output was understood");
+    }
+
     /// Lets the worker shut down in order and waits until it is gone.
     ///
     /// # Panics

@@ -32,8 +32,6 @@ impl Service {
     /// Takes the leases that were given to this worker, and such of an earlier process of its name
     /// that expired.
     pub(super) async fn discover(&mut self) -> Result<(), Error> {
-        let now = self.keeper.clock.now();
-        self.resting.retain(|_, rest| !rest.is_over(now));
         self.find_streams().await?;
         let table = &self.keeper.table;
         let rows: Vec<Lease> = if self.index == Index::Active {
@@ -56,9 +54,18 @@ impl Service {
             rows.into_iter().filter(mine).collect()
         };
         let now = self.keeper.clock.now();
+        for row in &rows {
+            self.observer.saw(row, now);
+        }
+        self.take_given(rows).await
+    }
+
+    /// Takes those of `rows`, all of which name this worker as their owner, that nobody works on.
+    pub(super) async fn take_given(&mut self, mut rows: Vec<Lease>) -> Result<(), Error> {
+        let now = self.keeper.clock.now();
+        rows.retain(|row| !row.is_ended() && self.is_free_for_me(&row.shard_id));
         let mut given = Vec::new();
-        for row in rows.into_iter().filter(|row| !row.is_ended()) {
-            self.observer.saw(&row, now);
+        for row in rows {
             if is_given(&row, &self.keeper.me, &self.process) {
                 // Who hands over leaves its mark, and a leader that gives removes it.
                 let by = match row.acquisition {

@@ -101,6 +101,9 @@ impl Service {
         if leaving {
             return Ok(());
         }
+        let leases = board.leases.iter();
+        let mine = leases.filter(|lease| lease.owner.as_ref() == Some(&self.keeper.me));
+        self.take_given(mine.cloned().collect()).await?;
         self.clean_up(&board).await?;
         self.repair(&board.leases, &board.unreadable).await
     }

@@ -1,0 +1,247 @@
+//! Tables and states that KCL fleets leave, and that live ones use.
+
+use aws_sdk_dynamodb::types::{
+    AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
+};
+
+use super::*;
+use crate::lease::item::Item;
+use crate::lease::tests::rig::TABLE;
+
+const COORDINATOR: &str = "billing-CoordinatorState";
+const METRICS: &str = "billing-WorkerMetricStats";
+
+fn text(text: &str) -> AttributeValue {
+    AttributeValue::S(text.to_owned())
+}
+
+async fn create(rig: &Rig, table: &str, key: &str) {
+    let attribute = AttributeDefinition::builder()
+        .attribute_name(key)
+        .attribute_type(ScalarAttributeType::S);
+    let schema = KeySchemaElement::builder()
+        .attribute_name(key)
+        .key_type(KeyType::Hash);
+    rig.dynamodb
+        .create_table()
+        .table_name(table)
+        .billing_mode(BillingMode::PayPerRequest)
+        .attribute_definitions(attribute.build().expect("complete"))
+        .key_schema(schema.build().expect("complete"))
+        .send()
+        .await
+        .expect("created");
+}
+
+async fn put(rig: &Rig, table: &str, row: &[(&str, &str)]) {
+    let item: Item = row
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), text(value)))
+        .collect();
+    let put = rig.dynamodb.put_item().table_name(table);
+    put.set_item(Some(item)).send().await.expect("put");
+}
+
+/// The keys of a table's rows by their kind; a lease is one without any.
+async fn kinds(rig: &Rig, table: &str, key: &str) -> BTreeMap<String, String> {
+    let scan = rig.dynamodb.scan().table_name(table).send().await;
+    let items = scan.expect("scanned").items.unwrap_or_default();
+    let of = |item: &Item, name: &str| Some(item.get(name)?.as_s().ok()?.clone());
+    items
+        .iter()
+        .map(|item| {
+            let kind = of(item, "entityType").unwrap_or_default();
+            (of(item, key).expect("a key"), kind)
+        })
+        .collect()
+}
+
+async fn legacy(rig: &Rig) {
+    create(rig, COORDINATOR, "key").await;
+    create(rig, METRICS, "wid").await;
+    let version = [("key", "Migration3.0"), ("cv", "CLIENT_VERSION_3X")];
+    put(rig, COORDINATOR, &version).await;
+}
+
+async fn refusal(rig: &Rig) -> Error {
+    let (sender, _gained) = mpsc::channel(1);
+    let keeper = LeaseKeeper::new(
+        rig.kinesis.clone(),
+        rig.dynamodb.clone(),
+        TABLE,
+        STREAM,
+        "b",
+        &Settings::default(),
+        Clock::system(),
+        Rand::seeded(1),
+    );
+    let refused = keeper.run(sender, CancellationToken::new()).await;
+    refused.expect_err("refused")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_application_has_all_its_rows_in_the_lease_table() {
+    let rig = Rig::new(1).await;
+    let a = rig.worker("a");
+    until("the lease", &[&a], || a.count() == 1).await;
+    let kinds = kinds(&rig, TABLE, "leaseKey").await;
+    let expected = [
+        ("Leader", "LEADER"),
+        ("Migration3.0", "CLIENT_VERSION_MIGRATION"),
+        ("a", "WORKER_METRIC_STATS"),
+        ("shardId-000000000000", "LEASE"),
+    ];
+    let expected = expected.map(|(key, kind)| (key.to_owned(), kind.to_owned()));
+    assert_eq!(kinds, BTreeMap::from(expected));
+    a.stop().await.expect("stops");
+    let left = self::kinds(&rig, TABLE, "leaseKey").await;
+    let left: Vec<_> = left.keys().collect();
+    assert_eq!(left, ["Migration3.0", "shardId-000000000000"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_lock_is_written_as_the_lock_client_of_java_does() {
+    let rig = Rig::new(1).await;
+    let a = rig.worker("a");
+    until("the lease", &[&a], || a.count() == 1).await;
+    let lock = || async {
+        let get = rig.dynamodb.get_item().table_name(TABLE);
+        let get = get.key("leaseKey", text("Leader")).send().await;
+        get.expect("read").item.expect("a lock")
+    };
+    let first = lock().await;
+    assert_eq!(first["ownerName"], text("a"));
+    assert_eq!(first["leaseDuration"], text("10000"));
+    assert_eq!(first["entityType"], text("LEADER"));
+    assert_eq!(first.len(), 5, "{first:?}");
+    sleep(Duration::from_secs(4)).await;
+    let second = lock().await;
+    assert_ne!(first["recordVersionNumber"], second["recordVersionNumber"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_tables_of_kcl_3_0_are_used_where_they_are() {
+    let rig = Rig::new(2).await;
+    legacy(&rig).await;
+    let (a, b) = (rig.worker("a"), rig.worker("b"));
+    until("one each", &[&a, &b], || a.count() == 1 && b.count() == 1).await;
+    let leases = kinds(&rig, TABLE, "leaseKey").await;
+    assert_eq!(leases.len(), 2, "{leases:?}");
+    let states = kinds(&rig, COORDINATOR, "key").await;
+    let states: Vec<_> = states.keys().collect();
+    assert_eq!(states, ["Leader", "Migration3.0"]);
+    let metrics = kinds(&rig, METRICS, "wid").await;
+    let metrics: Vec<_> = metrics.keys().collect();
+    assert_eq!(metrics, ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_move_of_the_kcl_into_the_lease_table_is_followed_step_by_step() {
+    let rig = Rig::new(2).await;
+    legacy(&rig).await;
+    let (a, b) = (rig.worker("a"), rig.worker("b"));
+    until("one each", &[&a, &b], || a.count() == 1 && b.count() == 1).await;
+    let migration = |status: &'static str| [("key", "TableMigration3.5"), ("tm", status)];
+
+    put(
+        &rig,
+        COORDINATOR,
+        &migration("TABLE_MIGRATION_STATUS_PENDING"),
+    )
+    .await;
+    sleep(Duration::from_secs(70)).await;
+    let rows = kinds(&rig, TABLE, "leaseKey").await;
+    assert!(rows.contains_key("a") && rows.contains_key("b"), "{rows:?}");
+    assert!(!rows.contains_key("Leader"), "the lock moves last");
+
+    put(
+        &rig,
+        COORDINATOR,
+        &migration("TABLE_MIGRATION_STATUS_COMPLETE"),
+    )
+    .await;
+    // The leader of the KCL moves the states.
+    let version = [("leaseKey", "Migration3.0"), ("cv", "CLIENT_VERSION_3X")];
+    put(&rig, TABLE, &version).await;
+    sleep(Duration::from_secs(80)).await;
+    let rows = kinds(&rig, TABLE, "leaseKey").await;
+    assert!(rows.contains_key("Leader"), "{rows:?}");
+    assert_eq!((a.count(), b.count()), (1, 1), "nobody noticed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_of_another_protocol_is_refused_at_the_start() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    let version = [
+        ("leaseKey", "Migration3.0"),
+        ("cv", "CLIENT_VERSION_UPGRADE_FROM_2X"),
+    ];
+    put(&rig, TABLE, &version).await;
+    let error = refusal(&rig).await;
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("UPGRADE_FROM_2X"), "{error}");
+    let rows = kinds(&rig, TABLE, "leaseKey").await;
+    assert_eq!(rows.len(), 1, "nothing was written: {rows:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fleet_that_is_rolled_back_is_left_in_order() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    let version = |cv: &'static str| [("leaseKey", "Migration3.0"), ("cv", cv)];
+    put(&rig, TABLE, &version("CLIENT_VERSION_3X_WITH_ROLLBACK")).await;
+    let refused = refusal(&rig);
+    let rolling_back = async {
+        sleep(Duration::from_secs(30)).await;
+        assert_eq!(rig.lease(0).await.owner.as_deref(), Some("b"));
+        put(&rig, TABLE, &version("CLIENT_VERSION_2X")).await;
+    };
+    let (error, ()) = tokio::join!(refused, rolling_back);
+    assert!(error.to_string().contains("CLIENT_VERSION_2X"), "{error}");
+    assert_eq!(rig.lease(0).await.owner, None, "given back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kcl_2_that_is_alive_is_refused_with_what_to_do() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    let beat = |counter: u64| {
+        Item::from([
+            ("leaseKey".to_owned(), text("shardId-000000000000")),
+            ("leaseOwner".to_owned(), text("ip-10-0-0-7:alive")),
+            ("leaseCounter".to_owned(), item::number(counter)),
+            ("checkpoint".to_owned(), text("TRIM_HORIZON")),
+        ])
+    };
+    rig.put(beat(1)).await;
+    let refused = refusal(&rig);
+    let living = async {
+        for counter in 2..5 {
+            sleep(Duration::from_secs(3)).await;
+            rig.put(beat(counter)).await;
+        }
+    };
+    let (error, ()) = tokio::join!(refused, living);
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    for part in ["ip-10-0-0-7:alive", "KCL 2.x", "stop"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_without_the_index_is_read_by_scans_and_gets_the_index() {
+    let rig = Rig::new(2).await;
+    create(&rig, TABLE, "leaseKey").await;
+    let (a, b) = (rig.worker("a"), rig.worker("b"));
+    until("one each", &[&a, &b], || a.count() == 1 && b.count() == 1).await;
+    let described = rig.dynamodb.describe_table().table_name(TABLE).send().await;
+    let described = described.expect("described");
+    let table = described.table().expect("a table");
+    let indexes: Vec<_> = table
+        .global_secondary_indexes()
+        .iter()
+        .filter_map(|index| index.index_name())
+        .collect();
+    assert_eq!(indexes, ["LeaseOwnerToLeaseKeyIndex"]);
+}
