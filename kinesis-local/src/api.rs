@@ -39,6 +39,7 @@ use crate::wire::read::Text;
 use crate::wire::write::{Encode, Writer};
 
 mod attached;
+mod channels;
 mod consumers;
 mod demand;
 mod describe;
@@ -62,6 +63,7 @@ mod streams;
 mod subscribe;
 mod tags;
 
+pub(crate) use channels::buckets::Buckets;
 use operation::Operation;
 use site::{Caller, Site, Sites};
 
@@ -77,6 +79,8 @@ pub(crate) struct KinesisOptions {
     pub(crate) limits: Limits,
     pub(crate) delays: Delays,
     pub(crate) kms: KmsKeys,
+    /// Where channels deliver to.
+    pub(crate) buckets: Buckets,
 }
 
 /// The service. Cheap to clone; all clones are the same service.
@@ -128,6 +132,9 @@ impl Kinesis {
         let home = Arc::new(Place::new(&options.account, &options.region));
         let (log, cells, last_id) = Log::open(options.data_dir.as_deref(), &home)?;
         let sites = Sites::new(options, home, log, cells, last_id)?;
+        for site in sites.all() {
+            site.resume_channels();
+        }
         Ok(Self { sites })
     }
 
@@ -151,9 +158,10 @@ impl Kinesis {
         &self.sites.home.kms
     }
 
-    /// Ends the subscriptions and waits until everything is stored.
+    /// Ends subscriptions and deliveries and waits until everything is stored.
     pub(crate) async fn close(&self) {
         self.sites.home.subscriptions.end_all();
+        self.sites.home.channels.ended().await;
         self.sites.home.log.close().await;
     }
 }
@@ -201,6 +209,11 @@ impl Inner {
             Operation::UpdateStreamRecordDistributionStrategy => {
                 self.update_stream_record_distribution_strategy(body).await
             }
+            Operation::CreateChannel => self.create_channel(body).await,
+            Operation::DescribeChannel => self.describe_channel(body).await,
+            Operation::UpdateChannel => self.update_channel(body).await,
+            Operation::DeleteChannel => self.delete_channel(body).await,
+            Operation::ListChannels => self.list_channels(body).await,
             Operation::CreateQueue => self.create_queue(body).await,
             Operation::DescribeQueue => self.describe_queue(body).await,
             Operation::UpdateQueue => self.update_queue(body).await,

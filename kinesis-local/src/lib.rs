@@ -86,6 +86,7 @@
 //! | shards | ListShards, SplitShard, MergeShards, UpdateShardCount |
 //! | records | PutRecord, PutRecords, GetShardIterator, GetRecords, SubscribeToShard |
 //! | consumers | RegisterStreamConsumer, DeregisterStreamConsumer, DescribeStreamConsumer, ListStreamConsumers |
+//! | channels | CreateChannel, DescribeChannel, UpdateChannel, DeleteChannel, ListChannels |
 //! | queues | CreateQueue, DescribeQueue, UpdateQueue, DeleteQueue, ListQueues, ReceiveQueueRecords, AcknowledgeQueueRecords, UpdateQueueRecordsVisibility, ReceiveDeadLetterQueueRecords, AcknowledgeDeadLetterQueueRecords, RestoreDeadLetterQueueRecords, UpdateDeadLetterQueueRecordsVisibility |
 //! | tags | AddTagsToStream, RemoveTagsFromStream, ListTagsForStream, TagResource, UntagResource, ListTagsForResource |
 //!
@@ -118,6 +119,24 @@
 //!   flight come again when their timeout is over. That goes also for what a receive took whose caller
 //!   went away.
 //! * `RecordId` is the record's sequence number here. On AWS it is opaque: do not rely on it.
+//!
+//! ## Channels
+//!
+//! A channel writes what arrives in an on-demand stream to a bucket of the same instance's S3 (feature
+//! `s3`): all that is there once the oldest of it is `DataFreshnessInSeconds` old, 300 to 900 s as on
+//! AWS, from 1 s on with [`Limits::Off`]. An object holds records of one shard, in their order, up to
+//! 10,000 or 16 MiB: `JSON` and `STRING` records on a line each, `BYTE_ARRAY` records one behind the
+//! other, compressed by `GZIP` or `ZSTD` if so asked.
+//!
+//! * The key is the output key template at the time when the object's first record arrived, with the
+//!   shard and number of that record behind it (before `!{extension}`, if the template ends so). What a
+//!   crash makes a channel deliver again therefore replaces the object that was there.
+//! * A record that is not of the format is passed over; a line under the error prefix tells which.
+//! * A channel that is created without its bucket is FAILED for good: delete it, as on AWS. One that
+//!   loses its bucket later is FAILED, with the reason, until the bucket is back; it tries every 10 s
+//!   and passes over nothing but what leaves the stream's retention meanwhile.
+//! * Roles, encryption of objects and logging to CloudWatch are noted and described, not done. S3 Tables
+//!   are refused with `InvalidArgumentException`.
 //!
 //! # Faults on purpose
 //!

@@ -99,6 +99,14 @@ impl Opened {
     }
 }
 
+impl std::fmt::Debug for S3 {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let directory = self.opened.get().map(|opened| &opened.directory);
+        let mut debug = f.debug_struct("S3");
+        debug.field("directory", &directory).finish_non_exhaustive()
+    }
+}
+
 impl S3 {
     /// Serves the buckets in `directory`, or in a temporary directory, which is made when it is
     /// first asked for: most tests have no use for it. Blocks.

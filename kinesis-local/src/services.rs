@@ -9,7 +9,7 @@ use crate::s3::S3;
 
 use kinesis_core::{Clock, Rand};
 
-use crate::api::{Kinesis, KinesisOptions};
+use crate::api::{Buckets, Kinesis, KinesisOptions};
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::settings::Settings;
@@ -34,6 +34,12 @@ impl Services {
             None => None,
         };
         let part = |name| data_dir.as_ref().map(|data| data.part(name)).transpose();
+        #[cfg(feature = "s3")]
+        let s3 = S3::open(part("s3")?)?;
+        #[cfg(feature = "s3")]
+        let buckets = Buckets::of(s3.clone());
+        #[cfg(not(feature = "s3"))]
+        let buckets = Buckets::default();
         Ok(Self {
             kinesis: Kinesis::open(KinesisOptions {
                 clock: clock.clone(),
@@ -48,11 +54,12 @@ impl Services {
                     update: Duration::from_millis(settings.update_delay_ms),
                 },
                 kms: KmsKeys::new(settings.kms_keys.clone()),
+                buckets,
             })?,
             #[cfg(feature = "dynamodb")]
             dynamodb: DynamoDb::open(part("dynamodb")?.as_deref(), clock, rand)?,
             #[cfg(feature = "s3")]
-            s3: S3::open(part("s3")?)?,
+            s3,
             data_dir,
         })
     }

@@ -71,7 +71,8 @@ pub struct Settings {
     pub account: String,
     /// Throughput limits of the shards. Default: off.
     pub limits: Limits,
-    /// How long a new stream or consumer is CREATING, in milliseconds; at most an hour. Default: 0.
+    /// How long a new stream, consumer, queue or channel is CREATING, in milliseconds; at most an
+    /// hour. Default: 0.
     pub create_delay_ms: u64,
     /// How long a deleted stream is DELETING, in milliseconds; at most an hour. Default: 0.
     pub delete_delay_ms: u64,

@@ -22,8 +22,10 @@ use tokio::sync::watch;
 
 pub(crate) mod attached;
 pub(crate) mod change;
+pub(crate) mod channel;
 pub(crate) mod consumer;
 pub(crate) mod daily;
+pub(crate) mod date;
 pub(crate) mod demand;
 pub(crate) mod distribution;
 pub(crate) mod encryption;
@@ -38,6 +40,7 @@ pub(crate) mod shard;
 pub(crate) mod token;
 
 use change::Tags;
+use channel::Channel;
 use consumer::Consumer;
 use daily::Daily;
 use demand::{Demand, Plan};
@@ -100,6 +103,8 @@ pub(crate) struct Stream {
     pub(crate) consumers: BTreeMap<String, Consumer>,
     /// By the part of their id that is their own; those that are gone too, until another is created.
     pub(crate) queues: BTreeMap<u64, Mutex<Queue>>,
+    /// The same of channels.
+    pub(crate) channels: BTreeMap<u64, Mutex<Channel>>,
     pub(crate) tags: Tags,
     /// When UpdateShardCount and UpdateStreamMode were used, in the last day.
     pub(crate) scaled: Daily,
@@ -144,6 +149,7 @@ impl Stream {
             life: Life::created(new.created_ms),
             consumers: BTreeMap::new(),
             queues: BTreeMap::new(),
+            channels: BTreeMap::new(),
             tags: new.tags.clone(),
             scaled: Daily::default(),
             mode_switched: Daily::default(),
@@ -180,6 +186,28 @@ impl Stream {
     pub(crate) fn queue(&self, id: u64) -> Option<MutexGuard<'_, Queue>> {
         let queue = self.queues.get(&id)?;
         Some(queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The channel, for a short while, as [`queue`](Self::queue).
+    pub(crate) fn channel(&self, id: u64) -> Option<MutexGuard<'_, Channel>> {
+        let channel = self.channels.get(&id)?;
+        Some(channel.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Channels that are not gone.
+    pub(crate) fn channel_count(&self, now_ms: u64, delays: Delays) -> usize {
+        let channels = self.channels.keys().filter_map(|&id| self.channel(id));
+        channels
+            .filter(|channel| channel.status(now_ms, delays) != Status::Gone)
+            .count()
+    }
+
+    /// Gives up what is left of channels that are gone.
+    pub(crate) fn forget_gone_channels(&mut self, now_ms: u64, delays: Delays) {
+        self.channels.retain(|_, channel| {
+            let channel = channel.get_mut().unwrap_or_else(PoisonError::into_inner);
+            channel.status(now_ms, delays) != Status::Gone
+        });
     }
 
     /// Gives up what is left of queues that are gone.

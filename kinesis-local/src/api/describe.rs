@@ -147,6 +147,7 @@ struct DescribeStreamSummaryAnswer {
     open_shards: usize,
     consumers: usize,
     queues: usize,
+    channels: usize,
     record_max_bytes: u32,
     /// Only of on-demand streams.
     distribution: Option<Distribution>,
@@ -165,6 +166,8 @@ impl Encode for DescribeStreamSummaryAnswer {
                 writer.integer(self.consumers as u64);
                 writer.key("QueueCount");
                 writer.integer(self.queues as u64);
+                writer.key("ChannelCount");
+                writer.integer(self.channels as u64);
                 writer.key("MaxRecordSizeInKiB");
                 writer.integer(u64::from(self.record_max_bytes) / KIB as u64);
                 if let Some(distribution) = self.distribution {
@@ -268,6 +271,7 @@ impl Inner {
                 open_shards: stream.open_count(),
                 consumers: stream.consumers.len(),
                 queues: stream.queue_count(self.now_ms(), self.delays),
+                channels: stream.channel_count(self.now_ms(), self.delays),
                 record_max_bytes: stream.record_max_bytes,
                 distribution: (stream.mode == Mode::OnDemand).then_some(stream.distribution),
             }

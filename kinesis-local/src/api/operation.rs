@@ -40,6 +40,11 @@ pub(super) enum Operation {
     DisableEnhancedMonitoring,
     UpdateMaxRecordSize,
     UpdateStreamRecordDistributionStrategy,
+    CreateChannel,
+    DescribeChannel,
+    UpdateChannel,
+    DeleteChannel,
+    ListChannels,
     CreateQueue,
     DescribeQueue,
     UpdateQueue,
@@ -61,14 +66,9 @@ pub(super) enum Operation {
 
 /// Operations of the model that are answered by name as not implemented.
 /// Source: API model of 2026-11-17 (57 operations).
-const NOT_YET: [&str; 8] = [
-    "CreateChannel",
-    "DeleteChannel",
+const NOT_YET: [&str; 3] = [
     "DescribeAccountSettings",
-    "DescribeChannel",
-    "ListChannels",
     "UpdateAccountSettings",
-    "UpdateChannel",
     "UpdateStreamWarmThroughput",
 ];
 
@@ -123,6 +123,11 @@ impl Operation {
             "UpdateStreamRecordDistributionStrategy" => {
                 Self::UpdateStreamRecordDistributionStrategy
             }
+            "CreateChannel" => Self::CreateChannel,
+            "DescribeChannel" => Self::DescribeChannel,
+            "UpdateChannel" => Self::UpdateChannel,
+            "DeleteChannel" => Self::DeleteChannel,
+            "ListChannels" => Self::ListChannels,
             "CreateQueue" => Self::CreateQueue,
             "DescribeQueue" => Self::DescribeQueue,
             "UpdateQueue" => Self::UpdateQueue,

@@ -76,7 +76,7 @@ impl Inner {
         request.check(false)?;
         self.check_owner(request.arn())?;
         let resource = self.resource(request.arn())?;
-        let policy = resource.cell.read().policy(&resource.holder());
+        let policy = resource.cell.read().policy(&resource.holder()?);
         self.settled().await?;
         let policy = policy.unwrap_or_else(|| NO_POLICY.to_owned());
         Ok(Reply::to(body, &PolicyAnswer { policy }))
@@ -87,7 +87,7 @@ impl Inner {
         request.check(false)?;
         self.check_owner(request.arn())?;
         let resource = self.resource(request.arn())?;
-        if resource.cell.read().policy(&resource.holder()).is_none() {
+        if resource.cell.read().policy(&resource.holder()?).is_none() {
             return Err(Fault::not_found(format!(
                 "No resource policy found for resource ARN {}.",
                 request.arn()
@@ -104,7 +104,7 @@ impl Inner {
         self.check_writable()?;
         let ticket = {
             let mut stream = resource.cell.write();
-            let holder = resource.holder();
+            let holder = resource.holder()?;
             let change = Change::Policy { holder, document };
             self.change(&resource.cell, &mut stream, change)?
         };

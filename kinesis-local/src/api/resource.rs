@@ -1,4 +1,4 @@
-//! What a resource ARN leads to: a stream, or a consumer or queue of one.
+//! What a resource ARN leads to: a stream, or a consumer, queue or channel of one.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use super::Inner;
 use crate::catalog::StreamCell;
 use crate::stream::Stream;
 use crate::stream::change::{Change, Holder, Tags};
+use crate::stream::channel::change::ChannelChange;
 use crate::stream::queue::change::QueueChange;
 use crate::wire::fault::Fault;
 
@@ -24,6 +25,8 @@ pub(super) enum Part {
     Consumer(String),
     /// A queue, by the part of its id that is its own.
     Queue(u64),
+    /// A channel, likewise.
+    Channel(u64),
 }
 
 impl Resource {
@@ -43,16 +46,23 @@ impl Resource {
                 consumer.map(|consumer| consumer.tags.clone())
             }
             Part::Queue(id) => stream.queue(*id).map(|queue| queue.tags.clone()),
+            Part::Channel(id) => {
+                let channel = stream.channel(*id);
+                channel.map(|channel| channel.settings.tags.clone())
+            }
         };
         tags.unwrap_or_default()
     }
 
-    /// Whose resource policy it has.
-    pub(super) fn holder(&self) -> Holder {
+    /// Whose resource policy it has; channels have none.
+    pub(super) fn holder(&self) -> Result<Holder, Fault> {
         match &self.part {
-            Part::Whole => Holder::Stream,
-            Part::Consumer(name) => Holder::Consumer(name.clone()),
-            Part::Queue(id) => Holder::Queue(*id),
+            Part::Whole => Ok(Holder::Stream),
+            Part::Consumer(name) => Ok(Holder::Consumer(name.clone())),
+            Part::Queue(id) => Ok(Holder::Queue(*id)),
+            Part::Channel(_) => Err(Fault::invalid_argument(
+                "A channel cannot have a resource policy.",
+            )),
         }
     }
 
@@ -65,6 +75,12 @@ impl Resource {
                 return Change::Queue {
                     id: *id,
                     change: QueueChange::Tags { set, removed },
+                };
+            }
+            Part::Channel(id) => {
+                return Change::Channel {
+                    id: *id,
+                    change: ChannelChange::Tags { set, removed },
                 };
             }
         };
@@ -91,6 +107,13 @@ impl Inner {
             return Ok(Resource {
                 cell,
                 part: Part::Queue(id.own),
+            });
+        }
+        if arn.contains(":channel/") {
+            let (cell, id) = self.channel_cell(arn)?;
+            return Ok(Resource {
+                cell,
+                part: Part::Channel(id.own),
             });
         }
         if !arn.contains(":stream/") {

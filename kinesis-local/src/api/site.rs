@@ -17,6 +17,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use kinesis_core::{Clock, Rand};
 
 use super::KinesisOptions;
+use super::channels::Channels;
 use super::operation::Operation;
 use super::subscribe::Subscriptions;
 use crate::catalog::{Catalog, StreamCell, Streams};
@@ -44,6 +45,7 @@ pub(super) struct Site {
     pub(super) kms: KmsKeys,
     pub(super) log: Log,
     pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) channels: Arc<Channels>,
     last_stream_id: Arc<AtomicU64>,
     /// Where the streams of other accounts are.
     pub(super) sites: Weak<Sites>,
@@ -62,6 +64,7 @@ impl Site {
             kms: self.kms.clone(),
             log: self.log.clone(),
             subscriptions: Arc::clone(&self.subscriptions),
+            channels: Arc::clone(&self.channels),
             last_stream_id: Arc::clone(&self.last_stream_id),
             sites: Weak::clone(&self.sites),
         }
@@ -123,6 +126,7 @@ impl Sites {
                 kms: options.kms,
                 log,
                 subscriptions: Arc::default(),
+                channels: Arc::new(Channels::new(options.buckets)),
                 last_stream_id: Arc::new(AtomicU64::new(last_stream_id)),
                 sites: Weak::clone(sites),
             });

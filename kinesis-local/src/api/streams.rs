@@ -157,6 +157,7 @@ impl Inner {
                 return Ok(Reply::Empty); // already on its way
             }
             self.check_has_no_queues(&stream, &cell, "DeleteStream")?;
+            self.check_has_no_channels(&stream, &cell)?;
             let arn = cell.arn();
             if !enforced && !stream.consumers.is_empty() {
                 return Err(Fault::in_use(format!(

@@ -165,6 +165,11 @@ impl Subscriptions {
         });
     }
 
+    /// Cancelled when the service closes.
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.ended.clone()
+    }
+
     /// Waits until the service closes.
     pub(super) async fn ended(&self) {
         self.ended.cancelled().await;

@@ -1,5 +1,5 @@
 //! AddTagsToStream, RemoveTagsFromStream, ListTagsForStream, and TagResource, UntagResource,
-//! ListTagsForResource for streams, consumers and queues.
+//! ListTagsForResource for streams and what belongs to them.
 //!
 //! Promises: at most 50 tags on each; keys and values are of the characters that
 //! the service takes; removing a tag that is not there is no error.
@@ -107,6 +107,10 @@ pub(super) enum Tagged<'a> {
     Queue(&'a str),
     /// By its stream's name.
     QueueOf(&'a str),
+    /// By its own name, which is new.
+    Channel(&'a str),
+    /// By its stream's name.
+    ChannelOf(&'a str),
 }
 
 impl Display for Tagged<'_> {
@@ -116,6 +120,8 @@ impl Display for Tagged<'_> {
             Self::Consumer(stream) => write!(f, "consumer of stream {stream}"),
             Self::Queue(name) => write!(f, "queue {name}"),
             Self::QueueOf(stream) => write!(f, "queue of stream {stream}"),
+            Self::Channel(name) => write!(f, "channel {name}"),
+            Self::ChannelOf(stream) => write!(f, "channel of stream {stream}"),
         }
     }
 }
@@ -126,6 +132,7 @@ impl Resource {
             Part::Whole => Tagged::Stream(&self.cell.name),
             Part::Consumer(_) => Tagged::Consumer(&self.cell.name),
             Part::Queue(_) => Tagged::QueueOf(&self.cell.name),
+            Part::Channel(_) => Tagged::ChannelOf(&self.cell.name),
         }
     }
 }

@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 
 mod cbor;
+#[cfg(feature = "s3")]
+mod channels;
 mod consumers;
 mod demand;
 mod encryption;
@@ -44,6 +46,7 @@ fn options() -> KinesisOptions {
         limits: Limits::Off,
         delays: Delays::default(),
         kms: KmsKeys::default(),
+        buckets: Buckets::default(),
     }
 }
 

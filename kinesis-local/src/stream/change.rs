@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use super::channel::change::ChannelChange;
 use super::demand::Demand;
 use super::distribution::Distribution;
 use super::monitoring::Metrics;
@@ -53,6 +54,11 @@ pub(crate) enum Change {
     Queue {
         id: u64,
         change: QueueChange,
+    },
+    /// The same of a channel.
+    Channel {
+        id: u64,
+        change: ChannelChange,
     },
     /// A resource policy; `None`: it is taken away.
     Policy {
@@ -115,6 +121,7 @@ impl Stream {
             Change::Distribution(distribution) => self.distribution = *distribution,
             Change::Queue { id, change } => self.apply_to_queue(*id, change, at_ms)?,
             Change::Policy { holder, document } => self.set_policy(holder, document.clone())?,
+            Change::Channel { id, change } => self.apply_to_channel(*id, change, at_ms)?,
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 use kinesis_core::limits::ITERATOR_LIFETIME;
 
+use super::date::Utc;
 use super::token::{Opened, Sealer};
 
 /// Tells iterators from other sealed texts.
@@ -64,8 +65,8 @@ impl ShardIterator {
         format!(
             "Iterator expired. The iterator was created at time {} while right now it is {} which \
              is further in the future than the tolerated delay of {} milliseconds.",
-            utc(self.created_ms),
-            utc(now_ms),
+            Utc::at(self.created_ms).long(),
+            Utc::at(now_ms).long(),
             ITERATOR_LIFETIME.as_millis()
         )
     }
@@ -87,59 +88,6 @@ impl ShardIterator {
             account: opened.text()?,
         })
     }
-}
-
-/// `Thu Dec 10 01:59:39 UTC 2015`
-fn utc(epoch_ms: u64) -> String {
-    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [(&str, u64); 12] = [
-        ("Jan", 31),
-        ("Feb", 28),
-        ("Mar", 31),
-        ("Apr", 30),
-        ("May", 31),
-        ("Jun", 30),
-        ("Jul", 31),
-        ("Aug", 31),
-        ("Sep", 30),
-        ("Oct", 31),
-        ("Nov", 30),
-        ("Dec", 31),
-    ];
-    let is_leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let seconds = epoch_ms / 1000;
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (mut year, mut day) = (1970, days);
-    loop {
-        let length = if is_leap(year) { 366 } else { 365 };
-        if day < length {
-            break;
-        }
-        day -= length;
-        year += 1;
-    }
-    let mut month = "Jan";
-    for (name, length) in MONTHS {
-        let length = if name == "Feb" && is_leap(year) {
-            length + 1
-        } else {
-            length
-        };
-        month = name;
-        if day < length {
-            break;
-        }
-        day -= length;
-    }
-    let weekday = WEEKDAYS[(days % 7) as usize];
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!(
-        "{weekday} {month} {:02} {hour:02}:{minute:02}:{:02} UTC {year}",
-        day + 1,
-        second % 60
-    )
 }
 
 #[cfg(test)]
@@ -198,12 +146,5 @@ mod tests {
         let text = iterator().seal(0);
         let refusal = ShardIterator::open(&text, iterator().created_ms - 1).unwrap_err();
         assert_eq!(refusal, IteratorRefusal::Invalid);
-    }
-
-    #[test]
-    fn dates_are_right_at_their_edges() {
-        assert_eq!(utc(0), "Thu Jan 01 00:00:00 UTC 1970");
-        assert_eq!(utc(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
-        assert_eq!(utc(1_735_689_599_000), "Tue Dec 31 23:59:59 UTC 2024");
     }
 }

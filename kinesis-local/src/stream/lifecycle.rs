@@ -1,4 +1,4 @@
-//! The states that a stream or consumer goes through, told from the clock.
+//! The states that a stream, consumer, queue or channel goes through, told from the clock.
 //!
 //! ```text
 //! CREATING ──create delay──▶ ACTIVE ──delete──▶ DELETING ──delete delay──▶ gone
@@ -13,7 +13,7 @@
 
 use std::time::Duration;
 
-/// How long a stream or consumer stays in a state that is passing. Default: no time.
+/// How long each stays in a state that is passing. Default: no time.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct Delays {
     pub(crate) create: Duration,

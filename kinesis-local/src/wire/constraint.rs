@@ -10,6 +10,7 @@ use super::fault::Fault;
 use super::read::Text;
 
 mod attached;
+mod channel;
 
 /// Failures that one answer names. Source: service behaviour.
 const FAILURES_MAX: usize = 10;

@@ -138,10 +138,10 @@ async fn an_unknown_operation_has_no_text() {
 async fn an_operation_that_is_not_implemented_is_named() {
     assert_refused(
         &kinesis(),
-        "CreateChannel",
+        "UpdateAccountSettings",
         json!({}),
         "UnsupportedOperationException",
-        "kinesis-local does not implement CreateChannel.",
+        "kinesis-local does not implement UpdateAccountSettings.",
     )
     .await;
 }

@@ -46,7 +46,9 @@ fn value(shape: &Value, path: &str, wrap: Wrap<'_>, cases: &mut Vec<Case>) {
         "string" => {
             if let Some(pattern) = shape["pattern"].as_str() {
                 let text = "Member must satisfy regular expression pattern: ";
-                case(json!(" "), format!("{text}{}", as_told(pattern)));
+                // A blank is in no pattern but the one that says what is not allowed.
+                let broken = if pattern.starts_with("[^:") { ":" } else { " " };
+                case(json!(broken), format!("{text}{}", as_told(pattern)));
             }
             if shape["enum"].is_array() {
                 let text = format!("Member must satisfy enum value set: {}", names(shape));
@@ -171,7 +173,11 @@ async fn every_operation_that_is_there_checks_every_constraint_of_the_model() {
             let (_, text) = answer(&kinesis, request(name, body.to_string())).await;
             let text = serde_json::from_str::<Value>(&text).unwrap_or_default();
             let message = text["message"].as_str().unwrap_or_default();
-            if text["__type"] != "ValidationException" || !message.contains(&expected) {
+            // No more than ten failures are told: the last may be another one of the same place.
+            let place = expected.split(" failed to").next().unwrap();
+            let told = message.contains(&expected)
+                || message.starts_with("10 validation errors") && message.contains(place);
+            if text["__type"] != "ValidationException" || !told {
                 broken.push(format!("{name}: expected{expected}"));
             }
         }

@@ -27,6 +27,7 @@ async fn a_stream_is_active_as_soon_as_it_is_created() {
             "OpenShardCount": 2,
             "ConsumerCount": 0,
             "QueueCount": 0,
+            "ChannelCount": 0,
             "MaxRecordSizeInKiB": 1024,
         }})
     );

@@ -15,6 +15,7 @@
 //! 10 demand       as 3
 //! 11 queue policy u64 queue │ text document, empty: taken away
 //! 32 queue   u64 queue │ what changes, see `queue`
+//! 33 channel u64 channel │ what changes, see `channel`
 //! consumer: text, empty for the stream itself
 //! ```
 
@@ -22,6 +23,7 @@ use bytes::{Buf as _, Bytes};
 
 use kinesis_core::HashKey;
 
+mod channel;
 mod queue;
 
 use super::{
@@ -44,6 +46,7 @@ const POLICY: u8 = 9;
 const DEMAND: u8 = 10;
 const QUEUE_POLICY: u8 = 11;
 const QUEUE: u8 = 32;
+const CHANNEL: u8 = 33;
 
 const SPLIT: u8 = 0;
 const MERGE: u8 = 1;
@@ -111,6 +114,11 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
             }
             put_text(out, document.as_deref().unwrap_or_default());
         }
+        Change::Channel { id, change } => {
+            out.push(CHANNEL);
+            put(out, &id.to_le_bytes());
+            channel::encode(change, out);
+        }
     }
 }
 
@@ -151,6 +159,10 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
         QUEUE_POLICY => Change::Policy {
             holder: Holder::Queue(bytes.try_get_u64_le()?),
             document: take_filled(bytes)?,
+        },
+        CHANNEL => Change::Channel {
+            id: bytes.try_get_u64_le()?,
+            change: channel::decode(bytes)?,
         },
         _ => return Err(Unreadable),
     })

@@ -60,14 +60,15 @@ fn changes() -> Vec<Change> {
         },
     ]
     .into_iter()
-    .chain(queue_changes())
+    .chain(attached_changes())
     .collect()
 }
 
-fn queue_changes() -> impl Iterator<Item = Change> {
-    queue::tests::changes()
-        .into_iter()
-        .map(|change| Change::Queue { id: 7, change })
+fn attached_changes() -> impl Iterator<Item = Change> {
+    let queues = queue::tests::changes().into_iter();
+    let queues = queues.map(|change| Change::Queue { id: 7, change });
+    let channels = channel::tests::changes().into_iter();
+    queues.chain(channels.map(|change| Change::Channel { id: 8, change }))
 }
 
 #[test]
