@@ -50,6 +50,15 @@ async fn merge(world: &World, shard: &str, with: &str) {
     merge.send().await.expect("merged");
 }
 
+/// Gives the stream so many shards, by splits and merges of its own.
+async fn scale(world: &World, shards: i32) {
+    let update = world.kinesis.update_shard_count().stream_name(STREAM);
+    let update = update
+        .target_shard_count(shards)
+        .scaling_type(aws_sdk_kinesis::types::ScalingType::UniformScaling);
+    update.send().await.expect("scaled");
+}
+
 fn ended(history: &History) -> usize {
     let ended = |event: &&Event| matches!(event, Event::Ended { .. });
     history.events().iter().filter(ended).count()

@@ -10,7 +10,7 @@ use tests::history::{Event, History, numbered};
 use tests::world::STREAM;
 
 use crate::worker::{Checkpoints, KclWorker, Retrieval};
-use crate::{ended, merge, send, split};
+use crate::{ended, merge, scale, send, split};
 
 /// A record's place, and its payload.
 type Places = BTreeMap<(ShardId, Position), String>;
@@ -88,11 +88,30 @@ fn assert_same_places(kcl: &History, ours: &History, ranges: &Ranges) {
     }
 }
 
-/// The stream is split and merged while our producer writes and both read.
+/// Fails if a reader was given the record of a place twice. (A record that met a reshard may stand at
+/// two places: the producer sent it again.)
+fn assert_nothing_repeated(history: &History) {
+    let mut given = BTreeSet::new();
+    for event in history.events() {
+        if let Event::Delivered {
+            shard,
+            position,
+            payload,
+            ..
+        } = event
+        {
+            let place = (shard, position);
+            assert!(!given.contains(&place), "{payload} again, at {place:?}");
+            given.insert(place);
+        }
+    }
+}
+
+/// The stream is split, merged and scaled while our producer writes and both read.
 async fn read_through_reshards(scenario: &str, retrieval: Retrieval) {
     let world = World::listening(2).await;
     let (history, ours) = (History::default(), History::default());
-    let records = numbered(30, 6_000);
+    let records = numbered(30, 8_000);
     let reader = {
         let ours = ours.clone();
         let factory = move |_: &ShardId| ours.processor("reader");
@@ -121,16 +140,26 @@ async fn read_through_reshards(scenario: &str, retrieval: Retrieval) {
         pause.await;
         merge(&world, "shardId-000000000003", "shardId-000000000001").await;
     };
-    tokio::join!(send(&producer, &records[4_000..]), merging);
+    tokio::join!(send(&producer, &records[4_000..6_000]), merging);
+    kcl.wait_until("the records of the merge", seen(6_000))
+        .await;
+    let pause = tokio::time::sleep(Duration::from_millis(200));
+    let scaling = async {
+        pause.await;
+        scale(&world, 4).await;
+    };
+    tokio::join!(send(&producer, &records[6_000..]), scaling);
     let ranges = ranges(&world).await;
+    let closed = ranges.len() - world.stream.open_shards().await.len();
+    assert!(closed > 5, "scaling closed shards too: {closed}");
     kcl.wait_until("all records", || {
         at_home(&history, &ranges).payloads().len() == records.len()
     })
     .await;
-    kcl.wait_until("the parents to end", || ended(&history) == 3)
+    kcl.wait_until("the parents to end", || ended(&history) == closed)
         .await;
     kcl.wait_until("our own reader", || {
-        ended(&ours) == 3 && ours.payloads().len() == records.len()
+        ended(&ours) == closed && ours.payloads().len() == records.len()
     })
     .await;
     kcl.stop().await;
@@ -138,6 +167,8 @@ async fn read_through_reshards(scenario: &str, retrieval: Retrieval) {
 
     history.assert_duplicates_were_not_checkpointed();
     history.assert_parents_first(&world.parents().await);
+    assert_nothing_repeated(&history);
+    assert_nothing_repeated(&ours);
     assert_same_places(&history, &ours, &ranges);
     let at_home = at_home(&history, &ranges);
     at_home.assert_nothing_lost(&records);
@@ -145,11 +176,11 @@ async fn read_through_reshards(scenario: &str, retrieval: Retrieval) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_kcl_reads_by_polling_through_a_split_and_a_merge() {
+async fn the_kcl_reads_by_polling_through_a_split_a_merge_and_a_new_shard_count() {
     read_through_reshards("polling", Retrieval::Polling).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_kcl_reads_by_enhanced_fan_out_through_a_split_and_a_merge() {
+async fn the_kcl_reads_by_enhanced_fan_out_through_a_split_a_merge_and_a_new_shard_count() {
     read_through_reshards("fanout", Retrieval::FanOut).await;
 }
