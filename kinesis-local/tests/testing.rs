@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use kinesis_core::{Clock, Rand};
-use kinesis_local::testing::{START_MS, Sent, Stored, TestStream, range};
+use aws_sdk_kinesis::types::ShardIteratorType;
+use kinesis_core::{Clock, Rand, SequenceNumber};
+use kinesis_local::testing::{ATTEMPTS, START_MS, Sent, Stored, TestStream, range};
 use kinesis_local::{FaultEffect, FaultPlan, FaultRule, KinesisLocal, Settings};
 
 /// Instances that run at once.
@@ -122,6 +123,82 @@ async fn instances_side_by_side_do_not_disturb_each_other() {
         .collect();
     for one in all {
         assert_eq!(one.await.expect("no panic").len(), 400);
+    }
+}
+
+/// Writers at once, and records of each.
+const WRITERS: usize = 8;
+const RECORDS_EACH: usize = 50;
+
+/// Follows a shard from its beginning until so many records came; their numbers.
+async fn follow(stream: TestStream, records: usize) -> Vec<SequenceNumber> {
+    let iterator = stream
+        .client()
+        .get_shard_iterator()
+        .stream_name(stream.name());
+    let iterator = iterator
+        .shard_id("shardId-000000000000")
+        .shard_iterator_type(ShardIteratorType::TrimHorizon);
+    let mut next = iterator.send().await.expect("an iterator").shard_iterator;
+    let mut numbers = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let get = stream.client().get_records().set_shard_iterator(next);
+        let got = get.send().await.expect("the shard is read");
+        next = got.next_shard_iterator;
+        numbers.extend(
+            got.records.iter().map(|record| {
+                SequenceNumber::try_from(&*record.sequence_number).expect("a number")
+            }),
+        );
+        if numbers.len() >= records {
+            return numbers;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!(
+        "only {} of {records} came: some were passed by",
+        numbers.len()
+    );
+}
+
+/// If a number could be read before a smaller one of its shard, a reader that goes on behind it would
+/// never see the smaller one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_number_is_readable_only_after_all_smaller_ones_of_its_shard() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for durable in [false, true] {
+        let mut builder = KinesisLocal::builder();
+        if durable {
+            builder = builder.data_dir(directory.path());
+        }
+        let local = builder.start().await.expect("it starts");
+        let stream = TestStream::create(&local, "stream", 1).await;
+        let all = WRITERS * RECORDS_EACH;
+        let reading: Vec<_> = (0..2)
+            .map(|_| tokio::spawn(follow(stream.clone(), all)))
+            .collect();
+        let writing: Vec<_> = (0..WRITERS)
+            .map(|writer| {
+                let stream = stream.clone();
+                tokio::spawn(async move {
+                    let mut numbers = Vec::new();
+                    for _ in 0..RECORDS_EACH {
+                        numbers.push(stream.put(&writer.to_string(), "x").await);
+                    }
+                    numbers
+                })
+            })
+            .collect();
+        let mut acknowledged = Vec::new();
+        for writer in writing {
+            acknowledged.extend(writer.await.expect("no panic"));
+        }
+        acknowledged.sort();
+        for reader in reading {
+            let read = reader.await.expect("no panic");
+            assert_eq!(read, acknowledged, "durable: {durable}");
+        }
+        local.shutdown().await;
     }
 }
 

@@ -160,6 +160,64 @@ async fn a_subscription_beats_every_five_seconds_and_ends_after_five_minutes() {
     assert!((55..=60).contains(&beats), "{beats}");
 }
 
+/// A request that the SDK has no operation for, as it would sign it; the answer.
+async fn call(local: &KinesisLocal, operation: &str, body: Value) -> Value {
+    let mut request = HttpRequest::new(body.to_string().into());
+    request.set_method("POST").unwrap();
+    let headers = [
+        ("content-type", "application/x-amz-json-1.1".to_owned()),
+        ("x-amz-target", format!("Kinesis_20131202.{operation}")),
+        ("x-amz-date", "20261125T000000Z".to_owned()),
+        (
+            "authorization",
+            "AWS4-HMAC-SHA256 Credential=local/20261125/us-east-1/kinesis/aws4_request, \
+             SignedHeaders=host, Signature=00"
+                .to_owned(),
+        ),
+    ];
+    for (name, value) in headers {
+        request.headers_mut().insert(name, value);
+    }
+    let answer = local.http_client().call(request).await.unwrap();
+    let status = answer.status().as_u16();
+    let body = ByteStream::new(answer.into_body()).collect().await.unwrap();
+    let body = body.into_bytes();
+    assert_eq!(
+        status,
+        200,
+        "{operation}: {}",
+        String::from_utf8_lossy(&body)
+    );
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[tokio::test]
+async fn a_long_wait_at_a_queue_is_over_when_its_time_has_passed() {
+    let (local, client) = world().await;
+    let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand);
+    let update = client.update_stream_mode().stream_arn(ARN);
+    let update = update.stream_mode_details(mode.build().unwrap());
+    update.send().await.unwrap();
+    local.advance(60 * SECOND).unwrap();
+    let start = json!({"Type": "TRIM_HORIZON"});
+    let streams = json!([{"StreamARN": ARN, "StartingPosition": start}]);
+    let create = json!({"QueueName": "q", "StreamConfigurationList": streams});
+    let created = call(&local, "CreateQueue", create).await;
+    local.advance(60 * SECOND).unwrap();
+    let arn = created["QueueDescription"]["QueueARN"].clone();
+    let waiting = tokio::spawn({
+        let local = local.clone();
+        let receive = json!({"QueueARN": arn, "WaitTimeSeconds": 20});
+        async move { call(&local, "ReceiveQueueRecords", receive).await }
+    });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!waiting.is_finished());
+    local.advance(20 * SECOND).unwrap();
+    assert_eq!(waiting.await.unwrap()["QueueRecords"], json!([]));
+}
+
 #[tokio::test]
 async fn latency_on_purpose_is_over_when_its_time_has_passed() {
     let (local, client) = world().await;

@@ -45,7 +45,7 @@ pub(super) fn to_cbor(name: &str, value: &Value) -> Vec<u8> {
 }
 
 /// The answer as it were in JSON. Checks what JSON cannot tell: the forms of blobs and timestamps.
-fn to_json(value: Cbor) -> Value {
+pub(super) fn to_json(value: Cbor) -> Value {
     match value {
         Cbor::Null => Value::Null,
         Cbor::Bool(bool) => bool.into(),
