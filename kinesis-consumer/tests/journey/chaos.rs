@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use kinesis_consumer::Settings;
 use kinesis_core::{Aggregate, Rand, UserRecord};
+use kinesis_local::{FaultEffect, FaultPlan};
 
 use crate::fan_out::by_fan_out;
-use crate::faulty::Faulty;
 use crate::ledger::Behaviour;
-use crate::world::{Worker, World};
+use crate::world::{Worker, World, for_workers};
 
 /// Runs per test; each takes well under a second of real time.
 const SEEDS: std::ops::Range<u64> = 0..8;
@@ -32,11 +32,10 @@ async fn whatever_happens_to_workers_and_shards_nothing_is_lost_and_keys_stay_in
 async fn on_a_bad_network_too_nothing_is_lost_and_keys_stay_in_order() {
     for seed in SEEDS {
         println!("seed {seed}");
-        let mut chaos = Chaos::new(1000 + seed).await;
-        let network = Faulty::random(chaos.world.http_client(), Rand::seeded(seed), ONE_FAULT_IN);
-        chaos.world.network = Some(network.clone());
-        chaos.run().await;
-        assert!(network.hits() > 0);
+        let chaos = Chaos::new(1000 + seed).await;
+        chaos.world.faults(bad_network(seed));
+        let hits = chaos.run().await;
+        assert!(hits.iter().sum::<u64>() > 0);
     }
 }
 
@@ -46,11 +45,27 @@ async fn over_fan_out_on_a_bad_network_nothing_is_lost_and_keys_stay_in_order() 
         println!("seed {seed}");
         let mut chaos = Chaos::new(2000 + seed).await;
         chaos.settings = by_fan_out();
-        let network = Faulty::random(chaos.world.http_client(), Rand::seeded(seed), ONE_FAULT_IN);
-        chaos.world.network = Some(network.clone());
-        chaos.run().await;
-        assert!(network.hits() > 0);
+        chaos.world.faults(bad_network(seed));
+        let hits = chaos.run().await;
+        assert!(hits.iter().sum::<u64>() > 0);
     }
+}
+
+/// Calls of workers that do not arrive, lose their answers, are refused or late.
+fn bad_network(seed: u64) -> FaultPlan {
+    let throttled = FaultEffect::error("ProvisionedThroughputExceededException");
+    let effects = [
+        FaultEffect::DropRequest,
+        FaultEffect::DropResponse,
+        throttled,
+        FaultEffect::latency_between_ms(0, 8000),
+    ];
+    let rate = 1.0 / (effects.len() as u64 * ONE_FAULT_IN) as f64;
+    let rule = |effect| for_workers(effect).rate(rate);
+    effects
+        .into_iter()
+        .map(rule)
+        .fold(FaultPlan::seeded(seed), FaultPlan::rule)
 }
 
 struct Chaos {
@@ -74,7 +89,8 @@ impl Chaos {
         }
     }
 
-    async fn run(mut self) {
+    /// How many calls met each fault on purpose.
+    async fn run(mut self) -> Vec<u64> {
         for _ in 0..STEPS {
             match self.rand.below(12) {
                 0..=3 => self.put_some().await,
@@ -111,6 +127,7 @@ impl Chaos {
             worker.stop().await.expect("a clean stop");
         }
         self.world.ledger.assert_each_at_least_once(0..all);
+        self.world.hits()
     }
 
     /// Numbers of random keys, alone or several of one key in an aggregate.

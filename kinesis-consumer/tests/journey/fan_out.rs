@@ -1,19 +1,20 @@
 //! The same promises when shards are read by enhanced fan-out, and what only fan-out promises.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::types::{ShardIteratorType, StartingPosition};
 use kinesis_consumer::metrics as names;
 use kinesis_consumer::{FanOutSettings, InitialPosition, Retrieval, Settings};
 use kinesis_core::{Aggregate, HashKeyRange, Rand, UserRecord};
+use kinesis_local::{FaultEffect, FaultPlan};
 
-use crate::faulty::{Fault, Faulty};
+use crate::faulty::Faulty;
 use crate::ledger::{Behaviour, Note};
 use crate::measured::Counts;
 use crate::resharding::{assert_parents_end_before_children_start, parents};
-use crate::world::{APPLICATION, STREAM, World, until};
+use crate::world::{APPLICATION, STREAM, World, for_workers, until};
 
 /// Consumers that a stream may have.
 const CONSUMERS_MAX: usize = kinesis_core::limits::CONSUMERS_PER_STREAM_MAX;
@@ -32,12 +33,10 @@ fn with(fan_out: FanOutSettings) -> Settings {
     }
 }
 
-/// A network over which nobody can poll.
-fn without_polling(world: &World) -> Faulty {
-    Faulty::new(world.http_client(), |target| {
-        let polls = target.ends_with(".GetRecords") || target.ends_with(".GetShardIterator");
-        polls.then_some(Fault::NeverArrives)
-    })
+/// Workers of this world cannot poll.
+fn without_polling(world: &World) {
+    let polls = for_workers(FaultEffect::DropRequest).operation("GetRecords");
+    world.faults(FaultPlan::default().rule(polls.operation("GetShardIterator")));
 }
 
 async fn stream_arn(world: &World) -> String {
@@ -87,9 +86,8 @@ async fn take_all_places(world: &World) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn all_records_of_four_shards_are_pushed_once_and_in_order_per_key() {
-    let mut world = World::new(4).await;
-    let network = without_polling(&world);
-    world.network = Some(network.clone());
+    let world = World::new(4).await;
+    without_polling(&world);
     world.put_numbers(0..200, 17).await;
     let worker = world.worker_with("one", by_fan_out(), |_| Behaviour::Process);
     world.ledger.until_processed(200).await;
@@ -97,7 +95,7 @@ async fn all_records_of_four_shards_are_pushed_once_and_in_order_per_key() {
     world.ledger.until_processed(300).await;
     worker.stop().await.expect("a clean stop");
     world.ledger.assert_each_once(0..300);
-    assert_eq!(network.hits(), 0, "nobody polled");
+    assert_eq!(world.hits(), [0], "nobody polled");
 }
 
 #[tokio::test(start_paused = true)]
@@ -116,9 +114,8 @@ async fn workers_that_start_together_register_one_consumer_and_share_the_shards(
 
 #[tokio::test(start_paused = true)]
 async fn splits_and_merges_are_crossed_with_parents_first_and_nothing_lost() {
-    let mut world = World::new(2).await;
-    let network = without_polling(&world);
-    world.network = Some(network.clone());
+    let world = World::new(2).await;
+    without_polling(&world);
     let one = world.worker_with("one", by_fan_out(), |_| Behaviour::Process);
     let two = world.worker_with("two-", by_fan_out(), |_| Behaviour::Process);
     world.put_numbers(0..50, 13).await;
@@ -137,19 +134,15 @@ async fn splits_and_merges_are_crossed_with_parents_first_and_nothing_lost() {
     let parents = parents(&world).await;
     assert_eq!(parents["shardId-000000000004"].len(), 2, "{parents:?}");
     assert_parents_end_before_children_start(&world.ledger.notes(), &parents);
-    assert_eq!(network.hits(), 0, "nobody polled");
+    assert_eq!(world.hits(), [0], "nobody polled");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_subscription_is_renewed_every_five_minutes_without_a_gap_or_a_repeat() {
-    let mut world = World::new(1).await;
-    let subscriptions = Arc::new(AtomicU64::new(0));
-    let counted = Arc::clone(&subscriptions);
-    world.network = Some(Faulty::new(world.http_client(), move |target| {
-        let subscribes = target.ends_with(".SubscribeToShard");
-        counted.fetch_add(u64::from(subscribes), Ordering::Relaxed);
-        None
-    }));
+    let world = World::new(1).await;
+    // What changes nothing counts the subscriptions.
+    let counting = for_workers(FaultEffect::latency_ms(0)).operation("SubscribeToShard");
+    world.faults(FaultPlan::default().rule(counting));
     let counts = Counts::default();
     let _installed = metrics::set_default_local_recorder(&counts);
     let worker = world.worker_with("one", by_fan_out(), |_| Behaviour::Process);
@@ -169,7 +162,7 @@ async fn a_subscription_is_renewed_every_five_minutes_without_a_gap_or_a_repeat(
     texts.sort_unstable();
     let put = (0..260).filter(|number| number / 10 % 8 < 4);
     assert_eq!(texts, put.collect::<Vec<_>>());
-    assert_eq!(subscriptions.load(Ordering::Relaxed), 26 / 5 + 1);
+    assert_eq!(world.hits(), [26 / 5 + 1]);
     assert_eq!(counts.of(names::FETCH_FAILURES), 0);
 }
 
@@ -177,21 +170,24 @@ async fn a_subscription_is_renewed_every_five_minutes_without_a_gap_or_a_repeat(
 async fn a_stream_cut_in_the_middle_of_an_event_goes_on_without_a_gap_or_a_repeat() {
     for seed in 0..8 {
         println!("seed {seed}");
-        let mut world = World::new(2).await;
-        let (rand, cuts) = (Rand::seeded(seed), AtomicU64::new(0));
-        let network = Faulty::new(world.http_client(), move |target| {
-            let cut =
-                target.ends_with(".SubscribeToShard") && cuts.fetch_add(1, Ordering::Relaxed) < 20;
-            cut.then(|| Fault::Cut(rand.below(6000) as usize))
-        });
-        world.network = Some(network.clone());
+        let world = World::new(2).await;
+        let rand = Rand::seeded(seed);
+        let cut = |number| {
+            let cut = for_workers(FaultEffect::cut_after_bytes(rand.below(6000)));
+            cut.operation("SubscribeToShard").skip(number).times(1)
+        };
+        world.faults(
+            (0..20)
+                .map(cut)
+                .fold(FaultPlan::seeded(seed), FaultPlan::rule),
+        );
         world.put_numbers(0..100, 13).await;
         let worker = world.worker_with("one", by_fan_out(), |_| Behaviour::Process);
         world.put_numbers(100..150, 13).await;
         world.ledger.until_processed(150).await;
         worker.stop().await.expect("a clean stop");
         world.ledger.assert_each_once(0..150);
-        assert!(network.hits() > 2);
+        assert!(world.hits().iter().sum::<u64>() > 2);
     }
 }
 
@@ -344,22 +340,17 @@ async fn where_polling_is_not_wanted_shards_wait_for_their_consumer() {
 
 #[tokio::test(start_paused = true)]
 async fn subscriptions_that_fall_silent_are_made_anew_and_then_polled_for_a_while() {
-    let mut world = World::new(1).await;
-    let silent = Arc::new(AtomicBool::new(false));
-    let is_silent = Arc::clone(&silent);
-    world.network = Some(Faulty::new(world.http_client(), move |target| {
-        let hit = is_silent.load(Ordering::Relaxed) && target.ends_with(".SubscribeToShard");
-        hit.then_some(Fault::FallsSilent)
-    }));
+    let world = World::new(1).await;
+    let silent = for_workers(FaultEffect::silent_after_events(0));
+    world.faults(FaultPlan::default().rule(silent.operation("SubscribeToShard")));
     let counts = Counts::default();
     let _installed = metrics::set_default_local_recorder(&counts);
-    silent.store(true, Ordering::Relaxed);
     world.put_numbers(0..20, 3).await;
     let worker = world.worker_with("one", by_fan_out(), |_| Behaviour::Process);
     world.ledger.until_processed(20).await;
     assert_eq!(counts.of(names::SUBSCRIPTIONS_STALLED), 3);
     assert_eq!(counts.of(names::FAN_OUT_FALL_BACKS), 1);
-    silent.store(false, Ordering::Relaxed);
+    world.faults(FaultPlan::default());
     tokio::time::sleep(RETRIED).await;
     let before = counts.of(names::SUBSCRIPTIONS);
     assert!(before > 3, "fan-out was tried again");
@@ -386,10 +377,9 @@ async fn a_consumer_that_is_deregistered_is_registered_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_consumer_given_by_its_arn_is_used_and_none_is_registered() {
-    let mut world = World::new(2).await;
+    let world = World::new(2).await;
     let arn = register(&world, "given").await;
-    let network = without_polling(&world);
-    world.network = Some(network.clone());
+    without_polling(&world);
     let settings = with(FanOutSettings {
         consumer_arn: Some(arn),
         ..FanOutSettings::default()
@@ -400,7 +390,7 @@ async fn a_consumer_given_by_its_arn_is_used_and_none_is_registered() {
     worker.stop().await.expect("a clean stop");
     world.ledger.assert_each_once(0..20);
     assert_eq!(consumers(&world).await, ["given"]);
-    assert_eq!(network.hits(), 0, "nobody polled");
+    assert_eq!(world.hits(), [0], "nobody polled");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,95 +1,67 @@
 //! The same promises when the services are hard to reach.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule, FaultService};
 
-use crate::faulty::{Fault, Faulty};
+use crate::faulty::Faulty;
 use crate::ledger::{Behaviour, Note};
-use crate::world::World;
+use crate::world::{World, for_workers};
 
-/// The first `count` requests to `operation` meet `fault`.
-fn first(operation: &'static str, count: u64, fault: Fault) -> impl Fn(&str) -> Option<Fault> {
-    let seen = AtomicU64::new(0);
-    move |target| {
-        let hit = target.ends_with(operation) && seen.fetch_add(1, Ordering::Relaxed) < count;
-        hit.then_some(fault)
-    }
+/// The first `count` calls of `operation` meet `effect`.
+fn first(operation: &str, count: u64, effect: FaultEffect) -> FaultRule {
+    for_workers(effect).operation(operation).times(count)
 }
 
-async fn all_come_through(rule: impl Fn(&str) -> Option<Fault> + Send + Sync + 'static) {
-    let mut world = World::new(2).await;
-    let network = Faulty::new(world.http_client(), rule);
-    world.network = Some(network.clone());
+async fn all_come_through(rule: FaultRule) {
+    let world = World::new(2).await;
+    world.faults(FaultPlan::default().rule(rule));
     let worker = world.worker("one", |_| Behaviour::Process);
     world.put_numbers(0..50, 13).await;
     world.ledger.until_processed(50).await;
     worker.stop().await.expect("a clean stop");
     world.ledger.assert_each_once(0..50);
-    assert!(network.hits() > 0);
+    assert!(world.hits()[0] > 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn reads_that_are_throttled_for_a_while_lose_nothing() {
-    let throttled = Fault::Refused("ProvisionedThroughputExceededException");
-    all_come_through(first(".GetRecords", 60, throttled)).await;
+    let throttled = FaultEffect::error("ProvisionedThroughputExceededException");
+    all_come_through(first("GetRecords", 60, throttled)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn reads_whose_answers_get_lost_are_made_again_without_a_gap_or_a_duplicate() {
-    all_come_through(first(".GetRecords", 60, Fault::LosesItsAnswer)).await;
+    all_come_through(first("GetRecords", 60, FaultEffect::DropResponse)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn iterators_that_the_service_refuses_are_replaced() {
-    all_come_through(first(
-        ".GetRecords",
-        20,
-        Fault::Refused("ExpiredIteratorException"),
-    ))
-    .await;
+    all_come_through(first("GetRecords", 20, FaultEffect::ExpiredIterator)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn credentials_that_are_refused_for_a_while_do_not_end_the_consumer() {
-    all_come_through(first(
-        ".GetShardIterator",
-        30,
-        Fault::Refused("AccessDeniedException"),
-    ))
-    .await;
+    let denied = FaultEffect::error("AccessDeniedException");
+    all_come_through(first("GetShardIterator", 30, denied)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_table_that_is_throttled_at_the_start_does_not_end_the_consumer() {
-    for operation in [".Scan", ".PutItem", ".DescribeTable", ".ListShards"] {
-        let throttled = Fault::Refused("ThrottlingException");
+    for operation in ["Scan", "PutItem", "DescribeTable", "ListShards"] {
+        let throttled = FaultEffect::error("ThrottlingException");
         all_come_through(first(operation, 40, throttled)).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_whose_answer_got_lost_counts() {
-    let every_third = AtomicU64::new(0);
-    all_come_through(move |target| {
-        let write = target.ends_with(".UpdateItem");
-        let hit = write
-            && every_third
-                .fetch_add(1, Ordering::Relaxed)
-                .is_multiple_of(3);
-        hit.then_some(Fault::LosesItsAnswer)
-    })
-    .await;
+    let lost = for_workers(FaultEffect::DropResponse);
+    all_come_through(lost.operation("UpdateItem").every(3)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn children_that_the_last_answer_does_not_name_are_listed() {
     let mut world = World::new(1).await;
-    let strip = |target: &str| {
-        target
-            .ends_with(".GetRecords")
-            .then_some(Fault::WithoutChildShards)
-    };
-    world.network = Some(Faulty::new(world.http_client(), strip));
+    world.network = Some(Faulty::without_child_shards(world.http_client()));
     world.put_numbers(0..10, 3).await;
     world.stream.split("shardId-000000000000").await;
     world.put_numbers(10..30, 13).await;
@@ -101,22 +73,16 @@ async fn children_that_the_last_answer_does_not_name_are_listed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_that_is_cut_off_from_the_lease_table_stops_before_another_begins() {
-    let mut world = World::new(1).await;
-    let cut = Arc::new(AtomicBool::new(false));
-    let is_cut = Arc::clone(&cut);
-    let rule = move |target: &str| {
-        let hit = is_cut.load(Ordering::Relaxed) && target.starts_with("DynamoDB");
-        hit.then_some(Fault::NeverArrives)
-    };
-    world.network = Some(Faulty::new(world.http_client(), rule));
+    let world = World::new(1).await;
     world.put_numbers(0..10, 3).await;
     let one = world.worker("one", |seen| match seen.text().as_str() {
         "7" => Behaviour::Hang,
         _ => Behaviour::Process,
     });
     world.ledger.until_processed(7).await;
-    cut.store(true, Ordering::Relaxed);
-    world.network = None;
+    let cut = FaultRule::new(FaultEffect::DropRequest).user_agent("app/one");
+    let cut = cut.service(FaultService::DynamoDb);
+    world.faults(FaultPlan::default().rule(cut));
     let two = world.worker("two-", |_| Behaviour::Process);
     world
         .ledger
@@ -135,7 +101,7 @@ async fn a_worker_that_is_cut_off_from_the_lease_table_stops_before_another_begi
         stopped.is_some() && stopped < begun,
         "{stopped:?} {begun:?}"
     );
-    cut.store(false, Ordering::Relaxed);
+    world.faults(FaultPlan::default());
     one.kill().await;
     crate::world::until("all numbers are processed", async || {
         world.ledger.numbers() == 10

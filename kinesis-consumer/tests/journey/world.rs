@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_sdk_kinesis::config::AppName;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use kinesis_consumer::{Consumer, Error, Event, EventKind, Events, OnFailure, Settings, ShardId};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
-use kinesis_local::{InProcessClient, KinesisLocal};
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule, InProcessClient, KinesisLocal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +29,7 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     /// Where dead letters of workers go, if their settings want any.
     pub(crate) letters: Letters,
-    /// What workers reach the services by, if not by a perfect network.
+    /// What workers reach the services by, if not in process at once.
     pub(crate) network: Option<Faulty>,
     pub(crate) stream: TestStream,
     local: KinesisLocal,
@@ -143,7 +144,7 @@ impl World {
             ledger: ledger.clone(),
             behave: Arc::clone(&behave),
         };
-        let (kinesis, dynamodb) = self.clients_of_workers();
+        let (kinesis, dynamodb) = self.clients_of_workers(name);
         let mut builder = Consumer::builder(APPLICATION, STREAM, kinesis, dynamodb, factory);
         if let OnFailure::DeadLetter { .. } = settings.on_failure {
             builder = builder.dead_letters(self.letters.clone());
@@ -163,16 +164,28 @@ impl World {
         self.local.http_client()
     }
 
-    fn clients_of_workers(&self) -> (aws_sdk_kinesis::Client, aws_sdk_dynamodb::Client) {
-        let Some(network) = &self.network else {
-            return (self.kinesis.clone(), self.dynamodb.clone());
-        };
-        let config = self
-            .local
-            .sdk_config()
-            .into_builder()
-            .http_client(network.clone())
-            .build();
+    /// What its workers meet from now on.
+    pub(crate) fn faults(&self, plan: FaultPlan) {
+        self.local.set_faults(plan).expect("a plan");
+    }
+
+    /// How many calls met each rule of the plan.
+    pub(crate) fn hits(&self) -> Vec<u64> {
+        let counts = self.local.fault_counts();
+        counts.iter().map(|count| count.fired).collect()
+    }
+
+    /// Clients that say by their user agent whose they are, so that faults are theirs alone.
+    fn clients_of_workers(
+        &self,
+        name: &str,
+    ) -> (aws_sdk_kinesis::Client, aws_sdk_dynamodb::Client) {
+        let name = AppName::new(name.to_owned()).expect("a name");
+        let mut config = self.local.sdk_config().into_builder().app_name(name);
+        if let Some(network) = &self.network {
+            config = config.http_client(network.clone());
+        }
+        let config = config.build();
         (
             aws_sdk_kinesis::Client::new(&config),
             aws_sdk_dynamodb::Client::new(&config),
@@ -205,6 +218,11 @@ impl World {
             .map(|(name, value)| (name, text(value)))
             .collect()
     }
+}
+
+/// This effect for calls of workers, and not for the test's own.
+pub(crate) fn for_workers(effect: FaultEffect) -> FaultRule {
+    FaultRule::new(effect).user_agent(" app/")
 }
 
 /// A running consumer.
