@@ -36,6 +36,7 @@ const CLOSE_DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// or the stream is resharded. What order cannot survive: a request that timed out here and is
 /// stored later all the same may leave an older duplicate behind a newer record; and with
 /// [`Settings::ordered`] off a record that is sent again may be overtaken by others of its request.
+/// [`Settings::ordered_per_shard`] keeps all records of a shard in the order of their acceptance.
 ///
 /// A stream whose record distribution is AUTO has no order: the service places records wherever it
 /// likes. The producer learns that from the stream, predicts no shard, and packs whatever comes

@@ -101,6 +101,11 @@ pub struct Settings {
     /// `false` lets one request carry several Kinesis records of a shard; one of them that has to
     /// be sent again is then overtaken by the others. Source of the default (true): none; the KPL has no such mode.
     pub ordered: bool,
+    /// Keep the order of all records of a shard among each other, not only of those of a hash key,
+    /// also when a part of a request fails. A request then carries one Kinesis record of a shard:
+    /// an aggregate, or a single record. Needs `ordered`, and another `envelope_key` than
+    /// [`EnvelopeKey::Common`]. Source of the default (false): none; the KPL has no such mode.
+    pub ordered_per_shard: bool,
 }
 
 impl Default for Settings {
@@ -122,6 +127,7 @@ impl Default for Settings {
             fail_if_throttled: false,
             request_timeout: Duration::from_secs(6),
             ordered: true,
+            ordered_per_shard: false,
         }
     }
 }
@@ -164,7 +170,7 @@ impl Settings {
     /// | RequestTimeout | `request_timeout` | 6 s | 6 s |
     /// | – | `max_buffered_bytes`, `max_buffered_records` | no bound | 64 MiB, 100,000 |
     /// | – | `envelope_key` | `"a"` | `"a"` |
-    /// | – | `ordered` | no such mode | true |
+    /// | – | `ordered`, `ordered_per_shard` | no such modes | true, false |
     /// | Region, KinesisEndpoint, KinesisPort, Sts…, ConnectTimeout, Proxy…, CaCert…, VerifyCertificate, Credentials… | the SDK client, which has FIPS and dual-stack too | | |
     /// | Metrics…, Cloudwatch… | the program's [`metrics`](crate::metrics) recorder | | |
     /// | LogLevel | the program's `tracing` subscriber | | |
@@ -274,6 +280,11 @@ impl Settings {
                 ));
             }
         }
+        let by_key = !self.ordered || self.envelope_key == EnvelopeKey::Common;
+        if self.ordered_per_shard && by_key {
+            let needs = "it needs `ordered`, and another `envelope_key` than `common`";
+            return Err(Error::setting("ordered_per_shard", needs.to_owned()));
+        }
         let durations = [
             (
                 "record_max_buffered_time",
@@ -364,6 +375,24 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidSettings);
             let text = error.to_string();
             assert!(text.contains(field) && text.contains("..="), "{text}");
+        }
+    }
+
+    #[test]
+    fn order_per_shard_is_refused_where_records_overtake_each_other() {
+        let ordered = Settings {
+            ordered_per_shard: true,
+            ..Settings::default()
+        };
+        ordered.validate().expect("with the defaults");
+        for change in [
+            |s: &mut Settings| s.ordered = false,
+            |s: &mut Settings| s.envelope_key = EnvelopeKey::Common,
+        ] {
+            let mut settings = ordered.clone();
+            change(&mut settings);
+            let error = settings.validate().expect_err("no order");
+            assert!(error.to_string().contains("ordered_per_shard"), "{error}");
         }
     }
 

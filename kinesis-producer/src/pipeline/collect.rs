@@ -9,7 +9,8 @@
 //! Order: a lane has one request in flight at a time (`held`), so the order of its records is kept
 //! as long as they succeed. In ordered mode it is kept through partial failures too: an aggregate
 //! is its lane's only Kinesis record in a request, and single records (and aggregates of one key)
-//! share one only if their hash keys differ.
+//! share one only if their hash keys differ. With order per shard each Kinesis record is the only
+//! one of its lane.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -124,6 +125,7 @@ pub(crate) struct RequestLimits {
     pub(crate) count: usize,
     pub(crate) bytes: usize,
     pub(crate) ordered: bool,
+    pub(crate) ordered_per_shard: bool,
 }
 
 impl RequestLimits {
@@ -132,6 +134,7 @@ impl RequestLimits {
             count: settings.collection_max_count,
             bytes: settings.collection_max_size,
             ordered: settings.ordered,
+            ordered_per_shard: settings.ordered_per_shard,
         }
     }
 }
@@ -156,7 +159,7 @@ pub(crate) fn collect(
                     .is_some_and(|at| at <= urgency.now)
                 && (!limits.ordered
                     || lane.spread
-                    || may_share(lane, request.len() > before, &mut keys))
+                    || may_share(lane, limits, request.len() > before, &mut keys))
                 && lane.limiter.admit(lane.queue.next_size(), urgency.now)
             {
                 let why = lane.why(urgency);
@@ -182,7 +185,15 @@ pub(crate) fn collect(
 
 /// Whether the lane's next Kinesis record may go into the same request as those before it without
 /// any key appearing twice; `keys` are those so far that have one.
-fn may_share(lane: &Lane, has_others: bool, keys: &mut BTreeSet<HashKey>) -> bool {
+fn may_share(
+    lane: &Lane,
+    limits: &RequestLimits,
+    has_others: bool,
+    keys: &mut BTreeSet<HashKey>,
+) -> bool {
+    if limits.ordered_per_shard {
+        return !has_others;
+    }
     match lane.queue.next_hash_key() {
         // An aggregate was first: it left no key behind, and shares with nobody.
         Some(_) if has_others && keys.is_empty() => false,

@@ -66,6 +66,12 @@ impl Lanes {
             .map(|(key, lane)| (key, lane.limiter))
     }
 
+    /// How many there are, that of unknown shards included.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// Whether no record waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()

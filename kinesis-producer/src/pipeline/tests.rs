@@ -341,6 +341,22 @@ impl World {
     }
 }
 
+impl World {
+    /// Of each shard, the records appear for the first time in the order they were accepted.
+    fn check_order_per_shard(&self) {
+        let mut newest: BTreeMap<&ShardId, usize> = BTreeMap::new();
+        let mut seen = vec![false; self.accepted.len()];
+        for stored in &self.log {
+            for &number in &stored.visible {
+                if !std::mem::replace(&mut seen[number], true) {
+                    let earlier = newest.insert(&stored.position.0, number);
+                    assert!(earlier < Some(number), "record {number} behind {earlier:?}");
+                }
+            }
+        }
+    }
+}
+
 fn number_of(data: &[u8]) -> usize {
     let bytes = data[data.len() - 8..].try_into().expect("eight bytes");
     u64::from_be_bytes(bytes) as usize
@@ -403,6 +419,23 @@ proptest! {
         world.settle();
         world.check_outcomes(|_| false);
         world.check_order();
+    }
+
+    #[test]
+    fn order_per_shard_survives_whatever_the_service_does(seed: u64, faults in 0u64..40) {
+        let settings = Settings {
+            ordered_per_shard: true,
+            ..small(true)
+        };
+        let mut world = World::new(seed, settings, 2);
+        (world.faults, world.reshards) = (faults, false);
+        for _ in 0..400 {
+            world.step();
+        }
+        world.settle();
+        world.check_outcomes(|error| error.kind() == ErrorKind::Rejected);
+        world.check_order();
+        world.check_order_per_shard();
     }
 
     #[test]
@@ -480,6 +513,28 @@ fn a_flush_cuts_the_linger_of_what_came_before_it() {
     assert_eq!(world.requests.len(), 2);
     world.settle();
     assert!(world.flushes[0].2);
+}
+
+#[test]
+fn the_lanes_of_closed_shards_are_forgotten() {
+    let mut world = World::new(7, small(true), 3);
+    for _ in 0..2_000 {
+        world.step();
+    }
+    world.settle();
+    // A record for each shard, so that the latest map is known.
+    for _ in 0..50 {
+        world.accept(false);
+    }
+    world.settle();
+    let closed = world
+        .shards
+        .iter()
+        .filter_map(|shard| shard.id.index())
+        .max();
+    assert!(closed > Some(30), "many shards were closed: {closed:?}");
+    let lanes = world.pipeline.lanes.len();
+    assert!(lanes <= 9, "{lanes} lanes of at most 8 open shards");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use kinesis_producer::Settings;
 
 use crate::faults::Fault;
-use crate::world::{World, delivered, enqueue, pairs};
+use crate::world::{World, delivered, enqueue, numbered, pairs};
 
 #[tokio::test(start_paused = true)]
 async fn a_split_and_a_merge_under_load_lose_and_reorder_nothing() {
@@ -97,4 +97,43 @@ async fn what_follows_a_record_that_met_a_split_is_cut_for_the_new_shards() {
         stream.dropped, 0,
         "no aggregate has members of both children"
     );
+}
+
+/// The usual reason to split: the shard is full, and aggregates that were meant for it wait.
+#[tokio::test(start_paused = true)]
+async fn a_split_and_a_merge_behind_the_limit_of_a_shard_lose_and_reorder_nothing() {
+    let world = World::with_limits(1).await;
+    let producer = world.producer(Settings::default());
+    let mut sent = Vec::new();
+    let mut number = 0;
+    for reshard in ["split", "merge", "none"] {
+        // Two megabytes over what a shard takes in a second.
+        for _ in 0..3_000 {
+            let mut record = numbered(number);
+            let mut data = record.data.to_vec();
+            data.resize(1_000, b'.');
+            record.data = data.into();
+            sent.push((
+                record.clone(),
+                producer.enqueue(record).await.expect("accepted"),
+            ));
+            number += 1;
+        }
+        let waiting = producer.outstanding().bytes;
+        assert!(waiting > 1 << 20, "a backlog: {waiting} bytes");
+        match reshard {
+            "split" => world.split("shardId-000000000000").await,
+            "merge" => {
+                let (left, right) = ("shardId-000000000001", "shardId-000000000002");
+                world.merge(left, right).await;
+            }
+            _ => {}
+        }
+    }
+    let deliveries = delivered(sent).await;
+    let stream = world.read().await;
+    stream.contains_all(pairs(&deliveries));
+    stream.is_ordered_by_key();
+    let last = deliveries.last().expect("many");
+    assert_eq!(last.1.shard_id.as_str(), "shardId-000000000003");
 }

@@ -1,6 +1,7 @@
 //! A stream in kinesis-local, a client with faults in front of it, and a reader.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::types::ShardIteratorType;
@@ -189,13 +190,16 @@ impl World {
         let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon);
         let mut iterator = iterator.send().await.expect("an iterator").shard_iterator;
         while let Some(from) = iterator.take() {
-            let page = self
-                .client
-                .get_records()
-                .shard_iterator(from)
-                .send()
-                .await
-                .expect("records");
+            // A shard hands out 2 MiB a second where it has limits; the time is virtual.
+            let page = loop {
+                let page = self.client.get_records().shard_iterator(&from).send().await;
+                match page.map_err(|error| error.into_service_error()) {
+                    Err(error) if error.is_provisioned_throughput_exceeded_exception() => {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                    page => break page.expect("records"),
+                }
+            };
             for record in page.records() {
                 found.kinesis_records += 1;
                 let data = Bytes::copy_from_slice(record.data().as_ref());
