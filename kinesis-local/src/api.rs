@@ -9,7 +9,8 @@
 //! stored before; no lock is held across an await; a request that is dropped half-way leaves a
 //! change either whole or absent.
 //!
-//! Deliberately absent: signatures are looked at for their shape only, and nothing is authorised.
+//! Deliberately absent: what a user may do. Signatures are checked where [`auth`](crate::auth) asks
+//! for it, and looked at for their shape only where it does not.
 
 use std::ops::Deref;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use kinesis_core::{Clock, HashKey, Rand, ShardId};
 
+use crate::auth::Auth;
 use crate::body::ResponseBody;
 use crate::catalog::StreamCell;
 use crate::error::Error;
@@ -47,7 +49,8 @@ mod encryption;
 mod front;
 mod get;
 mod monitoring;
-mod operation;
+pub(crate) mod operation;
+mod pace;
 mod policies;
 mod put;
 mod queues;
@@ -77,6 +80,8 @@ pub(crate) struct KinesisOptions {
     pub(crate) region: String,
     pub(crate) account: String,
     pub(crate) limits: Limits,
+    /// Who may call; `None`: anybody.
+    pub(crate) auth: Option<Arc<Auth>>,
     pub(crate) delays: Delays,
     pub(crate) kms: KmsKeys,
     /// Where channels deliver to.
@@ -270,8 +275,11 @@ impl Inner {
     /// A stream of the caller's own account and region.
     fn stream_by_name(&self, name: &str) -> Result<Arc<StreamCell>, Fault> {
         let cell = self.catalog.get(name);
-        cell.filter(|cell| self.status(cell) != Status::Gone)
-            .ok_or_else(|| no_stream(name, &self.place.account))
+        let cell = cell
+            .filter(|cell| self.status(cell) != Status::Gone)
+            .ok_or_else(|| no_stream(name, &self.place.account))?;
+        self.check_pace_on(&cell)?;
+        Ok(cell)
     }
 
     /// The stream that an ARN names, also that of a consumer; the one place where streams of other
@@ -316,7 +324,10 @@ impl Inner {
             policy::allows(&policy, &self.caller.account, &principal, &action)
         });
         let why = match (decision, cell) {
-            (Decision::Allowed, Some(cell)) => return Ok(cell),
+            (Decision::Allowed, Some(cell)) => {
+                self.check_pace_on(&cell)?;
+                return Ok(cell);
+            }
             (Decision::Denied, _) => "with an explicit deny in a resource-based policy".to_owned(),
             // What is not there is told as what is not allowed.
             (Decision::Allowed | Decision::NotMentioned, _) => {

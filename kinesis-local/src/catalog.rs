@@ -9,6 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::api::operation::Operation;
+use crate::limits::Calls;
 use crate::place::Place;
 use crate::stream::{NewStream, Stream};
 
@@ -20,6 +22,8 @@ pub(crate) struct StreamCell {
     pub(crate) place: Arc<Place>,
     /// Cancelled when the stream is gone: who still waits at its shards is to stop.
     pub(crate) gone: CancellationToken,
+    /// The calls of operations that are limited per stream.
+    pub(crate) calls: Calls<Operation>,
     stream: RwLock<Stream>,
 }
 
@@ -31,6 +35,7 @@ impl StreamCell {
             name: Arc::clone(&new.name),
             place: Arc::clone(new.place.as_ref().unwrap_or(home)),
             gone: CancellationToken::new(),
+            calls: Calls::default(),
             stream: RwLock::new(Stream::create(new)),
         }
     }

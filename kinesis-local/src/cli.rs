@@ -22,10 +22,10 @@ use tracing_subscriber::EnvFilter;
 #[cfg(feature = "tls")]
 use kinesis_local::Tls;
 use kinesis_local::{
-    DEFAULT_ACCOUNT, DEFAULT_PORT, DEFAULT_REGION, ErrorKind, KinesisLocal, Settings,
+    DEFAULT_ACCOUNT, DEFAULT_PORT, DEFAULT_REGION, ErrorKind, KinesisLocal, Limits, Settings,
 };
 
-mod plan;
+mod file;
 
 /// The exit code for wrong arguments. Source: clap's own, and custom.
 const EXIT_USAGE: u8 = 2;
@@ -33,7 +33,7 @@ const EXIT_USAGE: u8 = 2;
 /// Kinesis Data Streams on this machine, with the DynamoDB and S3 that consumers need, on one port.
 ///
 /// Point any AWS SDK or the aws command at it with the line that it prints. Any credentials are
-/// accepted. Without --data-dir everything is in memory and gone at the end.
+/// accepted unless --auth says otherwise. Without --data-dir everything is in memory and gone at the end.
 #[derive(Debug, Parser)]
 #[command(name = "kinesis-local", version, about)]
 struct Arguments {
@@ -52,6 +52,19 @@ struct Arguments {
     /// The account of requests whose access key id is not one (12 digits)
     #[arg(long, env = "KINESIS_LOCAL_ACCOUNT", default_value = DEFAULT_ACCOUNT)]
     account: String,
+    /// Take only requests signed by the users in this file, TOML or JSON: [[users]] with name,
+    /// access_key_id, secret_access_key, and, if wanted, account and session_token
+    #[arg(long, env = "KINESIS_LOCAL_AUTH", value_name = "FILE")]
+    auth: Option<PathBuf>,
+    /// What is limited per second: as the service does, nothing, or by the numbers in a file (TOML or
+    /// JSON; what it leaves out is as in the service, 0 is no limit)
+    #[arg(
+        long,
+        env = "KINESIS_LOCAL_LIMITS",
+        value_name = "aws|off|FILE",
+        default_value = "aws"
+    )]
+    limits: LimitsArgument,
     /// Inject the faults of this plan, TOML or JSON; /_local/faults shows and replaces it
     #[arg(long, env = "KINESIS_LOCAL_FAULTS", value_name = "FILE")]
     faults: Option<PathBuf>,
@@ -61,6 +74,24 @@ struct Arguments {
     #[cfg(feature = "tls")]
     #[command(flatten)]
     tls: TlsArguments,
+}
+
+/// The value of `--limits`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum LimitsArgument {
+    Off,
+    Aws,
+    File(PathBuf),
+}
+
+impl From<&str> for LimitsArgument {
+    fn from(text: &str) -> Self {
+        match text {
+            "off" => Self::Off,
+            "aws" => Self::Aws,
+            path => Self::File(path.into()),
+        }
+    }
 }
 
 /// Whether TLS is spoken beside plain HTTP, and by which certificate.
@@ -121,7 +152,7 @@ enum Failure {
     #[error(transparent)]
     Local(#[from] kinesis_local::Error),
     #[error(transparent)]
-    Faults(#[from] plan::Unreadable),
+    File(#[from] file::Unreadable),
     #[error("the system refused to start threads")]
     Threads(#[source] io::Error),
     #[error("signals cannot be caught")]
@@ -135,7 +166,7 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         match self {
             Self::Local(error) if error.kind() == ErrorKind::Settings => ExitCode::from(EXIT_USAGE),
-            Self::Faults(_) => ExitCode::from(EXIT_USAGE),
+            Self::File(_) => ExitCode::from(EXIT_USAGE),
             _ => ExitCode::FAILURE,
         }
     }
@@ -191,18 +222,28 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     settings.region = arguments.region;
     settings.account = arguments.account;
     settings.virtual_time = arguments.virtual_time;
+    settings.limits = match arguments.limits {
+        LimitsArgument::Off => Limits::Off,
+        LimitsArgument::Aws => Limits::Aws,
+        LimitsArgument::File(path) => Limits::Given(file::read("limits", &path)?),
+    };
     #[cfg(feature = "tls")]
     {
         settings.tls = arguments.tls.settings();
     }
     // Before anything is announced, so that a signal right after it is not lost.
     let mut signals = Signals::catch().map_err(Failure::Signals)?;
-    let faults = arguments.faults.as_deref().map(plan::read).transpose()?;
-    let local = KinesisLocal::builder()
+    let faults = arguments.faults.as_deref();
+    let faults = faults
+        .map(|path| file::read("fault plan", path))
+        .transpose()?;
+    let mut builder = KinesisLocal::builder()
         .settings(settings)
-        .faults(faults.unwrap_or_default())
-        .start()
-        .await?;
+        .faults(faults.unwrap_or_default());
+    if let Some(path) = &arguments.auth {
+        builder = builder.auth(file::read("list of users", path)?);
+    }
+    let local = builder.start().await?;
     #[cfg(feature = "tls")]
     arguments.tls.write_ca(&local)?;
     let announced = announce(&local);

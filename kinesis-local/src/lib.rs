@@ -51,8 +51,8 @@
 //! which prints the line that any SDK or the `aws` command needs:
 //! `export AWS_ENDPOINT_URL=http://127.0.0.1:4567`. The port speaks HTTP/1.1 and HTTP/2, with
 //! [`Tls`] also inside TLS, and the two encodings of the service: JSON 1.1, and the CBOR 1.1 of the
-//! SDKs for Java. Any credentials are accepted; keep it on
-//! loopback.
+//! SDKs for Java. Any credentials are accepted, so keep it on
+//! loopback; with [`Builder::auth`] or `--auth FILE` only requests signed by the users of a file are.
 //!
 //! # What survives what
 //!
@@ -94,12 +94,27 @@
 //! [`Settings::kms_keys`] or [`KinesisLocal::set_kms_key`] says otherwise. The metrics that a stream is
 //! monitored by are remembered and not made.
 //!
-//! Any other operation is answered with status 400 and an error that names it. A shard's limits of
-//! writes and reads are enforced with [`Limits::Aws`]; the default is [`Limits::Off`].
+//! Any other operation is answered with status 400 and an error that names it.
 //!
-//! On-demand streams follow their traffic under either: a shard that took more than half of what a shard
-//! can take, for a minute of the caller's clock, is split in halves, at most every 15 minutes; shards
-//! that were not needed for 30 days are merged, down to four.
+//! # Limits
+//!
+//! The service's limits per second are enforced by default, with its codes and texts: what a shard
+//! takes and gives, iterators and subscriptions, and the calls of each operation per account or
+//! stream. [`Limits::Off`] (`--limits off`) turns all of them off, which is what a test wants that is
+//! not about them; [`Limits::Given`] (`--limits FILE`) replaces single numbers, see [`Quotas`].
+//!
+//! | what | per second | refusal |
+//! |---|---|---|
+//! | written to a shard | 1 MiB, 1,000 records | `ProvisionedThroughputExceededException`, in PutRecords of the record alone |
+//! | read from a shard by GetRecords | 2 MiB, 5 calls; a read of up to 10 MiB is given and paid for by a pause | `ProvisionedThroughputExceededException` |
+//! | iterators of a shard | 5 | `ProvisionedThroughputExceededException` |
+//! | pushed to a consumer from a shard | 2 MiB | waits |
+//! | SubscribeToShard of a consumer and shard | 1 | `LimitExceededException` |
+//! | calls of most other operations | 1 to 20 per account and region (ListShards: 1,000 per stream) | `LimitExceededException` |
+//!
+//! On-demand streams follow their traffic under any of them: a shard that took more than half of what a
+//! shard can take, for a minute of the caller's clock, is split in halves, at most every 15 minutes;
+//! shards that were not needed for 30 days are merged, down to four.
 //!
 //! ## Queues
 //!
@@ -176,6 +191,7 @@
 
 mod admin;
 mod api;
+mod auth;
 mod body;
 mod catalog;
 mod data_dir;
@@ -202,13 +218,14 @@ pub mod testing;
 mod tls;
 mod wire;
 
+pub use auth::{User, Users};
 pub use embed::InProcessClient;
 pub use error::{Error, ErrorKind};
 pub use fault::{
     FAULT_LATENCY_MAX_MS, FAULT_RULES_MAX, FaultCount, FaultEffect, FaultPlan, FaultRule,
     FaultService,
 };
-pub use limits::Limits;
+pub use limits::{Limits, Quotas};
 pub use local::{Builder, KinesisLocal};
 pub use settings::{
     DEFAULT_ACCOUNT, DEFAULT_MAX_CONNECTIONS, DEFAULT_PORT, DEFAULT_REGION,

@@ -16,9 +16,11 @@ use aws_types::SdkConfig;
 use aws_types::region::Region;
 use kinesis_core::{Clock, ClockError, Rand};
 
+use crate::auth::{Auth, Users};
 use crate::embed::InProcessClient;
 use crate::error::{Error, ErrorKind};
 use crate::fault::{FaultCount, FaultPlan, Faults};
+use crate::limits::Limits;
 use crate::route::Service;
 use crate::server::Server;
 use crate::services::Services;
@@ -201,6 +203,7 @@ pub struct Builder {
     clock: Option<Clock>,
     rand: Option<Rand>,
     faults: FaultPlan,
+    auth: Option<Users>,
 }
 
 impl Builder {
@@ -237,6 +240,23 @@ impl Builder {
     #[must_use]
     pub fn account(mut self, account: impl Into<String>) -> Self {
         self.settings.account = account.into();
+        self
+    }
+
+    /// What is limited per second. Default: as the service does.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.settings.limits = limits;
+        self
+    }
+
+    /// Takes only requests that are signed by one of these users, for Kinesis, DynamoDB and S3 alike,
+    /// within 15 minutes of the clock. Default: any credentials are accepted. The credentials of
+    /// [`sdk_config`](KinesisLocal::sdk_config) are no user's: give its clients some that are. The
+    /// pages under `/_local/` stay open.
+    #[must_use]
+    pub fn auth(mut self, users: Users) -> Self {
+        self.auth = Some(users);
         self
     }
 
@@ -287,9 +307,11 @@ impl Builder {
             clock,
             rand,
             faults,
+            auth,
         } = self;
         settings.validate()?;
         faults.validate()?;
+        let auth = auth.map(Auth::new).transpose()?.map(Arc::new);
         let mut clock = clock.unwrap_or_default();
         if settings.virtual_time && !clock.is_advanceable() {
             clock = clock.advanceable();
@@ -301,7 +323,7 @@ impl Builder {
         let opening = tokio::task::spawn_blocking(move || {
             // First, because a certificate that cannot be read leaves the data alone.
             let identity = Identity::open(&to_open.tls, to_open.listen.map(|on| on.ip()))?;
-            Ok((identity, Services::open(&to_open, clock, rand)?))
+            Ok((identity, Services::open(&to_open, auth, clock, rand)?))
         });
         let (identity, services) = opening.await.map_err(|panic| {
             Error::new(ErrorKind::Corrupt, "opening the data panicked").with_source(panic)

@@ -36,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::auth::Refusal;
 use crate::body::{BoxError, ResponseBody};
 use crate::fault::{Effects, FaultService, Faults};
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
@@ -241,6 +242,9 @@ impl Service {
             {
                 Some(refusal) => refusal.response(FaultService::DynamoDb),
                 None => {
+                    if let Err(refusal) = self.check_auth("dynamodb", &head, Some(&body)) {
+                        return unauthenticated(&head, &refusal);
+                    }
                     let request = Request::from_parts(head, body);
                     self.inner.services.dynamodb.call(request).await
                 }
@@ -267,7 +271,10 @@ impl Service {
                 .and_then(|effects| effects.refusal.as_ref())
             {
                 Some(refusal) => refusal.response(FaultService::S3),
-                None => self.inner.services.s3.call(head, body).await,
+                None => match self.check_auth("s3", &head, None) {
+                    Ok(()) => self.inner.services.s3.call(head, body).await,
+                    Err(refusal) => crate::s3::unauthenticated(&refusal),
+                },
             }
         };
         self.inner.faults.around(effects.as_deref(), work).await
@@ -276,6 +283,14 @@ impl Service {
     #[cfg(not(feature = "s3"))]
     async fn serve_s3<B>(&self, _head: Parts, _body: B) -> Answer {
         Ok(not_built("s3"))
+    }
+
+    /// Whether a user has signed the request, if only users may call.
+    fn check_auth(&self, service: &str, head: &Parts, body: Option<&[u8]>) -> Result<(), Refusal> {
+        match &self.inner.services.auth {
+            Some(auth) => auth.check(service, head, body, self.inner.clock.epoch_millis()),
+            None => Ok(()),
+        }
     }
 
     /// What happens to this call on purpose.
@@ -352,6 +367,20 @@ where
             "the body of the request took too long to arrive",
         )),
     }
+}
+
+/// DynamoDB's answer to a request that no user has signed.
+#[cfg(feature = "dynamodb")]
+fn unauthenticated(head: &Parts, refusal: &Refusal) -> Response<ResponseBody> {
+    let (code, text) = match refusal {
+        Refusal::Incomplete if !head.headers.contains_key("authorization") => (
+            "MissingAuthenticationTokenException",
+            "Request is missing Authentication Token".to_owned(),
+        ),
+        refusal => refusal.json(),
+    };
+    let kind = format!("com.amazon.coral.service#{code}");
+    self::refusal(StatusCode::BAD_REQUEST, &kind, &text)
 }
 
 /// The answer for a service that this build leaves out.

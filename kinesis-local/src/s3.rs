@@ -30,6 +30,7 @@ use http_body::Body;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tempfile::TempDir;
 
+use crate::auth::Refusal;
 use crate::body::{BoxError, ResponseBody};
 use crate::error::{Error, ErrorKind};
 
@@ -196,6 +197,12 @@ impl S3 {
             Err(error) => tracing::warn!(%error, "the temporary S3 directory was not removed"),
         }
     }
+}
+
+/// The answer to a request that no user has signed.
+pub(crate) fn unauthenticated(refusal: &Refusal) -> Response<ResponseBody> {
+    let (code, text) = refusal.s3();
+    failure(StatusCode::FORBIDDEN, code, text)
 }
 
 /// An error in S3's XML shape.

@@ -1,5 +1,6 @@
 //! The services behind the port and their data: opened together, closed together.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 #[cfg(feature = "dynamodb")]
@@ -10,6 +11,7 @@ use crate::s3::S3;
 use kinesis_core::{Clock, Rand};
 
 use crate::api::{Buckets, Kinesis, KinesisOptions};
+use crate::auth::Auth;
 use crate::data_dir::DataDir;
 use crate::error::Error;
 use crate::settings::Settings;
@@ -23,12 +25,19 @@ pub(crate) struct Services {
     pub(crate) dynamodb: DynamoDb,
     #[cfg(feature = "s3")]
     pub(crate) s3: S3,
+    /// Who may call; `None`: anybody.
+    pub(crate) auth: Option<Arc<Auth>>,
     data_dir: Option<DataDir>,
 }
 
 impl Services {
     /// Locks the data directory, if there is one, and opens every service in it. Blocks.
-    pub(crate) fn open(settings: &Settings, clock: Clock, rand: Rand) -> Result<Self, Error> {
+    pub(crate) fn open(
+        settings: &Settings,
+        auth: Option<Arc<Auth>>,
+        clock: Clock,
+        rand: Rand,
+    ) -> Result<Self, Error> {
         let data_dir = match &settings.data_dir {
             Some(directory) => Some(DataDir::open(directory)?),
             None => None,
@@ -47,12 +56,13 @@ impl Services {
                 data_dir: part("kinesis")?,
                 region: settings.region.clone(),
                 account: settings.account.clone(),
-                limits: settings.limits,
+                limits: settings.limits.clone(),
                 delays: Delays {
                     create: Duration::from_millis(settings.create_delay_ms),
                     delete: Duration::from_millis(settings.delete_delay_ms),
                     update: Duration::from_millis(settings.update_delay_ms),
                 },
+                auth: auth.clone(),
                 kms: KmsKeys::new(settings.kms_keys.clone()),
                 buckets,
             })?,
@@ -60,6 +70,7 @@ impl Services {
             dynamodb: DynamoDb::open(part("dynamodb")?.as_deref(), clock, rand)?,
             #[cfg(feature = "s3")]
             s3,
+            auth,
             data_dir,
         })
     }

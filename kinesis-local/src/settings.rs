@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::operation::is_known;
 use crate::error::{Error, ErrorKind};
 use crate::limits::Limits;
 use crate::place::{ACCOUNT_DIGITS, REGION_MAX_CHARS, is_account, is_region};
@@ -69,7 +70,7 @@ pub struct Settings {
     pub region: String,
     /// The account of requests whose access key id is not one (12 digits); 12 digits.
     pub account: String,
-    /// Throughput limits of the shards. Default: off.
+    /// What is limited per second. Default: as the service does.
     pub limits: Limits,
     /// How long a new stream, consumer, queue or channel is CREATING, in milliseconds; at most an
     /// hour. Default: 0.
@@ -99,7 +100,7 @@ impl Default for Settings {
             listen: None,
             region: DEFAULT_REGION.to_owned(),
             account: DEFAULT_ACCOUNT.to_owned(),
-            limits: Limits::Off,
+            limits: Limits::Aws,
             create_delay_ms: 0,
             delete_delay_ms: 0,
             update_delay_ms: 0,
@@ -125,6 +126,13 @@ impl Settings {
             return Err(out_of_bounds(format!(
                 "account must be {ACCOUNT_DIGITS} digits, it is {:?}",
                 self.account
+            )));
+        }
+        if let Limits::Given(quotas) = &self.limits
+            && let Some(name) = quotas.calls_per_second.keys().find(|name| !is_known(name))
+        {
+            return Err(out_of_bounds(format!(
+                "limits.calls_per_second names {name:?}, which is no operation of Kinesis"
             )));
         }
         if !(1..=MAX_CONNECTIONS_BOUND).contains(&self.max_connections) {

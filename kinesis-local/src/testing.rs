@@ -36,6 +36,7 @@ use bytes::Bytes;
 use kinesis_core::limits::PUT_RECORDS_MAX_RECORDS;
 use kinesis_core::{Clock, HashKeyRange, Rand, SequenceNumber, ShardId};
 
+use crate::limits::Limits;
 use crate::local::KinesisLocal;
 
 /// Wall time at the start of an instance that is made here: 2026-01-01T00:00:00Z, in milliseconds
@@ -107,11 +108,12 @@ impl Looks<'_> {
 
 impl TestStream {
     /// A stream named `stream` in an instance of its own: in memory, in process, from a fixed seed,
-    /// its wall clock at [`START_MS`] and following tokio's.
+    /// its wall clock at [`START_MS`] and following tokio's, and nothing limited per second.
     pub async fn start(shards: i32) -> Self {
         let builder = KinesisLocal::builder()
             .clock(Clock::starting_at(START_MS))
-            .rand(Rand::seeded(1));
+            .rand(Rand::seeded(1))
+            .limits(Limits::Off);
         let local = builder.start().await.expect("kinesis-local starts");
         Self::create(&local, "stream", shards).await
     }

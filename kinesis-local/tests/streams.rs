@@ -8,7 +8,7 @@ use aws_sdk_kinesis::types::{
     SubscribeToShardEventStream,
 };
 use kinesis_core::{Clock, Rand};
-use kinesis_local::KinesisLocal;
+use kinesis_local::{KinesisLocal, Limits};
 
 /// 2026-11-23 02:00 UTC.
 const NOW_MS: u64 = 1_795_399_200_000;
@@ -17,6 +17,7 @@ async fn client() -> Client {
     let local = KinesisLocal::builder()
         .clock(Clock::starting_at(NOW_MS))
         .rand(Rand::seeded(1))
+        .limits(Limits::Off)
         .start()
         .await
         .unwrap();
@@ -285,6 +286,7 @@ async fn durable(dir: &std::path::Path) -> KinesisLocal {
     KinesisLocal::builder()
         .data_dir(dir)
         .rand(Rand::seeded(3))
+        .limits(Limits::Off)
         .start()
         .await
         .unwrap()

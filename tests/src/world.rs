@@ -7,7 +7,7 @@ use std::time::Duration;
 use kinesis_consumer::{Consumer, RecordProcessorFactory, Settings, ShardId};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
-use kinesis_local::{KinesisLocal, Tls};
+use kinesis_local::{KinesisLocal, Limits, Tls};
 use kinesis_producer::Producer;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -44,6 +44,7 @@ impl World {
         let local = KinesisLocal::builder()
             .clock(clock.clone())
             .rand(Rand::seeded(1))
+            .limits(Limits::Off)
             .start()
             .await
             .expect("kinesis-local starts");
@@ -56,6 +57,7 @@ impl World {
         let local = KinesisLocal::builder()
             .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .rand(Rand::seeded(1))
+            .limits(Limits::Off)
             .start()
             .await
             .expect("kinesis-local starts");
@@ -68,6 +70,7 @@ impl World {
             .listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .tls(Tls::Own)
             .rand(Rand::seeded(1))
+            .limits(Limits::Off)
             .start()
             .await
             .expect("kinesis-local starts");

@@ -10,7 +10,7 @@ use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use kinesis_consumer::{Consumer, Error, Event, EventKind, Events, OnFailure, Settings, ShardId};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
-use kinesis_local::{FaultEffect, FaultPlan, FaultRule, InProcessClient, KinesisLocal};
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule, InProcessClient, KinesisLocal, Limits};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +42,7 @@ impl World {
         let local = KinesisLocal::builder()
             .clock(clock.clone())
             .rand(Rand::seeded(1))
+            .limits(Limits::Off)
             .start()
             .await
             .expect("kinesis-local starts");

@@ -21,7 +21,6 @@ use super::site::Site;
 use super::tags::Tagged;
 use super::{Inner, Reply};
 use crate::catalog::{StreamCell, Streams};
-use crate::limits::Limits;
 use crate::stream::attached::AttachedId;
 use crate::stream::change::Change;
 use crate::stream::channel::Channel;
@@ -252,9 +251,9 @@ impl Inner {
     /// The service's bounds; without limits a second is enough, for who does not want to wait.
     fn freshness(&self, asked: Option<Integer>) -> Result<u32, Fault> {
         let asked = asked.map_or(FRESHNESS_DEFAULT_S, |asked| asked.0);
-        let min = match self.limits {
-            Limits::Off => 1,
-            Limits::Aws => FRESHNESS_MIN_S,
+        let min = match self.quotas {
+            None => 1,
+            Some(_) => FRESHNESS_MIN_S,
         };
         if (min..=FRESHNESS_MAX_S).contains(&asked) {
             return Ok(asked.unsigned_abs());

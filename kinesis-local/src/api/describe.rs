@@ -186,6 +186,7 @@ impl Inner {
     pub(super) async fn list_streams(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ListStreamsRequest<'_> = decode(body)?;
         check_list_streams(&request)?;
+        self.check_pace()?;
         let after = match &request.next_token {
             None => request
                 .exclusive_start_stream_name

@@ -113,6 +113,14 @@ async fn checked(sites: &Sites, request: &Request<Bytes>) -> Response<ResponseBo
         };
         return fault(format, &refusal);
     }
+    if let Some(auth) = &sites.auth {
+        let (head, whole) = request.clone().into_parts();
+        let now_ms = sites.home.clock.epoch_millis();
+        if let Err(refusal) = auth.check("kinesis", &head, Some(&whole), now_ms) {
+            let (code, text) = refusal.json();
+            return fault(format, &Fault::new(code, text));
+        }
+    }
     let caller = caller(sites, request.headers(), request.uri().query());
     let faults = request.extensions().get::<Arc<Effects>>();
     if let Some(refusal) = faults.and_then(|faults| faults.refusal.as_ref()) {
@@ -153,7 +161,7 @@ async fn call(
     inner.run(body).await
 }
 
-/// Who calls: an access key id of 12 digits is an account, as in other emulators; what the
+/// Who calls: a user, or else an access key id of 12 digits is an account, as in other emulators; what the
 /// signature leaves open or gives oddly is as in the settings.
 pub(super) fn caller(sites: &Sites, headers: &HeaderMap, query: Option<&str>) -> Caller {
     let credential = Credential::of(headers, query);
@@ -162,12 +170,24 @@ pub(super) fn caller(sites: &Sites, headers: &HeaderMap, query: Option<&str>) ->
         _ => Arc::clone(home),
     };
     let home = &sites.home.place;
-    let account = credential.as_ref().map(Credential::access_key);
-    let account = named(account.filter(|key| is_account(key)), &home.account);
+    let key = credential.as_ref().map(Credential::access_key);
+    let user = sites
+        .auth
+        .as_ref()
+        .and_then(|auth| auth.user(key?))
+        .cloned();
+    let account = match &user {
+        Some(user) => user.account.as_deref(),
+        None => key.filter(|key| is_account(key)),
+    };
+    let account = named(account, &home.account);
     let region = credential.as_ref().and_then(Credential::region);
     Caller {
         region: named(region.filter(|region| is_region(region)), &home.region),
-        principal: Principal::Account(Arc::clone(&account)),
+        principal: match user {
+            Some(user) => Principal::User(Arc::clone(&account), user),
+            None => Principal::Account(Arc::clone(&account)),
+        },
         account,
     }
 }
@@ -225,7 +245,7 @@ fn access_denied() -> Response<ResponseBody> {
     respond(StatusCode::FORBIDDEN, None, BODY)
 }
 
-/// The shape of the signature; the signature itself is not checked.
+/// The shape of the signature; the signature itself is checked if there are users.
 fn check_auth(request: &Request<Bytes>) -> Result<(), Fault> {
     let headers = request.headers();
     let header = headers

@@ -188,6 +188,10 @@ impl Inner {
         let horizon_ms = cell.read().horizon_ms(self.now_ms());
         let position = {
             let mut log = shard.log();
+            let now = self.clock.now();
+            if !log.limits.take_iterator(self.quotas.as_deref(), now) {
+                return Err(rate_exceeded(&shard.identity.id(), &cell));
+            }
             log.trim(horizon_ms);
             log.seek(start)
         };
@@ -216,7 +220,10 @@ impl Inner {
             let batch = log.read(iterator.position, limit, GET_RECORDS_MAX_BYTES, now_ms);
             check_reading(&self.kms, &batch.records)?;
             let bytes = batch.records.iter().map(Record::size).sum();
-            if !log.limits.take_read(self.limits, bytes, self.clock.now()) {
+            if !log
+                .limits
+                .take_read(self.quotas.as_deref(), bytes, self.clock.now())
+            {
                 return Err(rate_exceeded(&shard.identity.id(), &cell));
             }
             batch

@@ -4,8 +4,8 @@
 const TARGET_PREFIX: &str = "Kinesis_20131202.";
 
 /// What a request asks for.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-pub(super) enum Operation {
+#[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Operation {
     PutRecord,
     PutRecords,
     GetRecords,
@@ -82,7 +82,7 @@ impl Operation {
     }
 
     /// The operation in the target header; `None`: not one of the service's.
-    pub(super) fn from_target(target: &str) -> Option<Self> {
+    pub(crate) fn from_target(target: &str) -> Option<Self> {
         Some(match target.strip_prefix(TARGET_PREFIX)? {
             "PutRecord" => Self::PutRecord,
             "PutRecords" => Self::PutRecords,
@@ -145,6 +145,11 @@ impl Operation {
             other => Self::NotYet(NOT_YET.iter().find(|name| **name == other)?),
         })
     }
+}
+
+/// Whether the service's model has an operation of this name.
+pub(crate) fn is_known(name: &str) -> bool {
+    Operation::from_target(&format!("{TARGET_PREFIX}{name}")).is_some()
 }
 
 #[cfg(test)]

@@ -309,7 +309,10 @@ impl Inner {
         let mut log = shard.log();
         log.trim(stream.horizon_ms(now_ms));
         for (at, record) in group {
-            if !log.limits.take_write(self.limits, record.size(), now) {
+            if !log
+                .limits
+                .take_write(self.quotas.as_deref(), record.size(), now)
+            {
                 placed.push((at, Err(rate_exceeded(&shard_id, cell))));
                 continue;
             }

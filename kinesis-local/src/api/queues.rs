@@ -222,6 +222,7 @@ impl Inner {
     pub(super) async fn list_queues(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ListRequest<'_> = decode(body)?;
         check_list(&request)?;
+        self.check_pace()?;
         let now_ms = self.now_ms();
         let after = open_page(request.next_token.as_ref(), TOKEN_KIND, now_ms)?;
         let max = request

@@ -47,6 +47,7 @@ impl Encode for DescribeLimitsAnswer {
 impl Inner {
     pub(super) async fn describe_limits(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let DescribeLimitsRequest {} = decode(body)?;
+        self.check_pace()?;
         let answer = DescribeLimitsAnswer {
             open_shards: self.open_shards(),
             on_demand_streams: self.on_demand_streams(),

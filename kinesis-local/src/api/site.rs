@@ -20,9 +20,10 @@ use super::KinesisOptions;
 use super::channels::Channels;
 use super::operation::Operation;
 use super::subscribe::Subscriptions;
+use crate::auth::{Auth, User};
 use crate::catalog::{Catalog, StreamCell, Streams};
 use crate::error::{Error, ErrorKind};
-use crate::limits::Limits;
+use crate::limits::{Calls, Quotas};
 use crate::log::Log;
 use crate::place::Place;
 use crate::stream::encryption::KmsKeys;
@@ -40,7 +41,10 @@ pub(super) struct Site {
     pub(super) catalog: Catalog,
     pub(super) clock: Clock,
     pub(super) rand: Rand,
-    pub(super) limits: Limits,
+    /// `None`: nothing is limited.
+    pub(super) quotas: Option<Arc<Quotas>>,
+    /// The calls of the account.
+    pub(super) calls: Calls<Operation>,
     pub(super) delays: Delays,
     pub(super) kms: KmsKeys,
     pub(super) log: Log,
@@ -59,7 +63,8 @@ impl Site {
             catalog: Catalog::new(streams),
             clock: self.clock.clone(),
             rand: self.rand.clone(),
-            limits: self.limits,
+            quotas: self.quotas.clone(),
+            calls: Calls::default(),
             delays: self.delays,
             kms: self.kms.clone(),
             log: self.log.clone(),
@@ -86,6 +91,8 @@ impl Site {
 pub(super) struct Sites {
     /// The one of the settings: whose request names no other place.
     pub(super) home: Arc<Site>,
+    /// Who may call; `None`: anybody.
+    pub(super) auth: Option<Arc<Auth>>,
     others: RwLock<BTreeMap<Arc<Place>, Arc<Site>>>,
     /// When the expired records of all streams were last given up.
     pub(super) trimmed_ms: AtomicU64,
@@ -121,7 +128,8 @@ impl Sites {
                 catalog: Catalog::new(streams),
                 clock: options.clock,
                 rand: options.rand,
-                limits: options.limits,
+                quotas: options.limits.quotas(),
+                calls: Calls::default(),
                 delays: options.delays,
                 kms: options.kms,
                 log,
@@ -136,6 +144,7 @@ impl Sites {
             });
             Self {
                 others: RwLock::new(others.collect()),
+                auth: options.auth,
                 home,
                 trimmed_ms: AtomicU64::new(0),
             }
@@ -222,12 +231,15 @@ pub(super) struct Caller {
 pub(super) enum Principal {
     /// Any credentials are accepted: they stand for the account itself.
     Account(Arc<str>),
+    /// A user of the account.
+    User(Arc<str>, Arc<User>),
 }
 
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Account(account) => write!(f, "arn:aws:iam::{account}:root"),
+            Self::User(account, user) => write!(f, "arn:aws:iam::{account}:user/{}", user.name),
         }
     }
 }

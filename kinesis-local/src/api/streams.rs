@@ -73,6 +73,7 @@ impl Inner {
     pub(super) async fn create_stream(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: CreateStreamRequest<'_> = decode(body)?;
         check_create_stream(&request)?;
+        self.check_pace()?;
         self.check_writable()?;
         check_warm_throughput(request.warm_throughput)?;
         let new = self.new_stream(request)?;

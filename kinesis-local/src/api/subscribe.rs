@@ -15,10 +15,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use kinesis_core::limits::{
-    FAN_OUT_BYTES_PER_SECOND, SUBSCRIPTION_LIFETIME, SUBSCRIPTION_TAKEOVER_AFTER,
-};
-use kinesis_core::{Clock, TokenBucket, TokenBucketRate};
+use kinesis_core::limits::{SUBSCRIPTION_LIFETIME, SUBSCRIPTION_TAKEOVER_AFTER};
+use kinesis_core::{Clock, TokenBucket};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
@@ -33,7 +31,7 @@ use super::shards::parse_shard_index;
 use super::{Inner, Reply};
 use crate::body::ResponseBody;
 use crate::catalog::StreamCell;
-use crate::limits::Limits;
+use crate::limits::fan_out_pace;
 use crate::log::Log;
 use crate::stream::consumer::parse_consumer_arn;
 use crate::stream::encryption::KmsKeys;
@@ -123,7 +121,16 @@ type Key = (String, u32);
 #[derive(Debug)]
 struct Active {
     since: Instant,
+    /// When it was last asked for, with success or without.
+    called: Instant,
     stop: CancellationToken,
+}
+
+/// Why a place is not given.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+enum Refused {
+    InUse,
+    TooOften,
 }
 
 impl Subscriptions {
@@ -131,14 +138,28 @@ impl Subscriptions {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the place at `key` from who had it; `None`: it was taken less than 5 s ago, even if
+    /// Takes the place at `key` from who had it; refused if it was taken less than 5 s ago, even if
     /// that subscription has ended since.
-    fn take(&self, key: Key, now: Instant) -> Option<CancellationToken> {
+    ///
+    /// `calls_per_second` of 0: as often as one likes. A refused call counts, too.
+    fn take(
+        &self,
+        key: Key,
+        calls_per_second: u32,
+        now: Instant,
+    ) -> Result<CancellationToken, Refused> {
         let recent =
             |active: &Active| now.duration_since(active.since) < SUBSCRIPTION_TAKEOVER_AFTER;
         let mut active = self.lock();
-        if active.get(&key).is_some_and(recent) {
-            return None;
+        if let Some(active) = active.get_mut(&key) {
+            let pause = now.duration_since(active.called);
+            active.called = now;
+            if recent(active) {
+                return Err(Refused::InUse);
+            }
+            if calls_per_second > 0 && pause < Duration::from_secs(1) / calls_per_second {
+                return Err(Refused::TooOften);
+            }
         }
         // Forgets those that ended: the map holds no more than runs, and the last 5 s.
         active.retain(|_, other| !other.stop.is_cancelled() || recent(other));
@@ -147,12 +168,13 @@ impl Subscriptions {
             key,
             Active {
                 since: now,
+                called: now,
                 stop: stop.clone(),
             },
         ) {
             other.stop.cancel();
         }
-        Some(stop)
+        Ok(stop)
     }
 
     /// Ends the subscriptions of a consumer that is deregistered.
@@ -375,10 +397,16 @@ impl Inner {
         self.settled().await?;
         let now = self.clock.now();
         let key = (arn.to_owned(), shard.identity.index);
-        let stop = self
-            .subscriptions
-            .take(key, now)
-            .ok_or_else(|| in_use(arn))?;
+        let calls = self.quotas.as_ref();
+        let calls = calls.map_or(0, |quotas| quotas.subscriptions_per_second);
+        let stop = self.subscriptions.take(key, calls, now);
+        let stop = stop.map_err(|refused| match refused {
+            Refused::InUse => in_use(arn),
+            Refused::TooOften => Fault::limit_exceeded(format!(
+                "Rate exceeded for consumer {arn} and shard {}.",
+                shard.identity.id()
+            )),
+        })?;
         let (frames, events) = ResponseBody::channel(EVENTS_AHEAD);
         let next = shard.log().seek(start);
         let subscription = Subscription {
@@ -388,7 +416,7 @@ impl Inner {
             kms: self.kms.clone(),
             consumer_arn: arn.to_owned(),
             next,
-            pace: self.fan_out_pace(now),
+            pace: fan_out_pace(self.quotas.as_deref(), now),
             frames,
             stop,
             closing: self.subscriptions.ended.clone(),
@@ -398,17 +426,6 @@ impl Inner {
         };
         tokio::spawn(subscription.run());
         Ok(Reply::Events(events))
-    }
-
-    fn fan_out_pace(&self, now: Instant) -> Option<TokenBucket> {
-        let bytes = FAN_OUT_BYTES_PER_SECOND as f64;
-        match self.limits {
-            Limits::Off => None,
-            Limits::Aws => Some(TokenBucket::new(
-                TokenBucketRate::per_second(1.0, bytes),
-                now,
-            )),
-        }
     }
 
     fn check_consumer_active(&self, cell: &StreamCell, name: &str) -> Result<(), Fault> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+mod auth;
 mod cbor;
 #[cfg(feature = "s3")]
 mod channels;
@@ -18,6 +19,7 @@ mod encryption;
 mod front;
 mod get;
 mod hostile;
+mod limits;
 mod model;
 mod monitoring;
 mod policies;
@@ -44,6 +46,7 @@ fn options() -> KinesisOptions {
         region: "us-east-1".to_owned(),
         account: "000000000000".to_owned(),
         limits: Limits::Off,
+        auth: None,
         delays: Delays::default(),
         kms: KmsKeys::default(),
         buckets: Buckets::default(),

@@ -14,7 +14,7 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use kinesis_core::{Clock, Rand, ShardId};
-use kinesis_local::KinesisLocal;
+use kinesis_local::{KinesisLocal, Limits};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -107,6 +107,7 @@ impl Rig {
     pub(crate) async fn new(shards: i32) -> Self {
         let local = KinesisLocal::builder()
             .rand(Rand::seeded(7))
+            .limits(Limits::Off)
             .start()
             .await
             .expect("starts");

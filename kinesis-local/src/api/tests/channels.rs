@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::limits::Quotas;
 use crate::s3::S3;
 
 const STREAM_ARN: &str = consumers::STREAM_ARN;
@@ -362,8 +363,13 @@ async fn a_channel_that_loses_its_bucket_fails_until_it_is_back_and_loses_no_rec
 
 #[tokio::test(start_paused = true)]
 async fn what_a_channel_cannot_be_is_refused() {
+    // The service's bounds, but not its pace: this creates more often than it would take.
+    let mut quotas = Quotas::default();
+    quotas
+        .calls_per_second
+        .insert("CreateChannel".to_owned(), 0);
     let limits = KinesisOptions {
-        limits: Limits::Aws,
+        limits: Limits::Given(Box::new(quotas)),
         ..options()
     };
     let local = Local::open(limits);
