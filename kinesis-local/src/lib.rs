@@ -228,7 +228,7 @@ pub use fault::{
 pub use limits::{Limits, Quotas};
 pub use local::{Builder, KinesisLocal};
 pub use settings::{
-    DEFAULT_ACCOUNT, DEFAULT_MAX_CONNECTIONS, DEFAULT_PORT, DEFAULT_REGION,
-    DEFAULT_SHUTDOWN_DEADLINE, Settings, Tls,
+    DEFAULT_ACCOUNT, DEFAULT_BODY_TIMEOUT, DEFAULT_HEAD_TIMEOUT, DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_PORT, DEFAULT_REGION, DEFAULT_SHUTDOWN_DEADLINE, Settings, Tls,
 };
 pub use stream::encryption::KmsKeyState;

@@ -328,11 +328,20 @@ impl Builder {
         let (identity, services) = opening.await.map_err(|panic| {
             Error::new(ErrorKind::Corrupt, "opening the data panicked").with_source(panic)
         })??;
-        let service = Service::new(services, faults, service_clock);
+        let service = Service::new(
+            services,
+            faults,
+            service_clock,
+            Duration::from_millis(settings.body_timeout_ms),
+        );
         let server = match settings.listen {
             Some(address) => {
                 let places = settings.max_connections;
-                Some(Server::listen(address, service.clone(), places, identity).await?)
+                let head_timeout = Duration::from_millis(settings.head_timeout_ms);
+                Some(
+                    Server::listen(address, service.clone(), places, head_timeout, identity)
+                        .await?,
+                )
             }
             None => None,
         };

@@ -26,12 +26,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use kinesis_core::Clock;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +43,8 @@ use crate::fault::{Effects, FaultService, Faults};
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::services::Services;
 use crate::stream::encryption::KmsKeys;
+use crate::wire::Format;
+use crate::wire::fault::Fault;
 
 mod target;
 
@@ -59,8 +62,10 @@ const BODIES_MAX_KIB: usize = 16 * BODY_MAX_BYTES / 1024;
 /// of a broken connection, in bytes. Source: none, reasonable default.
 const OVERSIZE_DRAIN_BYTES: usize = 4 * BODY_MAX_BYTES;
 
-/// How long a body may take to arrive. Source: none, reasonable default.
-const BODY_READ_TIMEOUT: Duration = Duration::from_secs(60);
+/// What a body may have sent before its share of [`BODIES_MAX_KIB`] is asked for, in bytes, so that who
+/// announces much and sends nothing takes nobody's place. Source: none; most requests are shorter,
+/// and never wait.
+const UNSHARED_BODY_BYTES: usize = 16 * 1024;
 
 /// An answer, which may be a refusal, or why there is none.
 type Answer = Result<Response<ResponseBody>, Unanswered>;
@@ -91,6 +96,8 @@ struct Inner {
     /// Cancelled: requests that are still under way are dropped.
     stopped: CancellationToken,
     tasks: TaskTracker,
+    /// How long a body may take to arrive.
+    body_timeout: Duration,
 }
 
 impl std::fmt::Debug for Service {
@@ -103,7 +110,12 @@ impl std::fmt::Debug for Service {
 }
 
 impl Service {
-    pub(crate) fn new(services: Services, faults: Faults, clock: Clock) -> Self {
+    pub(crate) fn new(
+        services: Services,
+        faults: Faults,
+        clock: Clock,
+        body_timeout: Duration,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 services,
@@ -113,6 +125,7 @@ impl Service {
                 stopping: CancellationToken::new(),
                 stopped: CancellationToken::new(),
                 tasks: TaskTracker::new(),
+                body_timeout,
             }),
         }
     }
@@ -127,6 +140,7 @@ impl Service {
             return Err(Unanswered::Stopped);
         }
         let service = self.clone();
+        let edge = Edge::of(&request);
         let work = self.inner.tasks.spawn(async move {
             let stopped = service.inner.stopped.clone();
             stopped
@@ -138,7 +152,7 @@ impl Service {
             Ok(answer) => answer,
             Err(error) if error.is_panic() => {
                 tracing::error!("a request handler panicked; the request was answered with 500");
-                Ok(refusal(
+                Ok(edge.refusal(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     "InternalFailure",
                     "the request handler panicked; this is a fault of kinesis-local",
@@ -196,18 +210,22 @@ impl Service {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let announced = body.size_hint().lower();
-        if announced > BODY_MAX_BYTES as u64 {
-            drain(body).await;
-            return Ok(too_large());
-        }
-        // An unannounced length counts as the largest.
-        let share = body.size_hint().upper().unwrap_or(BODY_MAX_BYTES as u64);
-        let share_kib = share.min(BODY_MAX_BYTES as u64).div_ceil(1024) as u32;
-        let _share = self.inner.bodies.acquire_many(share_kib).await;
-        let body = match whole(body).await {
-            Ok(body) => body,
-            Err(refusal) => return Ok(refusal),
+        let edge = Edge {
+            kinesis: target == Target::Kinesis,
+            ..Edge::of_headers(&head.headers)
+        };
+        let arriving = self.arriving(body, edge);
+        let arrived = tokio::time::timeout(self.inner.body_timeout, arriving).await;
+        let (body, _share) = match arrived {
+            Ok(Ok(arrived)) => arrived,
+            Ok(Err(refusal)) => return Ok(refusal),
+            Err(_) => {
+                return Ok(edge.refusal(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "RequestTimeoutException",
+                    "the body of the request took too long to arrive",
+                ));
+            }
         };
         match target {
             Target::Admin => {
@@ -221,6 +239,59 @@ impl Service {
         }
     }
 
+    /// The whole body and its share of the memory for bodies, or the answer that refuses the request.
+    async fn arriving<B>(
+        &self,
+        body: B,
+        edge: Edge,
+    ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Response<ResponseBody>>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let hint = body.size_hint();
+        let mut body = Box::pin(Limited::new(body, BODY_MAX_BYTES + OVERSIZE_DRAIN_BYTES));
+        let mut chunks: Vec<Bytes> = Vec::new();
+        let mut length = 0;
+        let mut share = None;
+        let mut oversize = hint.lower() > BODY_MAX_BYTES as u64;
+        while let Some(frame) = body.frame().await {
+            let Ok(frame) = frame else {
+                // Ended before its time, or larger than what is read to be polite.
+                return Err(if oversize {
+                    edge.too_large()
+                } else {
+                    edge.cut_short()
+                });
+            };
+            let Ok(data) = frame.into_data() else {
+                continue; // trailers
+            };
+            length += data.len();
+            oversize |= length > BODY_MAX_BYTES;
+            if oversize {
+                chunks.clear(); // read to its end, so that the sender sees the answer
+                share = None;
+                continue;
+            }
+            if share.is_none() && length > UNSHARED_BODY_BYTES {
+                // An unannounced length counts as the largest.
+                let bytes = hint.upper().unwrap_or(BODY_MAX_BYTES as u64);
+                let kib = bytes.min(BODY_MAX_BYTES as u64).div_ceil(1024) as u32;
+                share = self.inner.bodies.acquire_many(kib).await.ok();
+            }
+            chunks.push(data);
+        }
+        if oversize {
+            return Err(edge.too_large());
+        }
+        let whole = match chunks.len() {
+            1 => chunks.remove(0),
+            _ => chunks.concat().into(),
+        };
+        Ok((whole, share))
+    }
+
     async fn serve_kinesis(&self, head: Parts, body: Bytes) -> Answer {
         let effects = self.effects(FaultService::Kinesis, &head, &body);
         let mut request = Request::from_parts(head, body);
@@ -228,7 +299,8 @@ impl Service {
             // It refuses by itself, behind its checks and in the encoding of the request.
             request.extensions_mut().insert(Arc::clone(effects));
         }
-        let work = self.inner.services.kinesis.call(request);
+        // On the heap, because the layers of futures are otherwise deeper than a compiler looks.
+        let work = Box::pin(self.inner.services.kinesis.call(request));
         self.inner.faults.around(effects.as_deref(), work).await
     }
 
@@ -341,34 +413,6 @@ impl Service {
     }
 }
 
-/// The whole body in memory, or the answer that refuses the request.
-async fn whole<B>(body: B) -> Result<Bytes, Response<ResponseBody>>
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<BoxError>,
-{
-    let mut body = Box::pin(body);
-    let read = Limited::new(body.as_mut(), BODY_MAX_BYTES).collect();
-    let read = tokio::time::timeout(BODY_READ_TIMEOUT, read).await;
-    match read {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            drain(body).await;
-            Err(too_large())
-        }
-        Ok(Err(_)) => Err(refusal(
-            StatusCode::BAD_REQUEST,
-            "SerializationException",
-            "the body of the request ended before its time",
-        )),
-        Err(_) => Err(refusal(
-            StatusCode::REQUEST_TIMEOUT,
-            "RequestTimeoutException",
-            "the body of the request took too long to arrive",
-        )),
-    }
-}
-
 /// DynamoDB's answer to a request that no user has signed.
 #[cfg(feature = "dynamodb")]
 fn unauthenticated(head: &Parts, refusal: &Refusal) -> Response<ResponseBody> {
@@ -393,27 +437,69 @@ fn not_built(feature: &str) -> Response<ResponseBody> {
     )
 }
 
-/// Reads and throws away what is left of an oversize body, within limits.
-async fn drain<B>(body: B)
-where
-    B: Body<Data = Bytes>,
-    B::Error: Into<BoxError>,
-{
-    let rest = async {
-        let mut body = std::pin::pin!(Limited::new(body, OVERSIZE_DRAIN_BYTES));
-        while let Some(Ok(_)) = body.frame().await {}
-    };
-    if tokio::time::timeout(BODY_READ_TIMEOUT, rest).await.is_err() {
-        tracing::debug!("an oversize body took too long to arrive; the connection is closed");
-    }
+/// How the edge itself has to answer a request.
+#[derive(Copy, Clone, Debug)]
+struct Edge {
+    /// It is for Kinesis, whose edge answers an oversize body without a text.
+    kinesis: bool,
+    format: Format,
 }
 
-fn too_large() -> Response<ResponseBody> {
-    refusal(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "RequestEntityTooLargeException",
-        "the body of the request is larger than 16 MiB; send fewer or smaller records",
-    )
+impl Edge {
+    fn of<B>(request: &Request<B>) -> Self {
+        Self::of_headers(request.headers())
+    }
+
+    fn of_headers(headers: &HeaderMap) -> Self {
+        let content_type = headers.get(CONTENT_TYPE);
+        let cbor = content_type.is_some_and(|kind| {
+            kind.as_bytes()
+                .starts_with(Format::Cbor.content_type().as_bytes())
+        });
+        Self {
+            kinesis: false,
+            format: if cbor { Format::Cbor } else { Format::Json },
+        }
+    }
+
+    /// A refusal in the encoding of the request.
+    fn refusal(
+        self,
+        status: StatusCode,
+        kind: &'static str,
+        message: &str,
+    ) -> Response<ResponseBody> {
+        let fault = Fault::new(kind, message);
+        let mut response = Response::new(ResponseBody::full(fault.body(self.format)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static(self.format.content_type()),
+        );
+        response
+    }
+
+    fn too_large(self) -> Response<ResponseBody> {
+        if self.kinesis {
+            // Source: kinesalite's connection tests, which ran against the service.
+            let mut response = Response::new(ResponseBody::full(""));
+            *response.status_mut() = StatusCode::PAYLOAD_TOO_LARGE;
+            return response;
+        }
+        self.refusal(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "RequestEntityTooLargeException",
+            "the body of the request is larger than 16 MiB",
+        )
+    }
+
+    fn cut_short(self) -> Response<ResponseBody> {
+        self.refusal(
+            StatusCode::BAD_REQUEST,
+            "SerializationException",
+            "the body of the request ended before its time",
+        )
+    }
 }
 
 /// An answer of the edge itself, in the JSON shape that the SDKs read errors from.

@@ -34,10 +34,6 @@ use crate::metrics::CONNECTIONS;
 use crate::route::Service;
 use crate::tls::{FIRST_BYTE, Identity};
 
-/// How long a client may take for the head of a request, the pause before it included. Source: longer
-/// than clients keep unused connections (hyper's pool: 90 s), so that they close them and not we.
-const HEAD_READ_TIMEOUT: Duration = Duration::from_secs(120);
-
 /// Longest head of an HTTP/1.1 request, in bytes. Source: none; a signed request has about 2 KiB.
 const HTTP1_HEAD_MAX_BYTES: usize = 64 * 1024;
 
@@ -77,6 +73,8 @@ struct Shared {
     service: Service,
     /// `None`: no TLS.
     identity: Option<Identity>,
+    /// How long a client may take for the head of a request, the pause before it included.
+    head_timeout: Duration,
     closing: CancellationToken,
     closed: CancellationToken,
 }
@@ -87,6 +85,7 @@ impl Server {
         address: SocketAddr,
         service: Service,
         max_connections: usize,
+        head_timeout: Duration,
         identity: Option<Identity>,
     ) -> Result<Self, Error> {
         let refused = |error: std::io::Error| {
@@ -114,6 +113,7 @@ impl Server {
         let shared = Shared {
             service,
             identity,
+            head_timeout,
             closing: server.closing.clone(),
             closed: server.closed.clone(),
         };
@@ -219,7 +219,11 @@ async fn serve(stream: TcpStream, shared: Shared, _place: OwnedSemaphorePermit) 
         return converse(stream, &shared).await;
     };
     // Nothing is lost when the server closes before a request came.
-    match shared.closing.run_until_cancelled(is_tls(&stream)).await {
+    match shared
+        .closing
+        .run_until_cancelled(is_tls(&stream, shared.head_timeout))
+        .await
+    {
         Some(Some(true)) => {
             let handshake = shared
                 .closing
@@ -235,9 +239,9 @@ async fn serve(stream: TcpStream, shared: Shared, _place: OwnedSemaphorePermit) 
 }
 
 /// Whether the client begins with TLS; `None`: it says nothing in time.
-async fn is_tls(stream: &TcpStream) -> Option<bool> {
+async fn is_tls(stream: &TcpStream, head_timeout: Duration) -> Option<bool> {
     let mut first = [0];
-    match tokio::time::timeout(HEAD_READ_TIMEOUT, stream.peek(&mut first)).await {
+    match tokio::time::timeout(head_timeout, stream.peek(&mut first)).await {
         Ok(Ok(1)) => Some(first[0] == FIRST_BYTE),
         Ok(Ok(_) | Err(_)) | Err(_) => None,
     }
@@ -257,10 +261,10 @@ where
             async move { service.call(request).await }
         }
     });
-    let builder = protocol();
+    let builder = protocol(shared.head_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Telling the protocols apart has no time limit of its own.
-    let mut first = pin!(tokio::time::sleep(HEAD_READ_TIMEOUT));
+    let mut first = pin!(tokio::time::sleep(shared.head_timeout));
     let mut waiting_for_first = true;
     let mut closing = false;
     let ended = loop {
@@ -284,12 +288,12 @@ where
     }
 }
 
-fn protocol() -> auto::Builder<TokioExecutor> {
+fn protocol(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_READ_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(HTTP1_HEAD_MAX_BYTES)
         .max_headers(HTTP1_HEADERS_MAX);
     builder

@@ -26,6 +26,13 @@ pub const DEFAULT_ACCOUNT: &str = "000000000000";
 /// (a few hundred SDK clients, well below the usual limit of 1,024 open files).
 pub const DEFAULT_MAX_CONNECTIONS: usize = 512;
 
+/// How long a client may take for the head of a request, the pause before it included. Source: longer
+/// than clients keep unused connections (hyper's pool: 90 s), so that they close them and not we.
+pub const DEFAULT_HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a body may take to arrive. Source: none, reasonable default.
+pub const DEFAULT_BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long a shutdown waits for requests that are under way. Source: none, reasonable default.
 pub const DEFAULT_SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -83,6 +90,12 @@ pub struct Settings {
     /// The states of KMS keys, by how requests name them (id, `alias/NAME` or ARN); a key that is
     /// not here is enabled. `KinesisLocal::set_kms_key` changes them later. Default: none.
     pub kms_keys: BTreeMap<String, KmsKeyState>,
+    /// How long a connection may take for the head of a request, the pause before it included, in
+    /// milliseconds; 1 to an hour. Default: 120,000.
+    pub head_timeout_ms: u64,
+    /// How long the body of a request of Kinesis or DynamoDB may take to arrive, in milliseconds; 1 to
+    /// an hour. Default: 60,000.
+    pub body_timeout_ms: u64,
     /// Connections served at once; 1 to 65,536.
     pub max_connections: usize,
     /// How long a shutdown waits for requests that are under way, in milliseconds; at most an hour.
@@ -105,6 +118,8 @@ impl Default for Settings {
             delete_delay_ms: 0,
             update_delay_ms: 0,
             kms_keys: BTreeMap::new(),
+            head_timeout_ms: DEFAULT_HEAD_TIMEOUT.as_millis() as u64,
+            body_timeout_ms: DEFAULT_BODY_TIMEOUT.as_millis() as u64,
             max_connections: DEFAULT_MAX_CONNECTIONS,
             shutdown_deadline_ms: DEFAULT_SHUTDOWN_DEADLINE.as_millis() as u64,
             tls: Tls::Off,
@@ -147,7 +162,17 @@ impl Settings {
                     .to_owned(),
             ));
         }
+        for (name, value) in [
+            ("head_timeout_ms", self.head_timeout_ms),
+            ("body_timeout_ms", self.body_timeout_ms),
+        ] {
+            if value == 0 {
+                return Err(out_of_bounds(format!("{name} must be at least 1")));
+            }
+        }
         let durations = [
+            ("head_timeout_ms", self.head_timeout_ms),
+            ("body_timeout_ms", self.body_timeout_ms),
             ("create_delay_ms", self.create_delay_ms),
             ("delete_delay_ms", self.delete_delay_ms),
             ("update_delay_ms", self.update_delay_ms),

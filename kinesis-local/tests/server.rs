@@ -424,3 +424,96 @@ async fn a_port_in_use_is_an_error_that_names_it() {
     assert_eq!(refused.kind(), kinesis_local::ErrorKind::Listen);
     assert!(refused.to_string().contains(&address.to_string()));
 }
+
+/// A server that waits for nobody for long.
+async fn impatient() -> KinesisLocal {
+    let mut settings = kinesis_local::Settings::default();
+    settings.listen = Some(LOOPBACK);
+    settings.head_timeout_ms = 100;
+    settings.body_timeout_ms = 100;
+    KinesisLocal::builder()
+        .settings(settings)
+        .start()
+        .await
+        .unwrap()
+}
+
+/// Sends `text` and gives what comes back until the server closes.
+async fn until_closed(local: &KinesisLocal, text: &str) -> Vec<u8> {
+    let mut socket = TcpStream::connect(local.local_addr().unwrap())
+        .await
+        .unwrap();
+    socket.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn half_a_request_is_cut_off_in_time() {
+    let local = impatient().await;
+    for half in [
+        "",
+        "POST / HT",
+        "POST / HTTP/1.1\r\nhost: a\r\nx-slow: ",
+        "PRI * HTTP/2.0\r\n\r\nS",
+    ] {
+        // That it closes at all is the promise: without a time limit this waits for ever.
+        let answer = until_closed(&local, half).await;
+        assert!(
+            answer.is_empty() || answer.starts_with(b"HTTP/1.1 4"),
+            "{half:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn half_a_body_is_refused_in_the_encoding_of_the_request() {
+    let local = impatient().await;
+    for (kind, begin) in [
+        (
+            "application/x-amz-json-1.1",
+            &br#"{"__type":"RequestTimeoutException""#[..],
+        ),
+        (
+            "application/x-amz-cbor-1.1",
+            &b"\xbf\x66__type\x77RequestTimeoutException"[..],
+        ),
+    ] {
+        let half = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: {kind}\r\n\
+             x-amz-target: Kinesis_20131202.PutRecords\r\ncontent-length: 1000\r\n\r\n{{"
+        );
+        let answer = until_closed(&local, &half).await;
+        assert!(answer.starts_with(b"HTTP/1.1 408"), "{kind}");
+        let at = answer
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap();
+        assert!(answer[at + 4..].starts_with(begin), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn who_announces_much_and_sends_nothing_takes_nobodys_place() {
+    let local = listening().await;
+    let mut half_open = Vec::new();
+    for _ in 0..40 {
+        // More together than all bodies may have.
+        let mut socket = TcpStream::connect(local.local_addr().unwrap())
+            .await
+            .unwrap();
+        let head = "POST / HTTP/1.1\r\nhost: a\r\nx-amz-target: Kinesis_20131202.PutRecords\r\n\
+                    content-length: 16000000\r\n\r\n{";
+        socket.write_all(head.as_bytes()).await.unwrap();
+        half_open.push(socket);
+    }
+    let body = request(&local, "/", Some("DynamoDB_20120810.ListTables"), {
+        let mut body = vec![b' '; 8 * 1024 * 1024];
+        body[..2].copy_from_slice(b"{}");
+        body
+    });
+    let answered = tokio::time::timeout(Duration::from_secs(50), http1(&local, body)).await;
+    assert_eq!(answered.unwrap().status(), StatusCode::OK);
+    drop(half_open);
+}

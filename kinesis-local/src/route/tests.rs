@@ -14,7 +14,7 @@ fn service() -> Service {
     let services =
         Services::open(&Settings::default(), None, clock.clone(), Rand::seeded(1)).unwrap();
     let faults = Faults::new(FaultPlan::default(), clock.clone());
-    Service::new(services, faults, clock)
+    Service::new(services, faults, clock, Duration::from_secs(60))
 }
 
 fn list_streams<B>(body: B) -> Request<B> {
@@ -60,6 +60,17 @@ async fn whatever_a_body_does_the_next_request_is_served() {
         (Bad::Stall, StatusCode::REQUEST_TIMEOUT),
     ];
     for (bad, status) in cases {
+        // In CBOR to who speaks it.
+        let mut cbor = list_streams(bad);
+        let kind = http::HeaderValue::from_static("application/x-amz-cbor-1.1");
+        cbor.headers_mut().insert("content-type", kind.clone());
+        let answer = service.call(cbor).await.unwrap();
+        assert_eq!(
+            (answer.status(), &answer.headers()["content-type"]),
+            (status, &kind)
+        );
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.starts_with(b"\xbf\x66__type"), "{body:?}");
         let answer = service.call(list_streams(bad)).await.unwrap();
         assert_eq!(answer.status(), status);
         let answer = service.call(list_streams(Full::from("{}"))).await.unwrap();
@@ -79,6 +90,12 @@ async fn a_body_of_unknown_length_is_cut_off_at_the_limit() {
     };
     let answer = service.call(list_streams(body(17))).await.unwrap();
     assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let text = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(text, "", "as the service does");
+    let mut other = list_streams(body(17));
+    let table = http::HeaderValue::from_static("DynamoDB_20120810.ListTables");
+    other.headers_mut().insert("x-amz-target", table);
+    let answer = service.call(other).await.unwrap();
     let text = answer.into_body().collect().await.unwrap().to_bytes();
     assert!(text.starts_with(br#"{"__type":"RequestEntityTooLargeException""#));
     let answer = service.call(list_streams(body(16))).await.unwrap();
