@@ -3,6 +3,8 @@
 //! A partition key maps to the big-endian value of the MD5 of its UTF-8 bytes. Ranges are
 //! inclusive at both ends, as the service prints them, so that the full space needs no 129th bit.
 
+pub(crate) mod memo;
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::HashKey;
+use crate::hash_key::memo;
 use crate::limits::PARTITION_KEY_MAX_CHARS;
 
 /// One record as the application sees it: before aggregation, and again after it.
@@ -42,11 +43,11 @@ impl UserRecord {
     }
 
     /// Where in the key space the record belongs: its explicit hash key, else the MD5 of its
-    /// partition key. Computed on each call.
+    /// partition key. Each thread remembers those of keys that came last.
     #[must_use]
     pub fn hash_key(&self) -> HashKey {
         self.explicit_hash_key
-            .unwrap_or_else(|| HashKey::of_partition_key(&self.partition_key))
+            .unwrap_or_else(|| memo::of_partition_key(&self.partition_key))
     }
 
     /// The bytes that the service counts against its limits: data plus the key's UTF-8 bytes.

@@ -21,7 +21,6 @@
 mod aggregate;
 mod collect;
 pub(crate) mod intake;
-mod key_memo;
 mod lanes;
 mod limit;
 pub(crate) mod outcome;

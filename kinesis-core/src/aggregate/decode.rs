@@ -53,11 +53,12 @@ pub fn deaggregate(data: &Bytes) -> Deaggregated {
     if !data.starts_with(&MAGIC) || data.len() <= MAGIC.len() + CHECKSUM_BYTES {
         return Deaggregated::Raw(RawReason::NotAggregated);
     }
-    let protobuf = data.slice(MAGIC.len()..data.len() - CHECKSUM_BYTES);
-    if Md5::digest(&protobuf)[..] != data[data.len() - CHECKSUM_BYTES..] {
+    let (protobuf, checksum) =
+        data[MAGIC.len()..].split_at(data.len() - MAGIC.len() - CHECKSUM_BYTES);
+    if Md5::digest(protobuf)[..] != *checksum {
         return Deaggregated::Raw(RawReason::Checksum);
     }
-    match members(protobuf) {
+    match members(data, protobuf) {
         Ok(deaggregated) => deaggregated,
         Err(Malformed(what)) => Deaggregated::Raw(RawReason::Malformed(what)),
     }
@@ -65,15 +66,16 @@ pub fn deaggregate(data: &Bytes) -> Deaggregated {
 
 struct Malformed(&'static str);
 
-fn members(protobuf: Bytes) -> Result<Deaggregated, Malformed> {
+/// The members in `protobuf`, which is a part of `whole`.
+fn members(whole: &Bytes, protobuf: &[u8]) -> Result<Deaggregated, Malformed> {
     let mut keys: Vec<Arc<str>> = Vec::new();
     let mut hash_keys: Vec<HashKey> = Vec::new();
     let mut records = Vec::new();
     for field in Fields(protobuf) {
         match field? {
-            (1, Value::Bytes(key)) => keys.push(utf8(&key)?.into()),
+            (1, Value::Bytes(key)) => keys.push(utf8(key)?.into()),
             (2, Value::Bytes(key)) => {
-                let key = utf8(&key)?.parse();
+                let key = utf8(key)?.parse();
                 hash_keys.push(key.map_err(|_| Malformed("an explicit hash key is no number"))?);
             }
             (3, Value::Bytes(record)) => records.push(record),
@@ -84,7 +86,7 @@ fn members(protobuf: Bytes) -> Result<Deaggregated, Malformed> {
     let mut members = Vec::with_capacity(records.len());
     let mut records = records
         .into_iter()
-        .map(|record| member(record, &keys, &hash_keys));
+        .map(|record| member(whole, record, &keys, &hash_keys));
     while let Some(record) = records.next() {
         match record {
             Ok(member) => members.push(member),
@@ -110,7 +112,8 @@ fn salvage(
 }
 
 fn member(
-    record: Bytes,
+    whole: &Bytes,
+    record: &[u8],
     keys: &[Arc<str>],
     hash_keys: &[HashKey],
 ) -> Result<UserRecord, Malformed> {
@@ -133,7 +136,7 @@ fn member(
     Ok(UserRecord {
         partition_key,
         explicit_hash_key,
-        data,
+        data: whole.slice_ref(data),
     })
 }
 
@@ -145,42 +148,45 @@ fn lookup<T: Clone>(table: &[T], index: u64) -> Result<T, Malformed> {
         .ok_or(Malformed("an index has no entry"))
 }
 
-fn utf8(bytes: &Bytes) -> Result<&str, Malformed> {
+fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
     std::str::from_utf8(bytes).map_err(|_| Malformed("a key is not UTF-8"))
 }
 
 /// A protobuf field's content, as far as the format needs it.
-enum Value {
+enum Value<'a> {
     Varint(u64),
-    Bytes(Bytes),
+    Bytes(&'a [u8]),
     /// Fixed-width numbers, which no field of the format has.
     Other,
 }
 
 /// The fields of a protobuf message, front to back; ends after the first error.
-struct Fields(Bytes);
+struct Fields<'a>(&'a [u8]);
 
-impl Fields {
+impl<'a> Fields<'a> {
     fn varint(&mut self) -> Result<u64, Malformed> {
         let mut value = 0u64;
         for (index, &byte) in self.0.iter().enumerate().take(10) {
             // The tenth byte's upper bits fall off, as in every protobuf reader.
             value |= u64::from(byte & 0x7f) << (7 * index);
             if byte < 0x80 {
-                self.0 = self.0.split_off(index + 1);
+                self.0 = &self.0[index + 1..];
                 return Ok(value);
             }
         }
         Err(Malformed("a number is cut short or too long"))
     }
 
-    fn take(&mut self, len: u64) -> Result<Bytes, Malformed> {
-        let len = usize::try_from(len).ok().filter(|&len| len <= self.0.len());
-        len.map(|len| self.0.split_to(len))
-            .ok_or(Malformed("a field is cut short"))
+    fn take(&mut self, len: u64) -> Result<&'a [u8], Malformed> {
+        let len = usize::try_from(len).ok();
+        let (taken, rest) = len
+            .and_then(|len| self.0.split_at_checked(len))
+            .ok_or(Malformed("a field is cut short"))?;
+        self.0 = rest;
+        Ok(taken)
     }
 
-    fn field(&mut self) -> Result<(u64, Value), Malformed> {
+    fn field(&mut self) -> Result<(u64, Value<'a>), Malformed> {
         let tag = self.varint()?;
         let value = match tag & 7 {
             0 => Value::Varint(self.varint()?),
@@ -199,8 +205,8 @@ impl Fields {
     }
 }
 
-impl Iterator for Fields {
-    type Item = Result<(u64, Value), Malformed>;
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Value<'a>), Malformed>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.0.is_empty() {
@@ -208,7 +214,7 @@ impl Iterator for Fields {
         }
         let field = self.field();
         if field.is_err() {
-            self.0.clear();
+            self.0 = &[];
         }
         Some(field)
     }

@@ -17,7 +17,6 @@ use kinesis_core::{HashKey, UserRecord};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError, oneshot};
 use tokio::time::Instant;
 
-use super::key_memo;
 use super::outcome::{Place, Settler, Slots, Stored};
 use crate::attempts::{History, micros};
 use crate::error::Reason;
@@ -134,7 +133,7 @@ impl Entry {
         before: Instant,
     ) -> (Self, DeliveryFuture) {
         let (settler, awaiter) = slots.take();
-        let hash_key = key_memo::hash_key(&record);
+        let hash_key = record.hash_key();
         let entry = Self {
             id: 0,
             epoch: 0,
