@@ -24,7 +24,7 @@
 //! Deliberately absent: reading one shard both ways at once.
 
 mod budget;
-mod buffer;
+pub(crate) mod buffer;
 mod call;
 mod fan_out;
 mod gate;
@@ -33,7 +33,7 @@ mod placement;
 mod poll;
 mod registration;
 mod subscribe;
-mod unpack;
+pub(crate) mod unpack;
 
 use std::fmt;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     /// A batch of `records`; `None` of an empty one.
-    fn new(records: Vec<Record>, millis_behind_latest: u64, hold: Hold) -> Option<Self> {
+    pub(crate) fn new(records: Vec<Record>, millis_behind_latest: u64, hold: Hold) -> Option<Self> {
         Some(Self {
             end: records.last()?.position(),
             millis_behind_latest,

@@ -176,6 +176,8 @@
 //! In each, [`Record::decode`] makes a typed value of the payload by the producer's codec; one that
 //! cannot be decoded is poison, and names itself.
 
+#[doc(hidden)]
+pub mod bench;
 mod checkpoint;
 mod consumer;
 pub mod dead_letter;
