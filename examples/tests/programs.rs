@@ -125,6 +125,8 @@ fn the_load_reads_what_it_wrote_by_polling_and_by_fan_out() {
             "consume",
             "--records",
             "3000",
+            "--warm-up",
+            "500",
             "--live-seconds",
             "1",
             "--live-rate",
@@ -133,9 +135,11 @@ fn the_load_reads_what_it_wrote_by_polling_and_by_fan_out() {
         ];
         let said = run(env!("CARGO_BIN_EXE_load"), &[&args, how].concat());
         let figures = last_line(&said);
-        assert_eq!(figures["records"], 3000.0, "{said}");
+        // Without those of the first batch, from which on it is measured.
+        let measured = figures["records"].as_f64();
+        assert!(measured.is_some_and(|n| n <= 3000.0), "{said}");
         assert_eq!(figures["live_records"], 50.0, "{said}");
-        for name in ["records_per_s", "end_to_end_ms_p50", "end_to_end_ms_p99"] {
+        for name in ["first_record_s", "end_to_end_ms_p50", "end_to_end_ms_p99"] {
             assert!(figures[name].as_f64().is_some_and(|n| n > 0.0), "{said}");
         }
     }

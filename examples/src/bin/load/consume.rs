@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! fill      --records are written, unless --no-fill: they are there already
-//! consume   a worker reads the stream from its beginning until it has seen --records
+//! consume   a worker reads the stream from its beginning until it has seen --records, behind the first
+//!           --warm-up, or the first batch
 //! live      --live-seconds long, --live-rate records a second are sent and seen by the same worker
 //! ```
 //! The records of the live phase carry their number, and the process remembers when it handed each to
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// The application, and so the lease table; one that was never used otherwise.
     #[arg(long)]
     application: Option<String>,
+    /// Records read before, not measured.
+    #[arg(long, default_value_t = 0)]
+    warm_up: u64,
     /// The records are in the stream already.
     #[arg(long)]
     no_fill: bool,
@@ -187,30 +191,30 @@ pub(crate) async fn run(args: &Args) -> Result<(), BoxError> {
             latencies: Latencies::new()?,
         }),
     });
-    let (before, began) = (Usage::now(), clock.now());
+    let all = args.warm_up + args.records.records;
+    let began = clock.now();
     let stop = CancellationToken::new();
     let worker = tokio::spawn(consumer(args, &place, &seen)?.run(stop.clone()));
-    let line = Progress::show("consume", args.records.records, Arc::clone(&seen.records));
+    let line = Progress::show("consume", all, Arc::clone(&seen.records));
     let within = Duration::from_secs(args.seconds);
-    let read = seen.until(args.records.records, within).await;
+    let read = measure(args.warm_up.max(1), all, within, &seen).await;
     drop(line);
-    let (after, ended) = (Usage::now(), clock.now());
     let first = *seen.first.lock().unwrap_or_else(PoisonError::into_inner);
     let live = match &read {
-        Ok(()) => live(args, &producer, &seen).await,
+        Ok(_) => live(args, &producer, &seen).await,
         Err(_) => Ok(()),
     };
     stop.cancel();
     worker.await??;
     producer.close(Duration::from_secs(10)).await?;
     place.close().await;
-    read?;
+    let Read {
+        records,
+        seconds,
+        cpu_s,
+        usage,
+    } = read?;
     live?;
-
-    let records = args.records.records as f64;
-    // The leases are taken before the first record comes.
-    let seconds = (ended - first.unwrap_or(began)).as_secs_f64();
-    let cpu_s = after.cpu_s_since(&before);
     let mut report = Report::default();
     report.add("records", records);
     report.add(
@@ -227,12 +231,36 @@ pub(crate) async fn run(args: &Args) -> Result<(), BoxError> {
         "cpu_s_per_million_records",
         cpu_s.map(|cpu_s| cpu_s / records * 1e6),
     );
-    report.add("rss_mb", after.rss_mb);
-    report.add("threads", after.threads);
+    report.add("rss_mb", usage.rss_mb);
+    report.add("threads", usage.threads);
     report.add("live_records", seen.live().latencies.count() as f64);
     report.add_latencies("end_to_end", &seen.live().latencies);
     report.print(args.json);
     Ok(())
+}
+
+/// What reading came to.
+#[derive(Debug)]
+struct Read {
+    records: f64,
+    seconds: f64,
+    cpu_s: Option<f64>,
+    usage: Usage,
+}
+
+/// Waits until all records were seen; measures from when the first so many were.
+async fn measure(first: u64, all: u64, within: Duration, seen: &Seen) -> Result<Read, BoxError> {
+    seen.until(first, within).await?;
+    let (before, begin) = (Usage::now(), seen.clock.now());
+    let before_it = seen.records.load(Ordering::SeqCst);
+    seen.until(all, within).await?;
+    let usage = Usage::now();
+    Ok(Read {
+        records: all.saturating_sub(before_it) as f64,
+        seconds: (seen.clock.now() - begin).as_secs_f64(),
+        cpu_s: usage.cpu_s_since(&before),
+        usage,
+    })
 }
 
 fn consumer(args: &Args, place: &Place, seen: &Arc<Seen>) -> Result<Consumer, BoxError> {
@@ -262,7 +290,7 @@ fn consumer(args: &Args, place: &Place, seen: &Arc<Seen>) -> Result<Consumer, Bo
 
 /// Writes the records that are to be read.
 async fn fill(args: &Args, producer: &Producer) -> Result<(), BoxError> {
-    let records = args.records.records;
+    let records = args.warm_up + args.records.records;
     let done = Arc::new(AtomicU64::new(0));
     let _line = Progress::show("fill", records, Arc::clone(&done));
     let (keys, data) = (produce::keys(args.records.keys), data(0, args.records.size));
@@ -283,11 +311,8 @@ async fn live(args: &Args, producer: &Producer, seen: &Arc<Seen>) -> Result<(), 
     if records == 0 {
         return Ok(());
     }
-    let _line = Progress::show(
-        "live",
-        args.records.records + records,
-        Arc::clone(&seen.records),
-    );
+    let before = args.warm_up + args.records.records;
+    let _line = Progress::show("live", before + records, Arc::clone(&seen.records));
     let keys = produce::keys(args.records.keys);
     let mut pace = tokio::time::interval(Duration::from_secs(1) / args.live_rate as u32);
     for number in 0..records {
@@ -302,5 +327,5 @@ async fn live(args: &Args, producer: &Producer, seen: &Arc<Seen>) -> Result<(), 
         );
     }
     producer.flush().await;
-    seen.until(args.records.records + records, LIVE_GRACE).await
+    seen.until(before + records, LIVE_GRACE).await
 }

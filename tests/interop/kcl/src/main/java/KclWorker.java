@@ -1,6 +1,6 @@
 // One worker of the real Kinesis Client Library, as a peer for the test target `kcl`.
 //
-//   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half
+//   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half|count:WARM:ALL
 //
 // Writes one line per event on standard output, tab separated:
 //   started     SHARD
@@ -12,11 +12,15 @@
 // and ends in order when standard input is closed. With `all` it checkpoints every batch as a
 // whole; with `half` up to a record in its middle and inside of an aggregate, and nothing when it is
 // asked to stop.
+//
+// With `count:WARM:ALL`, for `versus.py`, it checkpoints every batch and only says `warm RECORDS` when it
+// has seen WARM records, and `done RECORDS` when it has seen ALL.
 
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.AtomicLong;
 import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
 import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
 import software.amazon.awssdk.awscore.client.builder.AwsClientBuilder;
@@ -83,6 +87,7 @@ public final class KclWorker {
         String worker = args[3];
         boolean fanOut = args[4].equals("fanout");
         boolean half = args[5].equals("half");
+        String[] count = args[5].split(":");
 
         KinesisAsyncClient kinesis =
                 client(KinesisClientUtil.adjustKinesisClientBuilder(KinesisAsyncClient.builder()), endpoint);
@@ -93,7 +98,7 @@ public final class KclWorker {
                 InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON);
         ConfigsBuilder configs = new ConfigsBuilder(
                 new SingleStreamTracker(stream, oldest), application, kinesis, dynamodb, cloudwatch, worker,
-                () -> new Processor(half));
+                () -> count.length == 3 ? new Counter(count) : new Processor(half));
         RetrievalSpecificConfig retrieval = fanOut
                 ? new FanOutConfig(kinesis).streamName(stream).applicationName(application)
                 : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(200);
@@ -116,6 +121,55 @@ public final class KclWorker {
         }
         boolean inOrder = scheduler.startGracefulShutdown().get(60, TimeUnit.SECONDS);
         System.exit(inOrder ? 0 : 1);
+    }
+
+    /** Counts, and checkpoints every batch. */
+    static final class Counter implements ShardRecordProcessor {
+        private static final AtomicLong SEEN = new AtomicLong();
+        private final long warm;
+        private final long all;
+
+        Counter(String[] count) {
+            warm = Long.parseLong(count[1]);
+            all = Long.parseLong(count[2]);
+        }
+
+        @Override
+        public void initialize(InitializationInput input) {}
+
+        @Override
+        public void processRecords(ProcessRecordsInput input) {
+            int count = input.records().size();
+            long seen = SEEN.addAndGet(count);
+            checkpoint(input.checkpointer());
+            if (seen >= warm && seen - count < warm) {
+                say("warm", seen);
+            }
+            if (seen >= all && seen - count < all) {
+                say("done", seen);
+            }
+        }
+
+        private static void checkpoint(RecordProcessorCheckpointer checkpointer) {
+            try {
+                checkpointer.checkpoint();
+            } catch (Exception refused) {
+                System.err.println("checkpoint: " + refused);
+            }
+        }
+
+        @Override
+        public void leaseLost(LeaseLostInput input) {}
+
+        @Override
+        public void shardEnded(ShardEndedInput input) {
+            checkpoint(input.checkpointer());
+        }
+
+        @Override
+        public void shutdownRequested(ShutdownRequestedInput input) {
+            checkpoint(input.checkpointer());
+        }
     }
 
     /** Writes what it is given, and checkpoints. */

@@ -1,0 +1,254 @@
+"""Our producer beside the real KPL, or our consumer beside the real KCL, on this machine, by turns.
+
+    cargo build --release -p examples -p kinesis-local --bin load --bin kinesis-local
+    python3 tests/interop/versus.py kpl [--records N] [--shards N] [--rounds N]
+    python3 tests/interop/versus.py kcl [--records N] [--shards N] [--rounds N]
+
+Each turn has a kinesis-local of its own, in a process of its own, without limits, over TLS. Processor
+time and memory are those of all processes of a peer: for the KPL the JVM and its native child. Nothing
+of it counts that passes before a peer is warm: it has handled as many records before. Prints each turn, then the medians as a Markdown table, then one line of JSON.
+
+Needs Linux, `java` (17 or later) and `mvn`.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target")).resolve()
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# Of records that have no answer yet; the default of our producer.
+OUTSTANDING = 100_000
+# A small heap and the collector that takes least, so that the JVM is seen at its best.
+JVM = ["java", "-Xmx256m", "-XX:+UseSerialGC"]
+PATIENCE_S = 600
+
+
+def tree(root):
+    """The processes below `root`, and it."""
+    parents = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                stat = pathlib.Path("/proc", entry, "stat").read_text().rsplit(")", 1)[1].split()
+                parents[int(entry)] = int(stat[1])
+    found = {root}
+    while True:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        if not more:
+            return found
+        found |= more
+
+
+def cpu_s(pids):
+    ticks = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            stat = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+            ticks += int(stat[11]) + int(stat[12])
+    return ticks / TICKS_PER_S
+
+
+def of_status(pids, name):
+    total = 0
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+                if line.startswith(name):
+                    total += int(line.split()[1])
+    return total
+
+
+class Peer:
+    """A running process whose memory is watched."""
+
+    def __init__(self, command, **pipes):
+        self.process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, **pipes)
+        self.rss_mb = 0.0
+        self.threads = 0
+        self.watching = True
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
+        self.watcher.start()
+
+    def watch(self):
+        while self.watching:
+            pids = tree(self.process.pid)
+            self.rss_mb = max(self.rss_mb, of_status(pids, "VmRSS:") * 1024 / 1e6)
+            self.threads = max(self.threads, of_status(pids, "Threads:"))
+            time.sleep(0.1)
+
+    def cpu_s(self):
+        return cpu_s(tree(self.process.pid))
+
+    def line(self, starts_with):
+        for line in self.process.stdout:
+            if line.startswith(starts_with):
+                return line.split("\t")
+        raise SystemExit(f"it ended before it said {starts_with!r}")
+
+    def end(self):
+        self.watching = False
+        self.watcher.join()
+        if self.process.stdin:
+            self.process.stdin.close()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextlib.contextmanager
+def kinesis_local(directory):
+    """A kinesis-local; its port, and the file of the CA to trust."""
+    ca = pathlib.Path(directory, "ca.pem")
+    command = [TARGET / "release/kinesis-local", "--port", "0", "--tls-ca-out", ca]
+    server = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
+    try:
+        yield server.stdout.readline().rsplit(":", 1)[1].strip(), str(ca)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def built(package):
+    """The class path of a Java program and of what it needs."""
+    into = TARGET / "interop" / package
+    subprocess.run(
+        ["mvn", "--quiet", "--batch-mode", "--file", HERE / package / "pom.xml", f"-Dinto={into}"]
+        + ["compile", "dependency:copy-dependencies"],
+        check=True,
+        stdin=subprocess.DEVNULL,
+    )
+    return f"{into}/classes:{into}/lib/*"
+
+
+def load(*arguments):
+    command = [TARGET / "release/load", *map(str, arguments), "--json"]
+    done = subprocess.run(command, text=True, stdout=subprocess.PIPE, timeout=PATIENCE_S, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def where(port, ca):
+    return ["--endpoint", f"https://localhost:{port}", "--ca", ca]
+
+
+def figures(records, seconds, cpu, rss_mb, threads):
+    return {
+        "records_per_s": records / seconds,
+        "cpu_s_per_million_records": cpu / records * 1e6,
+        "rss_mb": rss_mb,
+        "threads": threads,
+    }
+
+
+def our_producer(args, port, ca):
+    sent = load(
+        "produce", *where(port, ca), "--shards", args.shards, "--size", args.size,
+        "--records", args.records, "--warm-up", args.records, "--keys", args.keys,
+        "--concurrency", 1, "--seconds", PATIENCE_S,
+    )  # fmt: skip
+    assert sent["failed"] == 0 and sent["records"] == args.records, sent
+    return figures(args.records, sent["seconds"], sent["cpu_s_per_million_records"] * args.records / 1e6,
+                   sent["rss_mb"], sent["threads"])  # fmt: skip
+
+
+def kpl(args, port, ca):
+    make_stream(args, port, ca)
+    native = TARGET / "interop/kpl/tmp"
+    native.mkdir(exist_ok=True)
+    command = [*JVM, f"-Djava.io.tmpdir={native}", "-cp", args.classes, "KplProducer", "localhost", port, ca]
+    command += ["load", "load", args.records, args.size, args.keys, OUTSTANDING]
+    peer = Peer(list(map(str, command)), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    peer.line("ready")
+    for _ in ("warm", "measured"):
+        before = peer.cpu_s()
+        peer.process.stdin.write("go\n")
+        peer.process.stdin.flush()
+        done = peer.line("done")
+        cpu = peer.cpu_s() - before
+    peer.end()
+    return figures(args.records, float(done[2]), cpu, peer.rss_mb, peer.threads)
+
+
+def make_stream(args, port, ca):
+    load("produce", *where(port, ca), "--shards", args.shards, "--records", 1, "--warm-up", 0)
+
+
+def fill(args, port, ca):
+    load(
+        "produce", *where(port, ca), "--shards", args.shards, "--size", args.size, "--keys", args.keys,
+        "--records", 2 * args.records, "--warm-up", 0, "--seconds", PATIENCE_S,
+    )  # fmt: skip
+
+
+def our_consumer(args, port, ca):
+    fill(args, port, ca)
+    read = load(
+        "consume", *where(port, ca), "--no-fill", "--warm-up", args.records, "--records", args.records,
+        "--live-seconds", 0, "--seconds", PATIENCE_S,
+    )  # fmt: skip
+    return figures(read["records"], read["seconds"], read["cpu_s_per_million_records"] * read["records"] / 1e6,
+                   read["rss_mb"], read["threads"])  # fmt: skip
+
+
+def kcl(args, port, ca):
+    fill(args, port, ca)
+    # Plain HTTP/2, as the tests have it: the JVM is spared the cryptography that ours does.
+    command = [*JVM, "-cp", args.classes, "KclWorker", f"http://localhost:{port}", "load", "versus", "kcl"]
+    command += ["polling", f"count:{args.records}:{2 * args.records}"]
+    peer = Peer(list(map(str, command)), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    warm = peer.line("warm")
+    before, begin = peer.cpu_s(), time.monotonic()
+    done = peer.line("done")
+    cpu, seconds = peer.cpu_s() - before, time.monotonic() - begin
+    peer.end()
+    return figures(int(done[1]) - int(warm[1]), seconds, cpu, peer.rss_mb, peer.threads)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("peer", choices=["kpl", "kcl"])
+    parser.add_argument("--records", type=int, default=2_000_000)
+    parser.add_argument("--size", type=int, default=100)
+    parser.add_argument("--keys", type=int, default=1_000)
+    parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    args.classes = built(args.peer)
+    turns = {"kpl": {"KPL": kpl, "ours": our_producer}, "kcl": {"KCL": kcl, "ours": our_consumer}}[args.peer]
+    measured = {name: [] for name in turns}
+    for round_ in range(1, args.rounds + 1):
+        for name, turn in turns.items():
+            with tempfile.TemporaryDirectory() as directory, kinesis_local(directory) as (port, ca):
+                measured[name].append(turn(args, port, ca))
+            print(f"round {round_}, {name}: {measured[name][-1]}", file=sys.stderr, flush=True)
+    median = {
+        name: {key: statistics.median(turn[key] for turn in all_) for key in all_[0]}
+        for name, all_ in measured.items()
+    }
+    theirs, ours = (median[name] for name in turns)
+    print(f"\n| | {' | '.join(turns)} | |\n| --- | ---: | ---: | ---: |")
+    rows = [
+        ("records/s", "records_per_s", "{:,.0f}", ours["records_per_s"] / theirs["records_per_s"]),
+        ("CPU s per million records", "cpu_s_per_million_records", "{:.2f}",
+         theirs["cpu_s_per_million_records"] / ours["cpu_s_per_million_records"]),
+        ("resident memory, MB", "rss_mb", "{:.0f}", theirs["rss_mb"] / ours["rss_mb"]),
+        ("threads", "threads", "{:.0f}", theirs["threads"] / ours["threads"]),
+    ]  # fmt: skip
+    for title, key, shown, ratio in rows:
+        print(f"| {title} | {shown.format(theirs[key])} | {shown.format(ours[key])} | {ratio:.1f}× |")
+    print(json.dumps(median))
+
+
+if __name__ == "__main__":
+    main()
