@@ -98,7 +98,8 @@ pub struct LeaseSettings {
     )]
     pub worker_metrics_interval: Duration,
     /// Leaves the use of the CPU out of that row; the worker is then weighed by its shards'
-    /// throughput.
+    /// throughput. All workers of a fleet have to do the same, Java's included: a leader of the KCL
+    /// weighs each kind of measure by itself, and does not balance workers of one against the other.
     pub disable_worker_metrics: bool,
     /// How the leader shares the leases out.
     pub assignment: LeaseAssignment,
