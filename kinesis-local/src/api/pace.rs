@@ -32,23 +32,51 @@ impl Operation {
             | Self::RegisterStreamConsumer
             | Self::AddTagsToStream
             | Self::RemoveTagsFromStream
-            | Self::ListTagsForStream => (Account, Some(5)),
+            | Self::ListTagsForStream
+            | Self::CreateChannel
+            | Self::DescribeChannel
+            | Self::UpdateChannel
+            | Self::DeleteChannel
+            | Self::ListChannels => (Account, Some(5)),
             Self::DescribeStream | Self::UpdateShardCount => (Account, Some(10)),
             Self::DescribeStreamSummary => (Account, Some(20)),
             Self::ListStreamConsumers | Self::DeregisterStreamConsumer => (Stream, Some(5)),
             Self::DescribeStreamConsumer => (Stream, Some(20)),
             Self::ListShards => (Stream, Some(1000)),
-            _ => match self.name().as_str() {
-                "CreateChannel"
-                | "DescribeChannel"
-                | "UpdateChannel"
-                | "DeleteChannel"
-                | "ListChannels"
-                | "DescribeAccountSettings"
-                | "UpdateAccountSettings"
-                | "UpdateStreamWarmThroughput" => (Account, Some(5)),
-                _ => (Account, None),
-            },
+            // Those on records have limits per shard; of the others the service names none.
+            Self::PutRecord
+            | Self::PutRecords
+            | Self::GetRecords
+            | Self::GetShardIterator
+            | Self::SubscribeToShard
+            | Self::TagResource
+            | Self::UntagResource
+            | Self::ListTagsForResource
+            | Self::IncreaseStreamRetentionPeriod
+            | Self::DecreaseStreamRetentionPeriod
+            | Self::UpdateStreamMode
+            | Self::StartStreamEncryption
+            | Self::StopStreamEncryption
+            | Self::EnableEnhancedMonitoring
+            | Self::DisableEnhancedMonitoring
+            | Self::UpdateMaxRecordSize
+            | Self::UpdateStreamRecordDistributionStrategy
+            | Self::CreateQueue
+            | Self::DescribeQueue
+            | Self::UpdateQueue
+            | Self::DeleteQueue
+            | Self::ListQueues
+            | Self::ReceiveQueueRecords
+            | Self::AcknowledgeQueueRecords
+            | Self::UpdateQueueRecordsVisibility
+            | Self::ReceiveDeadLetterQueueRecords
+            | Self::AcknowledgeDeadLetterQueueRecords
+            | Self::RestoreDeadLetterQueueRecords
+            | Self::UpdateDeadLetterQueueRecordsVisibility
+            | Self::PutResourcePolicy
+            | Self::GetResourcePolicy
+            | Self::DeleteResourcePolicy
+            | Self::NotYet(_) => (Account, None),
         }
     }
 }
