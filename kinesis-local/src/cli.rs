@@ -53,7 +53,8 @@ struct Arguments {
     #[arg(long, env = "KINESIS_LOCAL_ACCOUNT", default_value = DEFAULT_ACCOUNT)]
     account: String,
     /// Take only requests signed by the users in this file, TOML or JSON: [[users]] with name,
-    /// access_key_id, secret_access_key, and, if wanted, account and session_token
+    /// access_key_id, secret_access_key, and, if wanted, account and session_token. Signatures may be
+    /// 15 minutes off this server's clock, so do not advance it further (--virtual-time)
     #[arg(long, env = "KINESIS_LOCAL_AUTH", value_name = "FILE")]
     auth: Option<PathBuf>,
     /// What is limited per second: as the service does, nothing, or by the numbers in a file (TOML or

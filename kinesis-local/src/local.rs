@@ -251,9 +251,10 @@ impl Builder {
     }
 
     /// Takes only requests that are signed by one of these users, for Kinesis, DynamoDB and S3 alike,
-    /// within 15 minutes of the clock. Default: any credentials are accepted. The credentials of
-    /// [`sdk_config`](KinesisLocal::sdk_config) are no user's: give its clients some that are. The
-    /// pages under `/_local/` stay open.
+    /// within 15 minutes of the instance's clock: once [`advance`](KinesisLocal::advance) took it
+    /// further, clients that sign by the machine's are refused. Default: any credentials are accepted.
+    /// The credentials of [`sdk_config`](KinesisLocal::sdk_config) are no user's: give its clients some
+    /// that are. The pages under `/_local/` stay open.
     #[must_use]
     pub fn auth(mut self, users: Users) -> Self {
         self.auth = Some(users);

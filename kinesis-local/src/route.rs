@@ -63,8 +63,8 @@ const BODIES_MAX_KIB: usize = 16 * BODY_MAX_BYTES / 1024;
 const OVERSIZE_DRAIN_BYTES: usize = 4 * BODY_MAX_BYTES;
 
 /// What a body may have sent before its share of [`BODIES_MAX_KIB`] is asked for, in bytes, so that who
-/// announces much and sends nothing takes nobody's place. Source: none; most requests are shorter,
-/// and never wait.
+/// announces much and sends nothing takes nobody's place. Who stops behind these keeps its share until
+/// the time for a body is over. Source: none; most requests are shorter, and never wait.
 const UNSHARED_BODY_BYTES: usize = 16 * 1024;
 
 /// An answer, which may be a refusal, or why there is none.
