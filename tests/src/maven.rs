@@ -6,13 +6,13 @@ use std::process::Stdio;
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-/// The directory with the program of `interop/{package}` in `classes` and all it needs in `lib`;
+/// The directory with the programs of `interop/{package}` in `classes` and all they need in `lib`;
 /// made by Maven when it is not there or made from other sources. `tmp` is the test's
 /// `CARGO_TARGET_TMPDIR`.
 ///
 /// # Panics
 /// If there is no `mvn`, or it fails.
-pub async fn built(package: &str, program: &str, tmp: &str) -> PathBuf {
+pub async fn built(package: &str, tmp: &str) -> PathBuf {
     /// Tests of one process do not build the same thing at once.
     static BUILDING: Mutex<()> = Mutex::const_new(());
     let _alone = BUILDING.lock().await;
@@ -21,10 +21,7 @@ pub async fn built(package: &str, program: &str, tmp: &str) -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("interop")
         .join(package);
-    let program = format!("src/main/java/{program}.java");
-    let sources = ["pom.xml", &program];
-    let sources = sources.map(|file| std::fs::read(package.join(file)).expect("a source file"));
-    let sources = sources.concat();
+    let sources = sources(&package);
     let stamp = into.join("built-from");
     if std::fs::read(&stamp).is_ok_and(|built_from| built_from == sources) {
         return into;
@@ -43,6 +40,18 @@ pub async fn built(package: &str, program: &str, tmp: &str) -> PathBuf {
     assert!(maven.success(), "mvn could not build {}", into.display());
     std::fs::write(&stamp, sources).expect("target can be written");
     into
+}
+
+/// Everything that Maven makes a package from, one file behind the other.
+fn sources(package: &Path) -> Vec<u8> {
+    let programs = std::fs::read_dir(package.join("src/main/java")).expect("it has programs");
+    let mut files: Vec<_> = programs
+        .map(|file| file.expect("the directory can be read").path())
+        .collect();
+    files.sort();
+    files.push(package.join("pom.xml"));
+    let read = |file: PathBuf| std::fs::read(file).expect("a source file");
+    files.into_iter().flat_map(read).collect()
 }
 
 /// What `java -classpath` takes for a program that [`built`] gave.

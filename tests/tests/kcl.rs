@@ -1,10 +1,12 @@
 //! The toolkit against the Kinesis Client Library for Java: kinesis-local serves it, it reads what
 //! our producer wrote, our consumer and it take over each other's lease table, and both work on one at
-//! the same time.
+//! the same time. Its `AggregatorUtil` alone takes our aggregates apart.
 //!
 //! Needs `java` and `mvn`, and about a minute of real time: see `interop/README.md`. Each test has
 //! a kinesis-local of its own on a free port, and JVMs that end with it.
 
+#[path = "kcl/aggregates.rs"]
+mod aggregates;
 #[path = "kcl/mixed.rs"]
 mod mixed;
 #[path = "kcl/reading.rs"]

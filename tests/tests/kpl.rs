@@ -42,7 +42,7 @@ fn line(record: &UserRecord) -> String {
 
 /// Sends `records` by the KPL; where each is, in their order.
 async fn send_by_kpl(world: &World, records: &[UserRecord]) -> Vec<Stored> {
-    let built = maven::built("kpl", "KplProducer", env!("CARGO_TARGET_TMPDIR")).await;
+    let built = maven::built("kpl", env!("CARGO_TARGET_TMPDIR")).await;
     let dir = tempfile::tempdir().expect("a directory");
     let ca = dir.path().join("ca.pem");
     std::fs::write(&ca, world.local.tls_ca_pem().expect("it speaks TLS")).expect("written");

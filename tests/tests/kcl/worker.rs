@@ -13,7 +13,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
 /// A small heap, and no time spent on compiling what runs for a minute: several JVMs run at once.
-const FRUGAL: [&str; 3] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+pub(super) const FRUGAL: [&str; 3] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 /// The longest wait for anything. The KCL alone takes up to half a minute by chance before it looks
 /// at an empty lease table. Source: measured, times four.
@@ -57,7 +57,7 @@ impl KclWorker {
         (retrieval, checkpoints): (Retrieval, Checkpoints),
         history: &History,
     ) -> Self {
-        let built = maven::built("kcl", "KclWorker", env!("CARGO_TARGET_TMPDIR")).await;
+        let built = maven::built("kcl", env!("CARGO_TARGET_TMPDIR")).await;
         let log = built.join(format!("{scenario}-{worker}.log"));
         let stderr = std::fs::File::create(&log).expect("the log can be written");
         let mut java = Command::new("java");
