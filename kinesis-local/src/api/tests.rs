@@ -2,6 +2,10 @@
 //!
 //! The texts are the service's own (kinesalite's suite, which ran against it, and recorded
 //! answers), so these tests compare whole bodies.
+//!
+//! [`facts`](in_json::facts) are held in JSON and in CBOR: that tree is compiled twice, with the
+//! encoding as its only difference, so a test fails under the name of the encoding that it fails in.
+//! Beside it stands what is about bytes, headers or a restart.
 
 use http::StatusCode;
 use http_body_util::BodyExt as _;
@@ -9,31 +13,28 @@ use serde_json::{Value, json};
 
 use super::*;
 
-mod auth;
 mod cbor;
-#[cfg(feature = "s3")]
-mod channels;
-mod consumers;
-mod demand;
-mod encryption;
+mod encoding;
 mod front;
-mod get;
 mod hostile;
-mod limits;
-mod model;
-mod monitoring;
-mod policies;
-mod put;
-mod queues;
-mod record_rules;
 mod recovery;
-mod retention;
-mod scaling;
-mod shards;
-mod sites;
-mod streams;
-mod subscribe;
-mod tags;
+
+/// The facts in JSON.
+#[path = "tests"]
+mod in_json {
+    const FORMAT: crate::wire::Format = crate::wire::Format::Json;
+    pub(super) mod facts;
+}
+
+/// The facts in CBOR.
+#[path = "tests"]
+#[expect(clippy::duplicate_mod, reason = "what is held in JSON is held in CBOR")]
+mod in_cbor {
+    const FORMAT: crate::wire::Format = crate::wire::Format::Cbor;
+    pub(super) mod facts;
+}
+
+use in_json::facts::{assert_refused, get, iterator, ok, put, refused, texts, with_stream};
 
 /// 2026-11-23 02:00 UTC.
 const NOW_MS: u64 = 1_795_399_200_000;
@@ -87,83 +88,4 @@ async fn answer(kinesis: &Kinesis, request: Request<Bytes>) -> (StatusCode, Stri
     let status = response.status();
     let body = response.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(body.to_vec()).unwrap())
-}
-
-/// The body of an answer that has to be 200.
-async fn ok(kinesis: &Kinesis, operation: &str, body: Value) -> Value {
-    let (status, text) = answer(kinesis, request(operation, body.to_string())).await;
-    assert_eq!(status, StatusCode::OK, "{operation}: {text}");
-    if text.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_str(&text).unwrap()
-    }
-}
-
-/// The code and text of an answer that has to be 400.
-async fn refused(kinesis: &Kinesis, operation: &str, body: Value) -> (String, String) {
-    let (status, text) = answer(kinesis, request(operation, body.to_string())).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST, "{operation}: {text}");
-    let fault: Value = serde_json::from_str(&text).unwrap();
-    let member = if fault["__type"] == "SerializationException" {
-        "Message"
-    } else {
-        "message"
-    };
-    (
-        fault["__type"].as_str().unwrap().to_owned(),
-        fault[member].as_str().unwrap_or_default().to_owned(),
-    )
-}
-
-async fn assert_refused(kinesis: &Kinesis, operation: &str, body: Value, code: &str, text: &str) {
-    let refusal = refused(kinesis, operation, body.clone()).await;
-    assert_eq!(
-        (refusal.0.as_str(), refusal.1.as_str()),
-        (code, text),
-        "{operation} {body}"
-    );
-}
-
-async fn with_stream(shards: u32) -> Kinesis {
-    let kinesis = kinesis();
-    ok(
-        &kinesis,
-        "CreateStream",
-        json!({"StreamName": "s", "ShardCount": shards}),
-    )
-    .await;
-    kinesis
-}
-
-/// Puts a record whose data is `text`; its sequence number.
-async fn put(kinesis: &Kinesis, key: &str, text: &str) -> String {
-    let data = base64_simd::STANDARD.encode_to_string(text);
-    let body = json!({"StreamName": "s", "PartitionKey": key, "Data": data});
-    let put = ok(kinesis, "PutRecord", body).await;
-    put["SequenceNumber"].as_str().unwrap().to_owned()
-}
-
-async fn iterator(kinesis: &Kinesis, shard: &str, kind: &str) -> String {
-    let body = json!({"StreamName": "s", "ShardId": shard, "ShardIteratorType": kind});
-    let answer = ok(kinesis, "GetShardIterator", body).await;
-    answer["ShardIterator"].as_str().unwrap().to_owned()
-}
-
-async fn get(kinesis: &Kinesis, iterator: &str) -> Value {
-    ok(kinesis, "GetRecords", json!({"ShardIterator": iterator})).await
-}
-
-/// The data of the records in an answer, as text.
-fn texts(answer: &Value) -> Vec<String> {
-    let text = |record: &Value| {
-        let data = base64_simd::STANDARD.decode_to_vec(record["Data"].as_str().unwrap());
-        String::from_utf8(data.unwrap()).unwrap()
-    };
-    answer["Records"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(text)
-        .collect()
 }

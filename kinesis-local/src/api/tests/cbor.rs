@@ -1,76 +1,13 @@
-//! CBOR on the wire: the same service as in JSON.
+//! CBOR on the wire: its bytes, its order of checks, and that it says nothing that JSON does not.
 
-use std::collections::HashMap;
-
-use aws_smithy_eventstream::frame::read_message_from;
-use ciborium::Value as Cbor;
-use http::header::HeaderValue;
 use proptest::prelude::*;
 
+use super::encoding::{request_in, to_cbor, to_json};
 use super::*;
 use crate::wire::Format;
 
-/// The request in CBOR as the SDK for Java writes it: no lengths of structures and lists, blobs as
-/// byte strings, timestamps as tag 1 and milliseconds.
-pub(super) fn to_cbor(name: &str, value: &Value) -> Vec<u8> {
-    let mut out = Vec::new();
-    match value {
-        Value::Object(members) => {
-            out.push(0xbf);
-            for (name, value) in members {
-                ciborium::into_writer(name, &mut out).unwrap();
-                out.extend(to_cbor(name, value));
-            }
-            out.push(0xff);
-        }
-        Value::Array(items) => {
-            out.push(0x9f);
-            items
-                .iter()
-                .for_each(|item| out.extend(to_cbor(name, item)));
-            out.push(0xff);
-        }
-        Value::String(text) if name == "Data" => {
-            let bytes = base64_simd::STANDARD.decode_to_vec(text).unwrap();
-            ciborium::into_writer(&Cbor::Bytes(bytes), &mut out).unwrap();
-        }
-        Value::Number(seconds) if name.ends_with("Timestamp") => {
-            let ms = (seconds.as_f64().unwrap() * 1000.0).round() as u64;
-            let tagged = Cbor::Tag(1, Box::new(Cbor::Integer(ms.into())));
-            ciborium::into_writer(&tagged, &mut out).unwrap();
-        }
-        other => ciborium::into_writer(other, &mut out).unwrap(),
-    }
-    out
-}
-
-/// The answer as it were in JSON. Checks what JSON cannot tell: the forms of blobs and timestamps.
-pub(super) fn to_json(value: Cbor) -> Value {
-    match value {
-        Cbor::Null => Value::Null,
-        Cbor::Bool(bool) => bool.into(),
-        Cbor::Integer(number) => i64::try_from(number).unwrap().into(),
-        Cbor::Text(text) => text.into(),
-        Cbor::Bytes(bytes) => base64_simd::STANDARD.encode_to_string(bytes).into(),
-        Cbor::Tag(1, ms) => {
-            let ms = u64::try_from(ms.into_integer().expect("integer milliseconds")).unwrap();
-            assert!(ms > NOW_MS / 2, "{ms} is no time in milliseconds");
-            (ms as f64 / 1000.0).into()
-        }
-        Cbor::Array(items) => items.into_iter().map(to_json).collect(),
-        Cbor::Map(pairs) => pairs
-            .into_iter()
-            .map(|(name, value)| (name.into_text().unwrap(), to_json(value)))
-            .collect(),
-        other => panic!("an answer has no {other:?}"),
-    }
-}
-
-pub(super) fn cbor_request(operation: &str, body: impl Into<Bytes>) -> Request<Bytes> {
-    let mut request = request(operation, body);
-    let content_type = HeaderValue::from_static(Format::Cbor.content_type());
-    request.headers_mut().insert("content-type", content_type);
-    request
+fn cbor_request(operation: &str, body: impl Into<Bytes>) -> Request<Bytes> {
+    request_in(Format::Cbor, operation, body)
 }
 
 async fn raw(kinesis: &Kinesis, request: Request<Bytes>) -> (StatusCode, String, Bytes) {
@@ -121,28 +58,6 @@ async fn an_answer_is_what_the_sdk_for_java_reads() {
     assert!(has(b"\x72MillisBehindLatest\x00"));
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_refusal_is_in_cbor_too() {
-    let (status, answer) = in_cbor(&kinesis(), "DescribeStream", &json!({"StreamName": "x"})).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert_eq!(
-        answer,
-        json!({
-            "__type": "ResourceNotFoundException",
-            "message": "Stream x under account 000000000000 not found."
-        })
-    );
-    let (_, answer) = in_cbor(&kinesis(), "DescribeStream", &json!({"StreamName": 1})).await;
-    assert_eq!(
-        answer,
-        json!({
-            "__type": "SerializationException",
-            "Message": "class com.amazon.coral.value.json.numbers.TruncatingBigNumber can not be \
-                        converted to an String"
-        })
-    );
-}
-
 #[tokio::test]
 async fn the_checks_come_in_the_same_order_as_for_json() {
     let kinesis = kinesis();
@@ -176,102 +91,6 @@ async fn the_checks_come_in_the_same_order_as_for_json() {
     let (status, _, answer) = raw(&kinesis, request("ListStreams", &b"\xbf\xff"[..])).await;
     assert_eq!(status, StatusCode::BAD_REQUEST);
     assert_eq!(answer, r#"{"__type":"SerializationException"}"#);
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_without_members_has_no_body() {
-    let create = json!({"StreamName": "s", "ShardCount": 1});
-    let (status, answer) = in_cbor(&kinesis(), "CreateStream", &create).await;
-    assert_eq!((status, answer), (StatusCode::OK, Value::Null));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_subscription_by_cbor_has_events_in_cbor() {
-    let kinesis = with_stream(1).await;
-    let arn = consumers::register(&kinesis, "c").await;
-    put(&kinesis, "k", "abc").await;
-    let start = json!({"Type": "AT_TIMESTAMP", "Timestamp": NOW_MS as f64 / 1000.0});
-    let subscribe = json!({"ConsumerARN": arn, "ShardId": "0", "StartingPosition": start});
-    let request = cbor_request("SubscribeToShard", to_cbor("", &subscribe));
-    let response = kinesis.call(request).await;
-    assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(
-        response.headers()["content-type"],
-        "application/vnd.amazon.eventstream"
-    );
-    let mut body = response.into_body();
-    let mut frame = async || {
-        let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();
-        let message = read_message_from(frame).unwrap();
-        let headers: HashMap<String, String> = message
-            .headers()
-            .iter()
-            .map(|header| {
-                let value = header.value().as_string().unwrap().as_str().to_owned();
-                (header.name().as_str().to_owned(), value)
-            })
-            .collect();
-        assert_eq!(headers[":content-type"], "application/x-amz-cbor-1.1");
-        (headers, message.payload().clone())
-    };
-    let (headers, payload) = frame().await;
-    assert_eq!(headers[":event-type"], "initial-response");
-    assert_eq!(payload, &b"\xbf\xff"[..]);
-    let (headers, payload) = frame().await;
-    assert_eq!(headers[":event-type"], "SubscribeToShardEvent");
-    let event = to_json(ciborium::from_reader(&payload[..]).unwrap());
-    assert_eq!(texts(&event), ["abc"]);
-    ok(
-        &kinesis,
-        "DeleteStream",
-        json!({"StreamName": "s", "EnforceConsumerDeletion": true}),
-    )
-    .await;
-    let (headers, payload) = frame().await;
-    assert_eq!(headers[":message-type"], "exception");
-    assert_eq!(headers[":exception-type"], "ResourceNotFoundException");
-    let refusal = to_json(ciborium::from_reader(&payload[..]).unwrap());
-    assert!(refusal["message"].as_str().unwrap().contains("not found"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_queue_by_cbor_is_the_queue_by_json() {
-    let kinesis = kinesis();
-    let mode = json!({"StreamMode": "ON_DEMAND"});
-    let create = json!({"StreamName": "s", "StreamModeDetails": mode});
-    ok(&kinesis, "CreateStream", create).await;
-    let start = json!({"Type": "AT_TIMESTAMP", "Timestamp": NOW_MS as f64 / 1000.0});
-    let stream = json!({"StreamARN": consumers::STREAM_ARN, "StartingPosition": start});
-    let create = json!({"QueueName": "q", "StreamConfigurationList": [stream.clone()]});
-    let (status, created) = in_cbor(&kinesis, "CreateQueue", &create).await;
-    assert_eq!(status, StatusCode::OK, "{created}");
-    let arn = &created["QueueDescription"]["QueueARN"];
-    let by_arn = json!({"QueueARN": arn});
-    assert_eq!(
-        created["QueueDescription"]["StreamConfigurationList"][0],
-        stream
-    );
-    let described = ok(&kinesis, "DescribeQueue", by_arn.clone()).await;
-    assert_eq!(described, created);
-    put(&kinesis, "k", "abc").await;
-    let now = json!({"QueueARN": arn, "VisibilityTimeoutSeconds": 0});
-    let (_, in_cbor_records) = in_cbor(&kinesis, "ReceiveQueueRecords", &now).await;
-    let (_, in_json_records) = in_json(&kinesis, "ReceiveQueueRecords", &now).await;
-    let bare = |answer: &Value| {
-        let mut record = answer["QueueRecords"][0].clone();
-        record["ReceiptHandle"].take();
-        record["ReceiveCount"].take();
-        record
-    };
-    assert_eq!(bare(&in_cbor_records), bare(&in_json_records));
-    assert_eq!(bare(&in_cbor_records)["Data"], "YWJj");
-    let handle = &in_json_records["QueueRecords"][0]["ReceiptHandle"];
-    let stale = &in_cbor_records["QueueRecords"][0]["ReceiptHandle"];
-    let entries = json!([{"ReceiptHandle": handle}, {"ReceiptHandle": stale}]);
-    let acknowledge = json!({"QueueARN": arn, "Entries": entries});
-    let (_, answer) = in_cbor(&kinesis, "AcknowledgeQueueRecords", &acknowledge).await;
-    assert_eq!(answer["Successful"], json!([{"ReceiptHandle": handle}]));
-    assert_eq!(answer["Failed"][0]["ErrorCode"], "InvalidArgumentException");
 }
 
 /// One request; `ITERATOR` and `ARN` in it stand for the last that was answered.

@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::cbor::{blocking, cbor_request, to_cbor};
+use super::cbor::blocking;
+use super::encoding::{request_in, to_cbor};
 use super::*;
+use crate::wire::Format;
 
 const OPERATIONS: [&str; 10] = [
     "PutRecord",
@@ -63,7 +65,7 @@ proptest! {
             let kinesis = with_stream(1).await;
             for request in [
                 request(OPERATIONS[at], bytes.clone()),
-                cbor_request(OPERATIONS[at], bytes),
+                request_in(Format::Cbor, OPERATIONS[at], bytes),
             ] {
                 let status = kinesis.call(request).await.status();
                 assert!([200, 400].contains(&status.as_u16()), "{}", status);
@@ -91,7 +93,7 @@ async fn a_body_of_nulls_or_of_lists_within_lists_is_refused() {
             let ended = [&body[..], b"\xff\xff"].concat();
             for body in [body, ended] {
                 let status = kinesis
-                    .call(cbor_request("PutRecords", body))
+                    .call(request_in(Format::Cbor, "PutRecords", body))
                     .await
                     .status();
                 assert_eq!(status, StatusCode::BAD_REQUEST);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-const ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+const ARN: &str = STREAM_ARN;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 fn to(target: u32) -> Value {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+const ARN: &str = STREAM_ARN;
 
 async fn tags(kinesis: &Kinesis, arn: &str) -> Value {
     let listed = ok(kinesis, "ListTagsForResource", json!({"ResourceARN": arn})).await;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::cbor::cbor_request;
 use super::*;
 use crate::wire::Format;
 
@@ -64,7 +63,7 @@ async fn put_large(kinesis: &Kinesis, keys: &[&str], bytes: usize) -> usize {
         });
     });
     let response = kinesis
-        .call(cbor_request("PutRecords", writer.into_bytes()))
+        .call(request_in(Format::Cbor, "PutRecords", writer.into_bytes()))
         .await;
     assert_eq!(response.status(), StatusCode::OK);
     let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use super::*;
 
-const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
-
 /// An on-demand stream with a queue from its beginning on; the queue's ARN.
 async fn with_queue(kinesis: &Kinesis, attributes: Value) -> String {
     on_demand(kinesis).await;
@@ -412,7 +410,7 @@ async fn queues_count_with_the_consumers_and_a_name_is_taken_once() {
         queue(&kinesis, &format!("q{at}"), "LATEST", json!({})).await;
     }
     for at in 0..9 {
-        super::consumers::register(&kinesis, &format!("c{at}")).await;
+        register(&kinesis, &format!("c{at}")).await;
     }
     let (code, _) = refused(
         &kinesis,
@@ -539,22 +537,19 @@ async fn who_waits_at_a_queue_that_is_deleted_or_at_a_service_that_closes_is_tol
     let arn = with_queue(&kinesis, json!({})).await;
     let other = queue(&kinesis, "other", "LATEST", json!({})).await;
     let wait = |arn: &str| {
-        let (kinesis, body) = (kinesis.clone(), json!({"QueueARN": arn}).to_string());
-        tokio::spawn(async move { answer(&kinesis, request(RECEIVE, body)).await })
+        let (kinesis, body) = (kinesis.clone(), json!({"QueueARN": arn}));
+        tokio::spawn(async move { answer(&kinesis, RECEIVE, &body).await })
     };
     let (at_deleted, at_closed) = (wait(&arn), wait(&other));
     tokio::task::yield_now().await;
     let began = kinesis.clock().now();
     ok(&kinesis, "DeleteQueue", json!({"QueueARN": arn})).await;
-    let (status, text) = at_deleted.await.unwrap();
+    let (status, told) = at_deleted.await.unwrap();
     assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert!(text.contains("ResourceNotFoundException"), "{text}");
+    assert_eq!(told["__type"], "ResourceNotFoundException");
     kinesis.close().await;
-    let (status, text) = at_closed.await.unwrap();
-    assert_eq!(
-        (status, text.as_str()),
-        (StatusCode::OK, r#"{"QueueRecords":[]}"#)
-    );
+    let told = at_closed.await.unwrap();
+    assert_eq!(told, (StatusCode::OK, json!({"QueueRecords": []})));
     assert_eq!(kinesis.clock().now(), began);
 }
 

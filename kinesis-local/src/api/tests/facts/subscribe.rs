@@ -6,15 +6,10 @@ use aws_smithy_eventstream::frame::read_message_from;
 use http_body_util::BodyExt as _;
 use tokio::time::{advance, timeout};
 
-use super::cbor::{cbor_request, to_cbor, to_json};
-use super::consumers::register;
 use super::*;
 use crate::wire::Format;
 
-/// What has to hold in both encodings.
-const FORMATS: [Format; 2] = [Format::Json, Format::Cbor];
-
-/// One frame: its event or exception type, and its payload, from the encoding that it names.
+/// One frame: its event or exception type, and its payload.
 async fn frame(body: &mut ResponseBody) -> Option<(String, Value)> {
     let frame = body.frame().await?.unwrap().into_data().unwrap();
     let message = read_message_from(frame).unwrap();
@@ -25,12 +20,12 @@ async fn frame(body: &mut ResponseBody) -> Option<(String, Value)> {
         value.as_str().to_owned()
     };
     let kind = header(&[":event-type", ":exception-type"]);
-    let payload = match &*header(&[":content-type"]) {
-        "application/x-amz-cbor-1.1" => {
-            to_json(ciborium::from_reader(&message.payload()[..]).unwrap())
-        }
-        _ => serde_json::from_slice(message.payload()).unwrap(),
+    let content_type = match FORMAT {
+        Format::Json if kind != "initial-response" => "application/json",
+        Format::Json | Format::Cbor => FORMAT.content_type(),
     };
+    assert_eq!(header(&[":content-type"]), content_type);
+    let payload = event_payload(FORMAT, &kind, message.payload());
     Some((kind, payload))
 }
 
@@ -44,23 +39,9 @@ fn position(arn: &str, shard: &str, start: Value) -> Value {
     json!({"ConsumerARN": arn, "ShardId": shard, "StartingPosition": start})
 }
 
-/// A subscription in JSON whose first frame was read.
-async fn subscribe(kinesis: &Kinesis, arn: &str, shard: &str, start: Value) -> ResponseBody {
-    subscribe_in(Format::Json, kinesis, arn, (shard, start)).await
-}
-
 /// A subscription whose first frame was read.
-async fn subscribe_in(
-    format: Format,
-    kinesis: &Kinesis,
-    arn: &str,
-    (shard, start): (&str, Value),
-) -> ResponseBody {
-    let body = position(arn, shard, start);
-    let request = match format {
-        Format::Json => request("SubscribeToShard", body.to_string()),
-        Format::Cbor => cbor_request("SubscribeToShard", to_cbor("", &body)),
-    };
+async fn subscribe(kinesis: &Kinesis, arn: &str, shard: &str, start: Value) -> ResponseBody {
+    let request = request("SubscribeToShard", &position(arn, shard, start));
     let response = kinesis.call(request).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(
@@ -81,51 +62,47 @@ fn trim_horizon() -> Value {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_is_pushed_as_soon_as_it_is_written() {
-    for format in FORMATS {
-        let kinesis = with_stream(1).await;
-        let arn = register(&kinesis, "c").await;
-        let mut body = subscribe_in(format, &kinesis, &arn, ("0", json!({"Type": "LATEST"}))).await;
-        let number = put(&kinesis, "k", "a").await;
-        // No time passes: a timer would let it.
-        let event = timeout(Duration::from_millis(1), event(&mut body))
-            .await
-            .unwrap();
-        assert_eq!(texts(&event), ["a"]);
-        assert_eq!(event["ContinuationSequenceNumber"], number);
-        assert_eq!(event["MillisBehindLatest"], 0);
-        assert_eq!(event.get("ChildShards"), None);
-    }
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let mut body = subscribe(&kinesis, &arn, "0", json!({"Type": "LATEST"})).await;
+    let number = put(&kinesis, "k", "a").await;
+    // No time passes: a timer would let it.
+    let event = timeout(Duration::from_millis(1), event(&mut body))
+        .await
+        .unwrap();
+    assert_eq!(texts(&event), ["a"]);
+    assert_eq!(event["ContinuationSequenceNumber"], number);
+    assert_eq!(event["MillisBehindLatest"], 0);
+    assert_eq!(event.get("ChildShards"), None);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_subscription_gets_an_event_every_five_seconds_and_ends_after_five_minutes() {
-    for format in FORMATS {
-        let kinesis = with_stream(1).await;
-        let arn = register(&kinesis, "c").await;
-        let began = kinesis.sites.home.clock.now();
-        let mut body = subscribe_in(format, &kinesis, &arn, ("0", trim_horizon())).await;
-        let mut numbers = Vec::new();
-        while let Some((kind, event)) = frame(&mut body).await {
-            assert_eq!(kind, "SubscribeToShardEvent");
-            assert_eq!(event["Records"], json!([]));
-            numbers.push(
-                event["ContinuationSequenceNumber"]
-                    .as_str()
-                    .unwrap()
-                    .to_owned(),
-            );
-        }
-        let lasted = kinesis
-            .sites
-            .home
-            .clock
-            .now()
-            .duration_since(began)
-            .as_secs();
-        assert_eq!(lasted, 300);
-        assert!((59..=60).contains(&numbers.len()), "{}", numbers.len());
-        assert!(numbers.is_sorted_by(|a, b| a < b), "the numbers move");
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let began = kinesis.sites.home.clock.now();
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    let mut numbers = Vec::new();
+    while let Some((kind, event)) = frame(&mut body).await {
+        assert_eq!(kind, "SubscribeToShardEvent");
+        assert_eq!(event["Records"], json!([]));
+        numbers.push(
+            event["ContinuationSequenceNumber"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+        );
     }
+    let lasted = kinesis
+        .sites
+        .home
+        .clock
+        .now()
+        .duration_since(began)
+        .as_secs();
+    assert_eq!(lasted, 300);
+    assert!((59..=60).contains(&numbers.len()), "{}", numbers.len());
+    assert!(numbers.is_sorted_by(|a, b| a < b), "the numbers move");
 }
 
 #[tokio::test(start_paused = true)]
@@ -149,26 +126,24 @@ async fn a_continuation_number_goes_on_without_a_gap_or_a_repeat() {
 
 #[tokio::test(start_paused = true)]
 async fn a_split_ends_the_subscription_with_the_children() {
-    for format in FORMATS {
-        let kinesis = with_stream(1).await;
-        let arn = register(&kinesis, "c").await;
-        let mut body = subscribe_in(format, &kinesis, &arn, ("0", trim_horizon())).await;
-        put(&kinesis, "k", "a").await;
-        assert_eq!(texts(&event(&mut body).await), ["a"]);
-        let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"});
-        ok(&kinesis, "SplitShard", split).await;
-        let end = timeout(Duration::from_millis(1), event(&mut body))
-            .await
-            .unwrap();
-        assert_eq!(end.get("ContinuationSequenceNumber"), None);
-        let children = end["ChildShards"].as_array().unwrap();
-        let ids: Vec<&Value> = children.iter().map(|child| &child["ShardId"]).collect();
-        assert_eq!(ids, ["shardId-000000000001", "shardId-000000000002"]);
-        for child in children {
-            assert_eq!(child["ParentShards"], json!(["shardId-000000000000"]));
-        }
-        assert_eq!(frame(&mut body).await, None);
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    put(&kinesis, "k", "a").await;
+    assert_eq!(texts(&event(&mut body).await), ["a"]);
+    let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"});
+    ok(&kinesis, "SplitShard", split).await;
+    let end = timeout(Duration::from_millis(1), event(&mut body))
+        .await
+        .unwrap();
+    assert_eq!(end.get("ContinuationSequenceNumber"), None);
+    let children = end["ChildShards"].as_array().unwrap();
+    let ids: Vec<&Value> = children.iter().map(|child| &child["ShardId"]).collect();
+    assert_eq!(ids, ["shardId-000000000001", "shardId-000000000002"]);
+    for child in children {
+        assert_eq!(child["ParentShards"], json!(["shardId-000000000000"]));
     }
+    assert_eq!(frame(&mut body).await, None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,39 +184,37 @@ async fn a_closed_shard_is_read_to_its_end_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_subscription_is_refused_for_five_seconds_and_then_takes_over() {
-    for format in FORMATS {
-        let kinesis = with_stream(1).await;
-        let arn = register(&kinesis, "c").await;
-        let mut first = subscribe_in(format, &kinesis, &arn, ("0", trim_horizon())).await;
-        let text = format!("Another active subscription exists for this consumer: {arn}");
-        let body = position(&arn, "0", trim_horizon());
-        assert_refused(
-            &kinesis,
-            "SubscribeToShard",
-            body,
-            "ResourceInUseException",
-            &text,
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let mut first = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    let text = format!("Another active subscription exists for this consumer: {arn}");
+    let body = position(&arn, "0", trim_horizon());
+    assert_refused(
+        &kinesis,
+        "SubscribeToShard",
+        body,
+        "ResourceInUseException",
+        &text,
+    )
+    .await;
+    advance(Duration::from_secs(5)).await;
+    let mut second = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    let end = loop {
+        let (kind, payload) = frame(&mut first).await.unwrap();
+        if kind != "SubscribeToShardEvent" {
+            break (kind, payload);
+        }
+    };
+    assert_eq!(
+        end,
+        (
+            "ResourceInUseException".to_owned(),
+            json!({"message": text})
         )
-        .await;
-        advance(Duration::from_secs(5)).await;
-        let mut second = subscribe_in(format, &kinesis, &arn, ("0", trim_horizon())).await;
-        let end = loop {
-            let (kind, payload) = frame(&mut first).await.unwrap();
-            if kind != "SubscribeToShardEvent" {
-                break (kind, payload);
-            }
-        };
-        assert_eq!(
-            end,
-            (
-                "ResourceInUseException".to_owned(),
-                json!({"message": text})
-            )
-        );
-        assert_eq!(frame(&mut first).await, None);
-        put(&kinesis, "k", "a").await;
-        assert_eq!(texts(&event(&mut second).await), ["a"]);
-    }
+    );
+    assert_eq!(frame(&mut first).await, None);
+    put(&kinesis, "k", "a").await;
+    assert_eq!(texts(&event(&mut second).await), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,8 +9,6 @@ use super::*;
 use crate::limits::Quotas;
 use crate::s3::S3;
 
-const STREAM_ARN: &str = consumers::STREAM_ARN;
-
 /// A service with an S3 of its own, which has the bucket `lake`.
 struct Local {
     kinesis: Kinesis,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+const ARN: &str = STREAM_ARN;
 
 fn policy(arn: &str, action: &str) -> String {
     json!({"Version": "2012-10-17", "Statement": [{

@@ -7,7 +7,7 @@
 use super::*;
 use crate::api::operation::Operation;
 
-const MODEL: &str = include_str!("../../../tests/fixtures/kinesis-model.json");
+const MODEL: &str = include_str!("../../../../tests/fixtures/kinesis-model.json");
 
 /// A request that breaks one constraint, and what the answer has to say.
 struct Case {
@@ -170,8 +170,7 @@ async fn every_operation_that_is_there_checks_every_constraint_of_the_model() {
         structure(shape, "", &|body| body, &mut cases);
         for Case { body, expected } in cases {
             driven += 1;
-            let (_, text) = answer(&kinesis, request(name, body.to_string())).await;
-            let text = serde_json::from_str::<Value>(&text).unwrap_or_default();
+            let (_, text) = answer(&kinesis, name, &body).await;
             let message = text["message"].as_str().unwrap_or_default();
             // No more than ten failures are told: the last may be another one of the same place.
             let place = expected.split(" failed to").next().unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-const ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+const ARN: &str = STREAM_ARN;
 
 fn strategy(strategy: &str) -> Value {
     json!({"StreamARN": ARN, "RecordDistributionStrategy": strategy})

@@ -2,17 +2,6 @@
 
 use super::*;
 
-pub(super) const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
-
-pub(super) async fn register(kinesis: &Kinesis, name: &str) -> String {
-    let body = json!({"StreamARN": STREAM_ARN, "ConsumerName": name});
-    let answer = ok(kinesis, "RegisterStreamConsumer", body).await;
-    answer["Consumer"]["ConsumerARN"]
-        .as_str()
-        .unwrap()
-        .to_owned()
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_consumer_is_registered_described_and_deregistered() {
     let kinesis = with_stream(1).await;

@@ -8,7 +8,7 @@ use super::*;
 
 /// A request signed by `access_key` for `region`.
 fn from(access_key: &str, region: &str, operation: &str, body: &Value) -> Request<Bytes> {
-    let mut request = request(operation, body.to_string());
+    let mut request = request(operation, body);
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={access_key}/20261123/{region}/kinesis/aws4_request, \
          SignedHeaders=host, Signature=abc"
@@ -19,8 +19,8 @@ fn from(access_key: &str, region: &str, operation: &str, body: &Value) -> Reques
 }
 
 async fn call(kinesis: &Kinesis, who: (&str, &str), operation: &str, body: Value) -> Value {
-    let (status, text) = answer(kinesis, from(who.0, who.1, operation, &body)).await;
-    let mut value: Value = serde_json::from_str(&text).unwrap_or_default();
+    let request = from(who.0, who.1, operation, &body);
+    let (status, mut value) = decoded(FORMAT, kinesis, operation, request).await;
     if status != StatusCode::OK {
         value["status"] = status.as_u16().into();
     }
@@ -111,16 +111,16 @@ async fn what_the_signature_leaves_open_is_as_in_the_settings() {
         assert_eq!(arn(&kinesis, odd).await, expected, "{odd:?}");
     }
     // In a presigned query too.
-    let mut presigned = request("ListStreams", "{}");
+    let mut presigned = request("ListStreams", &json!({}));
     presigned.headers_mut().remove("authorization");
     *presigned.uri_mut() = "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=111122223333%2F\
                             20261123%2Fus-east-1%2Fkinesis%2Faws4_request&X-Amz-Date=d&\
                             X-Amz-SignedHeaders=host&X-Amz-Signature=a"
         .parse()
         .unwrap();
-    let (status, text) = answer(&kinesis, presigned).await;
-    assert_eq!(status, StatusCode::OK, "{text}");
-    assert!(text.contains(r#""StreamNames":[]"#), "{text}");
+    let (status, told) = decoded(FORMAT, &kinesis, "ListStreams", presigned).await;
+    assert_eq!(status, StatusCode::OK, "{told}");
+    assert_eq!(told["StreamNames"], json!([]));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::limits::Quotas;
 
-const ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+const ARN: &str = STREAM_ARN;
 
 async fn limited(limits: Limits) -> Kinesis {
     let options = KinesisOptions {
@@ -29,16 +29,13 @@ async fn assert_limited(
 ) {
     // What it refuses for other reasons counts as well.
     for n in 0..calls {
-        let (_, answer) = answer(kinesis, request(operation, body.to_string())).await;
-        assert!(
-            !answer.contains("Rate exceeded"),
-            "{operation} {n}: {answer}"
-        );
+        let told = answer(kinesis, operation, &body).await.1.to_string();
+        assert!(!told.contains("Rate exceeded"), "{operation} {n}: {told}");
     }
     assert_refused(kinesis, operation, body.clone(), code, text).await;
     tokio::time::advance(Duration::from_secs(1)).await;
-    let (_, answer) = answer(kinesis, request(operation, body.to_string())).await;
-    assert!(!answer.contains("Rate exceeded"), "{operation}: {answer}");
+    let told = answer(kinesis, operation, &body).await.1.to_string();
+    assert!(!told.contains("Rate exceeded"), "{operation}: {told}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -85,8 +82,7 @@ async fn each_operation_has_the_services_calls_a_second() {
         ok(&kinesis, "DeleteStream", delete.clone()).await;
         let create = json!({"StreamName": "s", "ShardCount": 1});
         tokio::time::advance(Duration::from_millis(250)).await;
-        let (_, text) = answer(&kinesis, request("CreateStream", create.to_string())).await;
-        assert_eq!(text, "");
+        ok(&kinesis, "CreateStream", create).await;
     }
 }
 
@@ -104,12 +100,12 @@ async fn calls_are_counted_for_each_account_region_and_stream_by_itself() {
     let (code, _) = refused(&kinesis, "ListStreamConsumers", consumers("s")).await;
     assert_eq!(code, "LimitExceededException");
     ok(&kinesis, "ListStreamConsumers", consumers("other")).await;
-    let mut elsewhere = request("ListStreams", "{}");
+    let mut elsewhere = request("ListStreams", &json!({}));
     let signature = "AWS4-HMAC-SHA256 Credential=a/20261123/eu-west-1/kinesis/aws4_request, \
                      SignedHeaders=host, Signature=abc";
     let signature = http::HeaderValue::from_static(signature);
     elsewhere.headers_mut().insert("authorization", signature);
-    assert_eq!(answer(&kinesis, elsewhere).await.0, StatusCode::OK);
+    assert_eq!(kinesis.call(elsewhere).await.status(), StatusCode::OK);
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +128,7 @@ async fn a_consumer_asks_for_a_shard_once_a_second() {
         .unwrap()
         .to_owned();
     let body = json!({"ConsumerARN": arn, "ShardId": "0", "StartingPosition": {"Type": "LATEST"}});
-    let subscribe = || kinesis.call(request("SubscribeToShard", body.to_string()));
+    let subscribe = || kinesis.call(request("SubscribeToShard", &body));
     let first = subscribe().await;
     assert_eq!(first.status(), StatusCode::OK);
     tokio::time::advance(Duration::from_millis(4500)).await;
