@@ -175,7 +175,7 @@ impl Pipeline {
         if self.flights.len() >= self.settings.max_in_flight {
             return None;
         }
-        let (records, named) = match self.parts.pop_front() {
+        let (mut records, named) = match self.parts.pop_front() {
             Some(Part { mut records, named }) => {
                 for member in records.iter_mut().flat_map(|record| &mut record.members) {
                     member.attempts = member.attempts.saturating_add(1);
@@ -195,7 +195,7 @@ impl Pipeline {
         let flight = self.next_flight;
         self.next_flight += 1;
         let bytes = self.measure_request(&records, now);
-        let puts = records.iter().map(Put::of).collect();
+        let puts = records.iter_mut().map(Put::of).collect();
         self.flights.insert(
             flight,
             Flight {

@@ -5,12 +5,15 @@ use std::sync::{Arc, Mutex};
 use aws_credential_types::Credentials;
 use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::config::{BehaviorVersion, Region, SharedCredentialsProvider};
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
 };
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use kinesis_core::HashKey;
 use kinesis_producer::{Producer, Settings, UserRecord};
 
 /// One test at a time: both look at the whole process.
@@ -20,6 +23,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 #[derive(Clone, Debug, Default)]
 struct Stalled {
     credentials: Arc<Mutex<std::collections::BTreeSet<String>>>,
+    /// The body of PutRecords, if it is to be kept.
+    body: Option<Arc<Mutex<Vec<u8>>>>,
 }
 
 impl HttpConnector for Stalled {
@@ -30,6 +35,10 @@ impl HttpConnector for Stalled {
         let mut credentials = self.credentials.lock().expect("not poisoned");
         credentials.insert(key.to_owned());
         if header("x-amz-target").ends_with(".PutRecords") {
+            if let Some(kept) = &self.body {
+                let body = request.body().bytes().expect("in memory");
+                *kept.lock().expect("not poisoned") = body.to_vec();
+            }
             return HttpConnectorFuture::new(async move {
                 let _held = request;
                 std::future::pending().await
@@ -173,4 +182,84 @@ fn a_stalled_stream_holds_no_more_memory_than_the_budget_and_a_constant() {
         );
         assert!(peak > budget, "the budget was used: {peak}");
     }
+}
+
+/// Gives a producer all of `records` at once and waits until their request is on its way.
+fn produce(service: &Stalled, records: &[UserRecord]) {
+    runtime().block_on(async {
+        let producer = Producer::builder(service.client("KEY".to_owned()), "flights");
+        let producer = producer.settings(Settings {
+            ordered: false,
+            ..Settings::default()
+        });
+        let producer = producer.build().expect("a producer");
+        for record in records {
+            drop(producer.try_send(record.clone()).expect("room"));
+        }
+        settle().await;
+    });
+}
+
+/// Makes the same request as `body` by the SDK alone, from data that is given to it by move.
+fn put(service: &Stalled, body: &serde_json::Value) {
+    runtime().block_on(async {
+        let client = service.client("KEY".to_owned());
+        let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+        let entries = body["Records"].as_array().expect("records");
+        let mut request = client.put_records().stream_name("flights");
+        for entry in entries {
+            let data = entry["Data"].as_str().expect("text");
+            let data = aws_smithy_types::base64::decode(data).expect("base64");
+            let entry = PutRecordsRequestEntry::builder()
+                .data(Blob::new(data))
+                .partition_key(text(&entry["PartitionKey"]))
+                .explicit_hash_key(text(&entry["ExplicitHashKey"]))
+                .build()
+                .expect("an entry");
+            request = request.records(entry);
+        }
+        let sent = tokio::time::timeout(std::time::Duration::from_secs(1), request.send());
+        sent.await.expect_err("it is never answered");
+    });
+}
+
+#[test]
+fn a_payload_is_copied_once_before_the_sdk_encodes_it() {
+    let _alone = ALONE.lock();
+    const RECORD_BYTES: usize = 10_000;
+    const RECORDS: usize = 320;
+    let data = bytes::Bytes::from(vec![7; RECORD_BYTES]);
+    let record = |number| {
+        // As many in each shard: none has to wait for its quota, and one request has all.
+        let hash_key = HashKey(u128::MAX / 4 * (number as u128 % 4) + 4);
+        UserRecord::new(format!("key-{}", number % 10), data.clone())
+            .with_explicit_hash_key(hash_key)
+    };
+    let records: Vec<_> = (0..RECORDS).map(record).collect();
+    let keeping = Stalled {
+        body: Some(Arc::default()),
+        ..Stalled::default()
+    };
+    produce(&keeping, &records);
+    let body = keeping.body.expect("it is kept");
+    let body = body.lock().expect("not poisoned");
+    let payload = RECORDS * RECORD_BYTES;
+    assert!(
+        body.len() > payload * 4 / 3,
+        "one request has them all: {} bytes",
+        body.len()
+    );
+    let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
+
+    let service = Stalled::default();
+    let ours = allocation_counter::measure(|| produce(&service, &records)).bytes_total as usize;
+    // Its one copy is what `base64::decode` returns.
+    let alone = allocation_counter::measure(|| put(&service, &body)).bytes_total as usize;
+    println!("{ours} bytes allocated, {alone} by the SDK alone, for {payload} of payload");
+    assert!(alone > payload * 2, "the SDK encodes it: {alone}");
+    // The rest is the producer's own, and its questions for the stream's shards and traits.
+    assert!(
+        ours < alone + payload / 2,
+        "{ours} bytes allocated, {alone} by the SDK alone, for {payload} of payload"
+    );
 }

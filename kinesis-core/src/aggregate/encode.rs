@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use super::{CHECKSUM_BYTES, MAGIC, tag};
@@ -71,7 +71,7 @@ impl Aggregate {
     /// record alone needs no wrapping is the caller's decision.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        self.layout.encode(&self.members)
+        self.layout.encode(&self.members).into()
     }
 }
 
@@ -176,11 +176,11 @@ impl AggregateLayout {
     }
 
     /// The aggregate of `members`, which are the records that were added, in that order. Each
-    /// payload is copied once.
+    /// payload is copied once, into memory that is as long as the aggregate.
     #[must_use]
-    pub fn encode<'a>(&self, members: impl IntoIterator<Item = &'a UserRecord>) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.encoded_len());
-        out.put_slice(&MAGIC);
+    pub fn encode<'a>(&self, members: impl IntoIterator<Item = &'a UserRecord>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded_len());
+        out.extend_from_slice(&MAGIC);
         for key in &self.keys.values {
             put_delimited(&mut out, tag::KEY_TABLE, key.as_bytes());
         }
@@ -188,20 +188,20 @@ impl AggregateLayout {
             put_delimited(&mut out, tag::HASH_KEY_TABLE, key.to_string().as_bytes());
         }
         for (indexes, record) in self.members.iter().zip(members) {
-            out.put_u8(tag::RECORDS);
+            out.push(tag::RECORDS);
             put_varint(&mut out, record_len(*indexes, record.data.len()));
-            out.put_u8(tag::KEY_INDEX);
+            out.push(tag::KEY_INDEX);
             put_varint(&mut out, indexes.key);
             if let Some(index) = indexes.hash_key {
-                out.put_u8(tag::HASH_KEY_INDEX);
+                out.push(tag::HASH_KEY_INDEX);
                 put_varint(&mut out, index);
             }
             put_delimited(&mut out, tag::DATA, &record.data);
         }
         let checksum = Md5::digest(&out[MAGIC.len()..]);
-        out.put_slice(&checksum);
+        out.extend_from_slice(&checksum);
         debug_assert_eq!(out.len(), self.encoded_len());
-        out.freeze()
+        out
     }
 
     fn place(&self, record: &UserRecord) -> Place {
@@ -255,16 +255,16 @@ fn decimal_len(value: u128) -> usize {
     value.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
-fn put_varint(out: &mut BytesMut, mut value: usize) {
+fn put_varint(out: &mut Vec<u8>, mut value: usize) {
     while value >= 0x80 {
-        out.put_u8((value & 0x7f) as u8 | 0x80);
+        out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
     }
-    out.put_u8(value as u8);
+    out.push(value as u8);
 }
 
-fn put_delimited(out: &mut BytesMut, tag: u8, content: &[u8]) {
-    out.put_u8(tag);
+fn put_delimited(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
+    out.push(tag);
     put_varint(out, content.len());
-    out.put_slice(content);
+    out.extend_from_slice(content);
 }

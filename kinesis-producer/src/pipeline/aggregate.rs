@@ -15,7 +15,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kinesis_core::{AggregateLayout, HashKey, ShardId, UserRecord};
 use tokio::time::Instant;
 
@@ -69,7 +68,9 @@ impl AggregateLimits {
 pub(crate) struct KinesisRecord {
     /// The shard it was cut for; `None` where the map knew none.
     pub(crate) predicted: Option<ShardId>,
-    pub(crate) data: Bytes,
+    /// Encoded and not yet sent; see [`Self::take_data`].
+    data: Option<Vec<u8>>,
+    pub(crate) data_len: usize,
     pub(crate) partition_key: Arc<str>,
     pub(crate) explicit_hash_key: Option<HashKey>,
     /// In order of acceptance; the index is the sub-sequence number.
@@ -81,7 +82,22 @@ pub(crate) struct KinesisRecord {
 impl KinesisRecord {
     /// What counts against the limits of request and shard.
     pub(crate) fn size(&self) -> usize {
-        self.data.len() + self.partition_key.len()
+        self.data_len + self.partition_key.len()
+    }
+
+    /// What PutRecords is to take, in memory of its own: the SDK's request moves it in, and so each
+    /// payload is copied once. The request keeps it, so a record that has to go again is encoded
+    /// again, from its members.
+    pub(crate) fn take_data(&mut self) -> Vec<u8> {
+        match (self.data.take(), self.members.as_slice()) {
+            (Some(data), _) => data,
+            (None, [single]) => single.record.data.to_vec(),
+            (None, members) => {
+                let mut layout = AggregateLayout::new();
+                members.iter().for_each(|member| layout.add(&member.record));
+                layout.encode(members.iter().map(|member| &member.record))
+            }
+        }
     }
 }
 
@@ -171,20 +187,21 @@ impl Queue {
     pub(crate) fn cut(&mut self, predicted: Option<ShardId>) -> Option<KinesisRecord> {
         let mut members = std::mem::take(&mut self.forming);
         let first = members.first()?;
-        let (data, partition_key, explicit_hash_key) = if members.len() == 1 {
+        let (data, data_len, partition_key, explicit_hash_key) = if members.len() == 1 {
             let UserRecord {
                 partition_key,
                 explicit_hash_key,
                 data,
-            } = first.record.clone();
-            (data, partition_key, explicit_hash_key)
+            } = &first.record;
+            let partition_key = Arc::clone(partition_key);
+            (None, data.len(), partition_key, *explicit_hash_key)
         } else {
-            (
-                self.layout
-                    .encode(members.iter().map(|member| &member.record)),
-                Arc::from(self.envelope_key(first)),
-                Some(first.hash_key),
-            )
+            let envelope_key = Arc::from(self.envelope_key(first));
+            let hash_key = Some(first.hash_key);
+            let members = members.iter().map(|member| &member.record);
+            let data = self.layout.encode(members);
+            let data_len = data.len();
+            (Some(data), data_len, envelope_key, hash_key)
         };
         for member in &mut members {
             member.attempts = member.attempts.saturating_add(1);
@@ -195,6 +212,7 @@ impl Queue {
         Some(KinesisRecord {
             predicted,
             data,
+            data_len,
             partition_key,
             explicit_hash_key,
             members,

@@ -217,7 +217,7 @@ impl Pipeline {
         self.meters.kinesis_put.increment(1);
         self.meters
             .kinesis_data_put
-            .increment(record.data.len() as u64);
+            .increment(record.data_len as u64);
         self.paced(&record, true, now);
         after.good_lanes.extend(record.holds.iter().cloned());
         let as_predicted = record.predicted.as_ref() == Some(&place.shard_id);

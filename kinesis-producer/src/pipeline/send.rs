@@ -3,6 +3,10 @@
 //! The caller's SDK client is used as it is, except that its own retries are off for this call:
 //! the SDK would send a whole request again where only some records failed, and would not know
 //! which shard to leave alone. A call ends after `request_timeout` at the latest.
+//!
+//! Payloads are moved into the request, where the SDK writes them as base64 once: the only copy of a
+//! payload is the one into its aggregate. The SDK does not give a request back, so what is to go again
+//! is made again from its records.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +18,6 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use aws_smithy_runtime_api::http::Response;
-use bytes::Bytes;
 use kinesis_core::{HashKey, SequenceNumber, ShardId};
 
 use super::aggregate::KinesisRecord;
@@ -27,16 +30,17 @@ const OPERATION: &str = "PutRecords";
 /// One record of a request.
 #[derive(Clone, Debug)]
 pub(crate) struct Put {
-    pub(super) data: Bytes,
+    pub(super) data: Vec<u8>,
     pub(super) partition_key: Arc<str>,
     pub(super) explicit_hash_key: Option<HashKey>,
     predicted: Option<ShardId>,
 }
 
 impl Put {
-    pub(crate) fn of(record: &KinesisRecord) -> Self {
+    /// Takes the record's data out of it.
+    pub(crate) fn of(record: &mut KinesisRecord) -> Self {
         Self {
-            data: record.data.clone(),
+            data: record.take_data(),
             partition_key: Arc::clone(&record.partition_key),
             explicit_hash_key: record.explicit_hash_key,
             predicted: record.predicted.clone(),

@@ -186,7 +186,7 @@ impl World {
             .to_string()
             .try_into()
             .expect("a number");
-        let visible = match deaggregate(&put.data) {
+        let visible = match deaggregate(&Bytes::copy_from_slice(&put.data)) {
             Deaggregated::Damaged { reason, .. } => panic!("a damaged aggregate: {reason}"),
             Deaggregated::Raw(_) => vec![number_of(&put.data)],
             // A KCL reader drops the whole aggregate if one member is not the shard's.
@@ -362,8 +362,8 @@ fn number_of(data: &[u8]) -> usize {
     u64::from_be_bytes(bytes) as usize
 }
 
-fn is_poison(data: &Bytes) -> bool {
-    match deaggregate(data) {
+fn is_poison(data: &[u8]) -> bool {
+    match deaggregate(&Bytes::copy_from_slice(data)) {
         Deaggregated::Damaged { reason, .. } => panic!("a damaged aggregate: {reason}"),
         Deaggregated::Raw(_) => data[0] == POISON,
         Deaggregated::Members(members) => members.iter().any(|member| member.data[0] == POISON),

@@ -36,12 +36,12 @@ fn a_single_record_is_sent_raw_with_its_own_key() {
     let mut queue = Queue::new(limits(10, 1000, EnvelopeKey::Constant));
     queue.push_back(entry(0, "key", 5, now()));
     assert_eq!(queue.next_size(), 8);
-    let record = queue.cut(None).expect("one record");
+    let mut record = queue.cut(None).expect("one record");
     assert_eq!(
         (&*record.partition_key, record.explicit_hash_key),
         ("key", None)
     );
-    assert_eq!(record.data, vec![b'd'; 5]);
+    assert_eq!(record.take_data(), vec![b'd'; 5]);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn an_aggregate_carries_the_envelope_of_the_kpl() {
     for id in 0..3 {
         queue.push_back(entry(id, &format!("key{id}"), 5, now()));
     }
-    let record = queue
+    let mut record = queue
         .cut(Some("shardId-000000000000".into()))
         .expect("one record");
     assert_eq!(&*record.partition_key, "a");
@@ -58,11 +58,30 @@ fn an_aggregate_carries_the_envelope_of_the_kpl() {
         record.explicit_hash_key,
         Some(HashKey::of_partition_key("key0"))
     );
-    let Deaggregated::Members(members) = deaggregate(&record.data) else {
+    let data = record.take_data();
+    assert_eq!(data.len(), record.data_len);
+    assert_eq!(data.capacity(), data.len(), "the SDK takes it as it is");
+    let Deaggregated::Members(members) = deaggregate(&data.into()) else {
         panic!("an aggregate")
     };
     assert_eq!(members.len(), 3);
     assert!(record.members.iter().all(|member| member.attempts == 1));
+}
+
+#[test]
+fn what_goes_once_more_as_it_is_has_the_same_bytes() {
+    let mut queue = Queue::new(limits(3, 1000, EnvelopeKey::Constant));
+    for id in 0..4 {
+        let mut entry = entry(id, &format!("key{}", id % 2), 5, now());
+        entry.record.explicit_hash_key = (id == 1).then_some(HashKey(7));
+        queue.push_back(entry);
+    }
+    for members in [3, 1] {
+        let mut record = queue.cut(None).expect("a record");
+        assert_eq!(record.members.len(), members);
+        let first = record.take_data();
+        assert_eq!(record.take_data(), first);
+    }
 }
 
 #[test]
