@@ -18,9 +18,10 @@ use http::request::Parts;
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 
+use crate::date::{Utc, epoch_seconds};
 use crate::error::{Error, ErrorKind};
 use crate::place::{ACCOUNT_DIGITS, is_account};
-use crate::wire::sigv4::{Claim, Path, SCOPE_END, epoch_seconds, payload_hash, time_text};
+use crate::wire::sigv4::{Claim, Path, SCOPE_END, payload_hash};
 
 /// How far the time of a signature may be from the clock, in seconds. Source: "Signing AWS API
 /// requests", IAM user guide.
@@ -199,20 +200,21 @@ fn check_time(claim: &Claim<'_>, now_s: u64) -> Result<(), Refusal> {
             )));
         }
     };
-    let time = time_text(signed_s);
+    let text = |epoch_s: u64| Utc::at(epoch_s * 1000).basic();
+    let time = text(signed_s);
     if signed_s + good_s < now_s {
         return Err(Refusal::Expired(format!(
             "Signature expired: {time} is now earlier than {} ({} - {}.)",
-            time_text(now_s - good_s),
-            time_text(now_s),
+            text(now_s - good_s),
+            text(now_s),
             span(good_s)
         )));
     }
     if signed_s > now_s + SKEW_MAX_S {
         return Err(Refusal::NotYet(format!(
             "Signature not yet current: {time} is still later than {} ({} + {}.)",
-            time_text(now_s + SKEW_MAX_S),
-            time_text(now_s),
+            text(now_s + SKEW_MAX_S),
+            text(now_s),
             span(SKEW_MAX_S)
         )));
     }

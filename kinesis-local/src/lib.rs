@@ -195,11 +195,15 @@ mod auth;
 mod body;
 mod catalog;
 mod data_dir;
+mod date;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
 mod embed;
 mod error;
 mod fault;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod limits;
 mod local;
 mod log;

@@ -25,7 +25,6 @@ pub(crate) mod change;
 pub(crate) mod channel;
 pub(crate) mod consumer;
 pub(crate) mod daily;
-pub(crate) mod date;
 pub(crate) mod demand;
 pub(crate) mod distribution;
 pub(crate) mod encryption;

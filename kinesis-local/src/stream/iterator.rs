@@ -6,8 +6,8 @@
 
 use kinesis_core::limits::ITERATOR_LIFETIME;
 
-use super::date::Utc;
 use super::token::{Opened, Sealer};
+use crate::date::Utc;
 
 /// Tells iterators from other sealed texts.
 const KIND: u8 = 1;

@@ -181,58 +181,6 @@ pub(crate) fn payload_hash(payload: &[u8]) -> String {
     hex(&Sha256::digest(payload))
 }
 
-/// Seconds since the epoch of `20261123T020000Z`.
-pub(crate) fn epoch_seconds(time: &str) -> Option<u64> {
-    let bytes = time.as_bytes();
-    if bytes.len() != 16 || bytes[8] != b'T' || bytes[15] != b'Z' {
-        return None;
-    }
-    let number = |from: usize, to: usize| -> Option<u64> {
-        let digits = time.get(from..to)?;
-        let all = digits.bytes().all(|byte| byte.is_ascii_digit());
-        all.then(|| digits.parse().ok())?
-    };
-    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
-    let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
-    if !(1970..).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    if hour > 23 || minute > 59 || second > 60 {
-        return None;
-    }
-    // Days from civil, with the year beginning in March.
-    let (year, month) = if month > 2 {
-        (year, month - 3)
-    } else {
-        (year - 1, month + 9)
-    };
-    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day - 1;
-    let days = days.checked_sub(719_468)?;
-    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
-}
-
-/// `20261123T020000Z`
-pub(crate) fn time_text(epoch_s: u64) -> String {
-    let days = epoch_s / 86_400 + 719_468;
-    let (era, of_era) = (days / 146_097, days % 146_097);
-    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let (month, later) = if shifted < 10 {
-        (shifted + 3, 0)
-    } else {
-        (shifted - 9, 1)
-    };
-    let (year, second) = (year + era * 400 + later, epoch_s % 86_400);
-    format!(
-        "{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
 fn hmac(key: &[u8], text: &[u8]) -> Vec<u8> {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else {
         return Vec::new(); // HMAC takes keys of any length

@@ -9,7 +9,7 @@
 //! the other; a record that is not of the format goes to the errors, which tell which it was and
 //! not what was in it.
 
-use crate::stream::date::Utc;
+use crate::date::Utc;
 use crate::stream::shard::{Identity, Record};
 
 /// What a channel's objects are called unless it says otherwise. Source: developer guide, S3 output

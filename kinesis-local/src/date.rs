@@ -68,6 +68,14 @@ impl Utc {
         }
     }
 
+    /// `20261123T020000Z`
+    pub(crate) fn basic(self) -> String {
+        format!(
+            "{:04}{:02}{:02}T{:02}{:02}{:02}Z",
+            self.year, self.month, self.day, self.hour, self.minute, self.second
+        )
+    }
+
     /// `Thu Dec 10 01:59:39 UTC 2015`
     pub(crate) fn long(self) -> String {
         let (weekday, month) = (WEEKDAYS[self.weekday], MONTHS[self.month - 1].0);
@@ -78,8 +86,32 @@ impl Utc {
     }
 }
 
+/// Seconds since the Unix epoch of `20261123T020000Z`; `None` for what no clock shows.
+pub(crate) fn epoch_seconds(basic: &str) -> Option<u64> {
+    let number = |from: usize, to: usize| -> Option<u64> {
+        let digits = basic.get(from..to)?;
+        let all = digits.bytes().all(|byte| byte.is_ascii_digit());
+        all.then(|| digits.parse().ok())?
+    };
+    let (year, month, day) = (number(0, 4)?, number(4, 6)?, number(6, 8)?);
+    let (hour, minute, second) = (number(9, 11)?, number(11, 13)?, number(13, 15)?);
+    // Days from civil, with the year beginning in March.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year.checked_sub(1)?, month + 9)
+    };
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + (153 * month + 2) / 5 + day;
+    let days = days.checked_sub(719_469)?;
+    let epoch_s = days * 86_400 + hour * 3600 + minute * 60 + second;
+    // Which days and minutes there are, the way back knows.
+    (Utc::at(epoch_s * 1000).basic() == basic).then_some(epoch_s)
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -88,5 +120,42 @@ mod tests {
         assert_eq!(long(0), "Thu Jan 01 00:00:00 UTC 1970");
         assert_eq!(long(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
         assert_eq!(long(1_735_689_599_000), "Tue Dec 31 23:59:59 UTC 2024");
+    }
+
+    #[test]
+    fn times_are_read_and_written_at_their_edges() {
+        for (text, epoch_s) in [
+            ("19700101T000000Z", 0),
+            ("20000229T000000Z", 951_782_400),
+            ("20241231T235959Z", 1_735_689_599),
+            ("20261123T020000Z", 1_795_399_200),
+        ] {
+            assert_eq!(epoch_seconds(text), Some(epoch_s), "{text}");
+            assert_eq!(Utc::at(epoch_s * 1000).basic(), text);
+        }
+        for bad in [
+            "",
+            "20261123",
+            "19691231T235959Z",
+            "20261323T000000Z",
+            "20260015T000000Z",
+            "20260229T000000Z",
+            "20260100T000000Z",
+            "20261123T240000Z",
+            "20261123T006000Z",
+            "20261123T000060Z",
+            "20261123T000000Z0",
+            "2026112éT00000Z",
+            "+0261123T000000Z",
+        ] {
+            assert_eq!(epoch_seconds(bad), None, "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_second_is_written_and_read_back(epoch_s in 0_u64..250_000_000_000) {
+            prop_assert_eq!(epoch_seconds(&Utc::at(epoch_s * 1000).basic()), Some(epoch_s));
+        }
     }
 }
