@@ -54,6 +54,8 @@ pub const SUBSCRIPTION_LIFETIME: Duration = Duration::from_secs(300);
 pub const SUBSCRIPTION_TAKEOVER_AFTER: Duration = Duration::from_secs(5);
 /// Registered fan-out consumers of a stream. Source: `RegisterStreamConsumer`.
 pub const CONSUMERS_PER_STREAM_MAX: usize = 20;
+/// The same of an On-demand Advantage stream. Source: `RegisterStreamConsumer`.
+pub const CONSUMERS_PER_ADVANTAGE_STREAM_MAX: usize = 50;
 
 /// The most shards of one ListShards answer, and the default. Source: `ListShards`.
 pub const LIST_SHARDS_MAX: usize = 1000;

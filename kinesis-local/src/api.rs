@@ -40,6 +40,7 @@ use crate::wire::fault::Fault;
 use crate::wire::read::Text;
 use crate::wire::write::{Encode, Writer};
 
+mod account;
 mod attached;
 mod channels;
 mod consumers;
@@ -65,6 +66,7 @@ mod site;
 mod streams;
 mod subscribe;
 mod tags;
+mod warm;
 
 pub(crate) use channels::buckets::Buckets;
 use operation::Operation;
@@ -135,8 +137,8 @@ impl Kinesis {
     /// Opens the service; with a data directory it recovers what was stored there. Blocks.
     pub(crate) fn open(options: KinesisOptions) -> Result<Self, Error> {
         let home = Arc::new(Place::new(&options.account, &options.region));
-        let (log, cells, last_id) = Log::open(options.data_dir.as_deref(), &home)?;
-        let sites = Sites::new(options, home, log, cells, last_id)?;
+        let (log, held) = Log::open(options.data_dir.as_deref(), &home)?;
+        let sites = Sites::new(options, home, log, held)?;
         for site in sites.all() {
             site.resume_channels();
         }
@@ -241,13 +243,12 @@ impl Inner {
             Operation::UpdateDeadLetterQueueRecordsVisibility => {
                 self.update_dead_letter_queue_records_visibility(body).await
             }
+            Operation::DescribeAccountSettings => self.describe_account_settings(body).await,
+            Operation::UpdateAccountSettings => self.update_account_settings(body).await,
+            Operation::UpdateStreamWarmThroughput => self.update_stream_warm_throughput(body).await,
             Operation::PutResourcePolicy => self.put_resource_policy(body).await,
             Operation::GetResourcePolicy => self.get_resource_policy(body).await,
             Operation::DeleteResourcePolicy => self.delete_resource_policy(body).await,
-            Operation::NotYet(name) => Err(Fault::new(
-                "UnsupportedOperationException",
-                format!("kinesis-local does not implement {name}."),
-            )),
         }
     }
 

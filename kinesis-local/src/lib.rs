@@ -81,6 +81,7 @@
 //! | group | operations |
 //! |---|---|
 //! | streams | CreateStream, DeleteStream, ListStreams, DescribeStream, DescribeStreamSummary, UpdateStreamMode, IncreaseStreamRetentionPeriod, DecreaseStreamRetentionPeriod, DescribeLimits |
+//! | account | DescribeAccountSettings, UpdateAccountSettings, UpdateStreamWarmThroughput |
 //! | a stream's rules | StartStreamEncryption, StopStreamEncryption, EnableEnhancedMonitoring, DisableEnhancedMonitoring, UpdateMaxRecordSize, UpdateStreamRecordDistributionStrategy |
 //! | resource policies | PutResourcePolicy, GetResourcePolicy, DeleteResourcePolicy |
 //! | shards | ListShards, SplitShard, MergeShards, UpdateShardCount |
@@ -94,7 +95,7 @@
 //! [`Settings::kms_keys`] or [`KinesisLocal::set_kms_key`] says otherwise. The metrics that a stream is
 //! monitored by are remembered and not made.
 //!
-//! Any other operation is answered with status 400 and an error that names it.
+//! Those are all operations of the service's model of November 2026.
 //!
 //! # Limits
 //!
@@ -115,6 +116,18 @@
 //! On-demand streams follow their traffic under any of them: a shard that took more than half of what a
 //! shard can take, for a minute of the caller's clock, is split in halves, at most every 15 minutes;
 //! shards that were not needed for 30 days are merged, down to four.
+//!
+//! ## Warm throughput
+//!
+//! With UpdateAccountSettings an account commits itself in a region, for a day at least; its on-demand
+//! streams can then be kept warm and have 50 consumers and queues instead of 20. A MiB a second stands
+//! for a shard: a warmed stream has shards of which none holds more keys than its share, and is not
+//! merged below that. What the documentation leaves open is answered like this:
+//!
+//! * A call that asks for no more than the stream can take releases what neither it nor the traffic of
+//!   this hour and the last needs.
+//! * Warm throughput ends with the commitment, and a later commitment does not bring it back; the shards
+//!   are then kept by their traffic. Consumers above 20 stay.
 //!
 //! ## Queues
 //!
@@ -194,6 +207,7 @@ mod api;
 mod auth;
 mod body;
 mod catalog;
+mod commitment;
 mod data_dir;
 mod date;
 #[cfg(feature = "dynamodb")]

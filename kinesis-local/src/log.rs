@@ -25,6 +25,7 @@
 //! Deliberately absent: segments and compaction. The file grows with everything that was written;
 //! deleted streams and expired records give their memory back, not their place in the file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::catalog::StreamCell;
+use crate::commitment::Commitment;
 use crate::error::Error;
 use crate::place::Place;
 use crate::stream::shard::Shard;
@@ -49,6 +51,19 @@ const FILE_NAME: &str = "changes.log";
 /// Bytes of records that may wait for the disk; requests beyond it wait to be taken. Source: none,
 /// reasonable default: six of the largest requests.
 const IN_FLIGHT_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a log holds.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    /// In the order of their ids.
+    pub(crate) streams: Vec<Arc<StreamCell>>,
+    /// The highest id that a stream was given.
+    pub(crate) last_stream_id: u64,
+    pub(crate) commitments: Commitments,
+}
+
+/// The accounts' commitments, by account and region.
+pub(crate) type Commitments = BTreeMap<Arc<Place>, Commitment>;
 
 /// Where changes are kept. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -127,15 +142,11 @@ struct Writer {
 }
 
 impl Log {
-    /// Opens the log in `dir` and gives back the streams that it holds, in the order of their ids,
-    /// and the highest id that a stream was given; `None` keeps everything in memory. Streams that
-    /// name no place are of `home`. Blocks.
-    pub(crate) fn open(
-        dir: Option<&Path>,
-        home: &Arc<Place>,
-    ) -> Result<(Self, Vec<Arc<StreamCell>>, u64), Error> {
+    /// Opens the log in `dir` and gives back what it holds; `None` keeps everything in memory. What
+    /// names no place is of `home`. Blocks.
+    pub(crate) fn open(dir: Option<&Path>, home: &Arc<Place>) -> Result<(Self, Held), Error> {
         let Some(dir) = dir else {
-            return Ok((Self { file: None }, Vec::new(), 0));
+            return Ok((Self { file: None }, Held::default()));
         };
         let path = dir.join(FILE_NAME);
         let recovered = recovery::open(&path, home)?;
@@ -154,8 +165,7 @@ impl Log {
             Self {
                 file: Some(Arc::new(file)),
             },
-            recovered.streams,
-            recovered.last_stream_id,
+            recovered.held,
         ))
     }
 

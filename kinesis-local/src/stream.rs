@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kinesis_core::limits::ON_DEMAND_SHARDS_AT_START;
 use kinesis_core::{HashKey, HashKeyRange};
 use tokio::sync::watch;
 
@@ -37,6 +38,7 @@ pub(crate) mod queue;
 pub(crate) mod scale;
 pub(crate) mod shard;
 pub(crate) mod token;
+pub(crate) mod warm;
 
 use change::Tags;
 use channel::Channel;
@@ -50,6 +52,7 @@ use monitoring::Metrics;
 use queue::Queue;
 use scale::Step;
 use shard::{Identity, Shard};
+use warm::Warm;
 
 use crate::place::Place;
 
@@ -83,6 +86,8 @@ pub(crate) struct NewStream {
     pub(crate) retention_hours: u32,
     pub(crate) record_max_bytes: u32,
     pub(crate) distribution: Distribution,
+    /// The warm throughput of an on-demand stream, in MiB a second; its shards are counted already.
+    pub(crate) warm_mibps: Option<u32>,
     pub(crate) tags: Tags,
 }
 
@@ -93,6 +98,8 @@ pub(crate) struct Stream {
     pub(crate) retention_hours: u32,
     pub(crate) record_max_bytes: u32,
     pub(crate) distribution: Distribution,
+    /// What it is kept ready to take while its account's commitment lasts.
+    pub(crate) warm: Option<Warm>,
     pub(crate) encryption: Encryption,
     /// The metrics of its shards that it is monitored by.
     pub(crate) metrics: Metrics,
@@ -137,11 +144,20 @@ const MILLIS_PER_HOUR: u64 = 3_600_000;
 impl Stream {
     /// A stream with `shard_count` shards of equal size.
     pub(crate) fn create(new: &NewStream) -> Self {
+        // Shards that only keep it warm are no need of its traffic.
+        let needed = match new.warm_mibps {
+            None => new.shard_count,
+            Some(_) => ON_DEMAND_SHARDS_AT_START,
+        };
         let mut stream = Self {
             mode: new.mode,
             retention_hours: new.retention_hours,
             record_max_bytes: new.record_max_bytes,
             distribution: new.distribution,
+            warm: new.warm_mibps.map(|target_mibps| Warm {
+                target_mibps,
+                since_ms: new.created_ms,
+            }),
             encryption: Encryption::default(),
             metrics: Metrics::default(),
             policy: None,
@@ -152,7 +168,7 @@ impl Stream {
             tags: new.tags.clone(),
             scaled: Daily::default(),
             mode_switched: Daily::default(),
-            demand: Mutex::new(Demand::start(new.shard_count, new.created_ms)),
+            demand: Mutex::new(Demand::start(needed, new.created_ms)),
             kept_from_ms: 0,
             updated_ms: None,
             news: Arc::new(watch::Sender::new(())),

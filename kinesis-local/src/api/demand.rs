@@ -6,19 +6,26 @@
 
 use super::site::Site;
 use crate::catalog::StreamCell;
+use crate::stream::Stream;
 use crate::stream::change::Change;
+use crate::stream::warm::warm_shards;
 
 impl Site {
     /// Splits or merges the shards of an on-demand stream if its traffic asks for it. Nobody waits
     /// until that is stored, but no answer tells of it before.
     pub(super) fn scale_if_due(&self, cell: &StreamCell) {
         let now_ms = self.now_ms();
-        if cell.read().steps_in_demand(0, now_ms).is_none() || self.check_writable().is_err() {
+        let commitment = self.commitment_of(cell); // before the stream's lock
+        let due = |stream: &Stream| {
+            let warm = stream.warm_mibps(&commitment, now_ms);
+            stream.steps_in_demand(warm.map_or(0, warm_shards), now_ms)
+        };
+        if due(&cell.read()).is_none() || self.check_writable().is_err() {
             return;
         }
         let mut stream = cell.write();
         // Another request may have been faster.
-        let Some(steps) = stream.steps_in_demand(0, now_ms) else {
+        let Some(steps) = due(&stream) else {
             return;
         };
         let count = steps.len();

@@ -6,6 +6,7 @@ use kinesis_core::limits::KIB;
 use serde::Deserialize;
 
 use super::shards::{ShardAnswer, parse_shard_index};
+use super::warm::WarmAnswer;
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::stream::distribution::Distribution;
@@ -148,6 +149,8 @@ struct DescribeStreamSummaryAnswer {
     consumers: usize,
     queues: usize,
     channels: usize,
+    /// Only of On-demand Advantage streams.
+    warm: Option<WarmAnswer>,
     record_max_bytes: u32,
     /// Only of on-demand streams.
     distribution: Option<Distribution>,
@@ -168,6 +171,10 @@ impl Encode for DescribeStreamSummaryAnswer {
                 writer.integer(self.queues as u64);
                 writer.key("ChannelCount");
                 writer.integer(self.channels as u64);
+                if let Some(warm) = &self.warm {
+                    writer.key("WarmThroughput");
+                    warm.encode(writer);
+                }
                 writer.key("MaxRecordSizeInKiB");
                 writer.integer(u64::from(self.record_max_bytes) / KIB as u64);
                 if let Some(distribution) = self.distribution {
@@ -265,14 +272,22 @@ impl Inner {
         let (name, arn) = (&request.stream_name, &request.stream_arn);
         Constraints::of_stream(name, |_| {}, arn, &request.stream_id)?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
+        let commitment = self.commitment_of(&cell);
         let answer = {
             let stream = cell.read();
+            let now_ms = self.now_ms();
             DescribeStreamSummaryAnswer {
-                facts: self.facts(&cell, &stream, self.now_ms()),
+                facts: self.facts(&cell, &stream, now_ms),
                 open_shards: stream.open_count(),
                 consumers: stream.consumers.len(),
-                queues: stream.queue_count(self.now_ms(), self.delays),
-                channels: stream.channel_count(self.now_ms(), self.delays),
+                queues: stream.queue_count(now_ms, self.delays),
+                channels: stream.channel_count(now_ms, self.delays),
+                warm: stream
+                    .is_advantage(&commitment, now_ms)
+                    .then(|| WarmAnswer {
+                        target_mibps: stream.warm_mibps(&commitment, now_ms),
+                        current_mibps: stream.current_mibps(),
+                    }),
                 record_max_bytes: stream.record_max_bytes,
                 distribution: (stream.mode == Mode::OnDemand).then_some(stream.distribution),
             }

@@ -37,7 +37,10 @@ impl Operation {
             | Self::DescribeChannel
             | Self::UpdateChannel
             | Self::DeleteChannel
-            | Self::ListChannels => (Account, Some(5)),
+            | Self::ListChannels
+            | Self::DescribeAccountSettings
+            | Self::UpdateAccountSettings
+            | Self::UpdateStreamWarmThroughput => (Account, Some(5)),
             Self::DescribeStream | Self::UpdateShardCount => (Account, Some(10)),
             Self::DescribeStreamSummary => (Account, Some(20)),
             Self::ListStreamConsumers | Self::DeregisterStreamConsumer => (Stream, Some(5)),
@@ -75,8 +78,7 @@ impl Operation {
             | Self::UpdateDeadLetterQueueRecordsVisibility
             | Self::PutResourcePolicy
             | Self::GetResourcePolicy
-            | Self::DeleteResourcePolicy
-            | Self::NotYet(_) => (Account, None),
+            | Self::DeleteResourcePolicy => (Account, None),
         }
     }
 }

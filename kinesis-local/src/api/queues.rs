@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use kinesis_core::limits::CONSUMERS_PER_STREAM_MAX;
+use kinesis_core::limits::{CONSUMERS_PER_ADVANTAGE_STREAM_MAX, CONSUMERS_PER_STREAM_MAX};
 use serde::Deserialize;
 
 use super::attached::{
@@ -362,11 +362,18 @@ impl Inner {
         cell: &StreamCell,
     ) -> Result<(), Fault> {
         let queues = stream.queue_count(self.now_ms(), self.delays);
-        if stream.consumers.len() + queues < CONSUMERS_PER_STREAM_MAX {
+        // Both are only made in one's own account.
+        let commitment = *self.commitment();
+        let most = if stream.is_advantage(&commitment, self.now_ms()) {
+            CONSUMERS_PER_ADVANTAGE_STREAM_MAX
+        } else {
+            CONSUMERS_PER_STREAM_MAX
+        };
+        if stream.consumers.len() + queues < most {
             return Ok(());
         }
         Err(Fault::limit_exceeded(format!(
-            "This request would exceed the limit of {CONSUMERS_PER_STREAM_MAX} consumers for \
+            "This request would exceed the limit of {most} consumers for \
              stream {} under account {}.",
             cell.name, cell.place.account
         )))

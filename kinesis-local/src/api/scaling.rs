@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::streams::{StreamModeDetails, check_warm_throughput};
+use super::streams::StreamModeDetails;
+use super::warm::constrain_warm_throughput;
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
-use crate::stream::change::Change;
+use crate::stream::change::{Change, Warming};
+use crate::stream::scale::more_shards;
+use crate::stream::warm::warm_shards;
 use crate::stream::{Mode, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
@@ -131,14 +134,20 @@ impl Inner {
         check_update_stream_mode(&request)?;
         self.check_writable()?;
         let cell = self.stream(None, request.stream_arn.as_ref())?;
-        check_warm_throughput(request.warm_throughput)?;
         let Structure(details) = request.stream_mode_details.unwrap_or_default();
         let mode = details.mode();
-        let on_demand_streams = self.on_demand_streams();
+        let warm_mibps = self.warm_throughput(request.warm_throughput, mode)?;
+        let (on_demand_streams, account_shards) = (self.on_demand_streams(), self.open_shards());
         let ticket = {
             let mut stream = cell.write();
             self.check_active(&stream, &cell)?;
             if stream.mode == mode {
+                if warm_mibps.is_some() {
+                    return Err(Fault::invalid_argument(
+                        "WarmThroughputMiBps is only valid when the stream mode is being updated \
+                         to ON_DEMAND. Use UpdateStreamWarmThroughput.",
+                    ));
+                }
                 return Ok(Reply::Empty); // nothing to switch, nothing to count
             }
             if stream.mode_switched.count(self.now_ms()) >= MODE_SWITCHES_PER_DAY_MAX {
@@ -154,7 +163,14 @@ impl Inner {
             if mode == Mode::OnDemand {
                 self.check_on_demand_limit(on_demand_streams)?;
             }
-            self.change(&cell, &mut stream, Change::Mode(mode))?
+            let warm = warm_mibps.map(|mibps| Warming {
+                target_mibps: mibps,
+                steps: stream.steps_to_at_least(warm_shards(mibps)),
+            });
+            if let Some(warm) = &warm {
+                self.check_shard_limit(account_shards, more_shards(&warm.steps))?;
+            }
+            self.change(&cell, &mut stream, Change::Mode { mode, warm })?
         };
         self.stored(ticket).await?;
         Ok(Reply::Empty)
@@ -184,7 +200,6 @@ fn check_update_stream_mode(request: &UpdateStreamModeRequest<'_>) -> Result<(),
     if let Some(Structure(details)) = details {
         details.check(&mut constraints);
     }
-    let warm = request.warm_throughput.map(|warm| warm.0);
-    constraints.range("warmThroughputMiBps", warm, 0, i32::MAX);
+    constrain_warm_throughput(&mut constraints, request.warm_throughput);
     constraints.done()
 }

@@ -6,13 +6,13 @@
 //!                                         Site: catalog ─┘
 //! ```
 //! Promises: a request sees the streams of its own account and region and no others; a site is kept
-//! from the first stream that is created in it, and never for a read; sites are bounded: at the
-//! bound those without streams are forgotten, and if none is, the creation is refused.
+//! from the first stream that is created in it or the account's first settings, and never for a read;
+//! sites are bounded: at the bound those that have neither are forgotten, and if none is, the creation is refused.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use kinesis_core::{Clock, Rand};
 
@@ -22,9 +22,10 @@ use super::operation::Operation;
 use super::subscribe::Subscriptions;
 use crate::auth::{Auth, User};
 use crate::catalog::{Catalog, StreamCell, Streams};
+use crate::commitment::Commitment;
 use crate::error::{Error, ErrorKind};
 use crate::limits::{Calls, Quotas};
-use crate::log::Log;
+use crate::log::{Held, Log};
 use crate::place::Place;
 use crate::stream::encryption::KmsKeys;
 use crate::stream::lifecycle::Delays;
@@ -39,6 +40,8 @@ const SITES_MAX: usize = 256;
 pub(super) struct Site {
     pub(super) place: Arc<Place>,
     pub(super) catalog: Catalog,
+    /// Whether its on-demand streams are On-demand Advantage streams.
+    commitment: Mutex<Commitment>,
     pub(super) clock: Clock,
     pub(super) rand: Rand,
     /// `None`: nothing is limited.
@@ -61,6 +64,7 @@ impl Site {
         Self {
             place,
             catalog: Catalog::new(streams),
+            commitment: Mutex::default(),
             clock: self.clock.clone(),
             rand: self.rand.clone(),
             quotas: self.quotas.clone(),
@@ -73,6 +77,29 @@ impl Site {
             last_stream_id: Arc::clone(&self.last_stream_id),
             sites: Weak::clone(&self.sites),
         }
+    }
+
+    /// The account's commitment here, for plain calls; the locks of streams may be held.
+    pub(super) fn commitment(&self) -> MutexGuard<'_, Commitment> {
+        self.commitment
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The commitment of the account whose stream it is, which may be another one. Not to be called
+    /// with a stream's lock: the lock of all sites comes before those.
+    pub(super) fn commitment_of(&self, cell: &StreamCell) -> Commitment {
+        if cell.place == self.place {
+            return *self.commitment();
+        }
+        let sites = self.sites.upgrade();
+        let site = sites.and_then(|sites| sites.get(&cell.place.account, &cell.place.region));
+        site.map_or_else(Commitment::default, |site| *site.commitment())
+    }
+
+    /// Whether there is nothing that has to be kept.
+    fn is_empty(&self) -> bool {
+        self.catalog.is_empty() && self.commitment().started_ms.is_none()
     }
 
     /// What a new stream keeps of its place: nothing of that of the settings, which it follows.
@@ -105,11 +132,10 @@ impl Sites {
         options: KinesisOptions,
         home: Arc<Place>,
         log: Log,
-        cells: Vec<Arc<StreamCell>>,
-        last_stream_id: u64,
+        held: Held,
     ) -> Result<Arc<Self>, Error> {
         let mut places: BTreeMap<Arc<Place>, Streams> = BTreeMap::new();
-        for cell in cells {
+        for cell in held.streams {
             let streams = places.entry(Arc::clone(&cell.place)).or_default();
             if let Some(earlier) = streams.insert(Arc::clone(&cell.name), Arc::clone(&cell))
                 && earlier.read().life.deleted_ms.is_none()
@@ -121,11 +147,17 @@ impl Sites {
         for streams in places.values_mut() {
             streams.retain(|_, cell| !cell.read().is_gone(now_ms, options.delays));
         }
+        let mut commitments = held.commitments;
+        for place in commitments.keys() {
+            places.entry(Arc::clone(place)).or_default();
+        }
         let streams = places.remove(&home).unwrap_or_default();
+        let commitment = commitments.remove(&home).unwrap_or_default();
         Ok(Arc::new_cyclic(|sites| {
             let home = Arc::new(Site {
                 place: home,
                 catalog: Catalog::new(streams),
+                commitment: Mutex::new(commitment),
                 clock: options.clock,
                 rand: options.rand,
                 quotas: options.limits.quotas(),
@@ -135,12 +167,14 @@ impl Sites {
                 log,
                 subscriptions: Arc::default(),
                 channels: Arc::new(Channels::new(options.buckets)),
-                last_stream_id: Arc::new(AtomicU64::new(last_stream_id)),
+                last_stream_id: Arc::new(AtomicU64::new(held.last_stream_id)),
                 sites: Weak::clone(sites),
             });
             let others = places.into_iter().map(|(place, streams)| {
-                let site = Arc::new(home.beside(Arc::clone(&place), streams));
-                (place, site)
+                let site = home.beside(Arc::clone(&place), streams);
+                let commitment = commitments.get(&place).copied().unwrap_or_default();
+                *site.commitment() = commitment;
+                (place, Arc::new(site))
             });
             Self {
                 others: RwLock::new(others.collect()),
@@ -179,7 +213,7 @@ impl Sites {
         let mut others = self.others.write().unwrap_or_else(PoisonError::into_inner);
         if others.len() >= SITES_MAX {
             // One that a request still holds may be about to get its first stream.
-            others.retain(|_, site| Arc::strong_count(site) > 1 || !site.catalog.is_empty());
+            others.retain(|_, site| Arc::strong_count(site) > 1 || !site.is_empty());
         }
         if others.len() >= SITES_MAX && !others.contains_key(&place) {
             return Err(Fault::limit_exceeded(format!(
@@ -247,6 +281,6 @@ impl fmt::Display for Principal {
 impl Operation {
     /// Whether a site begins with this operation.
     pub(super) fn creates(self) -> bool {
-        self == Self::CreateStream
+        matches!(self, Self::CreateStream | Self::UpdateAccountSettings)
     }
 }

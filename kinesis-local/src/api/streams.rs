@@ -9,11 +9,13 @@ use serde::Deserialize;
 
 use super::record_rules::{check_distribution, check_max_record_size};
 use super::tags::{Tagged, check_tags};
+use super::warm::constrain_warm_throughput;
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
 use crate::stream::distribution::{DISTRIBUTIONS, Distribution};
 use crate::stream::lifecycle::Status;
+use crate::stream::warm::warm_shards;
 use crate::stream::{Mode, NewStream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
@@ -75,7 +77,6 @@ impl Inner {
         check_create_stream(&request)?;
         self.check_pace()?;
         self.check_writable()?;
-        check_warm_throughput(request.warm_throughput)?;
         let new = self.new_stream(request)?;
         self.check_new_tags(&new.tags, 0, &Tagged::Stream(&new.name))?;
         let open_shards = self.open_shards();
@@ -106,9 +107,10 @@ impl Inner {
     fn new_stream(&self, request: CreateStreamRequest<'_>) -> Result<NewStream, Fault> {
         let details = request.stream_mode_details.as_ref();
         let mode = details.map_or(Mode::Provisioned, |details| details.0.mode());
+        let warm_mibps = self.warm_throughput(request.warm_throughput, mode)?;
         let shard_count = match (mode, request.shard_count) {
             (Mode::Provisioned, Some(count)) => count.0.max(1) as u32,
-            (Mode::OnDemand, None) => ON_DEMAND_SHARDS_AT_START,
+            (Mode::OnDemand, None) => warm_mibps.map_or(ON_DEMAND_SHARDS_AT_START, warm_shards),
             (Mode::Provisioned, None) => {
                 return Err(Fault::validation(
                     "ShardCount is required for a stream in PROVISIONED mode.",
@@ -137,6 +139,7 @@ impl Inner {
             record_max_bytes: record_max_kib
                 .map_or(RECORD_MAX_BYTES_DEFAULT as u32, |kib| kib * KIB as u32),
             distribution,
+            warm_mibps,
             tags: request.tags.map(|tags| tags.0).unwrap_or_default(),
         })
     }
@@ -188,17 +191,6 @@ impl Inner {
     }
 }
 
-/// Warm throughput needs the account's billing commitment, which it cannot have here.
-pub(super) fn check_warm_throughput(asked: Option<Integer>) -> Result<(), Fault> {
-    match asked {
-        None => Ok(()),
-        Some(_) => Err(Fault::invalid_argument(
-            "WarmThroughputMiBps needs an account with MinimumThroughputBillingCommitment, which \
-             kinesis-local does not implement.",
-        )),
-    }
-}
-
 fn check_create_stream(request: &CreateStreamRequest<'_>) -> Result<(), Fault> {
     let mut constraints = Constraints::default();
     constraints.present(request.stream_name.is_some(), "streamName");
@@ -213,8 +205,7 @@ fn check_create_stream(request: &CreateStreamRequest<'_>) -> Result<(), Fault> {
         details.check(&mut constraints);
     }
     check_tags(&mut constraints, request.tags.as_ref());
-    let warm = request.warm_throughput.map(|warm| warm.0);
-    constraints.range("warmThroughputMiBps", warm, 0, i32::MAX);
+    constrain_warm_throughput(&mut constraints, request.warm_throughput);
     check_max_record_size(&mut constraints, request.max_record_size_in_kib);
     let strategy = request.record_distribution_strategy.as_deref();
     constraints.one_of("recordDistributionStrategy", strategy, &DISTRIBUTIONS);

@@ -34,7 +34,7 @@ mod in_cbor {
     pub(super) mod facts;
 }
 
-use in_json::facts::{assert_refused, get, iterator, ok, put, refused, texts, with_stream};
+use in_json::facts::{get, iterator, ok, put, refused, texts, with_stream};
 
 /// 2026-11-23 02:00 UTC.
 const NOW_MS: u64 = 1_795_399_200_000;

@@ -16,6 +16,9 @@
 //! 9 create in a place that is not of the settings: text account │ text region │ as in 1
 //! 10 create with a distribution   u8 distribution │ an entry that creates
 //! 11 records under a key          text key │ as in 7
+//! 12 commitment   text account │ text region │ u64 ms │ u8 1: enabled, 0: disabled
+//!              account and region are empty for those of the settings
+//! 13 create with a warm throughput   u32 MiB/s │ an entry that creates
 //! ```
 //! Promises: what was encoded decodes to the same; anything else decodes to an error, never to a
 //! panic or to more memory than the bytes have. The data of records is not copied.
@@ -77,6 +80,13 @@ pub(crate) enum Entry {
         at_ms: u64,
         change: Change,
     },
+    /// UpdateAccountSettings.
+    Commitment {
+        /// `None`: the account and region of the settings, whatever they are.
+        place: Option<Arc<Place>>,
+        at_ms: u64,
+        enabled: bool,
+    },
 }
 
 /// The bytes are no entry of this version.
@@ -95,6 +105,8 @@ const CHANGE: u8 = 8;
 const CREATE_IN: u8 = 9;
 const CREATE_WITH: u8 = 10;
 const RECORDS_UNDER: u8 = 11;
+const COMMITMENT: u8 = 12;
+const CREATE_WARM: u8 = 13;
 
 const PROVISIONED: u8 = 0;
 const ON_DEMAND: u8 = 1;
@@ -188,13 +200,27 @@ impl Entry {
                 put(out, &at_ms.to_le_bytes());
                 change::encode(change, out);
             }
+            Self::Commitment {
+                place,
+                at_ms,
+                enabled,
+            } => {
+                out.push(COMMITMENT);
+                let place = place.as_deref();
+                put_text(out, place.map_or("", |place| &place.account));
+                put_text(out, place.map_or("", |place| &place.region));
+                put(out, &at_ms.to_le_bytes());
+                out.push(u8::from(*enabled));
+            }
         }
     }
 
     /// Takes the next entry off `bytes`.
     pub(super) fn decode(bytes: &mut Bytes) -> Result<Self, Unreadable> {
         let entry = match bytes.try_get_u8()? {
-            kind @ (CREATE | CREATE_IN) => Self::CreateStream(decode_create(kind, bytes)?),
+            kind @ (CREATE | CREATE_IN | CREATE_WITH | CREATE_WARM) => {
+                Self::CreateStream(decode_create(kind, bytes)?)
+            }
             DELETE => Self::DeleteStream {
                 stream: bytes.try_get_u64_le()?,
                 at_ms: bytes.try_get_u64_le()?,
@@ -222,14 +248,6 @@ impl Entry {
                 name: take_text(bytes)?,
                 at_ms: bytes.try_get_u64_le()?,
             },
-            CREATE_WITH => {
-                let distribution = take_distribution(bytes)?;
-                let kind = bytes.try_get_u8()?;
-                Self::CreateStream(NewStream {
-                    distribution,
-                    ..decode_create(kind, bytes)?
-                })
-            }
             RECORDS => decode_records(bytes, None)?,
             RECORDS_UNDER => {
                 let key = take_text(bytes)?;
@@ -240,6 +258,15 @@ impl Entry {
                 at_ms: bytes.try_get_u64_le()?,
                 change: change::decode(bytes)?,
             },
+            COMMITMENT => {
+                let (account, region) = (take_text(bytes)?, take_text(bytes)?);
+                let named = !account.is_empty() || !region.is_empty();
+                Self::Commitment {
+                    place: named.then(|| Arc::new(Place::new(&account, &region))),
+                    at_ms: bytes.try_get_u64_le()?,
+                    enabled: take_flag(bytes)?,
+                }
+            }
             _ => return Err(Unreadable),
         };
         Ok(entry)
@@ -250,6 +277,10 @@ fn encode_create(new: &NewStream, out: &mut Vec<u8>) {
     if new.distribution != Distribution::default() {
         out.push(CREATE_WITH);
         out.push(encode_distribution(new.distribution));
+    }
+    if let Some(mibps) = new.warm_mibps {
+        out.push(CREATE_WARM);
+        put(out, &mibps.to_le_bytes());
     }
     match &new.place {
         None => out.push(CREATE),
@@ -269,7 +300,17 @@ fn encode_create(new: &NewStream, out: &mut Vec<u8>) {
     put_tags(out, &new.tags);
 }
 
-fn decode_create(kind: u8, bytes: &mut Bytes) -> Result<NewStream, Unreadable> {
+fn decode_create(mut kind: u8, bytes: &mut Bytes) -> Result<NewStream, Unreadable> {
+    let mut distribution = Distribution::default();
+    if kind == CREATE_WITH {
+        distribution = take_distribution(bytes)?;
+        kind = bytes.try_get_u8()?;
+    }
+    let mut warm_mibps = None;
+    if kind == CREATE_WARM {
+        warm_mibps = Some(bytes.try_get_u32_le()?);
+        kind = bytes.try_get_u8()?;
+    }
     let place = match kind {
         CREATE => None,
         CREATE_IN => Some(Place::new(&take_text(bytes)?, &take_text(bytes)?)),
@@ -284,7 +325,8 @@ fn decode_create(kind: u8, bytes: &mut Bytes) -> Result<NewStream, Unreadable> {
         shard_count: bytes.try_get_u32_le()?,
         retention_hours: bytes.try_get_u32_le()?,
         record_max_bytes: bytes.try_get_u32_le()?,
-        distribution: Distribution::default(),
+        distribution,
+        warm_mibps,
         tags: take_tags(bytes)?,
     })
 }
@@ -300,6 +342,14 @@ fn take_mode(bytes: &mut Bytes) -> Result<Mode, Unreadable> {
     match bytes.try_get_u8()? {
         PROVISIONED => Ok(Mode::Provisioned),
         ON_DEMAND => Ok(Mode::OnDemand),
+        _ => Err(Unreadable),
+    }
+}
+
+fn take_flag(bytes: &mut Bytes) -> Result<bool, Unreadable> {
+    match bytes.try_get_u8()? {
+        0 => Ok(false),
+        1 => Ok(true),
         _ => Err(Unreadable),
     }
 }

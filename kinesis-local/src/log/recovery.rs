@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::entry::Entry;
 use super::frame::{self, FILE_HEAD, HEAD_BYTES, Head};
+use super::{Commitments, Held};
 use crate::catalog::StreamCell;
 use crate::error::{Error, ErrorKind};
 use crate::place::Place;
@@ -28,9 +29,7 @@ const READ_AHEAD_BYTES: usize = 1024 * 1024;
 pub(super) struct Recovered {
     /// Positioned where the next frame goes.
     pub(super) file: File,
-    /// In the order of their ids.
-    pub(super) streams: Vec<Arc<StreamCell>>,
-    pub(super) last_stream_id: u64,
+    pub(super) held: Held,
 }
 
 /// Why a log cannot be opened.
@@ -72,6 +71,7 @@ fn recover(path: &Path, home: &Arc<Place>) -> Result<Recovered, Refusal> {
         home: Arc::clone(home),
         streams: HashMap::new(),
         last_stream_id: 0,
+        commitments: Commitments::new(),
     };
     let mut end = FILE_HEAD.len() as u64;
     if !has_head(&mut file, length)? {
@@ -159,6 +159,7 @@ struct Replay {
     home: Arc<Place>,
     streams: HashMap<u64, Arc<StreamCell>>,
     last_stream_id: u64,
+    commitments: Commitments,
 }
 
 impl Replay {
@@ -230,6 +231,16 @@ impl Replay {
                 at_ms,
                 change,
             } => self.cell(stream)?.write().apply(&change, at_ms),
+            Entry::Commitment {
+                place,
+                at_ms,
+                enabled,
+            } => {
+                let place = place.unwrap_or_else(|| Arc::clone(&self.home));
+                let commitment = self.commitments.entry(place).or_default();
+                commitment.update(enabled, at_ms);
+                Ok(())
+            }
             Entry::Records {
                 stream,
                 shard,
@@ -260,8 +271,11 @@ impl Replay {
         cells.sort_by_key(|cell| cell.id);
         Recovered {
             file,
-            streams: cells,
-            last_stream_id: self.last_stream_id,
+            held: Held {
+                streams: cells,
+                last_stream_id: self.last_stream_id,
+                commitments: self.commitments,
+            },
         }
     }
 }

@@ -24,8 +24,8 @@ fn named(streams: Vec<Arc<StreamCell>>) -> Streams {
 }
 
 fn open(dir: &Path) -> (Log, Streams) {
-    let (log, streams, _) = Log::open(Some(dir), &home()).unwrap();
-    (log, named(streams))
+    let (log, held) = Log::open(Some(dir), &home()).unwrap();
+    (log, named(held.streams))
 }
 
 fn all(shard: &Shard) -> Batch {
@@ -346,9 +346,9 @@ async fn every_kind_of_change_comes_back() {
     ] {
         log.submit(entry, None, None).stored().await.unwrap();
     }
-    let (_, streams, last_id) = Log::open(Some(dir.path()), &home()).unwrap();
-    let streams = named(streams);
-    assert_eq!(last_id, 77);
+    let (_, held) = Log::open(Some(dir.path()), &home()).unwrap();
+    assert_eq!(held.last_stream_id, 77);
+    let streams = named(held.streams);
     assert_eq!(streams["other"].read().life.deleted_ms, Some(9));
     let stream = streams["orders"].read();
     assert_eq!(stream.consumers["fan-out"].life.created_ms, 5);
@@ -409,9 +409,9 @@ const VERSION_1: &[u8] = include_bytes!("fixtures/v1.log");
 async fn a_log_of_version_1_is_read_by_every_later_version() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join(FILE_NAME), VERSION_1).unwrap();
-    let (_, streams, last_id) = Log::open(Some(dir.path()), &home()).unwrap();
-    let streams = named(streams);
-    assert_eq!(last_id, 77);
+    let (_, held) = Log::open(Some(dir.path()), &home()).unwrap();
+    assert_eq!(held.last_stream_id, 77);
+    let streams = named(held.streams);
     assert!(streams["other"].read().life.deleted_ms.is_some());
     let orders = &streams["orders"];
     assert_eq!(texts(orders, 0), ["a", "", "ccc"]);

@@ -13,6 +13,7 @@ use super::distribution::Distribution;
 use super::monitoring::Metrics;
 use super::queue::change::QueueChange;
 use super::scale::Step;
+use super::warm::Warm;
 use super::{Mode, Stream};
 
 /// Tags by key.
@@ -35,7 +36,13 @@ pub(crate) enum Change {
     Scale {
         steps: Vec<Step>,
     },
-    Mode(Mode),
+    /// UpdateStreamMode; to on-demand also with a warm throughput.
+    Mode {
+        mode: Mode,
+        warm: Option<Warming>,
+    },
+    /// UpdateStreamWarmThroughput.
+    Warm(Warming),
     /// An on-demand stream follows its traffic.
     Demand {
         steps: Vec<Step>,
@@ -65,6 +72,13 @@ pub(crate) enum Change {
         holder: Holder,
         document: Option<String>,
     },
+}
+
+/// A warm throughput, and the steps to the shards that it takes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Warming {
+    pub(crate) target_mibps: u32,
+    pub(crate) steps: Vec<Step>,
 }
 
 /// What of a stream has a resource policy.
@@ -102,13 +116,24 @@ impl Stream {
                 self.reshard(steps, at_ms)?;
                 self.demand().scaled(at_ms);
             }
-            Change::Mode(mode) => {
+            Change::Mode { mode, warm } => {
                 self.mode = *mode;
                 self.demand = Mutex::new(Demand::start(self.open_shards(), at_ms));
+                self.warm = None;
                 if *mode == Mode::Provisioned {
                     self.distribution = Distribution::default();
                 }
+                if let Some(warm) = warm {
+                    self.keep_warm(warm, at_ms)?;
+                }
                 self.mode_switched.note(at_ms);
+                self.updated_ms = Some(at_ms);
+            }
+            Change::Warm(warm) => {
+                if self.holds_warm(warm.target_mibps) {
+                    self.demand().release(at_ms);
+                }
+                self.keep_warm(warm, at_ms)?;
                 self.updated_ms = Some(at_ms);
             }
             Change::Encryption { key } => {
@@ -130,6 +155,18 @@ impl Stream {
         self.take(steps, at_ms)
             .map_err(|_| "the shards cannot be split and merged like this")?;
         self.updated_ms = Some(at_ms);
+        Ok(())
+    }
+
+    fn keep_warm(&mut self, warm: &Warming, at_ms: u64) -> Result<(), &'static str> {
+        if !warm.steps.is_empty() {
+            self.reshard(&warm.steps, at_ms)?;
+            self.demand().scaled(at_ms);
+        }
+        self.warm = Some(Warm {
+            target_mibps: warm.target_mibps,
+            since_ms: at_ms,
+        });
         Ok(())
     }
 

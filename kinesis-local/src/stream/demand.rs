@@ -132,23 +132,16 @@ impl Demand {
         (target.saturating_mul(2) <= count).then_some(Plan::Merge(target))
     }
 
-    /// The shards that the traffic of this hour and the last needed: what is left when excess
-    /// capacity is released.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for UpdateStreamWarmThroughput")
-    )]
-    pub(crate) fn needed_lately(&self, now_ms: u64) -> u32 {
+    /// The shards that the traffic of this hour and the last needed, of `open` open ones: what is
+    /// left when excess capacity is released.
+    pub(crate) fn needed_lately(&mut self, open: u32, now_ms: u64) -> u32 {
+        self.end_minute(open, now_ms);
         let last = (now_ms / HOUR_MS).saturating_sub(1);
         let lately = self.hours.iter().filter(|(hour, _)| *hour >= last);
         lately.map(|(_, needed)| *needed).max().unwrap_or_default()
     }
 
     /// Forgets what was needed before this hour and the last.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "for UpdateStreamWarmThroughput")
-    )]
     pub(crate) fn release(&mut self, now_ms: u64) {
         let last = (now_ms / HOUR_MS).saturating_sub(1);
         self.hours.retain(|(hour, _)| *hour >= last);

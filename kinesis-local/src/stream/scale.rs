@@ -12,6 +12,7 @@
 
 use kinesis_core::{HashKey, HashKeyRange};
 
+use super::demand::ON_DEMAND_SHARDS_MAX;
 use super::{ReshardRefusal, Stream};
 
 /// One split or merge.
@@ -21,12 +22,46 @@ pub(crate) enum Step {
     Merge { shard: u32, adjacent: u32 },
 }
 
+/// How many shards more than before are open after the steps; none if there are less.
+pub(crate) fn more_shards(steps: &[Step]) -> usize {
+    let splits = |step: &&Step| matches!(step, Step::Split { .. });
+    let splits = steps.iter().filter(splits).count();
+    (2 * splits).saturating_sub(steps.len())
+}
+
 /// A shard that is open at some step: its index, and where its range starts and ends.
 type Open = (u32, u128, u128);
 
 impl Stream {
     /// The steps to `target` equal shards.
     pub(crate) fn steps_to(&self, target: u32) -> Vec<Step> {
+        self.steps_to_ranges(target, 0)
+    }
+
+    /// The steps to shards of which none is larger than one of `target` equal ones; those that are
+    /// not stay as they are. None if there are no larger ones.
+    pub(crate) fn steps_to_at_least(&self, target: u32) -> Vec<Step> {
+        let largest = HashKeyRange::FULL.split_even(target);
+        let largest = largest.iter().map(|range| range.end().0 - range.start().0);
+        let largest = largest.max().unwrap_or(u128::MAX);
+        let size = |&index: &u32| {
+            let range = self.at(index).identity.range;
+            range.end().0 - range.start().0
+        };
+        if self.open.iter().map(size).all(|size| size <= largest) {
+            return Vec::new();
+        }
+        let pieces_from = u32::try_from(self.shards.len()).unwrap_or(u32::MAX);
+        let steps = self.steps_to_ranges(target, pieces_from);
+        if self.open.len() + more_shards(&steps) > ON_DEMAND_SHARDS_MAX as usize {
+            return self.steps_to(target);
+        }
+        steps
+    }
+
+    /// Splits at the edges of `target` equal ranges and merges what lies within one of them, of
+    /// shards from the index `merged_from` on.
+    fn steps_to_ranges(&self, target: u32, merged_from: u32) -> Vec<Step> {
         let mut open: Vec<Open> = self
             .open
             .iter()
@@ -40,7 +75,7 @@ impl Stream {
         let mut steps = Vec::new();
         let edges = ranges.iter().map(|range| range.start().0).skip(1);
         split_at_edges(&mut open, edges, &mut next, &mut steps);
-        merge_within(&open, &ranges, &mut next, &mut steps);
+        merge_within(&open, &ranges, merged_from, &mut next, &mut steps);
         steps
     }
 
@@ -114,7 +149,13 @@ fn split_at_edges(
     }
 }
 
-fn merge_within(open: &[Open], ranges: &[HashKeyRange], next: &mut u32, steps: &mut Vec<Step>) {
+fn merge_within(
+    open: &[Open],
+    ranges: &[HashKeyRange],
+    merged_from: u32,
+    next: &mut u32,
+    steps: &mut Vec<Step>,
+) {
     let mut open = open.iter().peekable();
     for range in ranges {
         let end = range.end().0;
@@ -122,6 +163,10 @@ fn merge_within(open: &[Open], ranges: &[HashKeyRange], next: &mut u32, steps: &
             return;
         };
         while let Some(&(adjacent, _, _)) = open.next_if(|&&(_, start, _)| start <= end) {
+            if shard < merged_from || adjacent < merged_from {
+                shard = adjacent;
+                continue;
+            }
             steps.push(Step::Merge { shard, adjacent });
             shard = *next;
             *next += 1;
@@ -204,7 +249,51 @@ mod tests {
         assert_eq!(stream.steps_to_split(&[(1, 8)]), []);
     }
 
+    #[test]
+    fn shards_that_are_small_enough_stay_while_the_larger_ones_are_split() {
+        let mut stream = scaled(2, &[]);
+        let hot = stream.steps_to_split(&[(1, 4)]);
+        stream.take(&hot, 5).unwrap();
+        assert_eq!(stream.open, [0, 4, 5, 6, 7]);
+        let steps = stream.steps_to_at_least(4);
+        stream.take(&steps, 6).unwrap();
+        assert_eq!(stream.open, [8, 9, 4, 5, 6, 7]);
+        assert_eq!(stream.steps_to_at_least(4), []);
+        assert_eq!(stream.steps_to_at_least(1), []);
+    }
+
     proptest! {
+        #[test]
+        fn what_is_to_hold_a_number_of_equal_shards_has_none_that_is_larger(
+            from in 1u32..20,
+            hot in prop::collection::vec((0u32..20, 1u32..4), 0..4),
+            target in 1u32..100,
+        ) {
+            let mut stream = scaled(from, &[]);
+            for (shard, power) in hot {
+                let shard = stream.open[shard as usize % stream.open.len()];
+                let steps = stream.steps_to_split(&[(shard, 1 << power)]);
+                stream.take(&steps, 5).unwrap();
+            }
+            let size = |range: &HashKeyRange| range.end().0 - range.start().0;
+            let largest = HashKeyRange::FULL.split_even(target).iter().map(size).max().unwrap();
+            let before = stream.open.clone();
+            let small: Vec<HashKeyRange> = ranges(&stream);
+            let steps = stream.steps_to_at_least(target);
+            stream.take(&steps, 6).unwrap();
+            let after = ranges(&stream);
+            prop_assert!(after.iter().all(|range| size(range) <= largest));
+            prop_assert!(after.len() >= target as usize);
+            // A shard is only closed because an edge goes through it.
+            let edges = HashKeyRange::FULL.split_even(target);
+            for (index, range) in before.iter().zip(small) {
+                let cut = edges.iter().any(|edge| range.start() < edge.start() && edge.start() <= range.end());
+                if !cut {
+                    prop_assert!(stream.open.contains(index));
+                }
+            }
+        }
+
         #[test]
         fn any_target_leads_to_equal_shards(
             from in 1u32..40,

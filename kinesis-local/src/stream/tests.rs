@@ -19,6 +19,7 @@ pub(crate) fn new_stream(name: &str, shard_count: u32) -> NewStream {
         retention_hours: 24,
         record_max_bytes: 1024 * 1024,
         distribution: Distribution::default(),
+        warm_mibps: None,
         tags: BTreeMap::new(),
     }
 }

@@ -7,6 +7,7 @@ use super::super::encoding::{decoded, encoded, event_payload, request_in};
 use super::super::*;
 use super::FORMAT;
 
+mod account;
 mod auth;
 #[cfg(feature = "s3")]
 mod channels;
@@ -28,6 +29,7 @@ mod sites;
 mod streams;
 mod subscribe;
 mod tags;
+mod warm;
 
 pub(crate) const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
 

@@ -135,18 +135,6 @@ async fn an_unknown_operation_has_no_text() {
 }
 
 #[tokio::test]
-async fn an_operation_that_is_not_implemented_is_named() {
-    assert_refused(
-        &kinesis(),
-        "UpdateAccountSettings",
-        json!({}),
-        "UnsupportedOperationException",
-        "kinesis-local does not implement UpdateAccountSettings.",
-    )
-    .await;
-}
-
-#[tokio::test]
 async fn a_request_without_a_signature_misses_its_token() {
     let mut unsigned = request("ListStreams", "{}");
     unsigned.headers_mut().remove("authorization");

@@ -14,6 +14,8 @@
 //! 9 policy        consumer │ text document, empty: taken away
 //! 10 demand       as 3
 //! 11 queue policy u64 queue │ text document, empty: taken away
+//! 12 warm throughput  u32 MiB/s │ as 3
+//! 13 mode with a warm throughput  u8 mode │ as 12
 //! 32 queue   u64 queue │ what changes, see `queue`
 //! 33 channel u64 channel │ what changes, see `channel`
 //! consumer: text, empty for the stream itself
@@ -30,7 +32,7 @@ use super::{
     Unreadable, encode_distribution, encode_mode, put, put_tags, put_text, take_distribution,
     take_mode, take_tags, take_text,
 };
-use crate::stream::change::{Change, Holder};
+use crate::stream::change::{Change, Holder, Warming};
 use crate::stream::monitoring::Metrics;
 use crate::stream::scale::Step;
 
@@ -45,6 +47,8 @@ const DISTRIBUTION: u8 = 8;
 const POLICY: u8 = 9;
 const DEMAND: u8 = 10;
 const QUEUE_POLICY: u8 = 11;
+const WARM: u8 = 12;
+const MODE_AND_WARM: u8 = 13;
 const QUEUE: u8 = 32;
 const CHANNEL: u8 = 33;
 
@@ -76,9 +80,21 @@ pub(super) fn encode(change: &Change, out: &mut Vec<u8>) {
             out.push(DEMAND);
             encode_steps(steps, out);
         }
-        Change::Mode(mode) => {
+        Change::Mode { mode, warm: None } => {
             out.push(MODE);
             out.push(encode_mode(*mode));
+        }
+        Change::Mode {
+            mode,
+            warm: Some(warm),
+        } => {
+            out.push(MODE_AND_WARM);
+            out.push(encode_mode(*mode));
+            encode_warming(warm, out);
+        }
+        Change::Warm(warm) => {
+            out.push(WARM);
+            encode_warming(warm, out);
         }
         Change::Encryption { key } => {
             out.push(ENCRYPTION);
@@ -139,7 +155,15 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
         DEMAND => Change::Demand {
             steps: take_steps(bytes)?,
         },
-        MODE => Change::Mode(take_mode(bytes)?),
+        MODE => Change::Mode {
+            mode: take_mode(bytes)?,
+            warm: None,
+        },
+        MODE_AND_WARM => Change::Mode {
+            mode: take_mode(bytes)?,
+            warm: Some(take_warming(bytes)?),
+        },
+        WARM => Change::Warm(take_warming(bytes)?),
         ENCRYPTION => Change::Encryption {
             key: take_text(bytes)?,
         },
@@ -165,6 +189,18 @@ pub(super) fn decode(bytes: &mut Bytes) -> Result<Change, Unreadable> {
             change: channel::decode(bytes)?,
         },
         _ => return Err(Unreadable),
+    })
+}
+
+fn encode_warming(warm: &Warming, out: &mut Vec<u8>) {
+    put(out, &warm.target_mibps.to_le_bytes());
+    encode_steps(&warm.steps, out);
+}
+
+fn take_warming(bytes: &mut Bytes) -> Result<Warming, Unreadable> {
+    Ok(Warming {
+        target_mibps: bytes.try_get_u32_le()?,
+        steps: take_steps(bytes)?,
     })
 }
 

@@ -147,8 +147,7 @@ fn excess_capacity_that_is_released_leaves_what_the_last_hours_needed() {
     shards.look();
     shards.now_ms += 3 * HOUR_MS;
     shards.minute(M / 8);
-    shards.demand.end_minute(8, shards.now_ms);
-    assert_eq!(shards.demand.needed_lately(shards.now_ms), 2);
+    assert_eq!(shards.demand.needed_lately(8, shards.now_ms), 2);
     shards.demand.release(shards.now_ms);
     assert_eq!(shards.demand.held(shards.now_ms), 2);
 }

@@ -1,4 +1,4 @@
-//! Every constraint of the service's API model, on every operation that is there.
+//! Every constraint of the service's API model, on every operation.
 //!
 //! The model's facts are in `tests/fixtures/kinesis-model.json`. Each required member is left out,
 //! each length, range, pattern and enum is broken, one at a time; the answer has to name the place
@@ -155,17 +155,14 @@ fn failure(path: &str, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn every_operation_that_is_there_checks_every_constraint_of_the_model() {
+async fn every_operation_checks_every_constraint_of_the_model() {
     let kinesis = kinesis();
     let model: serde_json::Map<String, Value> = serde_json::from_str(MODEL).unwrap();
     let mut broken = Vec::new();
     let mut driven = 0;
     for (name, shape) in &model {
         let operation = Operation::from_target(&format!("Kinesis_20131202.{name}"));
-        let operation = operation.unwrap_or_else(|| panic!("{name} is not known"));
-        if matches!(operation, Operation::NotYet(_)) {
-            continue;
-        }
+        assert!(operation.is_some(), "{name} is not known");
         let mut cases = Vec::new();
         structure(shape, "", &|body| body, &mut cases);
         for Case { body, expected } in cases {

@@ -30,7 +30,15 @@ fn changes() -> Vec<Change> {
                 },
             ],
         },
-        Change::Mode(Mode::OnDemand),
+        Change::Mode {
+            mode: Mode::Provisioned,
+            warm: None,
+        },
+        Change::Mode {
+            mode: Mode::OnDemand,
+            warm: Some(warming()),
+        },
+        Change::Warm(warming()),
         Change::Demand {
             steps: vec![Step::Merge {
                 shard: 4,
@@ -62,6 +70,16 @@ fn changes() -> Vec<Change> {
     .into_iter()
     .chain(attached_changes())
     .collect()
+}
+
+fn warming() -> Warming {
+    Warming {
+        target_mibps: 10_240,
+        steps: vec![Step::Merge {
+            shard: 4,
+            adjacent: 5,
+        }],
+    }
 }
 
 fn attached_changes() -> impl Iterator<Item = Change> {
