@@ -185,6 +185,7 @@ impl Consumer {
         let drained = async {
             loop {
                 tokio::select! {
+                    biased;
                     Some(over) = shards.tasks.join_next(), if !shards.tasks.is_empty() => shards.over(over),
                     // Gained before the keeper heard of the stop: its task releases it again.
                     Some(lease) = gained.recv() => shards.start(lease),

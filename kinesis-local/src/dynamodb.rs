@@ -5,6 +5,7 @@
 //!   │
 //!   ├─ backups, limits, endpoints       answered here (dynoxide does not know them)
 //!   └─ every other operation ─▶ one call at a time ─▶ blocking thread ─▶ dynoxide ─▶ SQLite
+//!                                                     (or the caller's, if the builder says so)
 //! ```
 //!
 //! Promises: a write that was answered is on disk (SQLite's write-ahead log, synced at each commit)
@@ -93,6 +94,8 @@ struct Inner {
     tables: Mutex<Option<Tables>>,
     turn: Arc<Semaphore>,
     rand: Rand,
+    /// Carry calls out on the caller's thread.
+    single_threaded: bool,
 }
 
 /// What a call works on.
@@ -105,7 +108,12 @@ struct Tables {
 
 impl DynamoDb {
     /// Opens the tables in `directory`, or a database in memory. Blocks.
-    pub(crate) fn open(directory: Option<&Path>, clock: Clock, rand: Rand) -> Result<Self, Error> {
+    pub(crate) fn open(
+        directory: Option<&Path>,
+        clock: Clock,
+        rand: Rand,
+        single_threaded: bool,
+    ) -> Result<Self, Error> {
         let (database, backups) = match directory {
             None => (Database::memory().map_err(unusable)?, Backups::in_memory()),
             Some(directory) => {
@@ -131,6 +139,7 @@ impl DynamoDb {
                 })),
                 turn: Arc::new(Semaphore::new(1)),
                 rand,
+                single_threaded,
             }),
         })
     }
@@ -156,6 +165,9 @@ impl DynamoDb {
         let Some(tables) = tables else {
             return Err(Refusal::internal("the server is shutting down"));
         };
+        if self.inner.single_threaded {
+            return tables.answer(&operation, &host, &body);
+        }
         let work = tokio::task::spawn_blocking(move || {
             let answer = tables.answer(&operation, &host, &body);
             drop(turn);

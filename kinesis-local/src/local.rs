@@ -204,6 +204,7 @@ pub struct Builder {
     rand: Option<Rand>,
     faults: FaultPlan,
     auth: Option<Users>,
+    single_threaded: bool,
 }
 
 impl Builder {
@@ -297,6 +298,16 @@ impl Builder {
         self
     }
 
+    /// Carries out DynamoDB's operations on the runtime's threads, which they block for as long as
+    /// SQLite takes. In memory nothing leaves those threads then, so that on a current-thread runtime
+    /// with paused time, a seeded [`rand`](Self::rand) and a virtual [`clock`](Self::clock) the same
+    /// calls are answered in the same order each time. For simulations. Default: no.
+    #[must_use]
+    pub fn single_threaded(mut self, single_threaded: bool) -> Self {
+        self.single_threaded = single_threaded;
+        self
+    }
+
     /// Starts it. Has to run inside a tokio runtime with time enabled (and I/O, to listen).
     ///
     /// # Errors
@@ -309,6 +320,7 @@ impl Builder {
             rand,
             faults,
             auth,
+            single_threaded,
         } = self;
         settings.validate()?;
         faults.validate()?;
@@ -324,7 +336,10 @@ impl Builder {
         let opening = tokio::task::spawn_blocking(move || {
             // First, because a certificate that cannot be read leaves the data alone.
             let identity = Identity::open(&to_open.tls, to_open.listen.map(|on| on.ip()))?;
-            Ok((identity, Services::open(&to_open, auth, clock, rand)?))
+            Ok((
+                identity,
+                Services::open(&to_open, auth, clock, rand, single_threaded)?,
+            ))
         });
         let (identity, services) = opening.await.map_err(|panic| {
             Error::new(ErrorKind::Corrupt, "opening the data panicked").with_source(panic)

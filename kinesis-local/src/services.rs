@@ -37,7 +37,10 @@ impl Services {
         auth: Option<Arc<Auth>>,
         clock: Clock,
         rand: Rand,
+        single_threaded: bool,
     ) -> Result<Self, Error> {
+        #[cfg(not(feature = "dynamodb"))]
+        let _concerns_dynamodb = single_threaded;
         let data_dir = match &settings.data_dir {
             Some(directory) => Some(DataDir::open(directory)?),
             None => None,
@@ -67,7 +70,7 @@ impl Services {
                 buckets,
             })?,
             #[cfg(feature = "dynamodb")]
-            dynamodb: DynamoDb::open(part("dynamodb")?.as_deref(), clock, rand)?,
+            dynamodb: DynamoDb::open(part("dynamodb")?.as_deref(), clock, rand, single_threaded)?,
             #[cfg(feature = "s3")]
             s3,
             auth,

@@ -171,6 +171,7 @@ impl HeldLease {
             );
         } else {
             tokio::select! {
+                biased;
                 () = shared.lost.cancelled() => return Err(shared.lease_lost()),
                 done = shared.hand_down(children) => done?,
             }

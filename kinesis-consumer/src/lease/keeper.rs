@@ -126,6 +126,7 @@ impl LeaseKeeper {
     ) -> Result<(), Error> {
         let mut service = Service::new(self, gained, shutdown.clone());
         let started = tokio::select! {
+            biased;
             () = shutdown.cancelled() => return Ok(()),
             started = service.start_patiently() => started,
         };

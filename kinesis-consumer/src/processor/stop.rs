@@ -76,6 +76,7 @@ impl StopSignal {
             }
         };
         tokio::select! {
+            biased;
             () = self.lost.cancelled() => {}
             () = set => {}
         }

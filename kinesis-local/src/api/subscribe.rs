@@ -285,9 +285,10 @@ impl Subscription {
             let idle = batch.records.is_empty() && !batch.ended;
             if idle && self.clock.now() < heartbeat {
                 tokio::select! {
+                    biased;
+                    end = self.interrupted() => return Err(end),
                     _ = changes.changed() => {}
                     () = self.clock.sleep_until(heartbeat) => {}
-                    end = self.interrupted() => return Err(end),
                 }
                 continue;
             }
@@ -341,8 +342,9 @@ impl Subscription {
                 return Ok(());
             };
             tokio::select! {
-                () = self.clock.sleep(wait) => {}
+                biased;
                 end = self.interrupted() => return Err(end),
+                () = self.clock.sleep(wait) => {}
             }
         }
     }
@@ -359,6 +361,7 @@ impl Subscription {
     /// Ends when the subscription has to.
     async fn interrupted(&self) -> End {
         tokio::select! {
+            biased;
             () = self.frames.closed() => End::ReaderLeft,
             () = self.stop.cancelled() => End::Stopped,
             () = self.cell.gone.cancelled() => End::StreamGone,

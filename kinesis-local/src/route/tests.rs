@@ -11,8 +11,14 @@ use crate::settings::Settings;
 
 fn service() -> Service {
     let clock = Clock::system();
-    let services =
-        Services::open(&Settings::default(), None, clock.clone(), Rand::seeded(1)).unwrap();
+    let services = Services::open(
+        &Settings::default(),
+        None,
+        clock.clone(),
+        Rand::seeded(1),
+        false,
+    )
+    .unwrap();
     let faults = Faults::new(FaultPlan::default(), clock.clone());
     Service::new(services, faults, clock, Duration::from_secs(60))
 }

@@ -189,6 +189,7 @@ impl Service {
         gauge!(names::LEASES_HELD).set(self.held.len() as f64);
         // A lease that cannot be handed on is dropped here, which releases it.
         tokio::select! {
+            biased;
             sent = self.gained.send(handle) => {
                 if sent.is_err() {
                     tracing::debug!(shard = %row.shard_id, "nobody wants the lease any more");

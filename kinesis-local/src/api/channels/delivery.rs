@@ -91,6 +91,7 @@ impl Delivery {
             let wait =
                 at_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms).max(1)));
             tokio::select! {
+                biased;
                 // What is written later is not due earlier.
                 _ = news.changed(), if wait.is_none() => {}
                 () = self.clock.sleep(wait.unwrap_or_default()), if wait.is_some() => {}

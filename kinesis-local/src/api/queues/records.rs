@@ -233,6 +233,7 @@ impl Inner {
             let until_next = next_ms.map(|next_ms| next_ms.saturating_sub(self.now_ms()).max(1));
             let next = until_next.map(|ms| self.clock.now() + Duration::from_millis(ms));
             tokio::select! {
+                biased;
                 _ = news.changed() => {}
                 () = self.clock.sleep_until(next.map_or(deadline, |at| at.min(deadline))) => {}
                 () = cell.gone.cancelled() => return Err(self.no_queue(arn)),
