@@ -6,6 +6,7 @@
 
 pub mod history;
 pub mod maven;
+pub mod simulation;
 pub mod world;
 
 pub use history::History;

@@ -1,0 +1,83 @@
+//! The fleet in simulation: real workers on kinesis-local in one thread, under virtual time, and all
+//! chance from one seed.
+//!
+//! ```text
+//! seed ─▶ scenario ─ starts, stops, kills, cuts off ─▶ workers (the real consumer, a clock of its own each)
+//!            │                                             │ SDK clients
+//!            │ splits, merges, writes                      ▼
+//!            ▼                                          network: loses, delays, refuses, repeats
+//!        kinesis-local ◀───────────────────────────────────┘
+//!            │ what the table holds        │ what processors see
+//!            └──────────────▶ log ◀────────┘ ─▶ rules ─▶ violations
+//! ```
+//! Promise: a seed has one history. Two runs give the same log, byte for byte, also in one process
+//! with other runs between them.
+//!
+//! What that rests on: one thread and one current-thread runtime per run, with paused time; a `Rand`
+//! of its own for each part; kinesis-local [single-threaded](kinesis_local::Builder::single_threaded);
+//! `select!` in order of its branches everywhere in the consumer; the SDK's jitter, which comes from
+//! the thread's generator, seeded; an SDK's quota of retries for each worker, where by default a
+//! process has one; signatures by a worker's own clock; no reading of this machine's CPU. What is not
+//! the seed's, and shows nowhere: the order of attributes in requests, the ids of requests, how long
+//! anything really takes.
+//!
+//! Deliberately absent: processes that stand still and go on (every task of a worker runs whenever it
+//! can), monotonic clocks of different speeds (`lease/tests/simulation.rs` of the consumer has them),
+//! orders of polling other than tokio's (delays of calls stand in for them), and reads of the table
+//! that are behind its writes.
+
+pub mod log;
+pub mod network;
+mod observe;
+pub mod processor;
+pub mod rules;
+mod scenario;
+mod time;
+mod worker;
+
+use log::Entry;
+use rules::{Checker, Violation};
+use scenario::Scenario;
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Played {
+    /// Its seed.
+    pub seed: u64,
+    /// What happened.
+    pub log: Vec<Entry>,
+    /// Which rules it broke; empty if all is well.
+    pub violations: Vec<Violation>,
+}
+
+impl Played {
+    /// The log as text, a line for each entry.
+    pub fn text(&self) -> String {
+        let lines = self.log.iter().map(|entry| format!("{entry}\n"));
+        lines.collect()
+    }
+}
+
+/// Plays the run of a seed.
+///
+/// # Panics
+/// If kinesis-local does not do what it is to do.
+pub fn run(seed: u64) -> Played {
+    // The SDK takes its jitter from here.
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    let play = async { Scenario::start(seed).await.play().await };
+    let (log, truth) = runtime.block_on(play);
+    let log = log.with(<[Entry]>::to_vec);
+    let mut checker = Checker::new(truth);
+    log.iter().for_each(|entry| checker.see(entry));
+    Played {
+        seed,
+        violations: checker.violations().to_vec(),
+        log,
+    }
+}

@@ -1,0 +1,287 @@
+//! What happened in a run, in the order it happened: what the scenario did, what the network did to
+//! calls, what the lease table held, and what processors saw.
+//!
+//! The log is all that [`rules`](super::rules) look at, and its text is what two runs of one seed are
+//! compared by.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kinesis_core::{Clock, Position, ShardId};
+use tokio::time::Instant;
+
+/// One life of a record processor.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Instance {
+    /// Unlike any other of the run.
+    pub number: usize,
+    /// The worker it belongs to.
+    pub worker: Arc<str>,
+    /// The shard it was made for.
+    pub shard: ShardId,
+}
+
+/// The calls of a record processor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Call {
+    /// `initialize`
+    Initialize,
+    /// `process_records`
+    Process,
+    /// `shard_ended`
+    ShardEnded,
+    /// `shutdown_requested`
+    Shutdown,
+    /// `lease_lost`
+    LeaseLost,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// It returned `Ok`.
+    Done,
+    /// It returned an error or panicked.
+    Failed,
+    /// Its future was dropped.
+    Dropped,
+}
+
+/// A lease as the table holds it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Row {
+    /// `leaseOwner`.
+    pub owner: Option<String>,
+    /// `checkpointOwner`: the owner before, in a handoff.
+    pub checkpoint_owner: Option<String>,
+    /// `leaseCounter`.
+    pub counter: u64,
+    /// The checkpoint.
+    pub checkpoint: Position,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// The scenario did this, which no rule looks at.
+    Step(String),
+    /// A worker's process began.
+    Up {
+        /// Its name.
+        worker: Arc<str>,
+    },
+    /// A worker's process is gone.
+    Down {
+        /// Its name.
+        worker: Arc<str>,
+        /// Killed, and not stopped in order.
+        crashed: bool,
+    },
+    /// A worker ended by itself, which none has a reason to.
+    Broke {
+        /// Its name.
+        worker: Arc<str>,
+        /// What it said.
+        what: String,
+    },
+    /// A worker called a service, and what the network makes of it.
+    Called {
+        /// The worker.
+        worker: Arc<str>,
+        /// `Service.Operation`
+        operation: String,
+        /// In words.
+        fate: String,
+    },
+    /// A lease was written.
+    Row {
+        /// Its key.
+        lease: ShardId,
+        /// The row after it.
+        row: Row,
+    },
+    /// A lease was deleted.
+    RowDeleted {
+        /// Its key.
+        lease: ShardId,
+    },
+    /// The leader's lock was written, by the leader.
+    Led {
+        /// Who leads.
+        worker: String,
+    },
+    /// A processor was made and is told where it starts.
+    Begins {
+        /// The processor.
+        instance: Instance,
+        /// The checkpoint.
+        position: Position,
+    },
+    /// A call of a processor begins.
+    Enters {
+        /// The processor.
+        instance: Instance,
+        /// Which one.
+        call: Call,
+    },
+    /// The call is over.
+    Leaves {
+        /// The processor.
+        instance: Instance,
+        /// Which one.
+        call: Call,
+        /// How it ended.
+        ending: Ending,
+    },
+    /// A record was given to a processor.
+    Delivered {
+        /// The processor.
+        instance: Instance,
+        /// The record's place in the shard.
+        position: Position,
+        /// Its payload.
+        payload: String,
+    },
+    /// A processor asks for a checkpoint behind all that it was given: it is done with that.
+    Asks {
+        /// The processor.
+        instance: Instance,
+    },
+    /// A dead letter was stored.
+    Buried {
+        /// The shard.
+        shard: ShardId,
+        /// The record's place in it.
+        position: Position,
+    },
+    /// From here on nothing fails: the network is well, and nobody crashes.
+    Calm,
+    /// From here on the fleet is to be at rest: what was broken is mended.
+    Settled,
+    /// The run is over; workers are being stopped.
+    Over,
+}
+
+/// An event and when it happened, in virtual time since the run began.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// Since the run began.
+    pub at: Duration,
+    /// What.
+    pub event: Event,
+}
+
+/// The log of a run. Cheap to clone; clones are the same log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    entries: Arc<Mutex<Vec<Entry>>>,
+    clock: Clock,
+    began: Instant,
+}
+
+impl Log {
+    /// An empty log that begins now.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            entries: Arc::default(),
+            began: clock.now(),
+            clock,
+        }
+    }
+
+    /// Adds what happened now.
+    pub fn push(&self, event: Event) {
+        let at = self.clock.now().duration_since(self.began);
+        self.lock().push(Entry { at, event });
+    }
+
+    /// Adds a step of the scenario.
+    pub fn step(&self, what: impl Into<String>) {
+        self.push(Event::Step(what.into()));
+    }
+
+    /// Looks at what happened so far.
+    pub fn with<T>(&self, look: impl FnOnce(&[Entry]) -> T) -> T {
+        look(&self.lock())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Entry>> {
+        // Entries are whole whatever panicked meanwhile.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The shard's number, which is what tells shards apart.
+fn short(shard: &ShardId) -> &str {
+    let digits = shard.as_str().trim_start_matches("shardId-");
+    match digits.trim_start_matches('0') {
+        "" => "0",
+        number => number,
+    }
+}
+
+impl fmt::Display for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            number,
+            worker,
+            shard,
+        } = self;
+        write!(f, "{worker}/shard {}#{number}", short(shard))
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
+        let (owner, counter) = (name(&self.owner), self.counter);
+        write!(f, "counter {counter}, owner {owner}")?;
+        if self.checkpoint_owner.is_some() {
+            write!(f, ", to be given by {}", name(&self.checkpoint_owner))?;
+        }
+        write!(f, ", checkpoint {}", self.checkpoint)
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>10.3} ", self.at.as_secs_f64())?;
+        match &self.event {
+            Event::Step(what) => write!(f, "== {what}"),
+            Event::Up { worker } => write!(f, "== {worker} starts"),
+            Event::Down { worker, crashed } => {
+                let how = if *crashed { "crashes" } else { "has stopped" };
+                write!(f, "== {worker} {how}")
+            }
+            Event::Broke { worker, what } => write!(f, "== {worker} ends by itself: {what}"),
+            Event::Called {
+                worker,
+                operation,
+                fate,
+            } => write!(f, "   {worker} calls {operation}: {fate}"),
+            Event::Row { lease, row } => write!(f, "   row of shard {}: {row}", short(lease)),
+            Event::RowDeleted { lease } => write!(f, "   row of shard {} deleted", short(lease)),
+            Event::Led { worker } => write!(f, "   {worker} leads"),
+            Event::Begins { instance, position } => write!(f, " > {instance} begins at {position}"),
+            Event::Enters { instance, call } => write!(f, " > {instance} {call:?}"),
+            Event::Leaves {
+                instance,
+                call,
+                ending,
+            } => write!(f, " < {instance} {call:?}: {ending:?}"),
+            Event::Delivered {
+                instance,
+                position,
+                payload,
+            } => write!(f, "   {instance} gets {payload} at {position}"),
+            Event::Asks { instance } => write!(f, "   {instance} asks for a checkpoint"),
+            Event::Buried { shard, position } => {
+                write!(f, "   dead letter of shard {} at {position}", short(shard))
+            }
+            Event::Calm => f.write_str("== calm: nothing fails from here on"),
+            Event::Settled => f.write_str("== settled: everything has to be in order"),
+            Event::Over => f.write_str("== over"),
+        }
+    }
+}

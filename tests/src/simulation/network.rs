@@ -1,0 +1,341 @@
+//! The network of one worker: an SDK `HttpClient` that loses, delays, refuses and repeats its calls
+//! as a seed has it, is cut at times, and lets the worker die at one of them.
+//!
+//! ```text
+//! SDK ─ request ─▶ wire (a task of its own) ── before ──▶ kinesis-local ── after ──▶ answer ─▶ SDK
+//!                    │        │                  twice?        │  └ what it wrote into the lease table
+//!                    │        └ lost, refused, cut             │    goes into the log
+//!                    └ dies here                               └ dies here
+//! ```
+//! A call is carried by a task of its own, so a request that its sender has given up on may still
+//! arrive, later than one that was sent after it.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::body::SdkBody;
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use kinesis_core::Rand;
+use kinesis_local::InProcessClient;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+
+use super::log::{Event, Log};
+use super::observe;
+
+type Answer = Result<HttpResponse, ConnectorError>;
+
+/// The longest that a sound network takes one way, in milliseconds.
+/// Source: none; a region's own services answer within about ten.
+const SOUND_MILLIS_MAX: u64 = 12;
+
+/// The longest that a bad network keeps a message, in milliseconds: longer than any time-out of the
+/// lease table's writes (a tenth of a minute would be the lease itself).
+const LATE_MILLIS_MAX: u64 = 8_000;
+
+/// At which of a worker's calls it dies.
+#[derive(Clone, Copy, Debug)]
+pub struct Doom {
+    /// Calls that go well before.
+    pub after_calls: u64,
+    /// The last one is carried out, and the worker does not hear of it.
+    pub carried_out: bool,
+}
+
+/// The network of one worker. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Network {
+    wire: Arc<Wire>,
+}
+
+#[derive(Debug)]
+struct Wire {
+    worker: Arc<str>,
+    client: InProcessClient,
+    log: Log,
+    rand: Rand,
+    /// One call of so many meets a fault; 0: none does.
+    fault_every: AtomicU64,
+    /// Nothing comes through.
+    cut: AtomicBool,
+    calls: AtomicU64,
+    doom: Option<Doom>,
+    /// The doom does not come any more.
+    spared: AtomicBool,
+    process: OnceLock<AbortHandle>,
+    dead: AtomicBool,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Well,
+    RequestLost { silently: bool },
+    AnswerLost { silently: bool },
+    Refused,
+    RequestLate(Duration),
+    AnswerLate(Duration),
+    Twice(Duration),
+}
+
+impl Network {
+    /// The network of `worker`.
+    pub fn new(
+        worker: Arc<str>,
+        client: InProcessClient,
+        log: Log,
+        rand: Rand,
+        doom: Option<Doom>,
+    ) -> Self {
+        Self {
+            wire: Arc::new(Wire {
+                worker,
+                client,
+                log,
+                rand,
+                fault_every: AtomicU64::new(0),
+                cut: AtomicBool::new(false),
+                calls: AtomicU64::new(0),
+                doom,
+                spared: AtomicBool::new(false),
+                process: OnceLock::new(),
+                dead: AtomicBool::new(false),
+            }),
+        }
+    }
+
+    /// The process that dies by [`Doom`].
+    pub fn belongs_to(&self, process: AbortHandle) {
+        // The first one counts; there is one.
+        drop(self.wire.process.set(process));
+    }
+
+    /// From now on one call of so many meets a fault; 0: none does.
+    pub fn fault_every(&self, calls: u64) {
+        self.wire.fault_every.store(calls, Ordering::Relaxed);
+    }
+
+    /// Kills the worker's process where it stands.
+    pub fn kill(&self) {
+        self.wire.die();
+    }
+
+    /// Whether the worker was killed.
+    pub fn is_dead(&self) -> bool {
+        self.wire.dead.load(Ordering::Relaxed)
+    }
+
+    /// Nothing fails from now on.
+    pub fn calm(&self) {
+        self.fault_every(0);
+        self.cut(false);
+        self.wire.spared.store(true, Ordering::Relaxed);
+    }
+
+    /// Cuts the worker off, or lets it back in.
+    pub fn cut(&self, cut: bool) {
+        self.wire.cut.store(cut, Ordering::Relaxed);
+    }
+}
+
+impl Wire {
+    fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
+
+    fn fate(&self) -> Fate {
+        let every = self.fault_every.load(Ordering::Relaxed);
+        if every == 0 || self.rand.below(every) != 0 {
+            return Fate::Well;
+        }
+        let silently = self.rand.below(2) == 0;
+        let late = Duration::from_millis(self.rand.below(LATE_MILLIS_MAX));
+        match self.rand.below(7) {
+            0 => Fate::RequestLost { silently },
+            1 => Fate::AnswerLost { silently },
+            2 => Fate::Refused,
+            3 | 4 => Fate::RequestLate(late),
+            5 => Fate::AnswerLate(late),
+            _ => Fate::Twice(late),
+        }
+    }
+
+    /// A sound way in one direction.
+    async fn travel(&self) {
+        let millis = 1 + self.rand.below(SOUND_MILLIS_MAX);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// Carries one call; `None`: its sender never hears of it.
+    async fn carry(&self, request: HttpRequest) -> Option<Answer> {
+        if self.dead.load(Ordering::Relaxed) {
+            return None;
+        }
+        let operation = observe::operation(&request);
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        let doom = self
+            .doom
+            .filter(|doom| doom.after_calls == call && !self.spared.load(Ordering::Relaxed));
+        let fate = self.fate();
+        let told = match (doom, self.is_cut()) {
+            (Some(doom), _) if doom.carried_out => "the worker dies behind it".to_owned(),
+            (Some(_), _) => "the worker dies before it".to_owned(),
+            (None, true) => "cut".to_owned(),
+            (None, false) => format!("{fate:?}"),
+        };
+        self.log.push(Event::Called {
+            worker: Arc::clone(&self.worker),
+            operation: operation.clone(),
+            fate: told,
+        });
+        if let Some(doom) = doom {
+            if doom.carried_out {
+                drop(self.deliver(request, &operation).await);
+            }
+            self.die();
+            return None;
+        }
+        self.travel().await;
+        match fate {
+            _ if self.is_cut() => return None,
+            Fate::RequestLost { silently: true } => return None,
+            Fate::RequestLost { silently: false } => return Some(Err(broken())),
+            Fate::Refused => return Some(Ok(throttled())),
+            Fate::RequestLate(late) => tokio::time::sleep(late).await,
+            Fate::Twice(late) => {
+                if let Some(again) = request.try_clone() {
+                    drop(self.deliver(again, &operation).await);
+                    tokio::time::sleep(late).await;
+                }
+            }
+            Fate::Well | Fate::AnswerLost { .. } | Fate::AnswerLate(_) => {}
+        }
+        let answer = self.deliver(request, &operation).await;
+        self.travel().await;
+        match fate {
+            _ if self.is_cut() => return None,
+            Fate::AnswerLost { silently: true } => return None,
+            Fate::AnswerLost { silently: false } => return Some(Err(broken())),
+            Fate::AnswerLate(late) => tokio::time::sleep(late).await,
+            Fate::Well
+            | Fate::RequestLost { .. }
+            | Fate::Refused
+            | Fate::RequestLate(_)
+            | Fate::Twice(_) => {}
+        }
+        Some(answer)
+    }
+
+    /// The service carries the request out, and the log is told what that made of the lease table.
+    async fn deliver(&self, request: HttpRequest, operation: &str) -> Answer {
+        let written = observe::Written::of(operation, &request);
+        let answer = self.client.call(request).await?;
+        match written {
+            Some(written) => Ok(written.observe(answer, &self.log).await),
+            None => Ok(answer),
+        }
+    }
+
+    fn die(&self) {
+        if self.dead.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        self.log.push(Event::Down {
+            worker: Arc::clone(&self.worker),
+            crashed: true,
+        });
+        if let Some(process) = self.process.get() {
+            process.abort();
+        }
+    }
+}
+
+fn broken() -> ConnectorError {
+    ConnectorError::io("the connection broke".into())
+}
+
+/// How both services refuse who calls too often.
+fn throttled() -> HttpResponse {
+    let body = r#"{"__type":"ProvisionedThroughputExceededException","message":"slow down"}"#;
+    let status = 400.try_into().expect("a status");
+    let mut answer = HttpResponse::new(status, SdkBody::from(body));
+    answer
+        .headers_mut()
+        .insert("content-type", "application/x-amz-json-1.1");
+    answer
+}
+
+impl HttpConnector for Network {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (reply, answer) = oneshot::channel();
+        let wire = Arc::clone(&self.wire);
+        tokio::spawn(async move {
+            match wire.carry(request).await {
+                // Whoever asked may have gone.
+                Some(answer) => drop(reply.send(answer)),
+                // Silence, for as long as it is listened to.
+                None => {
+                    let mut reply = reply;
+                    reply.closed().await;
+                }
+            }
+        });
+        let wire = Arc::clone(&self.wire);
+        HttpConnectorFuture::new(async move {
+            let answer = answer.await.unwrap_or_else(|_| Err(broken()))?;
+            Ok(answer.map(|body| {
+                let wire = Arc::clone(&wire);
+                SdkBody::from_body_1_x(Stream { body, wire })
+            }))
+        })
+    }
+}
+
+impl HttpClient for Network {
+    fn http_connector(
+        &self,
+        _settings: &HttpConnectorSettings,
+        _components: &RuntimeComponents,
+    ) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
+
+/// A body that breaks where the network is cut.
+struct Stream {
+    body: SdkBody,
+    wire: Arc<Wire>,
+}
+
+impl Body for Stream {
+    type Data = Bytes;
+    type Error = aws_smithy_types::body::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.wire.is_cut() {
+            return Poll::Ready(Some(Err("the connection broke".into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::Body::size_hint(&self.body)
+    }
+}

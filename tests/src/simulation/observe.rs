@@ -1,0 +1,107 @@
+//! What calls make of the lease table, read off requests and answers.
+
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use aws_smithy_types::byte_stream::ByteStream;
+use kinesis_core::{Position, ShardId};
+use serde_json::Value;
+
+use super::log::{Event, Log, Row};
+
+/// Key of the leader's lock. Source: KCL 3.5.1, `LeaderLock.LEADER_HASH_KEY`.
+const LEADER: &str = "Leader";
+
+/// The operation of a request, without the version of its service.
+pub(super) fn operation(request: &HttpRequest) -> String {
+    let target = request.headers().get("x-amz-target").unwrap_or("?");
+    target.replace("_20131202", "").replace("_20120810", "")
+}
+
+/// A write of one row of the table.
+pub(super) enum Written {
+    /// The answer has the row.
+    Updated {
+        key: String,
+        leader: Option<String>,
+    },
+    /// The request has it.
+    Put(Value),
+    Deleted {
+        key: String,
+    },
+}
+
+impl Written {
+    /// What a request writes, if it writes.
+    pub(super) fn of(operation: &str, request: &HttpRequest) -> Option<Self> {
+        let (_, operation) = operation.split_once('.')?;
+        if !matches!(operation, "UpdateItem" | "PutItem" | "DeleteItem") {
+            return None;
+        }
+        let body: Value = serde_json::from_slice(request.body().bytes()?).ok()?;
+        let key = || text(&body["Key"], "leaseKey");
+        match operation {
+            "PutItem" => Some(Self::Put(body["Item"].clone())),
+            "DeleteItem" => Some(Self::Deleted { key: key()? }),
+            _ => Some(Self::Updated {
+                key: key()?,
+                leader: text(&body["ExpressionAttributeValues"], ":me"),
+            }),
+        }
+    }
+
+    /// Tells the log what was written, if the answer says that it was.
+    pub(super) async fn observe(self, answer: HttpResponse, log: &Log) -> HttpResponse {
+        if !answer.status().is_success() {
+            return answer;
+        }
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = ByteStream::new(answer.into_body()).collect().await;
+        let body = body.expect("kinesis-local answers whole").into_bytes();
+        match self {
+            Self::Updated {
+                key,
+                leader: Some(worker),
+            } if key == LEADER => log.push(Event::Led { worker }),
+            Self::Updated { .. } => {
+                let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
+                lease(&answer["Attributes"], log);
+            }
+            Self::Put(item) => lease(&item, log),
+            Self::Deleted { key } if is_shard(&key) => {
+                let lease = ShardId::from(key.as_str());
+                log.push(Event::RowDeleted { lease });
+            }
+            Self::Deleted { .. } => {}
+        }
+        let mut answer = HttpResponse::new(status, SdkBody::from(body));
+        *answer.headers_mut() = headers;
+        answer
+    }
+}
+
+fn lease(item: &Value, log: &Log) {
+    let Some(key) = text(item, "leaseKey").filter(|key| is_shard(key)) else {
+        return;
+    };
+    let number = |name: &str| item[name]["N"].as_str()?.parse::<u64>().ok();
+    let checkpoint = text(item, "checkpoint").expect("a lease has a checkpoint");
+    let sub_sequence = number("checkpointSubSequenceNumber").unwrap_or(0);
+    log.push(Event::Row {
+        lease: ShardId::from(key.as_str()),
+        row: Row {
+            owner: text(item, "leaseOwner"),
+            checkpoint_owner: text(item, "checkpointOwner"),
+            counter: number("leaseCounter").unwrap_or(0),
+            checkpoint: Position::parse(&checkpoint, sub_sequence).expect("a checkpoint"),
+        },
+    });
+}
+
+fn is_shard(key: &str) -> bool {
+    key.starts_with("shardId-")
+}
+
+fn text(item: &Value, name: &str) -> Option<String> {
+    item[name]["S"].as_str().map(str::to_owned)
+}
