@@ -25,7 +25,7 @@ use tracing::{Instrument, error, info};
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::events::{Events, Hub};
-use crate::fetch::{Budget, FetchContext, Registration};
+use crate::fetch::{Budget, Connections, FetchContext, Registration};
 use crate::lease::{HeldLease, LeaseKeeper};
 use crate::processor::RecordProcessorFactory;
 use crate::settings::{self, OnFailure, Retrieval, Settings};
@@ -227,6 +227,7 @@ impl Consumer {
             clock: self.clock.clone(),
             rand: self.rand.fork(),
             budget: Budget::new(self.settings.max_buffered_bytes),
+            connections: Arc::default(),
             streams: Vec::new(),
         }
     }
@@ -240,6 +241,7 @@ struct Reading {
     clock: Clock,
     rand: Rand,
     budget: Arc<Budget>,
+    connections: Arc<Connections>,
     streams: Vec<FetchContext>,
 }
 
@@ -263,6 +265,7 @@ impl Reading {
             clock: self.clock.clone(),
             rand: self.rand.fork(),
             budget: Arc::clone(&self.budget),
+            connections: Arc::clone(&self.connections),
             registration: self.registration(source).map(Arc::new),
             placement: Arc::default(),
         };

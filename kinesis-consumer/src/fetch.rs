@@ -26,6 +26,7 @@
 mod budget;
 pub(crate) mod buffer;
 mod call;
+mod connections;
 mod fan_out;
 mod gate;
 mod listen;
@@ -53,6 +54,7 @@ use crate::stream::{Source, StreamId};
 pub(crate) use budget::Budget;
 use buffer::{BufferLimits, Filler, Hold, Room, Slot, buffer};
 use call::{Failure, Reader};
+pub(crate) use connections::Connections;
 use fan_out::FanOut;
 use listen::Listening;
 pub(crate) use placement::Placement;
@@ -115,6 +117,7 @@ pub(crate) struct FetchContext {
     pub(crate) clock: Clock,
     pub(crate) rand: Rand,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) connections: Arc<Connections>,
     /// Present if shards are to be read by fan-out.
     pub(crate) registration: Option<Arc<Registration>>,
     pub(crate) placement: Arc<Placement>,

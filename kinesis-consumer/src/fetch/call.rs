@@ -15,9 +15,9 @@ use bytes::Bytes;
 use kinesis_core::{Clock, HashKey, HashKeyRange, SequenceNumber, ShardId};
 
 use crate::error::{Error, ErrorKind};
-use crate::fetch::FetchContext;
 use crate::fetch::poll::{StartAt, Trouble};
 use crate::fetch::unpack::StreamRecord;
+use crate::fetch::{Connections, FetchContext};
 use crate::lease::ChildShard;
 use crate::stream::Address;
 
@@ -70,6 +70,7 @@ pub(crate) struct Reader {
     max_records: i32,
     pub(super) timeout: Duration,
     pub(super) clock: Clock,
+    pub(super) connections: Arc<Connections>,
 }
 
 impl Reader {
@@ -82,6 +83,7 @@ impl Reader {
             max_records: i32::try_from(context.settings.max_records).unwrap_or(i32::MAX),
             timeout: context.settings.kinesis_request_timeout,
             clock: context.clock.clone(),
+            connections: Arc::clone(&context.connections),
         }
     }
 

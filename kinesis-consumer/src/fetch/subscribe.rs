@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fetch::budget::Reservation;
 use crate::fetch::buffer::Filler;
 use crate::fetch::call::{Failure, Reader};
+use crate::fetch::connections::Seat;
 use crate::fetch::fan_out::{Reason, STALLED_AFTER, Trouble, UNREAD_PATIENCE};
 use crate::fetch::gate::{Gate, Gatekeeper};
 use crate::fetch::poll::StartAt;
@@ -63,6 +64,7 @@ pub(crate) enum Taken {
 pub(crate) struct Subscription {
     output: SubscribeToShardOutput,
     gate: Arc<Gate>,
+    _seat: Seat,
 }
 
 impl Reader {
@@ -72,7 +74,8 @@ impl Reader {
         consumer_arn: &str,
         start_at: &StartAt,
     ) -> Result<Subscription, Failure<Trouble>> {
-        let gate = Arc::new(Gate::default());
+        let (gate, seat) = (Arc::new(Gate::default()), self.connections.seat());
+        let timeouts = seat.timeouts(self.kinesis.config().timeout_config());
         let request = self
             .kinesis
             .subscribe_to_shard()
@@ -82,7 +85,8 @@ impl Reader {
             .customize()
             .config_override(
                 aws_sdk_kinesis::config::Builder::new()
-                    .stalled_stream_protection(StalledStreamProtectionConfig::disabled()),
+                    .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+                    .timeout_config(timeouts),
             )
             .interceptor(Gatekeeper(Arc::clone(&gate)));
         let of = || {
@@ -93,7 +97,11 @@ impl Reader {
         };
         // On the heap: the future of an SDK call is large, and there is one per shard.
         match timeout(self.timeout, Box::pin(request.send())).await {
-            Ok(Ok(output)) => Ok(Subscription { output, gate }),
+            Ok(Ok(output)) => Ok(Subscription {
+                output,
+                gate,
+                _seat: seat,
+            }),
             Ok(Err(error)) => Err(failed(of(), error)),
             Err(elapsed) => Err(other(
                 Error::new(

@@ -27,7 +27,8 @@ pub enum Retrieval {
     /// `GetRecords`, again and again.
     #[default]
     Polling,
-    /// Enhanced fan-out: `SubscribeToShard`, one stream of events for each shard over HTTP/2.
+    /// Enhanced fan-out: `SubscribeToShard`, one stream of events for each shard over HTTP/2, a
+    /// hundred on a connection.
     FanOut(FanOutSettings),
 }
 
