@@ -2,32 +2,20 @@
 //! batch that a processor is handed: checksum, members, the range check, buffer.
 
 use std::hint::black_box;
-use std::sync::LazyLock;
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use kinesis_consumer::bench::Reading;
-use kinesis_core::{Aggregate, Clock, HashKeyRange, UserRecord};
+use kinesis_core::{Aggregate, HashKeyRange, UserRecord};
+
+mod on_cpu;
+use on_cpu::on_cpu;
 
 /// Kinesis records of an answer, 50 KiB each.
 const AGGREGATES: usize = 100;
 /// Source: the producer's default, and the KPL's.
 const AGGREGATE_BYTES: usize = 50 * 1024;
 const DATA_BYTES: usize = 100;
-
-/// How long this thread has run on a processor, so that other programs on the machine do not count
-/// as ours; the time since the first call where Linux does not tell.
-fn on_cpu() -> Duration {
-    static START: LazyLock<(Clock, tokio::time::Instant)> = LazyLock::new(|| {
-        let clock = Clock::system();
-        let now = clock.now();
-        (clock, now)
-    });
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
-    let nanos = stat.and_then(|stat| stat.split(' ').next()?.parse().ok());
-    nanos.map_or_else(|| START.0.now() - START.1, Duration::from_nanos)
-}
 
 /// Aggregates of records over so many keys, and how many records they hold.
 fn aggregates(keys: usize) -> (Vec<Bytes>, usize) {

@@ -12,6 +12,8 @@ use futures::FutureExt;
 use kinesis_core::{HashKeyRange, Position, SequenceNumber};
 use tokio::sync::mpsc;
 
+pub use crate::lease::bench::{Fleet, Moves};
+
 use crate::fetch::buffer::{BufferLimits, Filler, buffer};
 use crate::fetch::unpack::{StreamRecord, Unpacker};
 use crate::fetch::{Batch, Budget, Fetched};

@@ -76,6 +76,7 @@
 
 pub mod admin;
 mod assign;
+pub(crate) mod bench;
 mod cpu;
 mod held;
 mod item;

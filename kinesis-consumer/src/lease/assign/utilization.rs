@@ -4,10 +4,14 @@
 //! without metrics is weighed by the throughput of its leases. Free leases go to whoever is furthest
 //! below the average, and it then counts as busier by what the lease delivers.
 //!
-//! When any worker is further from the average than the threshold, or above what it may rise to,
-//! those above it give leases: the damped part of their throughput that is too much, in an order of
-//! chance. Of several metrics the one by which most is to be moved counts. Nobody gets a lease that
-//! would lift it above the average or its range.
+//! When any worker is further above the average than the threshold, or above what it may rise to, it
+//! gives leases: the damped part of its throughput that is too much, in an order of chance. Of several
+//! metrics the one by which most is to be moved counts. Nobody gets a lease that would lift it above
+//! the average or its range.
+//!
+//! When a worker is only further below the average, as one that is new in a large fleet, all that are
+//! above it give, as long as half the threshold lets them. In the KCL just the busiest one gives, the
+//! damped little that it is above: a fiftieth worker has its share after more than forty rounds there.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -243,15 +247,19 @@ impl<'a> Busyness<'a> {
             return Vec::new();
         }
         let mut givers: Vec<_> = with.iter().filter(|(_, gauge)| too_busy(gauge)).collect();
+        let mut floor = average;
+        let mut damping = f64::from(self.how.dampening_percentage) / 100.0;
         if givers.is_empty() {
-            givers.extend(with.iter().max_by_key(|(_, gauge)| Rank(gauge.value)));
+            // Somebody has too little and nobody too much: a new worker in a large fleet.
+            givers.extend(with.iter().filter(|(_, gauge)| gauge.value > average));
+            floor = average * (1.0 - threshold / 2.0);
+            damping = 1.0;
         }
-        let damping = f64::from(self.how.dampening_percentage) / 100.0;
         givers
             .into_iter()
             .filter(|(_, gauge)| gauge.value > 0.0)
             .map(|(place, gauge)| {
-                let part = (gauge.value - average) / gauge.value * damping;
+                let part = (gauge.value - floor) / gauge.value * damping;
                 (*place, self.delivering[*place] * part)
             })
             .collect()
@@ -281,9 +289,9 @@ fn rebalance(
                 return;
             };
             if busy.would_be_too_busy(taker, lease) {
-                // Nor would anybody else be better off.
+                // Nor would anybody else be better off with it; with a lesser one perhaps.
                 busy.push(idlest, taker);
-                break;
+                continue;
             }
             busy.give(taker, lease);
             plan.hand_over
