@@ -113,6 +113,10 @@
 //! | SubscribeToShard of a consumer and shard | 1 | `LimitExceededException` |
 //! | calls of most other operations | 1 to 20 per account and region (ListShards: 1,000 per stream) | `LimitExceededException` |
 //!
+//! How many there may be is enforced under any of them, per account and region: 20,000 open shards, 50
+//! on-demand streams, 5 streams, 5 queues and 5 channels on their way to be there or gone, 5 consumers
+//! of a stream on their way to be there; of a stream 20 consumers and queues, one channel, 50 tags.
+//!
 //! On-demand streams follow their traffic under any of them: a shard that took more than half of what a
 //! shard can take, for a minute of the caller's clock, is split in halves, at most every 15 minutes;
 //! shards that were not needed for 30 days are merged, down to four.

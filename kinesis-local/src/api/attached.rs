@@ -15,8 +15,8 @@ use crate::wire::fault::Fault;
 use crate::wire::read::{List, Structure, Text, Timestamp};
 use crate::wire::write::Writer;
 
-/// Queues or channels that may be CREATING or DELETING at once. Source: quotas for queues,
-/// developer guide.
+/// Streams, queues or channels that may be CREATING or DELETING at once. Source: `CreateStream`;
+/// quotas for queues, developer guide.
 pub(super) const PASSING_MAX: usize = 5;
 
 /// Streams that one list of a request may name. Source: API model.
@@ -125,14 +125,15 @@ impl Inner {
         )
     }
 
-    /// Refuses another creation or deletion while too many are under way.
+    /// Refuses another creation or deletion while too many are under way, in the words that the
+    /// service has for streams. Source of the text: answers recorded by users of Terraform.
     pub(super) fn check_passing(&self, passing: usize, what: &str) -> Result<(), Fault> {
         if passing < PASSING_MAX {
             return Ok(());
         }
         Err(Fault::limit_exceeded(format!(
-            "Account {} has {PASSING_MAX} {what} in the state CREATING or DELETING, which is the \
-             most there can be at once.",
+            "This request would have exceed the limit on the number of {what} that can \
+             simultaneously be in CREATING or DELETING for the account {}. Limit: {PASSING_MAX}.",
             self.place.account
         )))
     }

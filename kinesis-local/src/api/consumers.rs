@@ -9,6 +9,7 @@ use super::tags::{Tagged, check_tags};
 use super::{Inner, Reply, no_stream, unwritable};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
+use crate::stream::Stream;
 use crate::stream::consumer::{Consumer, consumer_arn, parse_consumer_arn};
 use crate::stream::lifecycle::Status;
 use crate::stream::token::{Opened, Sealer};
@@ -20,6 +21,8 @@ use crate::wire::write::{Encode, Writer};
 
 /// Consumers on a page that asks for no number. Source: API model.
 const PAGE_DEFAULT: usize = 100;
+/// Consumers of a stream that may be CREATING at once. Source: `RegisterStreamConsumer`.
+const CREATING_MAX: usize = 5;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
@@ -143,6 +146,7 @@ impl Inner {
                 )));
             }
             self.check_consumer_limit(&stream, &cell)?;
+            self.check_creating_consumers(&stream, &cell)?;
             let at_ms = self.now_ms();
             let tags = request.tags.map(|tags| tags.0).unwrap_or_default();
             let consumer = Consumer::registered(at_ms, tags.clone());
@@ -300,6 +304,20 @@ impl Inner {
         } else {
             Err(self.no_consumer(arn))
         }
+    }
+
+    fn check_creating_consumers(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
+        let now_ms = self.now_ms();
+        let creating =
+            |consumer: &&Consumer| consumer.life.status(now_ms, self.delays) == Status::Creating;
+        if stream.consumers.values().filter(creating).count() < CREATING_MAX {
+            return Ok(());
+        }
+        Err(Fault::limit_exceeded(format!(
+            "This request would have exceed the limit on the number of consumers that can \
+             simultaneously be in CREATING for stream {} under account {}. Limit: {CREATING_MAX}.",
+            cell.name, cell.place.account
+        )))
     }
 
     fn no_consumer(&self, name: &str) -> Fault {

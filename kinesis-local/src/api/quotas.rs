@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{Inner, Reply};
-use crate::catalog::StreamCell;
+use crate::catalog::{StreamCell, Streams};
 use crate::stream::Mode;
 use crate::stream::lifecycle::Status;
 use crate::wire::Body;
@@ -58,7 +58,11 @@ impl Inner {
 
     /// Open shards of all streams. Takes the locks of the catalog and of each stream.
     pub(super) fn open_shards(&self) -> usize {
-        let streams = self.catalog.read();
+        self.open_shards_of(&self.catalog.read())
+    }
+
+    /// The same for who holds the lock of the catalog.
+    pub(super) fn open_shards_of(&self, streams: &Streams) -> usize {
         let now_ms = self.now_ms();
         let open = |cell: &Arc<StreamCell>| {
             let stream = cell.read();
@@ -89,7 +93,11 @@ impl Inner {
 
     /// Streams in on-demand mode. Takes the locks of the catalog and of each stream.
     pub(super) fn on_demand_streams(&self) -> usize {
-        let streams = self.catalog.read();
+        self.on_demand_streams_of(&self.catalog.read())
+    }
+
+    /// The same for who holds the lock of the catalog.
+    pub(super) fn on_demand_streams_of(&self, streams: &Streams) -> usize {
         let now_ms = self.now_ms();
         let on_demand = |cell: &&Arc<StreamCell>| {
             let stream = cell.read();

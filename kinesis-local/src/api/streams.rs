@@ -7,11 +7,12 @@ use kinesis_core::limits::{
 };
 use serde::Deserialize;
 
+use super::attached::is_passing;
 use super::record_rules::{check_distribution, check_max_record_size};
 use super::tags::{Tagged, check_tags};
 use super::warm::constrain_warm_throughput;
 use super::{Inner, Reply};
-use crate::catalog::StreamCell;
+use crate::catalog::{StreamCell, Streams};
 use crate::log::entry::Entry;
 use crate::stream::distribution::{DISTRIBUTIONS, Distribution};
 use crate::stream::lifecycle::Status;
@@ -79,10 +80,6 @@ impl Inner {
         self.check_writable()?;
         let new = self.new_stream(request)?;
         self.check_new_tags(&new.tags, 0, &Tagged::Stream(&new.name))?;
-        let open_shards = self.open_shards();
-        if new.mode == Mode::OnDemand {
-            self.check_on_demand_limit(self.on_demand_streams())?;
-        }
         let ticket = {
             let mut streams = self.catalog.write();
             let account = &self.place.account;
@@ -93,7 +90,7 @@ impl Inner {
                     new.name
                 )));
             }
-            self.check_shard_limit(open_shards, new.shard_count as usize)?;
+            self.check_room(&streams, &new)?;
             streams.insert(
                 Arc::clone(&new.name),
                 Arc::new(StreamCell::new(&new, &self.place)),
@@ -102,6 +99,16 @@ impl Inner {
         };
         self.stored(ticket).await?;
         Ok(Reply::Empty)
+    }
+
+    /// Whether the account may have this stream beside its others.
+    fn check_room(&self, streams: &Streams, new: &NewStream) -> Result<(), Fault> {
+        let passing = |cell: &&Arc<StreamCell>| is_passing(self.status(cell));
+        self.check_passing(streams.values().filter(passing).count(), "streams")?;
+        if new.mode == Mode::OnDemand {
+            self.check_on_demand_limit(self.on_demand_streams_of(streams))?;
+        }
+        self.check_shard_limit(self.open_shards_of(streams), new.shard_count as usize)
     }
 
     fn new_stream(&self, request: CreateStreamRequest<'_>) -> Result<NewStream, Fault> {

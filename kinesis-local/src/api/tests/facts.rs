@@ -12,6 +12,7 @@ mod auth;
 #[cfg(feature = "s3")]
 mod channels;
 mod consumers;
+mod counts;
 mod demand;
 mod encryption;
 mod get;
