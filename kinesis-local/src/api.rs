@@ -28,18 +28,16 @@ use crate::error::Error;
 use crate::limits::Limits;
 use crate::log::entry::Entry;
 use crate::log::{Log, LogFailure, Ticket};
-use crate::place::{Place, StreamArn};
+use crate::place::Place;
 use crate::stream::Stream;
-use crate::stream::change::{Change, Holder};
-use crate::stream::consumer::parse_consumer_arn;
+use crate::stream::change::Change;
 use crate::stream::encryption::KmsKeys;
 use crate::stream::lifecycle::{Delays, Status};
-use crate::stream::policy::{self, Decision};
 use crate::wire::Body;
 use crate::wire::fault::Fault;
-use crate::wire::read::Text;
 use crate::wire::write::{Encode, Writer};
 
+mod access;
 mod account;
 mod attached;
 mod channels;
@@ -250,98 +248,6 @@ impl Inner {
             Operation::GetResourcePolicy => self.get_resource_policy(body).await,
             Operation::DeleteResourcePolicy => self.delete_resource_policy(body).await,
         }
-    }
-
-    /// The stream that a request names, whatever its state.
-    fn stream(
-        &self,
-        name: Option<&Text<'_>>,
-        arn: Option<&Text<'_>>,
-    ) -> Result<Arc<StreamCell>, Fault> {
-        match (name, arn) {
-            (Some(name), None) => self.stream_by_name(name),
-            (None, Some(arn)) => self.stream_by_arn(arn),
-            (Some(name), Some(arn)) if StreamArn::read(arn).stream == &**name => {
-                self.stream_by_arn(arn)
-            }
-            (Some(_), Some(_)) => Err(Fault::invalid_argument(
-                "StreamName and StreamARN name different streams.",
-            )),
-            (None, None) => Err(Fault::invalid_argument(
-                "Either StreamName or StreamARN should be provided.",
-            )),
-        }
-    }
-
-    /// A stream of the caller's own account and region.
-    fn stream_by_name(&self, name: &str) -> Result<Arc<StreamCell>, Fault> {
-        let cell = self.catalog.get(name);
-        let cell = cell
-            .filter(|cell| self.status(cell) != Status::Gone)
-            .ok_or_else(|| no_stream(name, &self.place.account))?;
-        self.check_pace_on(&cell)?;
-        Ok(cell)
-    }
-
-    /// The stream that an ARN names, also that of a consumer; the one place where streams of other
-    /// accounts are reached.
-    fn stream_by_arn(&self, arn: &str) -> Result<Arc<StreamCell>, Fault> {
-        let StreamArn {
-            account,
-            region,
-            stream,
-        } = StreamArn::read(arn);
-        let consumer = parse_consumer_arn(arn);
-        let asked = consumer.map_or(Holder::Stream, |(_, name, _)| {
-            Holder::Consumer(name.to_owned())
-        });
-        self.stream_in(account, region, stream, &asked)
-    }
-
-    /// A stream wherever it is; in another account only what the resource policy of what is asked
-    /// for allows.
-    fn stream_in(
-        &self,
-        account: &str,
-        region: &str,
-        stream: &str,
-        asked: &Holder,
-    ) -> Result<Arc<StreamCell>, Fault> {
-        if self.place.is(account, region) {
-            return self.stream_by_name(stream);
-        }
-        if *self.place.region != *region {
-            // An endpoint serves one region.
-            return Err(no_stream(stream, account));
-        }
-        let action = format!("kinesis:{}", self.operation.name());
-        let principal = self.caller.principal.to_string();
-        let sites = self.sites.upgrade();
-        let site = sites.and_then(|sites| sites.get(account, region));
-        let cell = site.and_then(|site| site.catalog.get(stream));
-        let cell = cell.filter(|cell| self.status(cell) != Status::Gone);
-        let policy = cell.as_ref().and_then(|cell| cell.read().policy(asked));
-        let decision = policy.map_or(Decision::NotMentioned, |policy| {
-            policy::allows(&policy, &self.caller.account, &principal, &action)
-        });
-        let why = match (decision, cell) {
-            (Decision::Allowed, Some(cell)) => {
-                self.check_pace_on(&cell)?;
-                return Ok(cell);
-            }
-            (Decision::Denied, _) => "with an explicit deny in a resource-based policy".to_owned(),
-            // What is not there is told as what is not allowed.
-            (Decision::Allowed | Decision::NotMentioned, _) => {
-                format!("because no resource-based policy allows the {action} action")
-            }
-        };
-        let arn = Place::new(account, region).stream_arn(stream);
-        Err(Fault::new(
-            "AccessDeniedException",
-            format!(
-                "User: {principal} is not authorized to perform: {action} on resource: {arn} {why}"
-            ),
-        ))
     }
 
     fn status(&self, cell: &StreamCell) -> Status {

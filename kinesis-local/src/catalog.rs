@@ -73,6 +73,12 @@ impl Catalog {
         self.read().get(name).cloned()
     }
 
+    /// The stream with this id. Looks through all of them.
+    pub(crate) fn by_id(&self, id: u64) -> Option<Arc<StreamCell>> {
+        let streams = self.read();
+        streams.values().find(|cell| cell.id == id).cloned()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.read().is_empty()
     }

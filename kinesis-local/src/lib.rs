@@ -72,9 +72,16 @@
 //! Streams belong to the account and region that a request is signed for: the region is the one in
 //! the signature's credential scope, and an access key id of 12 digits is an account, as in other
 //! emulators. What a signature leaves open is as in [`Settings::region`] and [`Settings::account`].
-//! The same name is another stream elsewhere, and one endpoint serves them all. A stream that is
-//! named by the ARN of another account is refused with `AccessDeniedException`. Tables and buckets
+//! The same name is another stream elsewhere, and one endpoint serves them all. Tables and buckets
 //! are not kept apart: DynamoDB and S3 are the same for all.
+//!
+//! A stream, consumer or queue that is named by the ARN of another account is refused with
+//! `AccessDeniedException`, unless its resource policy allows it. Conditions are looked at by the
+//! operators `StringEquals`, `StringLike` and their `Not` and `IgnoreCase` forms, `ArnEquals`, `ArnLike`,
+//! `Bool`, `Null` and `…IfExists`, on the keys `aws:PrincipalArn`, `PrincipalAccount`, `PrincipalType`,
+//! `username`, `RequestedRegion`, `ResourceTag/…`, `PrincipalIsAWSService` and `ViaAWSService`. What
+//! cannot be told here (organizations, networks, sessions, dates, sets) keeps the safe way: the statement
+//! does not allow, and denies.
 //!
 //! # Operations of Kinesis
 //!

@@ -106,23 +106,9 @@ impl Inner {
     /// The stream and id behind an ARN of the caller's account and region with `kind` (`queue`,
     /// `channel`); whether the stream has it is not said.
     pub(super) fn attached(&self, arn: &str, kind: &str) -> Option<(Arc<StreamCell>, AttachedId)> {
-        let (before, id) = arn.split_once(&format!(":{kind}/"))?;
-        let mut place = before.rsplit(':');
-        let (account, region) = (place.next()?, place.next()?);
-        let id = AttachedId::parse(id)?;
-        if !self.place.is(account, region) {
-            return None;
-        }
-        let streams = self.catalog.read();
-        let cell = streams.values().find(|cell| cell.id == id.stream)?;
-        Some((Arc::clone(cell), id))
-    }
-
-    pub(super) fn attached_arn(&self, kind: &str, id: AttachedId) -> String {
-        format!(
-            "arn:aws:kinesis:{}:{}:{kind}/{id}",
-            self.place.region, self.place.account
-        )
+        let (place, id) = AttachedId::in_arn(arn, kind)?;
+        let cell = (place == *self.place).then(|| self.catalog.by_id(id.stream));
+        Some((cell??, id))
     }
 
     /// Refuses another creation or deletion while too many are under way, in the words that the

@@ -501,7 +501,7 @@ impl Inner {
         let id = channel.settings.id;
         ChannelFacts {
             name: channel.settings.name.clone(),
-            arn: self.attached_arn("channel", id),
+            arn: id.arn("channel", &cell.place),
             id: id.to_string(),
             status,
             reason,

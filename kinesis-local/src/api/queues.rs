@@ -244,7 +244,7 @@ impl Inner {
                 if status != Status::Gone && queue.name > after {
                     queues.push(QueueSummary {
                         name: queue.name.clone(),
-                        arn: self.attached_arn("queue", queue.id),
+                        arn: queue.id.arn("queue", &cell.place),
                         status,
                         created_ms: queue.life.created_ms,
                         stream: identifier(),
@@ -263,18 +263,21 @@ impl Inner {
 
     /// The stream and id of a queue that is not gone.
     pub(super) fn queue_cell(&self, arn: &str) -> Result<(Arc<StreamCell>, AttachedId), Fault> {
-        let found = self.attached(arn, "queue").filter(|(cell, id)| {
-            let (now_ms, delays) = (self.now_ms(), self.delays);
-            let stream = cell.read();
-            let queue = stream.queue(id.own);
-            queue.is_some_and(|queue| queue.status(now_ms, delays) != Status::Gone)
-        });
+        let found = self.queue_in_reach(arn)?;
         found.ok_or_else(|| self.no_queue(arn))
     }
 
     fn no_queue(&self, arn: &str) -> Fault {
-        let account = &self.place.account;
+        let account = self.account_of(arn);
         Fault::not_found(format!("Queue {arn} under account {account} not found."))
+    }
+
+    fn account_of(&self, queue_arn: &str) -> Arc<str> {
+        let named = AttachedId::in_arn(queue_arn, "queue");
+        named.map_or_else(
+            || Arc::clone(&self.place.account),
+            |(place, _)| place.account,
+        )
     }
 
     /// Whether the queue is in one of the states that an operation takes; the refusal is the
@@ -291,7 +294,7 @@ impl Inner {
             Status::Gone => Err(self.no_queue(arn)),
             status => Err(refusal(format!(
                 "Queue {arn} under account {} not ACTIVE, instead in state {}",
-                self.place.account,
+                self.account_of(arn),
                 status.name()
             ))),
         }
@@ -406,7 +409,7 @@ impl Inner {
         let queue = queue.ok_or_else(|| Fault::internal("a queue vanished"))?;
         Ok(QueueAnswer {
             name: queue.name.clone(),
-            arn: self.attached_arn("queue", queue.id),
+            arn: queue.id.arn("queue", &cell.place),
             status: queue.status(self.now_ms(), self.delays),
             created_ms: queue.life.created_ms,
             stream_arn: cell.arn(),

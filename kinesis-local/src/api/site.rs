@@ -269,6 +269,16 @@ pub(super) enum Principal {
     User(Arc<str>, Arc<User>),
 }
 
+impl Principal {
+    /// The user's name; `None`: the account itself.
+    pub(super) fn user(&self) -> Option<&str> {
+        match self {
+            Self::Account(_) => None,
+            Self::User(_, user) => Some(&user.name),
+        }
+    }
+}
+
 impl fmt::Display for Principal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

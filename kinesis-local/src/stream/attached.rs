@@ -9,6 +9,8 @@
 
 use std::fmt::{self, Display};
 
+use crate::place::Place;
+
 /// Which queue or channel, and on which stream.
 #[derive(Copy, Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct AttachedId {
@@ -18,6 +20,20 @@ pub(crate) struct AttachedId {
 }
 
 impl AttachedId {
+    /// Where it is and which it is, in an ARN of its kind (`queue`, `channel`).
+    pub(crate) fn in_arn(arn: &str, kind: &str) -> Option<(Place, Self)> {
+        let (before, id) = arn.split_once(&format!(":{kind}/"))?;
+        let mut place = before.rsplit(':');
+        let (account, region) = (place.next()?, place.next()?);
+        Some((Place::new(account, region), Self::parse(id)?))
+    }
+
+    /// Its ARN as one of this kind.
+    pub(crate) fn arn(self, kind: &str, place: &Place) -> String {
+        let (region, account) = (&place.region, &place.account);
+        format!("arn:aws:kinesis:{region}:{account}:{kind}/{self}")
+    }
+
     /// The id in a text; `None`: none of ours.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let hex: String = text.split('-').collect();
@@ -56,6 +72,14 @@ mod tests {
         };
         assert_eq!(id.to_string(), "00000000-0000-0007-1f9c-3b5a77d2e401");
         assert_eq!(AttachedId::parse(&id.to_string()), Some(id));
+        let place = Place::new("111122223333", "eu-west-1");
+        let arn = id.arn("queue", &place);
+        assert_eq!(
+            arn,
+            "arn:aws:kinesis:eu-west-1:111122223333:queue/00000000-0000-0007-1f9c-3b5a77d2e401"
+        );
+        assert_eq!(AttachedId::in_arn(&arn, "queue"), Some((place, id)));
+        assert_eq!(AttachedId::in_arn(&arn, "channel"), None);
         for text in ["", "7", "00000000-0000-0007-1f9c-3b5a77d2e40", "ü"] {
             assert_eq!(AttachedId::parse(text), None, "{text}");
         }

@@ -196,6 +196,19 @@ impl Stream {
         }
     }
 
+    /// The tags of what can have a policy.
+    pub(crate) fn tags_of(&self, holder: &Holder) -> Tags {
+        let tags = match holder {
+            Holder::Stream => Some(self.tags.clone()),
+            Holder::Consumer(name) => {
+                let consumer = self.consumers.get(name);
+                consumer.map(|consumer| consumer.tags.clone())
+            }
+            Holder::Queue(id) => self.queue(*id).map(|queue| queue.tags.clone()),
+        };
+        tags.unwrap_or_default()
+    }
+
     fn tags_mut(&mut self, consumer: Option<&str>) -> Result<&mut Tags, &'static str> {
         match consumer {
             None => Ok(&mut self.tags),

@@ -10,11 +10,16 @@
 //! Promises: a document that was taken names only actions that the kind of resource has, and only
 //! the resource that it is attached to; what no statement allows is not allowed.
 //!
-//! Deliberately absent: what needs more than the caller's name. A statement with a `Condition` does
-//! not allow, and denies as if the condition were met.
+//! A `Condition` is looked at by [`condition`]. One that cannot be told keeps the safe way: its
+//! statement does not allow, and denies as if the condition were met.
 
+use condition::{Conditions, Holds};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
+
+use super::change::Tags;
+
+mod condition;
 
 /// Longest document, in bytes. Source: none, reasonable bound; IAM's documents have at most 20 KiB.
 pub(crate) const POLICY_MAX_BYTES: usize = 20 * 1024;
@@ -90,12 +95,8 @@ struct Statement {
     principal: Option<Principal>,
     action: OneOrMany<String>,
     resource: OneOrMany<String>,
-    condition: Option<Anything>,
+    condition: Option<Conditions>,
 }
-
-/// A value that only has to be there.
-#[derive(Debug, Deserialize)]
-struct Anything {}
 
 /// Whom a statement is about, by the names that AWS knows them by.
 #[derive(Debug, Default)]
@@ -173,23 +174,38 @@ pub(crate) fn check(document: &str, kind: Kind, resource: &str) -> Result<(), St
     Ok(())
 }
 
-/// What `document` says about the caller's `action` (as in `kinesis:GetRecords`) on the resource
-/// that it is attached to. `account` and `principal` are the caller's account and ARN.
-pub(crate) fn allows(document: &str, account: &str, principal: &str, action: &str) -> Decision {
+/// What is known of a request that a policy decides about.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Request<'a> {
+    /// The caller's account.
+    pub(crate) account: &'a str,
+    /// The caller's ARN.
+    pub(crate) principal: &'a str,
+    /// The caller's name; `None`: the account itself calls.
+    pub(crate) user: Option<&'a str>,
+    pub(crate) region: &'a str,
+    /// The tags of the resource that the policy is attached to.
+    pub(crate) tags: &'a Tags,
+}
+
+/// What `document` says about the request's `action` (as in `kinesis:GetRecords`) on the resource
+/// that it is attached to.
+pub(crate) fn allows(document: &str, request: &Request<'_>, action: &str) -> Decision {
     // A document is checked before it is kept, so an unreadable one is not there.
     let Ok(document) = serde_json::from_str::<Document>(document) else {
         return Decision::NotMentioned;
     };
     let mut decision = Decision::NotMentioned;
     for statement in &document.statement.0 {
-        if !statement.is_about(account, principal, action) {
+        if !statement.is_about(request, action) {
             continue;
         }
-        if statement.effect == "Deny" {
-            return Decision::Denied;
-        }
-        if statement.condition.is_none() {
-            decision = Decision::Allowed;
+        let conditions = statement.condition.as_ref();
+        let holds = conditions.map_or(Holds::Yes, |conditions| conditions.hold(request));
+        match (statement.effect == "Deny", holds) {
+            (_, Holds::No) | (false, Holds::Unknown) => {}
+            (true, Holds::Yes | Holds::Unknown) => return Decision::Denied,
+            (false, Holds::Yes) => decision = Decision::Allowed,
         }
     }
     decision
@@ -221,7 +237,8 @@ impl Statement {
         Ok(())
     }
 
-    fn is_about(&self, account: &str, principal: &str, action: &str) -> bool {
+    fn is_about(&self, request: &Request<'_>, action: &str) -> bool {
+        let (account, principal) = (request.account, request.principal);
         let root = format!(":iam::{account}:root");
         let whom = |named: &String| {
             named == "*" || named == account || named == principal || named.ends_with(&root)
@@ -234,21 +251,26 @@ impl Statement {
 /// Whether `pattern`, where `*` is any text and `?` any character, is about `action`. The case of
 /// action names does not matter.
 fn matches(pattern: &str, action: &str) -> bool {
-    let (pattern, action) = (pattern.as_bytes(), action.as_bytes());
-    let (mut p, mut a) = (0, 0);
+    matches_exactly(&pattern.to_ascii_lowercase(), &action.to_ascii_lowercase())
+}
+
+/// Whether `pattern`, where `*` is any text and `?` any byte, is about `text`.
+fn matches_exactly(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut p, mut t) = (0, 0);
     let mut star = None;
-    while a < action.len() {
+    while t < text.len() {
         match pattern.get(p) {
             Some(b'*') => {
-                star = Some((p + 1, a));
+                star = Some((p + 1, t));
                 p += 1;
             }
-            Some(c) if *c == b'?' || c.eq_ignore_ascii_case(&action[a]) => (p, a) = (p + 1, a + 1),
+            Some(c) if *c == b'?' || *c == text[t] => (p, t) = (p + 1, t + 1),
             _ => match &mut star {
                 // The star takes one more.
                 Some((behind, taken)) => {
                     *taken += 1;
-                    (p, a) = (*behind, *taken);
+                    (p, t) = (*behind, *taken);
                 }
                 None => return false,
             },

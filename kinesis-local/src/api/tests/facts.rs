@@ -26,6 +26,7 @@ mod record_rules;
 mod retention;
 mod scaling;
 mod shards;
+mod shared;
 mod sites;
 mod streams;
 mod subscribe;

@@ -21,7 +21,14 @@ fn checked(document: &str) -> Result<(), String> {
 
 fn decided(document: &str, action: &str) -> Decision {
     checked(document).unwrap();
-    allows(document, "111122223333", BOB, action)
+    let request = Request {
+        account: "111122223333",
+        principal: BOB,
+        user: Some("bob"),
+        region: "us-east-1",
+        tags: &Tags::new(),
+    };
+    allows(document, &request, action)
 }
 
 #[test]
@@ -147,19 +154,32 @@ fn a_denial_wins_whatever_its_place() {
 }
 
 #[test]
-fn a_condition_does_not_allow_and_denies() {
-    let with = |effect| {
-        let statement = statement(effect, r#""*""#, r#""kinesis:PutRecord""#);
-        document(&statement.replacen('{', r#"{"Condition":{"Bool":{"a":"b"}},"#, 1))
-    };
-    assert_eq!(
-        decided(&with("Allow"), "kinesis:PutRecord"),
-        Decision::NotMentioned
-    );
-    assert_eq!(
-        decided(&with("Deny"), "kinesis:PutRecord"),
-        Decision::Denied
-    );
+fn a_condition_that_holds_lets_its_statement_count_and_one_that_cannot_be_told_denies_only() {
+    use Decision::{Allowed, Denied, NotMentioned};
+    for (key, value, allow, deny) in [
+        ("aws:username", "bob", Allowed, Denied),
+        ("aws:username", "alice", NotMentioned, NotMentioned),
+        ("aws:PrincipalOrgID", "o-1", NotMentioned, Denied),
+    ] {
+        let with = |effect| {
+            let statement = statement(effect, r#""*""#, r#""kinesis:PutRecord""#);
+            let condition = format!(r#"{{"Condition":{{"StringEquals":{{"{key}":"{value}"}}}},"#);
+            document(&statement.replacen('{', &condition, 1))
+        };
+        assert_eq!(decided(&with("Allow"), "kinesis:PutRecord"), allow, "{key}");
+        assert_eq!(decided(&with("Deny"), "kinesis:PutRecord"), deny, "{key}");
+    }
+}
+
+#[test]
+fn a_condition_of_another_shape_is_no_policy() {
+    let statement = statement("Allow", r#""*""#, r#""kinesis:PutRecord""#);
+    for wrong in [r#""Bool""#, r#"{"Bool":"true"}"#, r#"{"Bool":{"a":{}}}"#] {
+        let condition = format!(r#"{{"Condition":{wrong},"#);
+        let refused = checked(&document(&statement.replacen('{', &condition, 1)));
+        let text = "Policy validation error: This policy contains invalid Json";
+        assert_eq!(refused.unwrap_err(), text, "{wrong}");
+    }
 }
 
 #[test]
