@@ -266,6 +266,22 @@ impl Inner {
         }
     }
 
+    /// Whether the stream is there to be asked about; operations that do not change its shards take
+    /// it while it is UPDATING, too.
+    fn check_there(&self, cell: &StreamCell) -> Result<(), Fault> {
+        let (name, account) = (&cell.name, &cell.place.account);
+        match self.status(cell) {
+            Status::Active | Status::Updating => Ok(()),
+            status @ (Status::Creating | Status::Deleting | Status::Gone) => {
+                Err(Fault::in_use(format!(
+                    "Stream {name} under account {account} not ACTIVE or UPDATING, instead in state \
+                     {}",
+                    status.name()
+                )))
+            }
+        }
+    }
+
     /// Waits until no answer can show what a crash would take back.
     async fn settled(&self) -> Result<(), Fault> {
         self.log

@@ -123,6 +123,18 @@ impl Inner {
         Ok(Some((cell, id)))
     }
 
+    /// Refuses a channel of another account of the region: channels have no policy that could share
+    /// them, and whether it is there is not told.
+    pub(super) fn check_own_channel(&self, arn: &str) -> Result<(), Fault> {
+        match AttachedId::in_arn(arn, "channel") {
+            Some((place, _)) if place != *self.place && place.region == self.place.region => {
+                let permitted = self.permitted(None, &Holder::Stream, || arn.to_owned());
+                permitted.map(drop)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     fn site_of(&self, account: &str, region: &str) -> Option<Arc<Site>> {
         self.sites.upgrade()?.get(account, region)
     }

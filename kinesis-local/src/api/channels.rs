@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::attached::{
     Filter, StreamIdentifier, admits, check_filter, is_passing, open_page, seal_page,
 };
-use super::encryption::check_writing;
+use super::encryption::{check_key, check_writing};
 use super::site::Site;
 use super::tags::Tagged;
 use super::{Inner, Reply};
@@ -222,6 +222,9 @@ impl Inner {
                 "The service's own key alias/aws/kinesis cannot encrypt what a channel delivers.",
             ));
         }
+        if let Some(key) = &encryption_key {
+            check_key(&self.kms, key)?;
+        }
         Ok(NewChannel {
             from_ms: self.now_ms() + self.delays.create.as_millis() as u64,
             freshness_s: self.freshness(destination.data_freshness_in_seconds)?,
@@ -354,6 +357,7 @@ impl Inner {
     pub(super) async fn list_channels(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ListRequest<'_> = decode(body)?;
         check_list(&request)?;
+        self.check_pace()?;
         let now_ms = self.now_ms();
         let after = open_page(request.next_token.as_ref(), TOKEN_KIND, now_ms)?;
         let max = request
@@ -393,7 +397,12 @@ impl Inner {
             let channel = stream.channel(id.own);
             channel.is_some_and(|channel| channel.status(now_ms, delays) != Status::Gone)
         });
-        found.ok_or_else(|| self.no_channel(arn))
+        let Some((cell, id)) = found else {
+            self.check_own_channel(arn)?;
+            return Err(self.no_channel(arn));
+        };
+        self.check_pace_on(&cell)?;
+        Ok((cell, id))
     }
 
     fn no_channel(&self, arn: &str) -> Fault {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::attached::{open_page, seal_page};
 use super::tags::{Tagged, check_tags};
 use super::{Inner, Reply, no_stream, unwritable};
 use crate::catalog::StreamCell;
@@ -12,7 +13,6 @@ use crate::log::entry::Entry;
 use crate::stream::Stream;
 use crate::stream::consumer::{Consumer, consumer_arn, parse_consumer_arn};
 use crate::stream::lifecycle::Status;
-use crate::stream::token::{Opened, Sealer};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
@@ -128,6 +128,7 @@ impl Inner {
         check_register(&request)?;
         self.check_writable()?;
         let cell = self.stream(None, request.stream_arn.as_ref())?;
+        self.check_there(&cell)?;
         if let Some(TextMap(tags)) = &request.tags {
             self.check_new_tags(tags, 0, &Tagged::Consumer(&cell.name))?;
         }
@@ -135,10 +136,6 @@ impl Inner {
         let (ticket, answer) = {
             let mut stream = cell.write();
             let account = &cell.place.account;
-            let status = stream.status(self.now_ms(), self.delays);
-            if !matches!(status, Status::Active | Status::Updating) {
-                return Err(no_stream(&cell.name, &cell.place.account));
-            }
             if stream.consumers.contains_key(name) {
                 return Err(Fault::in_use(format!(
                     "Consumer {name} under stream {} already exists for account {account}.",
@@ -219,12 +216,9 @@ impl Inner {
         if !request.stream_creation_timestamp.is_none_or(same) {
             return Err(no_stream(&cell.name, &cell.place.account));
         }
-        let after = match &request.next_token {
-            None => String::new(),
-            Some(token) => Opened::open(token, TOKEN_KIND)
-                .and_then(|mut opened| opened.text())
-                .ok_or_else(|| Fault::invalid_argument("NextToken is invalid."))?,
-        };
+        self.check_there(&cell)?;
+        let now_ms = self.now_ms();
+        let after = open_page(request.next_token.as_ref(), TOKEN_KIND, now_ms)?;
         let max = request
             .max_results
             .map_or(PAGE_DEFAULT, |max| max.0.max(1) as usize);
@@ -239,7 +233,7 @@ impl Inner {
         let has_more = consumers.len() > max;
         consumers.truncate(max);
         let last = consumers.last().filter(|_| has_more);
-        let next_token = last.map(|last| Sealer::new(TOKEN_KIND).text(&last.name).seal());
+        let next_token = last.map(|last| seal_page(TOKEN_KIND, &last.name, now_ms));
         self.settled().await?;
         Ok(Reply::to(
             body,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kinesis_core::limits::KIB;
 use serde::Deserialize;
 
+use super::attached::{open_page, seal_page};
 use super::shards::{ShardAnswer, parse_shard_index};
 use super::warm::WarmAnswer;
 use super::{Inner, Reply};
@@ -13,7 +14,6 @@ use crate::stream::distribution::Distribution;
 use crate::stream::encryption::Key;
 use crate::stream::lifecycle::Status;
 use crate::stream::monitoring::Metrics;
-use crate::stream::token::{Opened, Sealer};
 use crate::stream::{Mode, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
@@ -194,20 +194,18 @@ impl Inner {
         let request: ListStreamsRequest<'_> = decode(body)?;
         check_list_streams(&request)?;
         self.check_pace()?;
+        let now_ms = self.now_ms();
         let after = match &request.next_token {
             None => request
                 .exclusive_start_stream_name
                 .as_deref()
                 .unwrap_or_default()
                 .to_owned(),
-            Some(token) => Opened::open(token, TOKEN_KIND)
-                .and_then(|mut opened| opened.text())
-                .ok_or_else(|| Fault::invalid_argument("NextToken is invalid."))?,
+            token @ Some(_) => open_page(token.as_ref(), TOKEN_KIND, now_ms)?,
         };
         let max = request
             .limit
             .map_or(PAGE_DEFAULT, |limit| limit.0.max(1) as usize);
-        let now_ms = self.now_ms();
         let mut streams: Vec<StreamFacts> = {
             let catalog = self.catalog.read();
             let facts = catalog
@@ -221,7 +219,7 @@ impl Inner {
         let has_more = streams.len() > max;
         streams.truncate(max);
         let last = streams.last().filter(|_| has_more);
-        let next_token = last.map(|last| Sealer::new(TOKEN_KIND).text(&last.name).seal());
+        let next_token = last.map(|last| seal_page(TOKEN_KIND, &last.name, now_ms));
         self.settled().await?;
         Ok(Reply::to(
             body,

@@ -104,7 +104,8 @@ pub(super) fn check_reading(keys: &KmsKeys, records: &[Record]) -> Result<(), Fa
     Ok(())
 }
 
-fn check_key(keys: &KmsKeys, key: &str) -> Result<(), Fault> {
+/// Whether the key can be used.
+pub(super) fn check_key(keys: &KmsKeys, key: &str) -> Result<(), Fault> {
     match keys.get(key).refusal(key) {
         Some((code, text)) => Err(Fault::new(code, text)),
         None => Ok(()),

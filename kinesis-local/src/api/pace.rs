@@ -2,7 +2,7 @@
 //!
 //! Promises: the numbers are the service's unless the settings replace them; a call is counted once
 //! it is known to be well-formed and, where it names a stream, once the stream is found. The refusal
-//! is `LimitExceededException` in the service's words.
+//! is `LimitExceededException` in the service's words, and `ThrottlingException` on a queue's records.
 
 use super::Inner;
 use super::operation::Operation;
@@ -83,6 +83,23 @@ impl Operation {
     }
 }
 
+impl Operation {
+    /// Whether it receives records of a queue or tells what becomes of them; the model has another
+    /// exception for too many of these calls.
+    fn is_on_queued_records(self) -> bool {
+        matches!(
+            self,
+            Self::ReceiveQueueRecords
+                | Self::AcknowledgeQueueRecords
+                | Self::UpdateQueueRecordsVisibility
+                | Self::ReceiveDeadLetterQueueRecords
+                | Self::AcknowledgeDeadLetterQueueRecords
+                | Self::RestoreDeadLetterQueueRecords
+                | Self::UpdateDeadLetterQueueRecordsVisibility
+        )
+    }
+}
+
 impl Inner {
     /// Counts a call that names no stream.
     pub(super) fn check_pace(&self) -> Result<(), Fault> {
@@ -110,9 +127,12 @@ impl Inner {
             return Ok(());
         }
         let (name, account) = (&cell.name, &cell.place.account);
-        Err(Fault::limit_exceeded(format!(
-            "Rate exceeded for stream {name} under account {account}."
-        )))
+        let text = format!("Rate exceeded for stream {name} under account {account}.");
+        Err(if self.operation.is_on_queued_records() {
+            Fault::new("ThrottlingException", text)
+        } else {
+            Fault::limit_exceeded(text)
+        })
     }
 
     /// How often the operation may be called per second; `None`: as often as one likes.

@@ -68,6 +68,7 @@ impl Inner {
         let document = request.policy.as_deref().unwrap_or_default();
         check(document, kind_of(request.arn()), request.arn()).map_err(Fault::invalid_argument)?;
         let resource = self.resource(request.arn())?;
+        self.check_there(&resource.cell)?;
         self.set_policy(resource, Some(document.to_owned())).await
     }
 
@@ -76,6 +77,7 @@ impl Inner {
         request.check(false)?;
         self.check_owner(request.arn())?;
         let resource = self.resource(request.arn())?;
+        self.check_there(&resource.cell)?;
         let policy = resource.cell.read().policy(&resource.holder()?);
         self.settled().await?;
         let policy = policy.unwrap_or_else(|| NO_POLICY.to_owned());
@@ -87,6 +89,7 @@ impl Inner {
         request.check(false)?;
         self.check_owner(request.arn())?;
         let resource = self.resource(request.arn())?;
+        self.check_there(&resource.cell)?;
         if resource.cell.read().policy(&resource.holder()?).is_none() {
             return Err(Fault::not_found(format!(
                 "No resource policy found for resource ARN {}.",

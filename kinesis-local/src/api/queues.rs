@@ -263,8 +263,11 @@ impl Inner {
 
     /// The stream and id of a queue that is not gone.
     pub(super) fn queue_cell(&self, arn: &str) -> Result<(Arc<StreamCell>, AttachedId), Fault> {
-        let found = self.queue_in_reach(arn)?;
-        found.ok_or_else(|| self.no_queue(arn))
+        let (cell, id) = self
+            .queue_in_reach(arn)?
+            .ok_or_else(|| self.no_queue(arn))?;
+        self.check_pace_on(&cell)?;
+        Ok((cell, id))
     }
 
     fn no_queue(&self, arn: &str) -> Fault {

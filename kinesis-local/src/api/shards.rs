@@ -165,6 +165,7 @@ impl Inner {
             }
             None => self.first_page(&request)?,
         };
+        self.check_there(&cell)?;
         let max = request
             .max_results
             .map(|max| max.0)

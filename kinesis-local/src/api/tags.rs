@@ -225,6 +225,7 @@ impl Inner {
         check_resource(&mut constraints, &request);
         constraints.done()?;
         let resource = self.resource(request.resource_arn.as_deref().unwrap_or_default())?;
+        self.check_there(&resource.cell)?;
         let tags = resource.tags(&resource.cell.read());
         self.settled().await?;
         Ok(Reply::to(
@@ -238,6 +239,7 @@ impl Inner {
 
     async fn tag(&self, resource: Resource, set: Tags) -> Result<Reply, Fault> {
         self.check_writable()?;
+        self.check_there(&resource.cell)?;
         let tagged = resource.tagged();
         let ticket = {
             let mut stream = resource.cell.write();
@@ -257,6 +259,7 @@ impl Inner {
         keys: Option<List<Text<'_>>>,
     ) -> Result<Reply, Fault> {
         self.check_writable()?;
+        self.check_there(&resource.cell)?;
         let keys = keys.unwrap_or_default().0;
         let removed: Vec<String> = keys.iter().map(|key| key.to_string()).collect();
         let texts = removed.iter().map(String::as_str);

@@ -509,9 +509,10 @@ fn check_code(field: &str, code: &str) -> Result<(), String> {
 /// The status that services send with a code.
 pub(super) fn usual_status(code: &str) -> StatusCode {
     match code {
-        "InternalFailure" | "InternalServerError" | "InternalError" => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        "InternalFailure"
+        | "InternalFailureException"
+        | "InternalServerError"
+        | "InternalError" => StatusCode::INTERNAL_SERVER_ERROR,
         "ServiceUnavailable" | "SlowDown" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     }
