@@ -15,6 +15,8 @@ mod consumers;
 mod counts;
 mod demand;
 mod encryption;
+#[cfg(feature = "s3")] // channels need buckets
+mod errors;
 mod get;
 mod limits;
 mod model;
