@@ -13,6 +13,8 @@ use serde_json::{Value, json};
 
 use super::*;
 
+#[cfg(feature = "s3")] // channels need buckets
+mod alike;
 mod cbor;
 mod encoding;
 mod front;

@@ -8,6 +8,11 @@ use http::header::HeaderValue;
 use super::*;
 use crate::wire::Format;
 
+/// What the API model says about the request of each operation.
+pub(super) static MODEL: LazyLock<serde_json::Map<String, Value>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("../../../tests/fixtures/kinesis-model.json")).unwrap()
+});
+
 /// What the API model says about each operation's answer and its exceptions.
 pub(super) static ANSWERS: LazyLock<Value> = LazyLock::new(|| {
     serde_json::from_str(include_str!("../../../tests/fixtures/kinesis-answers.json")).unwrap()

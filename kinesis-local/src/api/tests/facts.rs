@@ -16,7 +16,7 @@ mod counts;
 mod demand;
 mod encryption;
 #[cfg(feature = "s3")] // channels need buckets
-mod errors;
+pub(crate) mod errors;
 mod get;
 mod limits;
 mod model;

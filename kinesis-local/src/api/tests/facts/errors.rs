@@ -18,7 +18,7 @@ mod arguments;
 mod faults;
 mod quotas;
 mod states;
-mod world;
+pub(crate) mod world;
 
 use world::{HOME, OTHER, World};
 

@@ -4,10 +4,9 @@
 //! each length, range, pattern and enum is broken, one at a time; the answer has to name the place
 //! and the constraint in the service's words.
 
+use super::super::super::encoding::MODEL;
 use super::*;
 use crate::api::operation::Operation;
-
-const MODEL: &str = include_str!("../../../../tests/fixtures/kinesis-model.json");
 
 /// A request that breaks one constraint, and what the answer has to say.
 struct Case {
@@ -157,10 +156,9 @@ fn failure(path: &str, text: &str) -> String {
 #[tokio::test]
 async fn every_operation_checks_every_constraint_of_the_model() {
     let kinesis = kinesis();
-    let model: serde_json::Map<String, Value> = serde_json::from_str(MODEL).unwrap();
     let mut broken = Vec::new();
     let mut driven = 0;
-    for (name, shape) in &model {
+    for (name, shape) in MODEL.iter() {
         let operation = Operation::from_target(&format!("Kinesis_20131202.{name}"));
         assert!(operation.is_some(), "{name} is not known");
         let mut cases = Vec::new();
@@ -185,5 +183,5 @@ async fn every_operation_checks_every_constraint_of_the_model() {
         broken.join("\n")
     );
     assert!(driven > 200, "{driven} constraints driven");
-    assert_eq!(model.len(), 57);
+    assert_eq!(MODEL.len(), 57);
 }

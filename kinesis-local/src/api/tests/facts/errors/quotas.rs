@@ -209,8 +209,8 @@ pub(super) async fn of_records_and_pages(reached: &mut Reached) {
             .refused(HOME, kinesis, (operation, next), told)
             .await;
     }
-    let text = "Iterator expired. The iterator was created at time Mon Nov 23 02:00:04 UTC 2026 while \
-                right now it is Mon Nov 23 02:05:06 UTC 2026 which is further in the future than the \
+    let text = "Iterator expired. The iterator was created at time Mon Nov 23 02:00:00 UTC 2026 while \
+                right now it is Mon Nov 23 02:05:01 UTC 2026 which is further in the future than the \
                 tolerated delay of 300000 milliseconds.";
     let call = ("GetRecords", world.body("GetRecords"));
     reached
@@ -222,6 +222,7 @@ pub(super) async fn of_records_and_pages(reached: &mut Reached) {
         ..options()
     })
     .await;
+    tokio::time::advance(Duration::from_secs(1)).await;
     let text =
         "Rate exceeded for shard shardId-000000000000 in stream s under account 000000000000.";
     for (operation, calls) in [

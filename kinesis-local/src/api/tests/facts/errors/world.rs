@@ -6,12 +6,12 @@ use super::*;
 use crate::s3::S3;
 
 /// Who signs: the account of the settings, and another one.
-pub(super) const HOME: &str = "AKID";
-pub(super) const OTHER: &str = "111122223333";
+pub(crate) const HOME: &str = "AKID";
+pub(crate) const OTHER: &str = "111122223333";
 
 /// `s` is provisioned and has a consumer, `d` is on-demand and has a queue and a channel.
-pub(super) struct World {
-    pub(super) kinesis: Kinesis,
+pub(crate) struct World {
+    pub(crate) kinesis: Kinesis,
     /// What stands for each placeholder of a request.
     names: BTreeMap<&'static str, Value>,
 }
@@ -20,20 +20,23 @@ const D_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/d";
 
 impl World {
     /// With no limits and no delays.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(options()).await
     }
 
-    pub(super) async fn with(options: KinesisOptions) -> Self {
+    pub(crate) async fn with(options: KinesisOptions) -> Self {
         let s3 = S3::open(None).unwrap();
         std::fs::create_dir(s3.directory().join("lake")).unwrap();
         let buckets = Buckets::of(s3);
-        let kinesis = Kinesis::open(KinesisOptions { buckets, ..options }).unwrap();
         // Where one call a second is allowed, it is allowed again for each of these.
-        let second = Duration::from_secs(1);
+        let pause = match options.limits {
+            Limits::Given(_) => Duration::from_secs(1),
+            Limits::Aws | Limits::Off => Duration::ZERO,
+        };
+        let kinesis = Kinesis::open(KinesisOptions { buckets, ..options }).unwrap();
         let create = json!({"StreamName": "s", "ShardCount": 2});
         ok(&kinesis, "CreateStream", create).await;
-        tokio::time::advance(second).await;
+        tokio::time::advance(pause).await;
         let mode = json!({"StreamMode": "ON_DEMAND"});
         let create = json!({"StreamName": "d", "StreamModeDetails": mode});
         ok(&kinesis, "CreateStream", create).await;
@@ -55,17 +58,17 @@ impl World {
             world
                 .names
                 .insert(name, made.pointer(path).unwrap().clone());
-            tokio::time::advance(second).await;
+            tokio::time::advance(pause).await;
         }
         world
     }
 
-    pub(super) fn name(&self, name: &str) -> &str {
+    pub(crate) fn name(&self, name: &str) -> &str {
         self.names[name].as_str().unwrap()
     }
 
     /// What `operation` takes, with the members of `more` over it.
-    pub(super) fn body_with(&self, operation: &str, more: Value) -> Value {
+    pub(crate) fn body_with(&self, operation: &str, more: Value) -> Value {
         let mut body = self.body(operation);
         for (name, value) in more.as_object().unwrap() {
             match value {
@@ -79,8 +82,8 @@ impl World {
         body
     }
 
-    /// A request that `operation` takes in this world.
-    pub(super) fn body(&self, operation: &str) -> Value {
+    /// A request that `operation` takes in this world, if names and places are free.
+    pub(crate) fn body(&self, operation: &str) -> Value {
         let stream = |more: Value| merged(json!({"StreamARN": "ARN"}), more);
         let resource = |more: Value| merged(json!({"ResourceARN": "ARN"}), more);
         let queue = |more: Value| merged(json!({"QueueARN": "QUEUE"}), more);
