@@ -20,7 +20,8 @@
 //!
 //! Promises: a request that was admitted is carried out to its end even if the caller goes away
 //! (its task belongs to the server, not to the connection); a panic in a handler is a 500 and an
-//! ERROR in the log, not the end of the server; bodies are bounded, each and together.
+//! ERROR in the log, not the end of the server; bodies are bounded, each and together (see
+//! [`bodies`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +31,7 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Limited};
 use kinesis_core::Clock;
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,26 +45,11 @@ use crate::stream::encryption::KmsKeys;
 use crate::wire::Format;
 use crate::wire::fault::Fault;
 
+mod bodies;
 mod target;
 
+use bodies::Bodies;
 use target::Target;
-
-/// Largest request body of Kinesis and DynamoDB, in bytes. Source: DynamoDB's 16 MB request limit;
-/// it also holds the 10 MiB of a full PutRecords, which is 14 MiB as base64 in JSON.
-pub(crate) const BODY_MAX_BYTES: usize = 16 * 1024 * 1024;
-
-/// Bodies held at once, all requests together, in KiB. Source: none, reasonable default: sixteen of
-/// the largest. A request waits for its share before its body is read.
-const BODIES_MAX_KIB: usize = 16 * BODY_MAX_BYTES / 1024;
-
-/// How much of an oversize body is read and thrown away so that the sender sees the answer instead
-/// of a broken connection, in bytes. Source: none, reasonable default.
-const OVERSIZE_DRAIN_BYTES: usize = 4 * BODY_MAX_BYTES;
-
-/// What a body may have sent before its share of [`BODIES_MAX_KIB`] is asked for, in bytes, so that who
-/// announces much and sends nothing takes nobody's place. Who stops behind these keeps its share until
-/// the time for a body is over. Source: none; most requests are shorter, and never wait.
-const UNSHARED_BODY_BYTES: usize = 16 * 1024;
 
 /// An answer, which may be a refusal, or why there is none.
 type Answer = Result<Response<ResponseBody>, Unanswered>;
@@ -89,8 +73,7 @@ struct Inner {
     services: Services,
     faults: Faults,
     clock: Clock,
-    /// KiB of request bodies that may still be read into memory.
-    bodies: Semaphore,
+    bodies: Bodies,
     /// Cancelled: no request is admitted any more.
     stopping: CancellationToken,
     /// Cancelled: requests that are still under way are dropped.
@@ -121,7 +104,7 @@ impl Service {
                 services,
                 faults,
                 clock,
-                bodies: Semaphore::new(BODIES_MAX_KIB),
+                bodies: Bodies::new(),
                 stopping: CancellationToken::new(),
                 stopped: CancellationToken::new(),
                 tasks: TaskTracker::new(),
@@ -214,7 +197,7 @@ impl Service {
             kinesis: target == Target::Kinesis,
             ..Edge::of_headers(&head.headers)
         };
-        let arriving = self.arriving(body, edge);
+        let arriving = self.inner.bodies.arriving(body, edge);
         let arrived = tokio::time::timeout(self.inner.body_timeout, arriving).await;
         let (body, _share) = match arrived {
             Ok(Ok(arrived)) => arrived,
@@ -237,59 +220,6 @@ impl Service {
                 self.serve_kinesis(head, body).await
             }
         }
-    }
-
-    /// The whole body and its share of the memory for bodies, or the answer that refuses the request.
-    async fn arriving<B>(
-        &self,
-        body: B,
-        edge: Edge,
-    ) -> Result<(Bytes, Option<SemaphorePermit<'_>>), Response<ResponseBody>>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<BoxError>,
-    {
-        let hint = body.size_hint();
-        let mut body = Box::pin(Limited::new(body, BODY_MAX_BYTES + OVERSIZE_DRAIN_BYTES));
-        let mut chunks: Vec<Bytes> = Vec::new();
-        let mut length = 0;
-        let mut share = None;
-        let mut oversize = hint.lower() > BODY_MAX_BYTES as u64;
-        while let Some(frame) = body.frame().await {
-            let Ok(frame) = frame else {
-                // Ended before its time, or larger than what is read to be polite.
-                return Err(if oversize {
-                    edge.too_large()
-                } else {
-                    edge.cut_short()
-                });
-            };
-            let Ok(data) = frame.into_data() else {
-                continue; // trailers
-            };
-            length += data.len();
-            oversize |= length > BODY_MAX_BYTES;
-            if oversize {
-                chunks.clear(); // read to its end, so that the sender sees the answer
-                share = None;
-                continue;
-            }
-            if share.is_none() && length > UNSHARED_BODY_BYTES {
-                // An unannounced length counts as the largest.
-                let bytes = hint.upper().unwrap_or(BODY_MAX_BYTES as u64);
-                let kib = bytes.min(BODY_MAX_BYTES as u64).div_ceil(1024) as u32;
-                share = self.inner.bodies.acquire_many(kib).await.ok();
-            }
-            chunks.push(data);
-        }
-        if oversize {
-            return Err(edge.too_large());
-        }
-        let whole = match chunks.len() {
-            1 => chunks.remove(0),
-            _ => chunks.concat().into(),
-        };
-        Ok((whole, share))
     }
 
     async fn serve_kinesis(&self, head: Parts, body: Bytes) -> Answer {

@@ -8,7 +8,8 @@
 //!       who comes then
 //! ```
 //!
-//! Promises: a connection that sends no request, or a half one, does not keep its place for ever;
+//! Promises: a connection that sends no request, or a half one, or no other one after the last, or does
+//! not read its answer, does not keep its place for ever;
 //! heads, streams and connections are bounded (bodies: see [`route`](crate::route)); at the end every
 //! connection finishes the requests it has, within a deadline.
 //!
@@ -17,12 +18,12 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kinesis_core::Clock;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -31,8 +32,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, ErrorKind};
 use crate::metrics::CONNECTIONS;
-use crate::route::Service;
+use crate::route::{Service, Unanswered};
 use crate::tls::{FIRST_BYTE, Identity};
+
+mod activity;
+
+use activity::Activity;
 
 /// Longest head of an HTTP/1.1 request, in bytes. Source: none; a signed request has about 2 KiB.
 const HTTP1_HEAD_MAX_BYTES: usize = 64 * 1024;
@@ -49,6 +54,9 @@ const HTTP2_STREAMS_MAX: u32 = 256;
 
 /// How often an HTTP/2 peer is asked whether it is still there. Source: none, reasonable default.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long an HTTP/2 peer may take to answer that. Source: hyper's default.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long to wait before accepting again after the system refused (too many open files).
 /// Source: none, reasonable default.
@@ -252,21 +260,24 @@ async fn converse<S>(stream: S, shared: &Shared)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let seen = Arc::new(AtomicBool::new(false));
+    let activity = Activity::begin();
     let service = service_fn({
-        let (service, seen) = (shared.service.clone(), Arc::clone(&seen));
+        let (service, activity) = (shared.service.clone(), activity.clone());
         move |request| {
-            seen.store(true, Ordering::Relaxed);
-            let service = service.clone();
-            async move { service.call(request).await }
+            let (service, under_way) = (service.clone(), activity.request());
+            async move {
+                let answer = service.call(request).await?;
+                Ok::<_, Unanswered>(answer.map(|body| under_way.until_the_end_of(body)))
+            }
         }
     });
     let builder = protocol(shared.head_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // Telling the protocols apart has no time limit of its own.
-    let mut first = pin!(tokio::time::sleep(shared.head_timeout));
-    let mut waiting_for_first = true;
+    // hyper knows a time limit for the heads of HTTP/1.1 alone: not for telling the protocols apart,
+    // not for a pause of HTTP/2, not for an answer that nobody reads.
+    let mut look = pin!(tokio::time::sleep(shared.head_timeout));
     let mut closing = false;
+    let mut said_goodbye = false;
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
@@ -275,11 +286,19 @@ where
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = first.as_mut(), if waiting_for_first => {
-                if !seen.load(Ordering::Relaxed) {
+            () = look.as_mut() => {
+                let now = Clock::system().now();
+                let idle_since = activity.idle_since().unwrap_or(now);
+                let idle_until = idle_since + shared.head_timeout;
+                if now < idle_until {
+                    look.as_mut().reset(idle_until);
+                } else if said_goodbye || !activity.has_seen_a_request() {
                     return;
+                } else {
+                    said_goodbye = true;
+                    connection.as_mut().graceful_shutdown();
+                    look.as_mut().reset(now + shared.head_timeout);
                 }
-                waiting_for_first = false;
             }
         }
     };
@@ -300,6 +319,7 @@ fn protocol(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(HTTP2_PING_INTERVAL)
+        .keep_alive_timeout(HTTP2_PING_TIMEOUT)
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
         .max_header_list_size(HTTP2_HEADERS_MAX_BYTES);
     builder

@@ -91,10 +91,12 @@ pub struct Settings {
     /// not here is enabled. `KinesisLocal::set_kms_key` changes them later. Default: none.
     pub kms_keys: BTreeMap<String, KmsKeyState>,
     /// How long a connection may take for the head of a request, the pause before it included, in
-    /// milliseconds; 1 to an hour. Default: 120,000.
+    /// milliseconds; 1 to an hour. An answer that nobody reads is given up after twice as long.
+    /// Default: 120,000.
     pub head_timeout_ms: u64,
     /// How long the body of a request of Kinesis or DynamoDB may take to arrive, in milliseconds; 1 to
-    /// an hour. Default: 60,000.
+    /// an hour. One that stops, or nearly, is refused after a second while others wait for the memory
+    /// that it takes. Default: 60,000.
     pub body_timeout_ms: u64,
     /// Connections served at once; 1 to 65,536.
     pub max_connections: usize,

@@ -517,3 +517,134 @@ async fn who_announces_much_and_sends_nothing_takes_nobodys_place() {
     assert_eq!(answered.unwrap().status(), StatusCode::OK);
     drop(half_open);
 }
+
+/// An HTTP/2 connection; the second ends with it.
+async fn http2_connection(
+    local: &KinesisLocal,
+) -> (
+    hyper::client::conn::http2::SendRequest<Full<Bytes>>,
+    tokio::task::JoinHandle<()>,
+) {
+    let address = local.local_addr().unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
+    let ended = tokio::spawn(async move { drop(connection.await) });
+    (sender, ended)
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_asks_nothing_more_is_closed_in_time() {
+    let local = impatient().await;
+    let list = request(&local, "/", Some("DynamoDB_20120810.ListTables"), "{}");
+    let (mut sender, ended) = http2_connection(&local).await;
+    let answer = whole(sender.send_request(list).await.unwrap()).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    // The client answers pings and keeps its handle: without a time limit this waits for ever.
+    tokio::time::timeout(Duration::from_secs(50), ended)
+        .await
+        .unwrap()
+        .unwrap();
+    drop(sender);
+}
+
+#[tokio::test]
+async fn a_subscription_is_no_idle_connection() {
+    let local = impatient().await;
+    let kinesis = aws_sdk_kinesis::Client::new(&local.sdk_config());
+    let create = kinesis.create_stream().stream_name("s").shard_count(1);
+    create.send().await.unwrap();
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    let consumer = kinesis
+        .register_stream_consumer()
+        .stream_arn(arn)
+        .consumer_name("c");
+    let consumer = consumer.send().await.unwrap().consumer.unwrap();
+    let body = format!(
+        r#"{{"ConsumerARN": "{}", "ShardId": "0", "StartingPosition": {{"Type": "LATEST"}}}}"#,
+        consumer.consumer_arn
+    );
+    let target = "Kinesis_20131202.SubscribeToShard";
+    let mut subscribe = request(&local, "/", Some(target), body);
+    let headers = subscribe.headers_mut();
+    let kind = "application/x-amz-json-1.1".parse().unwrap();
+    headers.insert("content-type", kind);
+    let date = "20260102T030405Z".parse().unwrap();
+    headers.insert("x-amz-date", date);
+    let authorization = "AWS4-HMAC-SHA256 Credential=a/20260102/us-east-1/kinesis/aws4_request, \
+                         SignedHeaders=host, Signature=00ff";
+    headers.insert("authorization", authorization.parse().unwrap());
+    let (mut sender, ended) = http2_connection(&local).await;
+    let answer = sender.send_request(subscribe).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let mut events = answer.into_body();
+    // Five times as long as an idle connection has.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let put = kinesis.put_record().stream_name("s").partition_key("k");
+    let data = aws_sdk_kinesis::primitives::Blob::new("late");
+    put.data(data).send().await.unwrap();
+    let mut pushed = Vec::new();
+    while !pushed.windows(8).any(|eight| eight == b"bGF0ZQ==") {
+        let frame = events.frame().await.expect("the record").unwrap();
+        pushed.extend_from_slice(&frame.into_data().unwrap_or_default());
+    }
+    assert!(!ended.is_finished());
+}
+
+#[tokio::test]
+async fn who_does_not_read_the_answer_does_not_keep_its_place() {
+    let mut settings = kinesis_local::Settings::default();
+    settings.listen = Some(LOOPBACK);
+    settings.head_timeout_ms = 100;
+    settings.max_connections = 1;
+    let local = KinesisLocal::builder().settings(settings).start().await;
+    let local = local.unwrap();
+    let s3 = aws_sdk_s3::Client::new(&local.sdk_config());
+    s3.create_bucket().bucket("bucket").send().await.unwrap();
+    let address = local.local_addr().unwrap();
+    let mut deaf = TcpStream::connect(address).await.unwrap();
+    // Its answers are more than the buffers between the two hold.
+    let list = "POST / HTTP/1.1\r\nhost: a\r\nx-amz-target: DynamoDB_20120810.ListTables\r\n\
+                content-length: 2\r\n\r\n{}";
+    let many = list.repeat(100_000);
+    let asked = tokio::spawn(async move {
+        let sent = deaf.write_all(many.as_bytes()).await;
+        (deaf, sent)
+    });
+    let list = request(&local, "/", Some("DynamoDB_20120810.ListTables"), "{}");
+    let answered = tokio::time::timeout(Duration::from_secs(50), http1(&local, list)).await;
+    assert_eq!(answered.unwrap().status(), StatusCode::OK);
+    asked.abort();
+}
+
+#[tokio::test]
+async fn the_headers_of_a_request_are_bounded_in_number_and_size_on_both_protocols() {
+    let local = listening().await;
+    let with = |headers: usize, bytes: usize| {
+        let mut request = request(&local, "/", Some("DynamoDB_20120810.ListTables"), "{}");
+        for at in 0..headers {
+            let name: http::HeaderName = format!("x-many-{at}").parse().unwrap();
+            let value = "x".repeat(bytes).parse().unwrap();
+            request.headers_mut().insert(name, value);
+        }
+        request
+    };
+    let too_large = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    assert_eq!(http1(&local, with(90, 9)).await.status(), StatusCode::OK);
+    assert_eq!(http1(&local, with(110, 9)).await.status(), too_large);
+    assert_eq!(http1(&local, with(1, 80_000)).await.status(), too_large);
+    assert_eq!(http2(&local, with(90, 9)).await.status(), StatusCode::OK);
+    // HTTP/2 counts 32 bytes more for each: either bound is one on the sum.
+    for large in [with(600, 9), with(1, 20_000)] {
+        let (mut sender, ended) = http2_connection(&local).await;
+        match sender.send_request(large).await {
+            Ok(answer) => assert_eq!(answer.status(), too_large),
+            Err(refused) => assert!(!refused.is_canceled(), "{refused}"),
+        }
+        drop((sender, ended));
+    }
+    let after = http2(&local, with(0, 0)).await;
+    assert_eq!(after.status(), StatusCode::OK, "nobody else is hurt");
+}

@@ -5,6 +5,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use kinesis_core::Rand;
 
+use super::bodies::{BODIES_MAX_KIB, BODY_MAX_BYTES, LOOK_EVERY};
 use super::*;
 use crate::fault::FaultPlan;
 use crate::settings::Settings;
@@ -31,6 +32,118 @@ fn list_streams<B>(body: B) -> Request<B> {
         .header("x-amz-date", "20260102T030405Z")
         .body(body)
         .unwrap()
+}
+
+/// A body that may have 16 MiB, by what it says. Its first piece comes at once, the others at an
+/// interval; `None`: never.
+struct Slow {
+    left: Vec<Bytes>,
+    every: Option<Duration>,
+    timer: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Slow {
+    fn new(at_once: usize, pieces: usize, piece: usize, every: Option<Duration>) -> Self {
+        let mut left = vec![Bytes::from(vec![b' '; piece]); pieces];
+        left.push(Bytes::from(vec![b' '; at_once]));
+        Self {
+            left,
+            every,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+        }
+    }
+}
+
+impl Body for Slow {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        std::task::ready!(self.timer.as_mut().poll(context));
+        let Some(piece) = self.left.pop() else {
+            return Poll::Ready(None);
+        };
+        // One day is never.
+        let pause = self.every.unwrap_or(Duration::from_secs(86_400));
+        self.timer = Box::pin(tokio::time::sleep(pause));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        let mut hint = http_body::SizeHint::new();
+        hint.set_upper(BODY_MAX_BYTES as u64);
+        hint
+    }
+}
+
+async fn status<B>(service: Service, body: B) -> StatusCode
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    service.call(list_streams(body)).await.unwrap().status()
+}
+
+const KIB: usize = 1024;
+
+#[tokio::test(start_paused = true)]
+async fn half_open_bodies_stall_nobody() {
+    let service = service();
+    for every in [None, Some(Duration::from_millis(300))] {
+        // Sixteen take all the room there is; stopped, or with a few bytes now and then.
+        let half_open: Vec<_> = (0..16)
+            .map(|_| tokio::spawn(status(service.clone(), Slow::new(20 * KIB, 999, 8, every))))
+            .collect();
+        tokio::time::sleep(10 * LOOK_EVERY).await;
+        assert_eq!(service.inner.bodies.free_kib(), 0, "nobody else wants it");
+        assert!(half_open.iter().all(|body| !body.is_finished()));
+        let clock = Clock::system();
+        let began = clock.now();
+        let whole = Full::from(vec![b' '; 100 * KIB]);
+        let answered = status(service.clone(), whole).await;
+        assert_ne!(answered, StatusCode::REQUEST_TIMEOUT);
+        let waited = clock.now() - began;
+        assert!(waited <= LOOK_EVERY, "{waited:?}");
+        for body in half_open {
+            assert_eq!(body.await.unwrap(), StatusCode::REQUEST_TIMEOUT);
+        }
+        assert_eq!(service.inner.bodies.free_kib(), BODIES_MAX_KIB);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_comes_steadily_keeps_its_place_while_others_wait() {
+    let service = service();
+    let every = Some(Duration::from_millis(80));
+    let steady: Vec<_> = (0..40)
+        .map(|_| Slow::new(20 * KIB, 60, 4 * KIB, every))
+        .map(|body| tokio::spawn(status(service.clone(), body)))
+        .collect();
+    for body in steady {
+        let answered = body.await.unwrap();
+        assert_ne!(answered, StatusCode::REQUEST_TIMEOUT);
+    }
+    assert_eq!(service.inner.bodies.free_kib(), BODIES_MAX_KIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_waiting_leaves_no_trace() {
+    let service = service();
+    let half_open: Vec<_> = (0..16)
+        .map(|_| tokio::spawn(status(service.clone(), Slow::new(20 * KIB, 1, 8, None))))
+        .collect();
+    tokio::task::yield_now().await;
+    let waits = service.inner.bodies.arriving(
+        Full::from(vec![b' '; 100 * KIB]),
+        Edge::of_headers(&HeaderMap::new()),
+    );
+    let gave_up = tokio::time::timeout(LOOK_EVERY / 2, waits).await;
+    assert!(gave_up.is_err());
+    tokio::time::sleep(10 * LOOK_EVERY).await;
+    assert!(half_open.iter().all(|body| !body.is_finished()));
 }
 
 /// What a body can do to a server.
@@ -82,7 +195,7 @@ async fn whatever_a_body_does_the_next_request_is_served() {
         let answer = service.call(list_streams(Full::from("{}"))).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
     }
-    assert_eq!(service.inner.bodies.available_permits(), BODIES_MAX_KIB);
+    assert_eq!(service.inner.bodies.free_kib(), BODIES_MAX_KIB);
 }
 
 #[tokio::test(start_paused = true)]
