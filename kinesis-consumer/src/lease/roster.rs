@@ -7,11 +7,12 @@
 //!
 //! A fresh row alone does not say that a worker lives: one that died leaves its row for a minute, and
 //! so does a KCL worker that was stopped. So a worker is left out, as long as there is another,
-//! - if it owns leases of which every one is expired, or
+//! - if a lease of its is expired and it is not seen to renew another, and from then on until its row
+//!   changes or it renews one: what it is given meanwhile says nothing about it, or
 //! - if it owns none and nothing says that it lives now: its row was there when this leader began, was
 //!   not written in the last seconds, and has not changed since.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -45,6 +46,8 @@ struct Sight {
     fresh_until: Instant,
     /// Its worker lived when, or after, this leader began.
     proven: bool,
+    /// It let a lease expire, and nothing was heard of it since.
+    silent: bool,
 }
 
 impl Roster {
@@ -67,6 +70,8 @@ impl Roster {
                 Some(known) => known.proven || known.updated_at != row.updated_at,
                 None => !first_look || row.is_fresh(now_millis, JUST_NOW),
             };
+            let silent =
+                known.is_some_and(|known| known.silent && known.updated_at == row.updated_at);
             let fresh_until = match known {
                 Some(known) if known.updated_at == row.updated_at => known.fresh_until,
                 Some(_) => now + self.fresh_for,
@@ -77,6 +82,7 @@ impl Roster {
                 updated_at: row.updated_at,
                 fresh_until,
                 proven,
+                silent,
             };
             self.seen.insert(row.worker.clone(), sight);
         }
@@ -84,7 +90,7 @@ impl Roster {
 
     /// The workers that may get leases at `now`; `me`, the leader, among them if it wants to.
     pub(crate) fn members(
-        &self,
+        &mut self,
         rows: Vec<WorkerStats>,
         candidates: &[Candidate<'_>],
         me: Option<&str>,
@@ -100,22 +106,39 @@ impl Roster {
         {
             members.push(WorkerStats::new(me, 0));
         }
-        let mut owners: BTreeMap<&str, bool> = BTreeMap::new();
-        for candidate in candidates {
-            if let Some(holder) = candidate.lease.holder() {
-                *owners.entry(holder).or_default() |= candidate.standing != Standing::Expired;
-            }
-        }
+        let owners = self.listen(candidates);
         let lives = |member: &WorkerStats| {
             let name = member.worker.as_str();
-            let proven = || self.seen.get(name).is_some_and(|sight| sight.proven);
-            me == Some(name) || owners.get(name).copied().unwrap_or_else(proven)
+            let sight = self.seen.get(name);
+            let proven = sight.is_some_and(|sight| sight.proven);
+            let silent = sight.is_some_and(|sight| sight.silent);
+            me == Some(name) || !silent && (owners.contains(name) || proven)
         };
         if members.iter().any(lives) {
             members.retain(lives);
         }
         members.sort_by(|a, b| a.worker.cmp(&b.worker));
         members
+    }
+
+    /// Notes who fell silent and who is heard of again, by the leases that they hold; the workers that
+    /// hold any.
+    fn listen<'a>(&mut self, candidates: &[Candidate<'a>]) -> BTreeSet<&'a str> {
+        let mut owners: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+        for candidate in candidates {
+            if let Some(holder) = candidate.lease.holder() {
+                let expired = candidate.standing == Standing::Expired;
+                let (any_expired, any_renewed) = owners.entry(holder).or_default();
+                *any_expired |= expired;
+                *any_renewed |= !expired && candidate.at_work;
+            }
+        }
+        for (name, (any_expired, any_renewed)) in &owners {
+            if let Some(sight) = self.seen.get_mut(*name) {
+                sight.silent = !any_renewed && (sight.silent || *any_expired);
+            }
+        }
+        owners.into_keys().collect()
     }
 
     /// Rows that nobody will write again.
@@ -182,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_whose_leases_have_all_expired_is_left_out_unless_there_is_nobody_else() {
+    fn a_worker_that_renews_none_of_its_leases_is_left_out_unless_there_is_nobody_else() {
         let now = Clock::system().now();
         let mut roster = Roster::new(REPORTS);
         let rows = vec![row("dead", 0), row("new", 0), row("slow", 0)];
@@ -197,6 +220,34 @@ mod tests {
         assert_eq!(names(&members), ["new", "slow"]);
         let members = roster.members(vec![row("dead", 0)], &candidates, None, now);
         assert_eq!(names(&members), ["dead"]);
+    }
+
+    #[test]
+    fn a_worker_that_fell_silent_is_left_out_until_it_is_heard_of_again() {
+        let now = Clock::system().now();
+        let mut roster = Roster::new(REPORTS);
+        let rows = |died| vec![row("died", died), row("lives", 0)];
+        let mut members = |died, lease: &Lease, standing, at_work| {
+            roster.scanned(&rows(died), now, 0);
+            let candidate = Candidate {
+                at_work,
+                ..candidate(lease, standing)
+            };
+            let members = roster.members(rows(died), &[candidate], None, now);
+            names(&members).contains(&"died")
+        };
+        let (its, others) = (owned(0, "died"), owned(0, "lives"));
+        assert!(members(0, &its, Standing::Active, true));
+        assert!(!members(0, &its, Standing::Expired, false));
+        // Its lease was given to another, and one that it does not know of to it.
+        assert!(!members(0, &others, Standing::Active, true));
+        assert!(!members(0, &its, Standing::Active, false));
+        // It renews the lease after all.
+        assert!(members(0, &its, Standing::Active, true));
+        // It is silent again, and writes its row.
+        assert!(!members(0, &its, Standing::Expired, false));
+        assert!(!members(0, &others, Standing::Active, true));
+        assert!(members(30, &others, Standing::Active, true));
     }
 
     #[test]
