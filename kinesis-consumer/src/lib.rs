@@ -187,6 +187,9 @@ mod events;
 mod fetch;
 mod lease;
 pub mod metrics;
+#[cfg(feature = "mutations")]
+#[doc(hidden)]
+pub mod mutation;
 mod processor;
 pub mod queue;
 mod record;

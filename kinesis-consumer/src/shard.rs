@@ -292,6 +292,8 @@ impl ShardTask {
 
     /// Polls one call until it returns; `None` when it is no longer what is to be done.
     async fn attempt(&mut self, call: Call) -> Option<CallResult> {
+        #[cfg(feature = "mutations")]
+        let _occupied = self.lease.occupy().await;
         let input = Input {
             lease: &self.lease,
             checkpointer: &self.checkpointer,

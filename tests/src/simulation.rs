@@ -58,6 +58,18 @@ impl Played {
     }
 }
 
+/// Plays the run of a seed with consumers that do something wrong.
+///
+/// # Panics
+/// As [`run`].
+#[cfg(feature = "mutations")]
+pub fn run_mutated(seed: u64, mutation: kinesis_consumer::mutation::Mutation) -> Played {
+    kinesis_consumer::mutation::switch(Some(mutation));
+    let played = run(seed);
+    kinesis_consumer::mutation::switch(None);
+    played
+}
+
 /// Plays the run of a seed.
 ///
 /// # Panics

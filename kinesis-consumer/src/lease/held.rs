@@ -71,6 +71,9 @@ struct Shared {
     delivered: AtomicU64,
     lost: CancellationToken,
     handoff: CancellationToken,
+    /// Held while the processor is in a call.
+    #[cfg(feature = "mutations")]
+    processor: tokio::sync::Mutex<()>,
 }
 
 enum Command {
@@ -123,6 +126,12 @@ impl HeldLease {
     /// `handoff_timeout` later.
     pub(crate) fn handoff_requested(&self) -> &CancellationToken {
         &self.shared.handoff
+    }
+
+    /// Until it is dropped the processor is in a call.
+    #[cfg(feature = "mutations")]
+    pub(crate) async fn occupy(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.processor.lock().await
     }
 
     /// Counts data that was delivered, for the throughput in the row.

@@ -24,6 +24,8 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use tokio::time::Instant;
 
 use super::item::Item;
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 
 /// Key of the row. Source: KCL 3.5.1, `LeaderLock.LEADER_HASH_KEY`.
 pub(super) const LEADER: &str = "Leader";
@@ -188,6 +190,10 @@ impl Leadership {
         }));
         if row.released {
             return Some(Claim::Released);
+        }
+        #[cfg(feature = "mutations")]
+        if mutation::is(Mutation::NoLeaderReplacement) {
+            return None;
         }
         (now.duration_since(since) >= row.duration).then(|| Claim::Expired(row.version.clone()))
     }

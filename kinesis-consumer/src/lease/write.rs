@@ -26,6 +26,8 @@ use kinesis_core::{Position, ShardId};
 
 use super::{Lease, Throughput};
 use crate::checkpoint::PendingCheckpoint;
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 
 /// One write.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -101,7 +103,15 @@ impl Write {
             checkpoint: Some(position.clone()),
             ..NO_CHANGE
         };
-        Self::by_holder(held, me, acquisition, change)
+        let write = Self::by_holder(held, me, acquisition, change);
+        #[cfg(feature = "mutations")]
+        if mutation::is(Mutation::CheckpointWithoutCounter) {
+            let owners = write.demand.owners;
+            let counter = None;
+            let demand = Demand { counter, owners };
+            return Self { demand, ..write };
+        }
+        write
     }
 
     /// Notes a checkpoint that is to be made later, in place of one that was noted before.
@@ -198,6 +208,13 @@ impl Write {
     /// Gives a held lease away: to the next owner if a handoff is under way, else to whoever takes it.
     pub(crate) fn give_up(held: &Lease) -> Self {
         let handoff = held.is_in_handoff();
+        let left = if handoff { Set::Remove } else { Set::Keep };
+        #[cfg(feature = "mutations")]
+        let left = if mutation::is(Mutation::HandoffLeavesCheckpointOwner) {
+            Set::Keep
+        } else {
+            left
+        };
         Self {
             shard_id: held.shard_id.clone(),
             demand: Demand {
@@ -206,7 +223,7 @@ impl Write {
             },
             change: Change {
                 owner: if handoff { Set::Keep } else { Set::Remove },
-                checkpoint_owner: if handoff { Set::Remove } else { Set::Keep },
+                checkpoint_owner: left,
                 owner_switch: handoff,
                 ..NO_CHANGE
             },

@@ -157,8 +157,14 @@ pub enum Event {
     },
     /// From here on nothing fails: the network is well, and nobody crashes.
     Calm,
-    /// From here on the fleet is to be at rest: what was broken is mended.
-    Settled,
+    /// The fleet did not come to rest in time.
+    Unrest {
+        /// What is not in order.
+        what: String,
+    },
+    /// The fleet is at rest: what was broken is mended. From here on the promises to a fleet without
+    /// faults hold too.
+    Quiet,
     /// The run is over; workers are being stopped.
     Over,
 }
@@ -280,7 +286,8 @@ impl fmt::Display for Entry {
                 write!(f, "   dead letter of shard {} at {position}", short(shard))
             }
             Event::Calm => f.write_str("== calm: nothing fails from here on"),
-            Event::Settled => f.write_str("== settled: everything has to be in order"),
+            Event::Unrest { what } => write!(f, "== not at rest: {what}"),
+            Event::Quiet => f.write_str("== quiet: everything is in order"),
             Event::Over => f.write_str("== over"),
         }
     }

@@ -9,6 +9,10 @@
 //! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end |
 //! | [`Rule::Broke`] | no worker ends by itself |
 //! | [`Rule::Stuck`] | some time after the last fault the fleet is at rest: every record is done, every open shard has a processor on a living worker that owns its lease, every closed one is checkpointed at its end, a living worker leads, and the shards are shared out evenly |
+//! | in quiet, when nothing fails but what is said here | |
+//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led |
+//! | [`Rule::Shaken`] | nobody is told that a lease is lost |
+//! | [`Rule::Twice`] | what a processor was done with when it was asked to stop does not come again |
 //!
 //! What a processor is told of a lost lease (`lease_lost`) is no work, and may overlap with anything.
 
@@ -36,9 +40,32 @@ pub enum Rule {
     Back,
     /// A worker ended by itself.
     Broke,
+    /// A shard was left alone for too long.
+    Slow,
+    /// A lease was lost without a reason.
+    Shaken,
+    /// A record came again without a reason.
+    Twice,
     /// Something is not mended in time.
     Stuck,
 }
+
+/// From the end of a processor that was asked to stop to the beginning of the next.
+/// Source: the promise of the README.
+pub const HANDED_OVER_WITHIN: Duration = Duration::from_secs(3);
+
+/// From the death of a worker to the beginning of the next processor. Source: as above.
+pub const REPLACED_WITHIN: Duration = Duration::from_secs(15);
+
+/// The same for the worker that leads. Source: as above.
+pub const LEADER_REPLACED_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long a worker that died may be taken for a living one: its row of metrics is fresh for a minute,
+/// and its clock and the leader's may each be wrong by as much as a scenario lets them.
+pub const TAKEN_FOR_ALIVE: Duration = Duration::from_secs(60 + 2 * 90);
+
+/// What it costs that a lease is given to one: it has to expire again, once for each.
+pub const ON_THE_DEAD: Duration = Duration::from_secs(12);
 
 /// A rule that a log breaks, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -81,6 +108,19 @@ struct Shard {
     checkpoint: Option<Position>,
     newest: Option<Instance>,
     working: Option<(Instance, Call)>,
+    /// Since when nobody works on it, and for how long that may be.
+    left: Option<Left>,
+}
+
+/// A shard without a processor.
+#[derive(Clone, Debug)]
+struct Left {
+    /// The worker that died of it.
+    of: Option<Arc<str>>,
+    since: Duration,
+    within: Duration,
+    /// Its processor had time to checkpoint all that it was done with.
+    in_order: bool,
 }
 
 /// One processor.
@@ -102,6 +142,9 @@ pub struct Checker {
     lives: BTreeMap<usize, Life>,
     alive: BTreeSet<Arc<str>>,
     leader: Option<String>,
+    quiet: bool,
+    /// When workers were killed that did not come back.
+    dead: BTreeMap<Arc<str>, Duration>,
     at: Duration,
     violations: Vec<Violation>,
 }
@@ -123,6 +166,8 @@ impl Checker {
             lives: BTreeMap::new(),
             alive: BTreeSet::new(),
             leader: None,
+            quiet: false,
+            dead: BTreeMap::new(),
             at: Duration::ZERO,
             violations: Vec::new(),
         }
@@ -142,8 +187,19 @@ impl Checker {
     pub fn see(&mut self, entry: &Entry) {
         self.at = entry.at;
         match &entry.event {
-            Event::Up { worker } => drop(self.alive.insert(Arc::clone(worker))),
-            Event::Down { worker, .. } => drop(self.alive.remove(worker)),
+            Event::Up { worker } => {
+                self.dead.remove(worker);
+                self.alive.insert(Arc::clone(worker));
+            }
+            Event::Down { worker, crashed } => {
+                self.alive.remove(worker);
+                if *crashed {
+                    self.died(worker);
+                } else if !self.quiet {
+                    // It may have been unable to take its leave.
+                    self.dead.insert(Arc::clone(worker), self.at);
+                }
+            }
             Event::Broke { worker, what } => {
                 self.alive.remove(worker);
                 self.breaks(Rule::Broke, format!("{worker}: {what}"));
@@ -170,12 +226,39 @@ impl Checker {
                     *done = true;
                 }
             }
-            Event::Settled => {
-                if let Some(what) = self.unrest() {
-                    self.breaks(Rule::Stuck, what);
-                }
-            }
+            Event::Unrest { what } => self.breaks(Rule::Stuck, what.clone()),
+            Event::Quiet => self.quiet = true,
             Event::Step(_) | Event::Called { .. } | Event::Calm | Event::Over => {}
+        }
+    }
+
+    /// How many workers besides this one are dead and may still be taken for living ones.
+    fn dead(&self, besides: Option<&Arc<str>>) -> u32 {
+        let lately = |(worker, died): &(&Arc<str>, &Duration)| {
+            Some(*worker) != besides && self.at < **died + TAKEN_FOR_ALIVE
+        };
+        self.dead.iter().filter(lately).count() as u32
+    }
+
+    /// A worker was killed: its shards are alone.
+    fn died(&mut self, worker: &Arc<str>) {
+        let led = self.leader.as_deref() == Some(&**worker);
+        self.dead.insert(Arc::clone(worker), self.at);
+        let left = Left {
+            of: Some(Arc::clone(worker)),
+            since: self.at,
+            within: if led {
+                LEADER_REPLACED_WITHIN
+            } else {
+                REPLACED_WITHIN
+            },
+            in_order: false,
+        };
+        for shard in self.shards.values_mut() {
+            let newest = shard.newest.as_ref();
+            if newest.is_some_and(|newest| newest.worker == *worker) && shard.left.is_none() {
+                shard.left = Some(left.clone());
+            }
         }
     }
 
@@ -252,7 +335,25 @@ impl Checker {
         }
         let shard = self.shards.entry(instance.shard.clone()).or_default();
         shard.newest = shard.newest.clone().max(Some(instance.clone()));
+        let left = shard.left.take();
         let stored = shard.row.as_ref().map(|row| row.checkpoint.clone());
+        let again = shard
+            .records
+            .iter()
+            .find(|(at, done)| **done && *at > position);
+        let again = again.map(|(at, _)| at.clone());
+        if let Some(left) = left.filter(|_| self.quiet) {
+            let took = self.at - left.since;
+            let within = left.within + ON_THE_DEAD * self.dead(left.of.as_ref());
+            if took > within {
+                let what = format!("{instance} begins {took:?} after the one before it was gone");
+                self.breaks(Rule::Slow, what);
+            }
+            if let Some(again) = again.filter(|_| left.in_order) {
+                let what = format!("{instance} begins before {again}, which was done with");
+                self.breaks(Rule::Twice, what);
+            }
+        }
         if stored.as_ref() != Some(position) {
             let what = format!("{instance} begins at {position}, the checkpoint is {stored:?}");
             self.breaks(Rule::Order, what);
@@ -261,6 +362,9 @@ impl Checker {
 
     fn enters(&mut self, instance: &Instance, call: Call) {
         if call == Call::LeaseLost {
+            if self.quiet {
+                self.breaks(Rule::Shaken, format!("{instance} lost its lease"));
+            }
             return;
         }
         let shard = self.shards.entry(instance.shard.clone()).or_default();
@@ -287,6 +391,14 @@ impl Checker {
             .is_some_and(|(other, _)| other == instance)
         {
             shard.working = None;
+        }
+        if call == Call::Shutdown {
+            shard.left = Some(Left {
+                of: None,
+                since: self.at,
+                within: HANDED_OVER_WITHIN,
+                in_order: ending == Ending::Done,
+            });
         }
         if call == Call::Process && ending == Ending::Done {
             self.is_done(instance);
@@ -373,7 +485,7 @@ impl Checker {
                 return Some(format!("{id} is in a handoff: {row}"));
             }
             let works = shard.newest.as_ref().map(|newest| &*newest.worker);
-            if works != Some(owner) {
+            if works != Some(owner) || shard.left.is_some() {
                 return Some(format!("{owner} owns {id}, and works on it: {works:?}"));
             }
         }

@@ -26,8 +26,8 @@ use super::rules::{Checker, Truth};
 use super::worker::{Parts, Worker};
 use crate::world::STREAM;
 
-/// Things that happen before the calm. Source: none; about two minutes.
-const STEPS: u64 = 24;
+/// Things that happen before the calm. Source: none; about a minute and a half.
+const STEPS: u64 = 18;
 
 /// Most workers at a time. Source: none, small.
 const WORKERS_MAX: usize = 4;
@@ -38,9 +38,22 @@ const WORKERS_MAX: usize = 4;
 /// children, batches being slow. Source: the defaults of the settings, and [`Temper::slow`].
 const REST_WITHIN: Duration = Duration::from_secs(180);
 
+/// The same in quiet, where the worst is that a leader dies. Source: as above, without the handoff that
+/// nobody ends.
+const QUIET_REST_WITHIN: Duration = Duration::from_secs(120);
+
 /// The most by which a worker's wall clock is wrong, either way, in milliseconds.
 /// Source: none; a machine without NTP.
 const SKEW_MILLIS_MAX: u64 = 90_000;
+
+/// What happens in quiet.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    Grow,
+    Leave,
+    Die,
+    Split,
+}
 
 /// A run under way.
 pub(super) struct Scenario {
@@ -52,6 +65,8 @@ pub(super) struct Scenario {
     settings: Settings,
     temper: Temper,
     fault_every: u64,
+    /// Whether workers only come, before the calm.
+    nobody_goes: bool,
     sound: Arc<AtomicBool>,
     instances: Arc<AtomicUsize>,
     workers: Vec<Worker>,
@@ -88,7 +103,6 @@ impl Scenario {
             settings.retrieval, settings.on_failure, settings.lease.assignment
         ));
         Self {
-            rand,
             local,
             stream,
             clock,
@@ -96,11 +110,13 @@ impl Scenario {
             settings,
             temper,
             fault_every,
+            nobody_goes: rand.below(3) == 0,
             sound: Arc::default(),
             instances: Arc::default(),
             workers: Vec::new(),
             crashed: Vec::new(),
             started: 0,
+            rand,
         }
     }
 
@@ -122,11 +138,14 @@ impl Scenario {
             self.step().await;
         }
         self.calm().await;
-        self.pause(9_000).await;
+        if self.rests(REST_WITHIN).await {
+            self.log.push(Event::Quiet);
+            self.quiet().await;
+        }
         enough.cancel();
         writing.await.expect("the writer does not panic");
+        self.rests(QUIET_REST_WITHIN).await;
         let truth = self.truth().await;
-        self.rest(&truth).await;
         self.log.push(Event::Over);
         for worker in &self.workers {
             worker.stop();
@@ -145,6 +164,7 @@ impl Scenario {
         self.workers.retain(|worker| !worker.is_gone());
         match self.rand.below(16) {
             0..=3 if self.workers.len() < WORKERS_MAX => self.start_worker(true).await,
+            4..=7 if self.nobody_goes => {}
             4 => {
                 if let Some(worker) = self.any() {
                     self.log.step(format!("{} is asked to stop", worker.name));
@@ -200,7 +220,7 @@ impl Scenario {
             Some(name) if self.workers.iter().all(|worker| worker.name != name) => name,
             _ => format!("w{}", self.started).into(),
         };
-        let doomed = in_trouble && self.rand.below(3) == 0;
+        let doomed = in_trouble && !self.nobody_goes && self.rand.below(3) == 0;
         let doom = doomed.then(|| Doom {
             after_calls: self.rand.below(250),
             carried_out: self.rand.below(2) == 0,
@@ -302,6 +322,35 @@ impl Scenario {
         }
     }
 
+    /// What happens to a fleet that nothing is wrong with: it grows, somebody leaves, somebody dies, a
+    /// shard is split. Each in turn, and the fleet comes to rest between.
+    async fn quiet(&mut self) {
+        let mut acts = [Act::Grow, Act::Leave, Act::Die, Act::Split];
+        self.rand.shuffle(&mut acts);
+        for act in acts {
+            self.workers.retain(|worker| !worker.is_gone());
+            match act {
+                Act::Grow => self.start_worker(false).await,
+                Act::Split => self.split().await,
+                Act::Leave | Act::Die if self.staying() < 2 => continue,
+                Act::Leave => {
+                    if let Some(worker) = self.any() {
+                        self.log.step(format!("{} is asked to stop", worker.name));
+                        worker.stop();
+                    }
+                }
+                Act::Die => {
+                    if let Some(worker) = self.any() {
+                        worker.network.kill();
+                    }
+                }
+            }
+            if !self.rests(QUIET_REST_WITHIN).await {
+                return;
+            }
+        }
+    }
+
     fn staying(&self) -> usize {
         self.workers
             .iter()
@@ -338,9 +387,10 @@ impl Scenario {
         }
     }
 
-    /// Waits until everything is in order, or the time for it is over.
-    async fn rest(&self, truth: &Truth) {
-        let mut checker = Checker::new(truth.clone());
+    /// Waits until everything is in order, what was written until now being dealt with; whether that
+    /// came in time.
+    async fn rests(&self, in_time: Duration) -> bool {
+        let mut checker = Checker::new(self.truth().await);
         let mut seen = 0;
         let at_rest = async || {
             self.log.with(|entries| {
@@ -349,8 +399,13 @@ impl Scenario {
             });
             checker.unrest().is_none()
         };
-        within(REST_WITHIN, at_rest).await;
-        self.log.push(Event::Settled);
+        within(in_time, at_rest).await;
+        let unrest = checker.unrest();
+        let rests = unrest.is_none();
+        if let Some(what) = unrest {
+            self.log.push(Event::Unrest { what });
+        }
+        rests
     }
 }
 

@@ -20,6 +20,8 @@ use crate::lease::table::{LeaseTable, Outcome};
 use crate::lease::tenure::{Loss, Tenure, Verdict};
 use crate::lease::write::Write;
 use crate::metrics as consumer_names;
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 use crate::stream::{Source, StreamId};
 
 /// Refusals in a row that leave the lease ours, after which something is wrong.
@@ -88,6 +90,8 @@ impl HeldTask {
             delivered: AtomicU64::new(0),
             lost: lost.clone(),
             handoff: CancellationToken::new(),
+            #[cfg(feature = "mutations")]
+            processor: tokio::sync::Mutex::default(),
         });
         let (sender, commands) = mpsc::channel(COMMANDS_MAX);
         let handle = HeldLease {
@@ -177,6 +181,11 @@ impl HeldTask {
 
     /// Renews, again and again until it is done or the lease is lost.
     async fn renew(&mut self) -> Result<(), Loss> {
+        #[cfg(feature = "mutations")]
+        if mutation::is(Mutation::RenewalWaitsForProcessor) {
+            let idle = self.shared.processor.lock();
+            drop(timeout_at(self.tenure.fence_at(), idle).await);
+        }
         let before = self.tenure.lease().counter;
         let mut attempt = 0;
         loop {

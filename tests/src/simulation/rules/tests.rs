@@ -144,7 +144,7 @@ fn a_history_in_good_order_breaks_nothing() {
         vec![row(2, "a", at(1)), down("a"), up("b"), row(3, "b", at(1))],
         begins(&b, at(1)),
         batch(&b, &[2, 3], Ending::Done),
-        vec![row(4, "b", at(3)), led("b"), Event::Settled],
+        vec![row(4, "b", at(3)), led("b")],
     ]);
     assert_eq!(broken(three(), history), NOTHING);
 }
@@ -304,47 +304,59 @@ fn a_worker_that_ends_by_itself_is_found() {
     assert_eq!(broken(three(), [vec![up("a"), broke]]), [Rule::Broke]);
 }
 
+/// What keeps a history from being at rest.
+fn unrest(truth: Truth, events: impl IntoIterator<Item = Vec<Event>>) -> Option<String> {
+    let mut checker = Checker::new(truth);
+    for event in events.into_iter().flatten() {
+        let at = Duration::ZERO;
+        checker.see(&Entry { at, event });
+    }
+    checker.unrest()
+}
+
+fn holds(text: Option<String>, part: &str) {
+    let text = text.expect("not at rest");
+    assert!(text.contains(part), "{text}");
+}
+
 #[test]
-fn a_fleet_that_does_not_come_to_rest_is_found() {
+fn a_fleet_that_is_not_at_rest_is_told_from_one_that_is() {
     let a = instance(0, "a");
     let rest = |last: Vec<Event>| {
         let mut history = taken(&a);
         history.push(batch(&a, &[1, 2, 3], Ending::Done));
         history.push(last);
-        history.push(vec![Event::Settled]);
-        broken(three(), history)
+        unrest(three(), history)
     };
     let start = Position::TrimHorizon;
-    assert_eq!(rest(Vec::new()), NOTHING);
-    assert_eq!(
+    assert_eq!(rest(Vec::new()), None);
+    holds(
         rest(vec![down("a"), up("b"), led("b")]),
-        [Rule::Stuck],
-        "owned by the dead"
+        "no living worker owns",
     );
-    assert_eq!(
+    holds(
         rest(vec![row(2, "b", start.clone()), up("b")]),
-        [Rule::Stuck],
-        "not begun"
+        "and works on it",
     );
-    assert_eq!(rest(vec![led("b")]), [Rule::Stuck], "led by the dead");
+    holds(rest(vec![led("b")]), "no living worker leads");
     let mut handoff = row(2, "a", start);
     if let Event::Row { row, .. } = &mut handoff {
         row.checkpoint_owner = Some("a".to_owned());
     }
-    assert_eq!(rest(vec![handoff]), [Rule::Stuck], "in a handoff");
+    holds(rest(vec![handoff]), "in a handoff");
     let mut history = taken(&a);
     history.push(batch(&a, &[1, 2], Ending::Done));
-    history.push(vec![Event::Settled]);
-    assert_eq!(broken(three(), history), [Rule::Stuck], "a record is left");
+    holds(unrest(three(), history), "1 records");
+    holds(unrest(split(), []), "is closed and not");
+    let what = "a reason".to_owned();
     assert_eq!(
-        broken(split(), [vec![Event::Settled]]),
-        [Rule::Stuck],
-        "not ended"
+        broken(three(), [vec![Event::Unrest { what }]]),
+        [Rule::Stuck]
     );
 }
 
 #[test]
-fn shards_that_are_shared_out_unevenly_are_found() {
+fn shards_that_are_shared_out_unevenly_are_not_at_rest() {
     let shared = |by_number: bool, second: &str| {
         let start = Position::TrimHorizon;
         let mut history = vec![vec![
@@ -360,14 +372,87 @@ fn shards_that_are_shared_out_unevenly_are_found() {
                 start.clone(),
             ));
         }
-        history.push(vec![Event::Settled]);
-        let by_number = Truth {
-            by_number,
-            ..split()
-        };
-        broken(by_number, history)
+        unrest(
+            Truth {
+                by_number,
+                ..split()
+            },
+            history,
+        )
     };
-    assert_eq!(shared(true, "b"), NOTHING);
-    assert_eq!(shared(true, "a"), [Rule::Stuck]);
-    assert_eq!(shared(false, "a"), NOTHING);
+    assert_eq!(shared(true, "b"), None);
+    holds(shared(true, "a"), "unevenly");
+    assert_eq!(shared(false, "a"), None);
+}
+
+/// The rules that a quiet history breaks in which `b` follows `a` on the shard after so many seconds.
+fn followed(quiet: bool, seconds: u64, given_up: Vec<Event>, checkpoint: Position) -> Vec<Rule> {
+    let (a, b) = (instance(0, "a"), instance(1, "b"));
+    let mut checker = Checker::new(three());
+    let mut see = |at: u64, events: Vec<Event>| {
+        for event in events {
+            let at = Duration::from_secs(at);
+            checker.see(&Entry { at, event });
+        }
+    };
+    taken(&a).into_iter().for_each(|events| see(0, events));
+    see(1, batch(&a, &[1, 2], Ending::Done));
+    if quiet {
+        see(1, vec![Event::Quiet]);
+    }
+    see(1, vec![row(2, "a", checkpoint.clone())]);
+    see(1, given_up);
+    see(1 + seconds, vec![row(3, "b", checkpoint.clone())]);
+    see(1 + seconds, begins(&b, checkpoint));
+    checker
+        .violations()
+        .iter()
+        .map(|broken| broken.rule)
+        .collect()
+}
+
+#[test]
+fn in_quiet_a_shard_that_is_left_alone_for_too_long_is_found() {
+    let a = instance(0, "a");
+    let stops = || {
+        vec![
+            enters(&a, Call::Shutdown),
+            leaves(&a, Call::Shutdown, Ending::Done),
+        ]
+    };
+    assert_eq!(followed(true, 3, stops(), at(2)), NOTHING);
+    assert_eq!(followed(true, 4, stops(), at(2)), [Rule::Slow]);
+    assert_eq!(followed(false, 4, stops(), at(2)), NOTHING, "in trouble");
+    // It led.
+    assert_eq!(followed(true, 30, vec![down("a")], at(2)), NOTHING);
+    assert_eq!(followed(true, 31, vec![down("a")], at(2)), [Rule::Slow]);
+    let follower = || vec![led("b"), down("a")];
+    assert_eq!(followed(true, 15, follower(), at(2)), NOTHING);
+    assert_eq!(followed(true, 16, follower(), at(2)), [Rule::Slow]);
+}
+
+#[test]
+fn in_quiet_a_record_that_comes_again_after_an_orderly_end_is_found() {
+    let a = instance(0, "a");
+    let stops = |ending| {
+        vec![
+            enters(&a, Call::Shutdown),
+            leaves(&a, Call::Shutdown, ending),
+        ]
+    };
+    assert_eq!(followed(true, 1, stops(Ending::Done), at(1)), [Rule::Twice]);
+    assert_eq!(followed(true, 1, stops(Ending::Failed), at(1)), NOTHING);
+    assert_eq!(followed(true, 1, vec![down("a")], at(1)), NOTHING);
+    assert_eq!(
+        followed(false, 1, stops(Ending::Done), at(1)),
+        NOTHING,
+        "in trouble"
+    );
+}
+
+#[test]
+fn in_quiet_a_lease_that_is_lost_is_found() {
+    let lost = enters(&instance(0, "a"), Call::LeaseLost);
+    assert_eq!(followed(true, 1, vec![lost.clone()], at(2)), [Rule::Shaken]);
+    assert_eq!(followed(false, 1, vec![lost], at(2)), NOTHING);
 }

@@ -1,0 +1,34 @@
+//! Defects on purpose: each a mistake that the protocol of leases does not survive, so that a test can
+//! prove that the simulation of a fleet finds it. Only with the feature `mutations`; nothing of it is in
+//! a normal build.
+//!
+//! A defect is switched on for a thread, since a simulation runs in one, and tests run side by side.
+
+use std::cell::Cell;
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mutation {
+    /// Nobody takes the lock of a leader that is silent.
+    NoLeaderReplacement,
+    /// Who hands a lease over leaves its name in `checkpointOwner`.
+    HandoffLeavesCheckpointOwner,
+    /// A lease is not renewed while its processor is in a call.
+    RenewalWaitsForProcessor,
+    /// A checkpoint is written whatever the counter of the lease is.
+    CheckpointWithoutCounter,
+}
+
+thread_local! {
+    static ACTIVE: Cell<Option<Mutation>> = const { Cell::new(None) };
+}
+
+/// Makes the consumers that run on this thread do something wrong, or nothing.
+pub fn switch(mutation: Option<Mutation>) {
+    ACTIVE.set(mutation);
+}
+
+/// Whether this is to be done wrong.
+pub(crate) fn is(mutation: Mutation) -> bool {
+    ACTIVE.get() == Some(mutation)
+}
