@@ -42,6 +42,8 @@ pub use clock::{CLOCK_ADVANCE_MAX, Clock, ClockError};
 pub use hash_key::{HashKey, HashKeyRange, InvalidHashKey};
 pub use rand::Rand;
 pub use record::{InvalidRecord, UserRecord};
-pub use sequence::{InvalidSequenceNumber, Position, SequenceNumber, SequenceParts};
+pub use sequence::{
+    InvalidSequenceNumber, Position, SequenceNumber, SequenceOrigin, SequenceParts,
+};
 pub use shard::{Shard, ShardId, ShardMap};
 pub use token_bucket::{TokenBucket, TokenBucketRate};

@@ -19,6 +19,10 @@ use std::sync::Arc;
 
 use crate::limits::SEQUENCE_NUMBER_MAX_DIGITS;
 
+mod origin;
+
+pub use origin::SequenceOrigin;
+
 /// A record's place in its shard: a decimal integer of 1 to 129 digits. Ordered as a number.
 /// Cheap to clone.
 #[derive(Clone, Eq, PartialEq, Hash)]

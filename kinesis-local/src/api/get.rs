@@ -388,29 +388,32 @@ impl Inner {
     ) -> Result<(u64, u64), Fault> {
         let id = shard.identity.id();
         let (stream, account) = (&cell.name, &cell.place.account);
-        let used = format!(
-            "StartingSequenceNumber {number} used in GetShardIterator on shard {id} in stream \
-             {stream} under account {account} is invalid"
-        );
-        let parts = SequenceNumber::try_from(number)
-            .ok()
-            .and_then(|number| number.parts());
-        let Some(parts) = parts else {
-            return Err(Fault::invalid_argument(format!("{used}.")));
+        let used = |number: &str, why: &str| {
+            format!(
+                "StartingSequenceNumber {number} used in GetShardIterator on shard {id} in stream \
+                 {stream} under account {account} is invalid{why}"
+            )
         };
-        if parts.shard_index != shard.identity.index {
-            let encoded = ShardId::from_index(u64::from(parts.shard_index));
+        let given = SequenceNumber::try_from(number).ok();
+        let origin = given.as_ref().and_then(SequenceNumber::origin);
+        let Some(origin) = origin else {
+            return Err(Fault::invalid_argument(used(number, ".")));
+        };
+        if origin.shard_index != shard.identity.index {
+            let encoded = ShardId::from_index(u64::from(origin.shard_index));
             return Err(Fault::invalid_argument(format!(
                 "Invalid StartingSequenceNumber. It encodes {encoded}, while it was used in a \
                  call to a shard with {id}"
             )));
         }
-        if parts.shard_created_s != shard.identity.created_s {
-            return Err(Fault::invalid_argument(format!(
-                "{used} because it did not come from this stream."
-            )));
+        let parts = given.and_then(|number| number.parts());
+        match parts.filter(|parts| parts.shard_created_s == shard.identity.created_s) {
+            Some(parts) => Ok((parts.counter, parts.written_s)),
+            None => Err(Fault::invalid_argument(used(
+                origin.number.as_str(),
+                " because it did not come from this stream.",
+            ))),
         }
-        Ok((parts.counter, parts.written_s))
     }
 }
 

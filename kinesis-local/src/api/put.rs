@@ -365,10 +365,11 @@ impl Inner {
                  strategy AUTO.",
             ));
         }
-        let parts = SequenceNumber::try_from(number)
+        let origin = SequenceNumber::try_from(number)
             .ok()
-            .and_then(|number| number.parts());
-        if parts.is_some_and(|parts| parts.written_s * 1000 <= self.now_ms()) {
+            .and_then(|number| number.origin());
+        let past = |written_s: u64| written_s * 1000 <= self.now_ms();
+        if origin.is_some_and(|origin| origin.written_s.is_none_or(past)) {
             return Ok(());
         }
         Err(Fault::invalid_argument(format!(

@@ -1,5 +1,6 @@
 //! PutRecord and PutRecords on the wire.
 
+use kinesis_core::SequenceParts;
 use kinesis_core::limits::MIB;
 
 use super::*;
@@ -236,22 +237,37 @@ async fn a_stream_made_for_larger_records_takes_them() {
     ok(&kinesis, "PutRecord", body).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_number_for_ordering_has_to_be_of_the_past() {
     let kinesis = with_stream(1).await;
     let number = put(&kinesis, "k", "a").await;
     let body = |number: &str| json!({"StreamName": "s", "PartitionKey": "k", "Data": "", "SequenceNumberForOrdering": number});
-    ok(&kinesis, "PutRecord", body(&number)).await;
-    let text = "ExclusiveMinimumSequenceNumber 5 used in PutRecord on stream s under account \
-                000000000000 is invalid.";
-    assert_refused(
-        &kinesis,
-        "PutRecord",
-        body("5"),
-        "InvalidArgumentException",
-        text,
-    )
-    .await;
+    // Of this stream, and of each version that the service ever gave out.
+    let later = SequenceParts {
+        shard_created_s: NOW_MS / 1000,
+        shard_index: 0,
+        counter: 0,
+        written_s: NOW_MS / 1000 + 2,
+    };
+    const VERSION_1: &str = "49039857307708443467467104868809893875799651909875269633";
+    const VERSION_2: &str = "49039857307708443467467104868809893875799651909875269634";
+    for number in [&*number, "0", VERSION_1, VERSION_2] {
+        ok(&kinesis, "PutRecord", body(number)).await;
+    }
+    for number in [
+        later.encode().as_str(),
+        "26227199374822427428162556223570313216", // version 0 with a year of 2477
+        "49039857307708443467467104868809893875799651909875269636", // version 4
+        "49039857307719593840066370180380661734935976090628259842", // a counter too high
+        "49039857307708443467467104868809893875799651944235008002", // a shard too high
+    ] {
+        let text = format!(
+            "ExclusiveMinimumSequenceNumber {number} used in PutRecord on stream s under account \
+             000000000000 is invalid."
+        );
+        let code = "InvalidArgumentException";
+        assert_refused(&kinesis, "PutRecord", body(number), code, &text).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
