@@ -1,8 +1,9 @@
 //! The sealed texts that readers hand back: shard iterators and paging tokens.
 //!
 //! ```text
-//! base64( 00 00 00 00 00 00 00 01 │ fields … │ u32 crc32c(all before) )
+//! base64( 00 00 00 00 00 00 00 01 │ fields … │ n × u8 n │ u32 crc32c(all before) )
 //! fields: u8 tag · u16 length + bytes, or u64 / u32 / u8, little-endian
+//! n: 1 to 16, so that what follows the head is whole blocks of 16 bytes, as in the service's texts
 //! ```
 //! Promises: a text that was not made here, or was changed, does not open. The inside is ours to
 //! change and nobody's to rely on. It is not secret.
@@ -11,6 +12,9 @@
 const HEAD: [u8; 8] = [0, 0, 0, 0, 0, 0, 0, 1];
 
 const CHECKSUM_BYTES: usize = 4;
+
+/// Source: kinesalite `db/index.js`, on the service's iterators.
+const BLOCK_BYTES: usize = 16;
 
 /// Seals fields one after the other.
 #[derive(Debug)]
@@ -39,6 +43,9 @@ impl Sealer {
     }
 
     pub(crate) fn seal(mut self) -> String {
+        let behind_head = self.0.len() - HEAD.len() + CHECKSUM_BYTES;
+        let padding = BLOCK_BYTES - behind_head % BLOCK_BYTES;
+        self.0.resize(self.0.len() + padding, padding as u8);
         let checksum = crc32c::crc32c(&self.0);
         self.0.extend_from_slice(&checksum.to_le_bytes());
         base64_simd::STANDARD.encode_to_string(&self.0)
@@ -61,7 +68,11 @@ impl Opened {
         if bytes[sealed..] != checksum || sealed <= HEAD.len() {
             return None;
         }
-        bytes.truncate(sealed);
+        let padding = usize::from(bytes[sealed - 1]);
+        bytes.truncate(sealed.checked_sub(padding)?);
+        if bytes.len() <= HEAD.len() {
+            return None;
+        }
         (bytes[..HEAD.len()] == HEAD && bytes[HEAD.len()] == kind).then_some(Self {
             bytes,
             at: HEAD.len() + 1,

@@ -122,6 +122,9 @@ pub(super) async fn decoded(
     }
     let answer = whole(format, &bytes, shape);
     check(shape, &answer, operation);
+    if operation == "GetRecords" {
+        check_as_the_kcl("NextShardIterator", &answer);
+    }
     (head.status, answer)
 }
 
@@ -214,6 +217,18 @@ pub(super) fn event_payload(format: Format, kind: &str, payload: &[u8]) -> Value
     let event = whole(format, payload, shape);
     if kind == "SubscribeToShardEvent" {
         check(shape, &event, kind);
+        check_as_the_kcl("ContinuationSequenceNumber", &event);
     }
     event
+}
+
+/// The KCL takes what it reads in two forms only: a place to go on, or else children that name their
+/// parents. Source: KCL 3.5 `DataRetrievalUtil`.
+fn check_as_the_kcl(place: &str, answer: &Value) {
+    let none = Vec::new();
+    let children = answer["ChildShards"].as_array().unwrap_or(&none);
+    assert_eq!(answer[place].is_string(), children.is_empty(), "{answer}");
+    for child in children {
+        assert_ne!(child["ParentShards"], json!([]), "{answer}");
+    }
 }

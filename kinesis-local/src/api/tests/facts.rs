@@ -33,6 +33,7 @@ mod sites;
 mod streams;
 mod subscribe;
 mod tags;
+mod types;
 mod warm;
 
 pub(crate) const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";

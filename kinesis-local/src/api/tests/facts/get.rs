@@ -224,8 +224,28 @@ async fn a_number_of_another_shard_or_stream_is_refused() {
              shardId-000000000000 in stream s under account 000000000000 is invalid"
         )
     };
-    let text = format!("{}.", used("99"));
-    assert_refused(&kinesis, "GetShardIterator", body("0", "99"), code, &text).await;
+    // Versions that the service gave out before, and what it never did.
+    const SMALL: &str = "21267647932558653966460912964485513216";
+    const LARGE_DATE: &str = "26227199374822427428162556223570313216";
+    const COUNTER_8: &str = "49039857307719593840066370180380661734935976090628259842";
+    const SHARD_8: &str = "49039857307708443467467104868809893875799651944235008002";
+    const VERSION_1: &str = "49039857307708443467467104868809893875799651909875269633";
+    let foreign = " because it did not come from this stream.";
+    for (number, text) in [
+        ("0", format!("{}{foreign}", used(SMALL))),
+        (LARGE_DATE, format!("{}.", used(LARGE_DATE))),
+        (COUNTER_8, format!("{}.", used(COUNTER_8))),
+        (SHARD_8, format!("{}.", used(SHARD_8))),
+        (VERSION_1, format!("{}{foreign}", used(VERSION_1))),
+        (
+            "5",
+            "Invalid StartingSequenceNumber. It encodes shardId-000000000005, while it was used in \
+             a call to a shard with shardId-000000000000"
+                .to_owned(),
+        ),
+    ] {
+        assert_refused(&kinesis, "GetShardIterator", body("0", number), code, &text).await;
+    }
     let parts = kinesis_core::SequenceParts {
         shard_created_s: 1_700_000_000,
         shard_index: 0,
@@ -433,4 +453,74 @@ async fn with_the_services_limits_a_shard_is_read_five_times_a_second() {
     .await;
     tokio::time::advance(Duration::from_millis(250)).await;
     get(&kinesis, &start).await;
+}
+
+#[tokio::test]
+async fn an_iterator_is_base64_of_a_version_and_whole_blocks() {
+    let kinesis = with_stream(1).await;
+    let text = iterator(&kinesis, "0", "LATEST").await;
+    let bytes = base64_simd::STANDARD.decode_to_vec(&text).unwrap();
+    let (version, blocks) = bytes.split_at(8);
+    assert_eq!(version, [0, 0, 0, 0, 0, 0, 0, 1]);
+    assert_eq!(blocks.len() % 16, 0);
+    assert!(text.len() <= 512);
+}
+
+#[tokio::test(start_paused = true)]
+async fn times_have_milliseconds_in_requests_and_answers() {
+    let kinesis = with_stream(1).await;
+    put(&kinesis, "k", "a").await;
+    tokio::time::advance(Duration::from_millis(554)).await;
+    put(&kinesis, "k", "b").await;
+    for (ms, expected) in [(553, vec!["b"]), (554, vec!["b"]), (0, vec!["a", "b"])] {
+        let at = (NOW_MS + ms) as f64 / 1000.0;
+        let start = json!({"StreamName": "s", "ShardId": "0", "ShardIteratorType": "AT_TIMESTAMP",
+            "Timestamp": at});
+        let start = ok(&kinesis, "GetShardIterator", start).await;
+        let read = get(&kinesis, start["ShardIterator"].as_str().unwrap()).await;
+        assert_eq!(texts(&read), expected, "{ms}");
+        let last = read["Records"].as_array().unwrap().last().unwrap();
+        assert_eq!(last["ApproximateArrivalTimestamp"], 1_795_399_200.554);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_gives_ten_thousand_records_at_most() {
+    let kinesis = with_stream(1).await;
+    let entry = json!({"PartitionKey": "k", "Data": ""});
+    let batch = json!({"StreamName": "s", "Records": vec![entry; 500]});
+    for _ in 0..21 {
+        ok(&kinesis, "PutRecords", batch.clone()).await;
+    }
+    let first = get(&kinesis, &iterator(&kinesis, "0", "TRIM_HORIZON").await).await;
+    assert_eq!(first["Records"].as_array().unwrap().len(), 10_000);
+    let rest = get(&kinesis, first["NextShardIterator"].as_str().unwrap()).await;
+    assert_eq!(rest["Records"].as_array().unwrap().len(), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_gives_ten_mebibytes_at_most_and_the_next_has_to_wait_for_five_seconds() {
+    let limits = Limits::Aws;
+    let kinesis = Kinesis::open(KinesisOptions {
+        limits,
+        ..options()
+    })
+    .unwrap();
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    for _ in 0..11 {
+        put(&kinesis, "k", &"x".repeat((1 << 20) - 1)).await;
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let first = get(&kinesis, &iterator(&kinesis, "0", "TRIM_HORIZON").await).await;
+    assert_eq!(first["Records"].as_array().unwrap().len(), 10);
+    let next = json!({"ShardIterator": first["NextShardIterator"]});
+    let text =
+        "Rate exceeded for shard shardId-000000000000 in stream s under account 000000000000.";
+    let code = "ProvisionedThroughputExceededException";
+    tokio::time::advance(Duration::from_millis(3900)).await;
+    assert_refused(&kinesis, "GetRecords", next.clone(), code, text).await;
+    tokio::time::advance(Duration::from_millis(1100)).await;
+    let rest = ok(&kinesis, "GetRecords", next).await;
+    assert_eq!(rest["Records"].as_array().unwrap().len(), 1);
 }
