@@ -13,11 +13,25 @@ use tokio::sync::Mutex;
 /// # Panics
 /// If there is no `mvn`, or it fails.
 pub async fn built(package: &str, tmp: &str) -> PathBuf {
+    built_as(package, package, &[], tmp).await
+}
+
+/// As [`built`], with the peer that the package drives in another version than the newest: the
+/// property of that name in its `pom.xml`.
+///
+/// # Panics
+/// As [`built`].
+pub async fn built_with(package: &str, version: &str, tmp: &str) -> PathBuf {
+    let into = format!("{package}-{version}");
+    built_as(package, &into, &[format!("-D{package}={version}")], tmp).await
+}
+
+async fn built_as(package: &str, into: &str, properties: &[String], tmp: &str) -> PathBuf {
     /// Tests of one process do not build the same thing at once.
     static BUILDING: Mutex<()> = Mutex::const_new(());
     let _alone = BUILDING.lock().await;
     let target = Path::new(tmp).parent().expect("it lies in target");
-    let into = target.join("interop").join(package);
+    let into = target.join("interop").join(into);
     let package = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("interop")
         .join(package);
@@ -31,6 +45,7 @@ pub async fn built(package: &str, tmp: &str) -> PathBuf {
         .args(["--quiet", "--batch-mode", "--file"])
         .arg(package.join("pom.xml"))
         .arg(format!("-Dinto={}", into.display()))
+        .args(properties)
         .args(["compile", "dependency:copy-dependencies"])
         .stdin(Stdio::null())
         .kill_on_drop(true)

@@ -170,6 +170,11 @@ impl Worker {
         self.task.await.expect("the worker does not panic")
     }
 
+    /// Waits until the worker ends by itself.
+    pub async fn ended(self) -> Result<(), kinesis_consumer::Error> {
+        self.task.await.expect("the worker does not panic")
+    }
+
     /// Drops the worker where it stands, as a crash would: nothing is checkpointed or released.
     pub async fn kill(self) {
         self.task.abort();

@@ -14,7 +14,7 @@ use tests::history::{Event, History, numbered};
 use tests::world::{APPLICATION, wait_until};
 use tests::{Worker, World};
 
-use crate::worker::{Checkpoints, KclWorker, Retrieval};
+use crate::worker::{Checkpoints, KclWorker, Retrieval, Version};
 use crate::{ended, send, split};
 
 /// How the KCL worker is set up; workers of one application agree on it.
@@ -92,10 +92,10 @@ enum Peer {
 impl Peer {
     async fn start(world: &World, scenario: &str, turn: &Turn, history: &History) -> Self {
         match turn {
-            Turn::Kcl(name) => {
+            Turn::Kcl(name, version) => {
                 let how = (Retrieval::Polling, Checkpoints::Half);
-                let kcl = KclWorker::start(world, scenario, name, how, history).await;
-                Self::Kcl(Box::new(kcl))
+                let kcl = KclWorker::start_of(*version, world, scenario, name, how, history);
+                Self::Kcl(Box::new(kcl.await))
             }
             Turn::Ours => {
                 let lease = LeaseSettings {
@@ -139,14 +139,14 @@ impl Peer {
 
 /// Whose turn it is, and the worker's name.
 enum Turn {
-    Kcl(&'static str),
+    Kcl(&'static str, Version),
     Ours,
 }
 
 impl Turn {
     fn name(&self) -> &str {
         match self {
-            Self::Kcl(name) => name,
+            Self::Kcl(name, _) => name,
             Self::Ours => OURS,
         }
     }
@@ -162,11 +162,13 @@ async fn rows(world: &World) -> BTreeMap<String, Item> {
     items.into_iter().map(|item| (key(&item), item)).collect()
 }
 
+/// Leases of the KCL 2 and of the first KCL 3 do not say what they are.
 fn is_lease(row: &Item) -> bool {
-    row.get("entityType")
-        .and_then(|kind| kind.as_s().ok())
-        .map(String::as_str)
-        == Some("LEASE")
+    let text = |name: &str| row.get(name).and_then(|text| text.as_s().ok());
+    match text("entityType") {
+        Some(kind) => kind == "LEASE",
+        None => text("leaseKey").is_some_and(|key| key.starts_with("shardId-")),
+    }
 }
 
 /// Gives every lease an attribute that nobody knows.
@@ -187,6 +189,17 @@ async fn add_strange_attributes(world: &World) {
     }
 }
 
+/// The KCL 2 takes every row for a lease, and does not start where one has no counter. What is deleted
+/// here, lock, worker metrics and states, is made anew by whoever needs it.
+async fn leave_only_leases(world: &World) {
+    let others = rows(world).await.into_iter();
+    for (key, _) in others.filter(|(_, row)| !is_lease(row)) {
+        let delete = world.dynamodb.delete_item().table_name(APPLICATION);
+        let delete = delete.key("leaseKey", AttributeValue::S(key));
+        delete.send().await.expect("the row is deleted");
+    }
+}
+
 /// What a holder of a lease changes. Only the owner, and our mark of who that is, may be missing
 /// afterwards.
 const MOVING: [&str; 8] = [
@@ -202,15 +215,20 @@ const MOVING: [&str; 8] = [
 
 /// Fails if a turn of ours changed a row that is not a lease, or if any turn lost an attribute of a
 /// lease or changed one that is not the holder's to change.
-fn assert_rows_kept(turn: &Turn, before: &BTreeMap<String, Item>, after: &BTreeMap<String, Item>) {
-    let by_kcl = matches!(turn, Turn::Kcl(_));
+fn assert_rows_kept(
+    turn: &Turn,
+    expects_others: bool,
+    before: &BTreeMap<String, Item>,
+    after: &BTreeMap<String, Item>,
+) {
+    let by_kcl = matches!(turn, Turn::Kcl(..));
     let others = before.iter().filter(|(_, row)| !is_lease(row));
     // The KCL goes on writing its own; for us they are somebody else's.
     for (key, row) in others.clone().filter(|_| !by_kcl) {
         assert_eq!(after.get(key), Some(row), "the row of {key}");
     }
     assert!(
-        by_kcl || before.is_empty() || others.count() > 0,
+        by_kcl || before.is_empty() || others.count() > 0 || !expects_others,
         "the KCL left no rows of its own"
     );
     for (key, row) in before.iter().filter(|(_, row)| is_lease(row)) {
@@ -282,13 +300,16 @@ fn assert_went_on_behind_the_checkpoints(history: &History, before: usize, next:
 
 /// Each turn works on the same lease table, is stopped in order, and the next goes on. In the second
 /// turn a shard is split, so that the third starts on leases which the second made.
-async fn take_turns(scenario: &str, turns: [Turn; 3]) {
+async fn take_turns<const N: usize>(scenario: &str, turns: [Turn; N]) {
     let world = World::listening(2).await;
     let history = History::default();
-    let records = numbered(30, 4_500);
+    let records = numbered(30, 1_500 * N);
     let producer = world.producer();
     let mut events_before = Vec::new();
     for (number, turn) in turns.iter().enumerate() {
+        if matches!(turn, Turn::Kcl(_, Version::Two)) && number > 0 {
+            leave_only_leases(&world).await;
+        }
         let before = if number == 0 {
             BTreeMap::new()
         } else {
@@ -308,8 +329,16 @@ async fn take_turns(scenario: &str, turns: [Turn; 3]) {
             history.payloads().len() >= seen && ended(&history) >= usize::from(number > 0)
         })
         .await;
-        peer.stop().await;
-        assert_rows_kept(turn, &before, &rows(&world).await);
+        match (peer, turn) {
+            // It takes the lease of the shard that has ended too, and then waits in vain for that
+            // shard's processor to hear of the shutdown.
+            (Peer::Kcl(kcl), Turn::Kcl(_, Version::Two)) if number > 0 => kcl.kill().await,
+            (peer, _) => peer.stop().await,
+        }
+        // Others than the newest have tables of their own for what is not a lease, or have no such.
+        let newest = |turn: &Turn| matches!(turn, Turn::Kcl(_, Version::Newest));
+        let expects_others = turns[..number].iter().any(newest);
+        assert_rows_kept(turn, expects_others, &before, &rows(&world).await);
     }
     history.assert_nothing_lost(&records);
     history.assert_order_per_key();
@@ -322,11 +351,66 @@ async fn take_turns(scenario: &str, turns: [Turn; 3]) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn we_go_on_where_the_kcl_stopped_and_the_kcl_where_we_did() {
-    let turns = [Turn::Kcl("kcl"), Turn::Ours, Turn::Kcl("kcl-again")];
-    take_turns("kcl-first", turns).await;
+    let kcl = |name| Turn::Kcl(name, Version::Newest);
+    take_turns("kcl-first", [kcl("kcl"), Turn::Ours, kcl("kcl-again")]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_kcl_goes_on_where_we_stopped_and_we_where_it_did() {
-    take_turns("ours-first", [Turn::Ours, Turn::Kcl("kcl"), Turn::Ours]).await;
+    let kcl = Turn::Kcl("kcl", Version::Newest);
+    take_turns("ours-first", [Turn::Ours, kcl, Turn::Ours]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_go_on_where_a_kcl_3_4_stopped_and_it_where_we_did() {
+    let kcl = |name| Turn::Kcl(name, Version::ThreeFour);
+    take_turns("kcl-3-4", [kcl("kcl"), Turn::Ours, kcl("kcl-again")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn we_go_on_where_a_kcl_2_stopped_and_it_where_we_did_once_only_leases_are_left() {
+    let kcl = |name| Turn::Kcl(name, Version::Two);
+    take_turns("kcl-2", [kcl("kcl"), Turn::Ours, kcl("kcl-again")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kcl_3_goes_on_where_we_stopped_who_went_on_where_a_kcl_2_did() {
+    let kcl_2 = Turn::Kcl("kcl-2", Version::Two);
+    let kcl_3 = Turn::Kcl("kcl-3", Version::Newest);
+    take_turns("kcl-2-to-3", [kcl_2, Turn::Ours, kcl_3]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kcl_2_that_runs_is_left_alone_and_named_and_taken_over_once_it_stopped() {
+    let world = World::listening(2).await;
+    let history = History::default();
+    let records = numbered(30, 2_000);
+    let producer = world.producer();
+    let kcl = Turn::Kcl("kcl", Version::Two);
+    let kcl = Peer::start(&world, "kcl-2-runs", &kcl, &history).await;
+    send(&producer, &records[..1_000]).await;
+    let seen = |count: usize| {
+        let history = history.clone();
+        move || history.payloads().len() >= count
+    };
+    kcl.wait_until("the first half", seen(1_000)).await;
+
+    let Peer::Ours(ours) = Peer::start(&world, "kcl-2-runs", &Turn::Ours, &history).await else {
+        unreachable!("it is ours");
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(60), ours.ended()).await;
+    let refused = ended.expect("it ends").expect_err("a KCL 2 runs");
+    let refused = refused.to_string();
+    for part in ["worker kcl ", "KCL 2.x", "stop"] {
+        assert!(refused.contains(part), "no {part} in: {refused}");
+    }
+
+    kcl.stop().await;
+    send(&producer, &records[1_000..]).await;
+    let ours = Peer::start(&world, "kcl-2-runs", &Turn::Ours, &history).await;
+    ours.wait_until("all records", seen(2_000)).await;
+    ours.stop().await;
+    history.assert_nothing_lost(&records);
+    history.assert_order_per_key();
+    history.assert_duplicates_were_not_checkpointed();
 }

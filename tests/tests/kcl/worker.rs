@@ -22,6 +22,28 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// The pause between two looks at what is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// Which KCL it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Version {
+    /// The last 2.x: no leader, each takes leases from the others.
+    Two,
+    /// The last one that keeps lock, states and worker metrics in tables of their own.
+    ThreeFour,
+    /// The newest.
+    Newest,
+}
+
+impl Version {
+    async fn built(self) -> PathBuf {
+        let tmp = env!("CARGO_TARGET_TMPDIR");
+        match self {
+            Self::Two => maven::built_with("kcl", "2.7.2", tmp).await,
+            Self::ThreeFour => maven::built_with("kcl", "3.4.2", tmp).await,
+            Self::Newest => maven::built("kcl", tmp).await,
+        }
+    }
+}
+
 /// How the KCL reads.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Retrieval {
@@ -54,10 +76,22 @@ impl KclWorker {
         world: &World,
         scenario: &str,
         worker: &str,
+        how: (Retrieval, Checkpoints),
+        history: &History,
+    ) -> Self {
+        Self::start_of(Version::Newest, world, scenario, worker, how, history).await
+    }
+
+    /// As [`Self::start`], of any version.
+    pub(super) async fn start_of(
+        version: Version,
+        world: &World,
+        scenario: &str,
+        worker: &str,
         (retrieval, checkpoints): (Retrieval, Checkpoints),
         history: &History,
     ) -> Self {
-        let built = maven::built("kcl", env!("CARGO_TARGET_TMPDIR")).await;
+        let built = version.built().await;
         let log = built.join(format!("{scenario}-{worker}.log"));
         let stderr = std::fs::File::create(&log).expect("the log can be written");
         let mut java = Command::new("java");

@@ -16,6 +16,7 @@
 // With `count:WARM:ALL`, for `versus.py`, it checkpoints every batch and only says `warm RECORDS` when it
 // has seen WARM records, and `done RECORDS` when it has seen ALL.
 
+import java.lang.reflect.Method;
 import java.net.URI;
 import java.nio.charset.StandardCharsets;
 import java.util.List;
@@ -69,15 +70,30 @@ public final class KclWorker {
     }
 
     /** The defaults make a test wait: nothing here changes what is written, only how often. */
-    static LeaseManagementConfig hurried(LeaseManagementConfig config) {
-        config.workerUtilizationAwareAssignmentConfig().workerMetricsReporterFreqInMillis(5_000);
+    static LeaseManagementConfig hurried(LeaseManagementConfig config) throws Exception {
+        // What only some versions of the KCL have goes by its name: this builds with 2 and with 3.
+        Object metrics = call(config, "workerUtilizationAwareAssignmentConfig");
+        call(metrics, "workerMetricsReporterFreqInMillis", 5_000L);
+        call(config, "leaseAssignmentIntervalMillis", 1_000L);
+        call(config, "dynamoDbLockBasedLeaderLeaseDurationInMillis", 6_000L);
+        call(config, "dynamoDbLockBasedLeaderHeartbeatPeriodInMillis", 1_000L);
         return config
                 .failoverTimeMillis(3_000)
-                .leaseAssignmentIntervalMillis(1_000L)
                 // A pause of a minute after the first listing of the shards otherwise.
-                .shardSyncIntervalMillis(0)
-                .dynamoDbLockBasedLeaderLeaseDurationInMillis(6_000)
-                .dynamoDbLockBasedLeaderHeartbeatPeriodInMillis(1_000);
+                .shardSyncIntervalMillis(0);
+    }
+
+    /** Calls a method if this version of the KCL has it; what it returns, or null. */
+    static Object call(Object on, String name, Object... arguments) throws Exception {
+        if (on == null) {
+            return null;
+        }
+        for (Method method : on.getClass().getMethods()) {
+            if (method.getName().equals(name) && method.getParameterCount() == arguments.length) {
+                return method.invoke(on, arguments);
+            }
+        }
+        return null;
     }
 
     public static void main(String[] args) throws Exception {
