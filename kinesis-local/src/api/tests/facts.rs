@@ -34,6 +34,7 @@ mod streams;
 mod subscribe;
 mod tags;
 mod types;
+mod unsigned;
 mod warm;
 
 pub(crate) const STREAM_ARN: &str = "arn:aws:kinesis:us-east-1:000000000000:stream/s";

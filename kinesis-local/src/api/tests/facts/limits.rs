@@ -51,6 +51,7 @@ async fn each_operation_has_the_services_calls_a_second() {
     let untag = json!({"StreamName": "s", "TagKeys": ["a"]});
     let count = json!({"StreamName": "s", "TargetShardCount": 9, "ScalingType": "UNIFORM_SCALING"});
     let consumer = json!({"StreamARN": ARN, "ConsumerName": "c"});
+    let warm = json!({"StreamName": "s", "WarmThroughputMiBps": 1});
     for (operation, body, calls, text) in [
         (
             "CreateStream",
@@ -73,6 +74,9 @@ async fn each_operation_has_the_services_calls_a_second() {
         ("ListStreamConsumers", by_arn, 5, of_stream),
         ("DeregisterStreamConsumer", consumer, 5, of_stream),
         ("ListShards", named, 1000, of_stream),
+        ("ListChannels", json!({}), 5, of_account),
+        ("DescribeAccountSettings", json!({}), 5, of_account),
+        ("UpdateStreamWarmThroughput", warm, 5, of_stream),
     ] {
         let refusal = ("LimitExceededException", text);
         assert_limited(&kinesis, operation, body, calls, refusal).await;

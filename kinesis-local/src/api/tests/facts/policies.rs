@@ -95,3 +95,71 @@ async fn a_policy_names_the_actions_of_its_kind_of_resource() {
     let end = "The following action names are invalid: \"kinesis:SubscribeToShard\"";
     assert!(text.ends_with(end), "{text}");
 }
+
+#[tokio::test]
+async fn all_that_a_resource_may_allow_is_taken() {
+    let kinesis = with_stream(1).await;
+    let consumer = register(&kinesis, "c").await;
+    let of_stream = [
+        "DescribeStream",
+        "DescribeStreamSummary",
+        "GetRecords",
+        "GetShardIterator",
+        "ListShards",
+        "PutRecord",
+        "PutRecords",
+    ];
+    let of_consumer = ["DescribeStreamConsumer", "SubscribeToShard"];
+    for (arn, actions) in [(ARN, &of_stream[..]), (&consumer, &of_consumer[..])] {
+        for action in actions {
+            let allow = attach(arn, &format!("kinesis:{action}"));
+            ok(&kinesis, "PutResourcePolicy", allow).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_kept_is_told_why() {
+    let kinesis = with_stream(1).await;
+    let actions = json!(["kinesis:CreateStream", "kinesis:PutRecord", "s3:GetObject"]);
+    let mut statement = json!({"Effect": "Allow", "Principal": {"AWS": "111122223333"},
+        "Action": actions, "Resource": ARN});
+    let actions_too_many = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
+    statement["Action"] = json!("kinesis:PutRecord");
+    statement["Resource"] = json!(format!("{ARN}2"));
+    let of_another = format!(r#"{{"Version":"2012-10-17","Statement":[{statement}]}}"#);
+    let place = "Resource policy contains invalid statement at line 1, column ";
+    for (policy, before, after) in [
+        (
+            "nonsense".to_owned(),
+            "This policy contains invalid Json",
+            "",
+        ),
+        (
+            r#"{"Statement":[]}"#.to_owned(),
+            "Missing required field Version",
+            "",
+        ),
+        (
+            actions_too_many,
+            place,
+            r#": The following action names are invalid: "kinesis:CreateStream", "s3:GetObject""#,
+        ),
+        (
+            of_another,
+            place,
+            ": The resource policy's resource must be the same as the resource ARN.",
+        ),
+    ] {
+        let put = json!({"ResourceARN": ARN, "Policy": policy});
+        let (code, text) = refused(&kinesis, "PutResourcePolicy", put).await;
+        assert_eq!(code, "InvalidArgumentException");
+        let told = text.strip_prefix("Policy validation error: ").unwrap();
+        let told = told
+            .strip_prefix(before)
+            .unwrap_or_else(|| panic!("{text}"));
+        let column = told.strip_suffix(after).unwrap_or_else(|| panic!("{text}"));
+        assert!(column.bytes().all(|byte| byte.is_ascii_digit()), "{text}");
+        assert_eq!(column.is_empty(), after.is_empty(), "{text}");
+    }
+}

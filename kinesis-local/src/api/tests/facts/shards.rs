@@ -251,3 +251,51 @@ async fn records_follow_their_keys_into_the_children() {
     assert_eq!(put("99").await, "shardId-000000000001");
     assert_eq!(put("100").await, "shardId-000000000002");
 }
+
+#[tokio::test]
+async fn a_page_has_a_thousand_shards_at_most() {
+    let kinesis = with_stream(1001).await;
+    for max in [None, Some(10_000)] {
+        let body = json!({"StreamName": "s", "MaxResults": max});
+        let first = ok(&kinesis, "ListShards", body).await;
+        assert_eq!(ids(&first).len(), 1000, "{max:?}");
+        let rest = json!({"NextToken": first["NextToken"]});
+        assert_eq!(ids(&ok(&kinesis, "ListShards", rest).await), [1000]);
+    }
+}
+
+#[tokio::test]
+async fn a_shard_that_is_not_there_is_not_merged() {
+    let kinesis = with_stream(2).await;
+    let code = "ResourceNotFoundException";
+    for (first, second, missing) in [
+        ("0", "9", "shardId-000000000009"),
+        ("9", "0", "shardId-000000000009"),
+        ("0", "nine", "nine"),
+    ] {
+        let body =
+            json!({"StreamName": "s", "ShardToMerge": first, "AdjacentShardToMerge": second});
+        let text =
+            format!("Could not find shard {missing} in stream s under account 000000000000.");
+        assert_refused(&kinesis, "MergeShards", body, code, &text).await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_without_room_for_a_shard_neither_splits_nor_scales() {
+    let kinesis = with_stream(4).await;
+    let rest = json!({"StreamName": "rest", "ShardCount": 20_000 - 4});
+    ok(&kinesis, "CreateStream", rest).await;
+    let scale = json!({"StreamName": "s", "TargetShardCount": 7, "ScalingType": "UNIFORM_SCALING"});
+    let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"});
+    for (operation, body, more) in [("SplitShard", split, 1), ("UpdateShardCount", scale, 3)] {
+        let text = format!(
+            "This request would exceed the shard limit for the account 000000000000 in us-east-1. \
+             Current shard count for the account: 20000. Limit: 20000. Number of additional shards \
+             that would have resulted from this request: {more}. Refer to the AWS Service Limits \
+             page (http://docs.aws.amazon.com/general/latest/gr/aws_service_limits.html) for \
+             current limits and how to request higher limits."
+        );
+        assert_refused(&kinesis, operation, body, "LimitExceededException", &text).await;
+    }
+}

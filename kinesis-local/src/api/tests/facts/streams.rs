@@ -283,3 +283,29 @@ async fn a_description_is_paged_by_shard() {
         (&json!(false), 1)
     );
 }
+
+#[tokio::test]
+async fn a_hundred_streams_and_a_hundred_shards_are_on_a_page_that_asks_for_no_number() {
+    let kinesis = with_stream(101).await;
+    let described = ok(&kinesis, "DescribeStream", json!({"StreamName": "s"})).await;
+    let described = &described["StreamDescription"];
+    assert_eq!(described["Shards"].as_array().unwrap().len(), 100);
+    assert_eq!(described["HasMoreShards"], true);
+    for at in 0..100 {
+        let create = json!({"StreamName": format!("a{at:02}"), "ShardCount": 1});
+        ok(&kinesis, "CreateStream", create).await;
+    }
+    let listed = ok(&kinesis, "ListStreams", json!({})).await;
+    assert_eq!(listed["StreamNames"].as_array().unwrap().len(), 100);
+    assert_eq!(listed["HasMoreStreams"], true);
+}
+
+#[tokio::test]
+async fn a_stream_is_named_twice_if_it_is_the_same_and_else_refused() {
+    let kinesis = with_stream(1).await;
+    let both = json!({"StreamName": "s", "StreamARN": STREAM_ARN});
+    ok(&kinesis, "DescribeStream", both).await;
+    let none = "Either StreamName or StreamARN should be provided.";
+    let code = "InvalidArgumentException";
+    assert_refused(&kinesis, "DescribeStream", json!({}), code, none).await;
+}
