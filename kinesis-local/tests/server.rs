@@ -159,6 +159,51 @@ async fn a_body_that_is_too_large_is_refused_and_the_server_lives_on() {
 }
 
 #[tokio::test]
+async fn every_answer_has_a_date_and_a_length() {
+    let local = listening().await;
+    let kinesis = |target: &'static str, body: &'static str| {
+        let mut request = request(&local, "/", Some(target), body);
+        let json = http::HeaderValue::from_static("application/x-amz-json-1.1");
+        request.headers_mut().insert("content-type", json);
+        let signature = "AWS4-HMAC-SHA256 Credential=a/20261123/us-east-1/kinesis/aws4_request, \
+                         SignedHeaders=host, Signature=abc";
+        let signature = http::HeaderValue::from_static(signature);
+        request.headers_mut().insert("authorization", signature);
+        let date = http::HeaderValue::from_static("20261123T020000Z");
+        request.headers_mut().insert("x-amz-date", date);
+        request
+    };
+    let (list, create) = (
+        "Kinesis_20131202.ListStreams",
+        "Kinesis_20131202.CreateStream",
+    );
+    let answers = [
+        http1(&local, kinesis(list, "{}")).await,
+        http2(&local, kinesis(list, "{}")).await,
+        http1(
+            &local,
+            kinesis(create, r#"{"StreamName":"a","ShardCount":1}"#),
+        )
+        .await,
+        http2(
+            &local,
+            kinesis(create, r#"{"StreamName":"b","ShardCount":1}"#),
+        )
+        .await,
+        http1(&local, kinesis(create, "{}")).await,
+        http2(&local, kinesis(create, "{}")).await,
+    ];
+    let statuses = answers.each_ref().map(|answer| answer.status().as_u16());
+    assert_eq!(statuses, [200, 200, 200, 200, 400, 400]);
+    for answer in answers {
+        let headers = answer.headers();
+        assert!(headers.contains_key("date"));
+        let length = answer.body().len().to_string();
+        assert_eq!(headers["content-length"], length);
+    }
+}
+
+#[tokio::test]
 async fn a_head_that_is_too_large_is_refused() {
     let local = listening().await;
     let mut large = request(&local, "/", Some("DynamoDB_20120810.ListTables"), "{}");

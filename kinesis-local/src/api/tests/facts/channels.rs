@@ -504,3 +504,29 @@ async fn a_crash_loses_no_record_and_what_is_delivered_again_replaces_itself() {
     assert_eq!(local.objects("lake").len(), 3, "the cursor was kept");
     assert_eq!(local.lines(), ["a", "b", "c", "d"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_is_asked_five_times_a_second() {
+    let limits = KinesisOptions {
+        limits: Limits::Aws,
+        ..options()
+    };
+    let local = Local::open(limits);
+    let arn = channel(&local.kinesis, "JSON", json!({})).await;
+    let by_arn = json!({"ChannelARN": arn});
+    for _ in 0..5 {
+        ok(&local.kinesis, "DescribeChannel", by_arn.clone()).await;
+    }
+    let text = "Rate exceeded for stream s under account 000000000000.";
+    let code = "LimitExceededException";
+    assert_refused(
+        &local.kinesis,
+        "DescribeChannel",
+        by_arn.clone(),
+        code,
+        text,
+    )
+    .await;
+    pass(1).await;
+    ok(&local.kinesis, "DescribeChannel", by_arn).await;
+}
