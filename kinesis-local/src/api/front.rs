@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use kinesis_core::Rand;
 
@@ -341,12 +341,15 @@ fn respond(
     content_type: Option<&'static str>,
     body: impl Into<Bytes>,
 ) -> Response<ResponseBody> {
+    let body = body.into();
+    // Said here because HTTP/2 would leave it out where there is no body.
+    let length = HeaderValue::from(body.len());
     let mut response = Response::new(ResponseBody::full(body));
     *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, length);
     if let Some(content_type) = content_type {
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
     response
 }
