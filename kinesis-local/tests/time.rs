@@ -7,15 +7,15 @@ use aws_sdk_kinesis::Client;
 use aws_sdk_kinesis::error::ProvideErrorMetadata as _;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{
-    ShardIteratorType, StartingPosition, StreamMode, StreamModeDetails, StreamStatus,
-    SubscribeToShardEventStream,
+    PutRecordsRequestEntry, ShardIteratorType, StartingPosition, StreamMode, StreamModeDetails,
+    StreamStatus, SubscribeToShardEventStream,
 };
 use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use aws_smithy_types::byte_stream::ByteStream;
 use aws_smithy_types::retry::RetryConfig;
 use kinesis_core::Clock;
-use kinesis_local::{ErrorKind, FaultEffect, FaultPlan, FaultRule, KinesisLocal, Settings};
+use kinesis_local::{ErrorKind, FaultEffect, FaultPlan, FaultRule, KinesisLocal, Limits, Settings};
 use serde_json::{Value, json};
 
 const SHARD: &str = "shardId-000000000000";
@@ -231,6 +231,51 @@ async fn latency_on_purpose_is_over_when_its_time_has_passed() {
     assert!(!late.is_finished());
     local.advance(HOUR).unwrap();
     late.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_busy_on_demand_stream_scales_when_a_minute_has_passed() {
+    let builder = KinesisLocal::builder()
+        .virtual_time(true)
+        .limits(Limits::Off);
+    let local = builder.start().await.unwrap();
+    let client = Client::new(&local.sdk_config());
+    let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand);
+    let create = client.create_stream().stream_name("s");
+    let create = create.stream_mode_details(mode.build().unwrap());
+    create.send().await.unwrap();
+    let open = async || {
+        let summary = client.describe_stream_summary().stream_name("s");
+        let summary = summary.send().await.unwrap().stream_description_summary;
+        summary.unwrap().open_shard_count
+    };
+    // One shard gets more records than half of what it can take in a minute: 61 times 500.
+    let entry = PutRecordsRequestEntry::builder()
+        .partition_key("k")
+        .explicit_hash_key("0")
+        .data(Blob::new("x"))
+        .build()
+        .unwrap();
+    for _ in 0..61 {
+        let put = client.put_records().stream_name("s");
+        let put = put.set_records(Some(vec![entry.clone(); 500]));
+        assert_eq!(put.send().await.unwrap().failed_record_count, Some(0));
+    }
+    assert_eq!(open().await, 4, "the minute is not over");
+    let (status, _) = time(&local, "POST", json!({"advance_ms": 60_000})).await;
+    assert_eq!(status, 200);
+    assert_eq!(open().await, 5);
+    let listed = client.list_shards().stream_name("s").send().await.unwrap();
+    let children = listed.shards().iter();
+    let children = children.filter(|shard| shard.parent_shard_id() == Some(SHARD));
+    assert_eq!(children.count(), 2);
+    let days = json!({"advance_ms": 31 * 24 * 3_600_000_u64});
+    assert_eq!(time(&local, "POST", days).await.0, 200);
+    assert_eq!(
+        open().await,
+        5,
+        "half of them are not enough: four are the least"
+    );
 }
 
 /// The status and body of `/_local/time`.

@@ -233,3 +233,46 @@ async fn a_request_that_does_not_end_is_dropped_at_the_shutdown_deadline() {
     assert!(stalled.await.unwrap().is_err());
     assert!(service.call(list_streams(Full::from("{}"))).await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_on_purpose_comes_in_the_encoding_of_the_request() {
+    use crate::fault::{FaultEffect, FaultRule};
+    let service = service();
+    let late = FaultRule::new(FaultEffect::ExpiredIterator).operation("GetRecords");
+    let refused = FaultEffect::Error {
+        code: "KMSThrottlingException".to_owned(),
+        message: Some("on purpose".to_owned()),
+        status: None,
+    };
+    let refused = FaultRule::new(refused).operation("ListStreams");
+    let plan = FaultPlan::seeded(1).rule(late).rule(refused);
+    service.faults().set(plan).unwrap();
+    for (operation, code) in [
+        ("ListStreams", "KMSThrottlingException"),
+        ("GetRecords", "ExpiredIteratorException"),
+    ] {
+        for format in [Format::Json, Format::Cbor] {
+            let body = match format {
+                Format::Json => Full::from(r#"{"ShardIterator":"AAAA"}"#),
+                Format::Cbor => Full::from(&b"\xbf\x6dShardIterator\x64AAAA\xff"[..]),
+            };
+            let mut request = list_streams(body);
+            let headers = request.headers_mut();
+            let target = format!("Kinesis_20131202.{operation}");
+            headers.insert("x-amz-target", target.parse().unwrap());
+            headers.insert("content-type", format.content_type().parse().unwrap());
+            let answer = service.call(request).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+            assert_eq!(answer.headers()["content-type"], format.content_type());
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let told: serde_json::Value = match format {
+                Format::Json => serde_json::from_slice(&body).unwrap(),
+                Format::Cbor => ciborium::from_reader(&*body).unwrap(),
+            };
+            assert_eq!(told["__type"], code);
+            if operation == "ListStreams" {
+                assert_eq!(told["message"], "on purpose");
+            }
+        }
+    }
+}

@@ -337,3 +337,51 @@ async fn with_the_services_limits_a_consumer_gets_two_mebibytes_a_second() {
     let took = kinesis.sites.home.clock.now().duration_since(began);
     assert!((2..5).contains(&took.as_secs()), "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_cannot_be_used_ends_the_subscription_with_an_event_of_its_own() {
+    use crate::KmsKeyState::*;
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    let key = json!({"StreamName": "s", "EncryptionType": "KMS", "KeyId": "alias/a"});
+    ok(&kinesis, "StartStreamEncryption", key).await;
+    put(&kinesis, "k", "secret").await;
+    for (state, code) in [
+        (Disabled, "KMSDisabledException"),
+        (PendingDeletion, "KMSInvalidStateException"),
+        (AccessDenied, "KMSAccessDeniedException"),
+        (NotFound, "KMSNotFoundException"),
+        (OptInRequired, "KMSOptInRequired"),
+        (Throttling, "KMSThrottlingException"),
+    ] {
+        kinesis.kms().set("alias/a", state);
+        advance(Duration::from_secs(5)).await; // behind the one before
+        let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+        let (kind, payload) = frame(&mut body).await.unwrap();
+        assert_eq!(kind, code);
+        assert!(!payload["message"].as_str().unwrap().is_empty(), "{code}");
+        assert_eq!(frame(&mut body).await, None, "{code}");
+    }
+    kinesis.kms().set("alias/a", Enabled);
+    advance(Duration::from_secs(5)).await;
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    assert_eq!(texts(&event(&mut body).await), ["secret"]);
+    // One that runs ends too, once it comes to a record of a key that is lost meanwhile.
+    let other = json!({"StreamName": "s", "EncryptionType": "KMS", "KeyId": "alias/b"});
+    ok(&kinesis, "StartStreamEncryption", other).await;
+    {
+        let cell = kinesis.stream_cell("s");
+        let stream = cell.read();
+        let shard = stream.shard(0).unwrap();
+        let mut log = shard.log();
+        let key = Some("alias/b".into());
+        log.append("k".into(), Bytes::from_static(b"lost"), key, NOW_MS);
+        let end = log.taken_end();
+        drop(log);
+        kinesis.kms().set("alias/b", Disabled);
+        shard.publish(end);
+    }
+    let (kind, _) = frame(&mut body).await.unwrap();
+    assert_eq!(kind, "KMSDisabledException");
+    assert_eq!(frame(&mut body).await, None);
+}
