@@ -39,6 +39,10 @@ impl Refusal {
     }
 
     /// The answer of DynamoDB or S3.
+    #[cfg_attr(
+        not(any(test, feature = "dynamodb", feature = "s3")),
+        expect(dead_code, reason = "this build leaves out both")
+    )]
     pub(crate) fn response(&self, service: FaultService) -> Response<ResponseBody> {
         let (status, code, message) = match self {
             Self::Error {

@@ -37,6 +37,10 @@ pub(super) struct Object<'a> {
 pub(super) enum BucketError {
     #[error("The bucket {0} does not exist.")]
     Missing(String),
+    #[cfg_attr(
+        not(feature = "s3"),
+        expect(dead_code, reason = "without S3 no bucket is there")
+    )]
     #[error("The bucket {bucket} did not take an object: {reason}.")]
     Refused { bucket: String, reason: String },
 }
