@@ -70,6 +70,9 @@ async fn the_account_is_checked_before_the_policy_and_the_policy_before_the_stre
     let stranger = ARN.replace("000000000000", "999988887777");
     let no_json = |arn: &str| json!({"ResourceARN": arn, "Policy": "{"});
     let operation = "PutResourcePolicy";
+    let abroad = stranger.replace("us-east-1", "eu-west-1");
+    let (code, _) = refused(&kinesis, operation, no_json(&abroad)).await;
+    assert_eq!(code, "ResourceNotFoundException", "the region comes first");
     let code = "UnrecognizedClientException";
     let text = "No account found for the given parameters";
     assert_refused(&kinesis, operation, no_json(&stranger), code, text).await;

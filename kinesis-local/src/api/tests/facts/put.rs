@@ -312,6 +312,31 @@ async fn a_throttled_record_fails_alone_and_names_its_shard() {
     ok(&kinesis, "PutRecord", one).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_large_record_is_taken_at_once_and_paid_for_by_the_seconds_that_follow() {
+    let limits = Limits::Aws;
+    let kinesis = Kinesis::open(KinesisOptions {
+        limits,
+        ..options()
+    })
+    .unwrap();
+    let create = json!({"StreamName": "s", "ShardCount": 1, "MaxRecordSizeInKiB": 10_240});
+    ok(&kinesis, "CreateStream", create).await;
+    let put = |bytes: usize| {
+        let mut body = entry("k", bytes);
+        body["StreamName"] = json!("s");
+        body
+    };
+    ok(&kinesis, "PutRecord", put(3 * MIB)).await;
+    tokio::time::advance(std::time::Duration::from_millis(1900)).await;
+    let text =
+        "Rate exceeded for shard shardId-000000000000 in stream s under account 000000000000.";
+    let code = "ProvisionedThroughputExceededException";
+    assert_refused(&kinesis, "PutRecord", put(10), code, text).await;
+    tokio::time::advance(std::time::Duration::from_millis(1100)).await;
+    ok(&kinesis, "PutRecord", put(10)).await;
+}
+
 #[tokio::test]
 async fn keys_of_any_characters_come_back_as_they_were() {
     let kinesis = with_stream(1).await;

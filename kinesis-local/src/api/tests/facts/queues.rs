@@ -68,6 +68,7 @@ async fn a_queue_is_created_described_updated_listed_and_deleted() {
     let kinesis = kinesis();
     let arn = with_queue(&kinesis, json!({})).await;
     assert!(arn.starts_with("arn:aws:kinesis:us-east-1:000000000000:queue/"));
+    assert!(!arn.ends_with("/q"), "its id is not its name");
     let described = json!({"QueueDescription": {
         "QueueName": "q", "QueueARN": arn, "QueueStatus": "ACTIVE",
         "QueueCreationTimestamp": 1_795_399_200.0,

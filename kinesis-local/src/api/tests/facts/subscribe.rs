@@ -20,6 +20,9 @@ async fn frame(body: &mut ResponseBody) -> Option<(String, Value)> {
         value.as_str().to_owned()
     };
     let kind = header(&[":event-type", ":exception-type"]);
+    let message_type = header(&[":message-type"]);
+    let is_event = ["initial-response", "SubscribeToShardEvent"].contains(&&*kind);
+    assert_eq!(message_type, if is_event { "event" } else { "exception" });
     let content_type = match FORMAT {
         Format::Json if kind != "initial-response" => "application/json",
         Format::Json | Format::Cbor => FORMAT.content_type(),
