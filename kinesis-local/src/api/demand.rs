@@ -6,16 +6,25 @@
 
 use super::site::Site;
 use crate::catalog::StreamCell;
-use crate::stream::Stream;
+use crate::commitment::Commitment;
 use crate::stream::change::Change;
 use crate::stream::warm::warm_shards;
+use crate::stream::{Mode, Stream};
 
 impl Site {
     /// Splits or merges the shards of an on-demand stream if its traffic asks for it. Nobody waits
     /// until that is stored, but no answer tells of it before.
     pub(super) fn scale_if_due(&self, cell: &StreamCell) {
         let now_ms = self.now_ms();
-        let commitment = self.commitment_of(cell); // before the stream's lock
+        let (mode, warm) = {
+            let stream = cell.read();
+            (stream.mode, stream.warm)
+        };
+        if mode == Mode::Provisioned {
+            return;
+        }
+        // Not with the stream's lock, and only where it says something: every write comes by here.
+        let commitment = warm.map_or_else(Commitment::default, |_| self.commitment_of(cell));
         let due = |stream: &Stream| {
             let warm = stream.warm_mibps(&commitment, now_ms);
             stream.steps_in_demand(warm.map_or(0, warm_shards), now_ms)
@@ -25,7 +34,7 @@ impl Site {
         }
         let mut stream = cell.write();
         // Another request may have been faster.
-        let Some(steps) = due(&stream) else {
+        let Some(steps) = due(&stream).filter(|_| stream.warm == warm) else {
             return;
         };
         let count = steps.len();

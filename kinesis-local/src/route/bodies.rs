@@ -38,8 +38,9 @@ pub(super) const BODIES_MAX_KIB: usize = 16 * BODY_MAX_BYTES / 1024;
 /// of a broken connection, in bytes. Source: none, reasonable default.
 const OVERSIZE_DRAIN_BYTES: usize = 4 * BODY_MAX_BYTES;
 
-/// What a body may have sent before its share of [`BODIES_MAX_KIB`] is asked for, in bytes. Source:
-/// none; most requests are shorter, and never wait.
+/// What a body may have sent before its share of [`BODIES_MAX_KIB`] is asked for, in bytes: most
+/// requests are shorter, and never wait. So what is not shared is bounded by this for each request
+/// that the connections can have at once. Source: none.
 const UNSHARED_BODY_BYTES: usize = 16 * 1024;
 
 /// How often it is looked at whether a body comes fast enough to keep its share. Source: none,

@@ -88,17 +88,22 @@ async fn a_commitment_survives_a_crash_also_in_an_account_without_streams() {
     );
 }
 
-/// UpdateAccountSettings, signed by another account; the status that is answered.
-async fn update_from(kinesis: &Kinesis, account: &str, status: &str) -> Value {
-    let operation = "UpdateAccountSettings";
-    let body = json!({"MinimumThroughputBillingCommitment": {"Status": status}});
-    let mut request = request(operation, &body);
+/// Signs the request by another account.
+fn sign(request: &mut Request<Bytes>, account: &str) {
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={account}/20261123/us-east-1/kinesis/aws4_request, \
          SignedHeaders=host, Signature=abc"
     );
     let headers = request.headers_mut();
     headers.insert("authorization", authorization.parse().unwrap());
+}
+
+/// UpdateAccountSettings, signed by another account; the status that is answered.
+async fn update_from(kinesis: &Kinesis, account: &str, status: &str) -> Value {
+    let operation = "UpdateAccountSettings";
+    let body = json!({"MinimumThroughputBillingCommitment": {"Status": status}});
+    let mut request = request(operation, &body);
+    sign(&mut request, account);
     let (_, mut answer) = decoded(FORMAT, kinesis, operation, request).await;
     answer["MinimumThroughputBillingCommitment"]["Status"].take()
 }
@@ -181,4 +186,45 @@ async fn the_accounts_operations_are_called_five_times_a_second() {
         }
         assert_refused(&kinesis, operation, body, "LimitExceededException", text).await;
     }
+}
+
+#[tokio::test]
+async fn a_commitment_keeps_its_place_where_places_are_scarce() {
+    let kinesis = kinesis();
+    assert_eq!(
+        update_from(&kinesis, "999999999999", "ENABLED").await,
+        "ENABLED"
+    );
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    for account in 0..300 {
+        let mut request = request("CreateStream", &create);
+        sign(&mut request, &format!("{account:012}"));
+        decoded(FORMAT, &kinesis, "CreateStream", request).await;
+    }
+    let body = json!({});
+    let mut request = request("DescribeAccountSettings", &body);
+    sign(&mut request, "999999999999");
+    let (_, told) = decoded(FORMAT, &kinesis, "DescribeAccountSettings", request).await;
+    let status = &told["MinimumThroughputBillingCommitment"]["Status"];
+    assert_eq!(status, "ENABLED");
+}
+
+#[tokio::test]
+async fn who_is_shown_a_stream_of_another_account_sees_its_warm_throughput() {
+    let kinesis = kinesis();
+    commit(&kinesis, "ENABLED").await;
+    let create = json!({"StreamName": "s", "WarmThroughputMiBps": 5,
+        "StreamModeDetails": {"StreamMode": "ON_DEMAND"}});
+    ok(&kinesis, "CreateStream", create).await;
+    let policy = json!({"Version": "2012-10-17", "Statement": {"Effect": "Allow",
+        "Principal": {"AWS": "111122223333"}, "Action": "kinesis:DescribeStreamSummary",
+        "Resource": STREAM_ARN}});
+    let policy = json!({"ResourceARN": STREAM_ARN, "Policy": policy.to_string()});
+    ok(&kinesis, "PutResourcePolicy", policy).await;
+    let operation = "DescribeStreamSummary";
+    let mut request = request(operation, &json!({"StreamARN": STREAM_ARN}));
+    sign(&mut request, "111122223333");
+    let (_, told) = decoded(FORMAT, &kinesis, operation, request).await;
+    let warm = &told["StreamDescriptionSummary"]["WarmThroughput"];
+    assert_eq!(*warm, json!({"TargetMiBps": 5, "CurrentMiBps": 5}));
 }
