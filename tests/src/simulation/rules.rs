@@ -10,9 +10,9 @@
 //! | [`Rule::Broke`] | no worker ends by itself |
 //! | [`Rule::Stuck`] | some time after the last fault the fleet is at rest: every record is done, every open shard has a processor on a living worker that owns its lease, every closed one is checkpointed at its end, a living worker leads, and the shards are shared out evenly |
 //! | in quiet, when nothing fails but what is said here | |
-//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led |
+//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led; and [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first |
 //! | [`Rule::Shaken`] | nobody is told that a lease is lost |
-//! | [`Rule::Twice`] | what a processor was done with when it was asked to stop does not come again |
+//! | [`Rule::Twice`] | what a processor was done with, and had time to checkpoint when it was asked to stop, does not come again |
 //!
 //! What a processor is told of a lost lease (`lease_lost`) is no work, and may overlap with anything.
 
@@ -119,8 +119,8 @@ struct Left {
     of: Option<Arc<str>>,
     since: Duration,
     within: Duration,
-    /// Its processor had time to checkpoint all that it was done with.
-    in_order: bool,
+    /// The processor, if it had time to checkpoint all that it was done with.
+    in_order: Option<usize>,
 }
 
 /// One processor.
@@ -252,7 +252,7 @@ impl Checker {
             } else {
                 REPLACED_WITHIN
             },
-            in_order: false,
+            in_order: None,
         };
         for shard in self.shards.values_mut() {
             let newest = shard.newest.as_ref();
@@ -337,11 +337,6 @@ impl Checker {
         shard.newest = shard.newest.clone().max(Some(instance.clone()));
         let left = shard.left.take();
         let stored = shard.row.as_ref().map(|row| row.checkpoint.clone());
-        let again = shard
-            .records
-            .iter()
-            .find(|(at, done)| **done && *at > position);
-        let again = again.map(|(at, _)| at.clone());
         if let Some(left) = left.filter(|_| self.quiet) {
             let took = self.at - left.since;
             let within = left.within + ON_THE_DEAD * self.dead(left.of.as_ref());
@@ -349,8 +344,12 @@ impl Checker {
                 let what = format!("{instance} begins {took:?} after the one before it was gone");
                 self.breaks(Rule::Slow, what);
             }
-            if let Some(again) = again.filter(|_| left.in_order) {
-                let what = format!("{instance} begins before {again}, which was done with");
+            let done = left.in_order.and_then(|before| self.lives.get(&before));
+            if let Some(done) = done
+                .map(|life| life.done.clone())
+                .filter(|done| done > position)
+            {
+                let what = format!("{instance} begins at {position}, and {done} was done with");
                 self.breaks(Rule::Twice, what);
             }
         }
@@ -397,7 +396,7 @@ impl Checker {
                 of: None,
                 since: self.at,
                 within: HANDED_OVER_WITHIN,
-                in_order: ending == Ending::Done,
+                in_order: (ending == Ending::Done).then_some(instance.number),
             });
         }
         if call == Call::Process && ending == Ending::Done {

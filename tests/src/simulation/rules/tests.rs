@@ -448,6 +448,24 @@ fn in_quiet_a_record_that_comes_again_after_an_orderly_end_is_found() {
         NOTHING,
         "in trouble"
     );
+    // What an earlier processor was done with when its worker died is no business of the last one.
+    let (b, c) = (instance(1, "b"), instance(2, "c"));
+    let mut history = taken(&a);
+    history.push(batch(&a, &[1, 2], Ending::Done));
+    history.push(vec![
+        row(2, "a", at(1)),
+        Event::Quiet,
+        down("a"),
+        row(3, "b", at(1)),
+    ]);
+    history.push(begins(&b, at(1)));
+    history.push(vec![
+        enters(&b, Call::Shutdown),
+        leaves(&b, Call::Shutdown, Ending::Done),
+    ]);
+    history.push(vec![row(4, "c", at(1))]);
+    history.push(begins(&c, at(1)));
+    assert_eq!(broken(three(), history), NOTHING);
 }
 
 #[test]
