@@ -95,13 +95,12 @@ async fn an_account_has_twenty_thousand_shards_and_fifty_on_demand_streams() {
     let code = "LimitExceededException";
     let two = create("two", 2);
     assert_refused(&kinesis, "CreateStream", two, code, &text(2)).await;
-    let scale = json!({"StreamName": "rest", "TargetShardCount": 10_000,
-        "ScalingType": "UNIFORM_SCALING"});
     let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "7"});
     ok(&kinesis, "SplitShard", split).await;
     let split = json!({"StreamName": "s", "ShardToSplit": "1", "NewStartingHashKey": "3"});
     let full = text(1).replace("19999", "20000");
     assert_refused(&kinesis, "SplitShard", split, code, &full).await;
-    ok(&kinesis, "UpdateShardCount", scale).await;
-    ok(&kinesis, "CreateStream", create("two", 2)).await;
+    let merge = json!({"StreamName": "s", "ShardToMerge": "1", "AdjacentShardToMerge": "2"});
+    ok(&kinesis, "MergeShards", merge).await;
+    ok(&kinesis, "CreateStream", create("one", 1)).await;
 }
