@@ -257,7 +257,8 @@ impl Subscription {
                 "Stream {} under account {} not found.",
                 self.cell.name, self.cell.place.account
             ))),
-            End::StoreFailed => Some(Fault::internal("The store failed.")),
+            // The one name that the model has for it in an event stream.
+            End::StoreFailed => Some(Fault::new("InternalFailureException", "The store failed.")),
             End::KeyUnusable(fault) => Some(*fault),
         };
         if let Some(fault) = fault {

@@ -6,7 +6,9 @@ use aws_smithy_eventstream::frame::read_message_from;
 use http_body_util::BodyExt as _;
 use tokio::time::{advance, timeout};
 
+use super::super::super::encoding::ANSWERS;
 use super::*;
+use crate::stream::encryption::KmsKeyState;
 use crate::wire::Format;
 
 /// One frame: its event or exception type, and its payload.
@@ -23,6 +25,11 @@ async fn frame(body: &mut ResponseBody) -> Option<(String, Value)> {
     let message_type = header(&[":message-type"]);
     let is_event = ["initial-response", "SubscribeToShardEvent"].contains(&&*kind);
     assert_eq!(message_type, if is_event { "event" } else { "exception" });
+    let members = &ANSWERS["SubscribeToShard"]["answer"]["members"]["EventStream"]["members"];
+    assert!(
+        kind == "initial-response" || members.get(&kind).is_some(),
+        "{kind}"
+    );
     let content_type = match FORMAT {
         Format::Json if kind != "initial-response" => "application/json",
         Format::Json | Format::Cbor => FORMAT.content_type(),
@@ -280,6 +287,56 @@ async fn deregistering_and_deleting_end_the_subscriptions() {
         "ResourceNotFoundException"
     );
     assert_eq!(frame(&mut second).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_does_not_work_ends_the_subscription_by_its_exception() {
+    for (state, code, text) in [
+        (
+            KmsKeyState::Disabled,
+            "KMSDisabledException",
+            "alias/a is disabled.",
+        ),
+        (
+            KmsKeyState::PendingDeletion,
+            "KMSInvalidStateException",
+            "alias/a is pending deletion.",
+        ),
+        (
+            KmsKeyState::AccessDenied,
+            "KMSAccessDeniedException",
+            "The ciphertext refers to a customer master key that does not exist, does not exist in \
+             this region, or you are not allowed to access.",
+        ),
+        (
+            KmsKeyState::NotFound,
+            "KMSNotFoundException",
+            "Key 'alias/a' does not exist",
+        ),
+        (
+            KmsKeyState::OptInRequired,
+            "KMSOptInRequired",
+            "The AWS Access Key Id needs a subscription for the service",
+        ),
+        (
+            KmsKeyState::Throttling,
+            "KMSThrottlingException",
+            "Rate exceeded",
+        ),
+    ] {
+        let kinesis = with_stream(1).await;
+        let arn = register(&kinesis, "c").await;
+        put(&kinesis, "k", "plain").await;
+        let encrypt = json!({"StreamName": "s", "EncryptionType": "KMS", "KeyId": "alias/a"});
+        ok(&kinesis, "StartStreamEncryption", encrypt).await;
+        let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+        assert_eq!(texts(&event(&mut body).await), ["plain"]);
+        put(&kinesis, "k", "secret").await;
+        kinesis.kms().set("alias/a", state);
+        let end = (code.to_owned(), json!({ "message": text }));
+        assert_eq!(frame(&mut body).await, Some(end));
+        assert_eq!(frame(&mut body).await, None);
+    }
 }
 
 #[tokio::test(start_paused = true)]
