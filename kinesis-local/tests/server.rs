@@ -693,3 +693,62 @@ async fn the_headers_of_a_request_are_bounded_in_number_and_size_on_both_protoco
     let after = http2(&local, with(0, 0)).await;
     assert_eq!(after.status(), StatusCode::OK, "nobody else is hurt");
 }
+
+/// A body that is sent piece by piece.
+type Piped = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
+
+fn piped() -> (tokio::sync::mpsc::Sender<Bytes>, Piped) {
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let pieces = futures::stream::poll_fn(move |context| {
+        let piece = receiver.poll_recv(context);
+        piece.map(|piece| piece.map(|piece| Ok(http_body::Frame::data(piece))))
+    });
+    (sender, http_body_util::StreamBody::new(pieces).boxed())
+}
+
+#[tokio::test]
+async fn bodies_that_wait_for_memory_do_not_block_one_that_has_it_on_their_connection() {
+    const LENGTH: usize = 16_000_000;
+    let local = listening().await;
+    let stream = TcpStream::connect(local.local_addr().unwrap());
+    let stream = TokioIo::new(stream.await.unwrap());
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream);
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let announced = |length: usize, body: Piped| {
+        let (mut head, _) =
+            request(&local, "/", Some("DynamoDB_20120810.ListTables"), "").into_parts();
+        head.headers.insert("content-length", length.into());
+        Request::from_parts(head, body)
+    };
+    // One that has its share of the memory, …
+    let (pieces, body) = piped();
+    let first = tokio::spawn(sender.send_request(announced(LENGTH, body)));
+    let mut begin = vec![b' '; 64 * 1024];
+    begin[..2].copy_from_slice(b"{}");
+    pieces.send(begin.into()).await.unwrap();
+    let small = Full::new(Bytes::from_static(b"{}")).boxed();
+    let answer = sender.send_request(announced(2, small)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    // … and more than there is room for behind it, which stop.
+    let mut others = Vec::new();
+    for _ in 0..40 {
+        let (pieces, body) = piped();
+        others.push((
+            tokio::spawn(sender.send_request(announced(LENGTH, body))),
+            pieces,
+        ));
+    }
+    for (_, pieces) in &others {
+        pieces.send(vec![b' '; 100 * 1024].into()).await.unwrap();
+    }
+    let mut left = LENGTH - 64 * 1024;
+    while left > 0 {
+        let piece = left.min(64 * 1024);
+        pieces.send(vec![b' '; piece].into()).await.unwrap();
+        left -= piece;
+    }
+    drop(pieces);
+    assert_eq!(first.await.unwrap().unwrap().status(), StatusCode::OK);
+    drop(others);
+}
