@@ -18,9 +18,10 @@ mod arguments;
 mod faults;
 mod quotas;
 mod states;
+mod words;
 pub(crate) mod world;
 
-use world::{HOME, OTHER, World};
+use world::{HOME, OTHER, World, merged};
 
 const NOT_FOUND: &str = "ResourceNotFoundException";
 const IN_USE: &str = "ResourceInUseException";

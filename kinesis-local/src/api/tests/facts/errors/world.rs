@@ -189,7 +189,7 @@ impl World {
     }
 }
 
-fn merged(mut body: Value, more: Value) -> Value {
+pub(crate) fn merged(mut body: Value, more: Value) -> Value {
     let more = more.as_object().unwrap().clone();
     body.as_object_mut().unwrap().extend(more);
     body
