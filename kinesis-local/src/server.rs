@@ -52,13 +52,14 @@ const HTTP2_HEADERS_MAX_BYTES: u32 = 16 * 1024;
 /// subscription per shard on a few connections.
 const HTTP2_STREAMS_MAX: u32 = 256;
 
-/// What an HTTP/2 client may send of a body before it is read, in bytes. Source: the protocol's default.
-const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// What an HTTP/2 client may send of a body before it is read, in bytes. Source: none; smaller ones cost a
+/// client that waits for acknowledgements (Nagle's algorithm) 40 ms each.
+const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// The same for all bodies of a connection together: bodies that wait for memory leave room for those
-/// that have it, as long as there are less than 64 of them. Source: none; SDKs send up to 50 requests
-/// at once on a connection.
-const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 64 * HTTP2_STREAM_WINDOW_BYTES;
+/// that have it, as long as there are less than 16 of them, beside 256 MiB of those. Source: none,
+/// reasonable default: what the connections can make us hold unread is as much for each.
+const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 * HTTP2_STREAM_WINDOW_BYTES;
 
 /// How often an HTTP/2 peer is asked whether it is still there. Source: none, reasonable default.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);

@@ -68,6 +68,7 @@ async fn http2(local: &KinesisLocal, request: Request<Full<Bytes>>) -> Response<
     let stream = TcpStream::connect(local.local_addr().unwrap())
         .await
         .unwrap();
+    stream.set_nodelay(true).unwrap(); // as the SDKs do
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await

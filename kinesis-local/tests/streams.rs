@@ -433,7 +433,8 @@ async fn write_and_tail(client: &Client) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_writers_and_tailing_readers_see_one_order() {
-    let local = KinesisLocal::builder().start().await.unwrap();
+    let builder = KinesisLocal::builder().limits(Limits::Off);
+    let local = builder.start().await.unwrap();
     write_and_tail(&Client::new(&local.sdk_config())).await;
 }
 
