@@ -35,18 +35,19 @@ async fn streams_that_cannot_be_like_that() {
             "ShardId must be provided for a shard filter of type AFTER_SHARD_ID."),
         ("StartStreamEncryption", json!({"KeyId": "a"}), INVALID,
             "KeyId has to be the id of a key, alias/NAME, or the ARN of a key or alias."),
-        ("UpdateStreamMode", json!({"StreamARN": d, "StreamModeDetails": {"StreamMode": "PROVISIONED"}}),
-            IN_USE,
+        ("UpdateStreamMode", json!({"StreamARN": d,
+            "StreamModeDetails": {"StreamMode": "PROVISIONED"}}), IN_USE,
             "UpdateStreamMode can't change arn:aws:kinesis:us-east-1:000000000000:stream/d because \
              there are queues on this data stream. Delete them with DeleteQueue first."),
         ("DeleteStream", at_d.clone(), IN_USE,
-            "DeleteStream can't change arn:aws:kinesis:us-east-1:000000000000:stream/d because there \
-             are queues on this data stream. Delete them with DeleteQueue first."),
+            "DeleteStream can't change arn:aws:kinesis:us-east-1:000000000000:stream/d because \
+             there are queues on this data stream. Delete them with DeleteQueue first."),
         ("UpdateStreamMode", json!({"StreamARN": d, "StreamModeDetails": on_demand,
             "WarmThroughputMiBps": 1}), INVALID,
             "WarmThroughputMiBps is only valid when the stream mode is being updated to ON_DEMAND. \
              Use UpdateStreamWarmThroughput."),
-        ("UpdateStreamWarmThroughput", json!({"StreamARN": d, "WarmThroughputMiBps": 10_241}), LIMIT,
+        ("UpdateStreamWarmThroughput", json!({"StreamARN": d, "WarmThroughputMiBps": 10_241}),
+            LIMIT,
             "WarmThroughputMiBps cannot be greater than 10240 for account 000000000000. Requested: \
              10241."),
     ])
@@ -54,14 +55,25 @@ async fn streams_that_cannot_be_like_that() {
     ok(kinesis, "DeleteQueue", world.body("DeleteQueue")).await;
     let auto = json!({"StreamARN": d, "RecordDistributionStrategy": "AUTO"});
     ok(kinesis, "UpdateStreamRecordDistributionStrategy", auto).await;
-    all_refused(&world, vec![
-        ("DeleteStream", at_d, IN_USE,
-            "DeleteStream can't delete arn:aws:kinesis:us-east-1:000000000000:stream/d because there \
-             are channels on this data stream. Delete them with DeleteChannel first."),
-        ("PutRecord", json!({"StreamARN": d, "SequenceNumberForOrdering": "0"}), INVALID,
-            "SequenceNumberForOrdering cannot be used on a stream with the record distribution \
-             strategy AUTO."),
-    ])
+    all_refused(
+        &world,
+        vec![
+            (
+                "DeleteStream",
+                at_d,
+                IN_USE,
+                "DeleteStream can't delete arn:aws:kinesis:us-east-1:000000000000:stream/d because \
+             there are channels on this data stream. Delete them with DeleteChannel first.",
+            ),
+            (
+                "PutRecord",
+                json!({"StreamARN": d, "SequenceNumberForOrdering": "0"}),
+                INVALID,
+                "SequenceNumberForOrdering cannot be used on a stream with the record distribution \
+             strategy AUTO.",
+            ),
+        ],
+    )
     .await;
 }
 
@@ -135,8 +147,8 @@ async fn queues_that_cannot_be_like_that() {
              some tags contained illegal characters. The allowed characters are Unicode letters, \
              white-spaces, '_',',','/','=','+','-','@',':'."),
         ("TagResource", json!({"ResourceARN": world.name("CHANNEL"), "Tags": {"%": ""}}), INVALID,
-            "Failed to add tags to channel of stream d under account 000000000000 because some tags \
-             contained illegal characters. The allowed characters are Unicode letters, \
+            "Failed to add tags to channel of stream d under account 000000000000 because some \
+             tags contained illegal characters. The allowed characters are Unicode letters, \
              white-spaces, '_',',','/','=','+','-','@',':'."),
     ])
     .await;
@@ -184,9 +196,10 @@ async fn channels_that_cannot_be_like_that() {
             "OutputKeyTemplate is not valid: it must not begin or end with '/'."),
         ("CreateChannel", fresh, VALIDATION,
             "DataFreshnessInSeconds must be between 1 and 900, it is 901."),
-        ("CreateChannel", json!({"ChannelName": "new", "StreamConfigurationList": [stream, stream]}),
-            VALIDATION, "StreamConfigurationList must contain exactly one stream."),
-        ("CreateChannel", json!({"ChannelName": "new", "StreamConfigurationList": [gsr]}), VALIDATION,
+        ("CreateChannel", json!({"ChannelName": "new",
+            "StreamConfigurationList": [stream, stream]}), VALIDATION, "StreamConfigurationList must contain exactly one stream."),
+        ("CreateChannel", json!({"ChannelName": "new", "StreamConfigurationList": [gsr]}),
+            VALIDATION,
             "RecordFormatType GSR_JSON is supported only for S3TablesDestinationConfiguration."),
         ("CreateChannel", json!({"S3DestinationConfiguration": null}), VALIDATION, either),
         ("CreateChannel", json!({"S3TablesDestinationConfiguration": tables}), VALIDATION, either),
@@ -197,8 +210,8 @@ async fn channels_that_cannot_be_like_that() {
         ("CreateChannel", json!({"ChannelName": "new"}), LIMIT,
             "This request would exceed the limit of 1 channel to a general purpose bucket for \
              stream d under account 000000000000."),
-        ("UpdateChannel", json!({"S3TablesDestinationConfiguration": {"DataFreshnessInSeconds": 600}}),
-            VALIDATION,
+        ("UpdateChannel", json!({"S3TablesDestinationConfiguration":
+            {"DataFreshnessInSeconds": 600}}), VALIDATION,
             "S3TablesDestinationConfiguration is given for a channel that delivers to a bucket."),
     ])
     .await;
@@ -317,8 +330,8 @@ async fn who_is_denied_and_what_is_not_active_yet() {
     let mut reached = Reached::default();
     let put = json!({"StreamARN": STREAM_ARN, "PartitionKey": "k", "Data": ""});
     let text = "User: arn:aws:iam::111122223333:root is not authorized to perform: \
-                kinesis:PutRecord on resource: arn:aws:kinesis:us-east-1:000000000000:stream/s with \
-                an explicit deny in a resource-based policy";
+                kinesis:PutRecord on resource: arn:aws:kinesis:us-east-1:000000000000:stream/s \
+                with an explicit deny in a resource-based policy";
     reached
         .refused(OTHER, &kinesis, ("PutRecord", put), (DENIED, text))
         .await;
