@@ -384,6 +384,7 @@ impl Task {
             let members = unpacked.foreign.len() as u64;
             ::metrics::counter!(metrics::FOREIGN_MEMBERS_DROPPED, "stream" => self.stream())
                 .increment(members);
+            metrics::skipped(self.stream(), "foreign_member", members);
             debug!(
                 members,
                 "Members of aggregates that belong to another shard were dropped."
@@ -394,6 +395,7 @@ impl Task {
                 .increment(unpacked.corrupt);
             ::metrics::counter!(metrics::CORRUPT_MEMBERS_DROPPED, "stream" => self.stream())
                 .increment(unpacked.corrupt_members);
+            metrics::skipped(self.stream(), "corrupt_member", unpacked.corrupt_members);
             if self.corrupt_seen {
                 debug!(
                     records = unpacked.corrupt,

@@ -2,9 +2,9 @@
 //!
 //! Names and meanings are the KCL's where it has them (`RecordsProcessed` is
 //! `kinesis_consumer_records_processed`), plus what the KCL does not tell: batches that were
-//! delivered again, aggregate members dropped, broken aggregates, dead letters, end-to-end latency,
-//! handoff times, checkpoint age, bytes buffered. Records that are skipped have no number of their
-//! own: what is not delivered is a foreign or corrupt member, was trimmed, or is a dead letter.
+//! delivered again, records skipped and why, broken aggregates, dead letters, end-to-end latency,
+//! handoff times, checkpoint age, bytes buffered. Every user record that a checkpoint passes is counted
+//! either as processed or as skipped; only what retention took before it was read is in neither.
 //! Labels are `stream` and, where a shard is worth a series of its own, `shard`. Everything is
 //! counted per batch or per call, never per record.
 
@@ -12,6 +12,10 @@ use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
 /// User records processed. KCL: `RecordsProcessed`.
 pub const RECORDS_PROCESSED: &str = "kinesis_consumer_records_processed";
+/// User records that reading goes on behind without a processor having accepted them, by `cause`:
+/// `foreign_member`, `corrupt_member`, `dead_letter`. The sum of [`FOREIGN_MEMBERS_DROPPED`],
+/// [`CORRUPT_MEMBERS_DROPPED`] and [`DEAD_LETTERS`].
+pub const RECORDS_SKIPPED: &str = "kinesis_consumer_records_skipped";
 /// Payload bytes of the user records processed. KCL: `DataBytesProcessed`.
 pub const DATA_BYTES_PROCESSED: &str = "kinesis_consumer_data_bytes_processed";
 /// How far the newest answer was from the tip of the shard. KCL: `MillisBehindLatest`.
@@ -78,6 +82,11 @@ pub const QUEUE_RECORDS_ACKNOWLEDGED: &str = "kinesis_consumer_queue_records_ack
 /// Records of queues that were given back, by `cause`.
 pub const QUEUE_RECORDS_RETURNED: &str = "kinesis_consumer_queue_records_returned";
 
+/// Counts records that are passed without having been processed.
+pub(crate) fn skipped(stream: std::sync::Arc<str>, cause: &'static str, records: u64) {
+    metrics::counter!(RECORDS_SKIPPED, "stream" => stream, "cause" => cause).increment(records);
+}
+
 /// Tells the installed recorder what each metric of this crate means, those of the leases and sinks
 /// included. Call it once, after installing a recorder.
 pub fn describe() {
@@ -85,6 +94,11 @@ pub fn describe() {
     #[cfg(feature = "sink-s3")]
     crate::sink::metrics::describe();
     describe_counter!(RECORDS_PROCESSED, Unit::Count, "User records processed.");
+    describe_counter!(
+        RECORDS_SKIPPED,
+        Unit::Count,
+        "User records passed without having been processed, by cause."
+    );
     describe_counter!(
         DATA_BYTES_PROCESSED,
         Unit::Bytes,

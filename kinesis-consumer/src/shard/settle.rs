@@ -134,6 +134,7 @@ impl ShardTask {
 
     fn buried(&mut self, letter: &DeadLetter) -> Buried {
         ::metrics::counter!(metrics::DEAD_LETTERS, "stream" => Arc::clone(&self.fetch.stream), "cause" => letter.cause.as_str()).increment(1);
+        metrics::skipped(Arc::clone(&self.fetch.stream), "dead_letter", 1);
         warn!(
             position = %letter.position(),
             attempts = letter.attempts,

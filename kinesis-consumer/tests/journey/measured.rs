@@ -4,19 +4,27 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use kinesis_consumer::metrics as names;
+use kinesis_consumer::{OnFailure, Settings};
 use kinesis_core::{Aggregate, HashKeyRange, UserRecord};
+use md5::{Digest, Md5};
 use metrics::{
-    Counter, CounterFn, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
 };
 
 use crate::ledger::Behaviour;
 use crate::world::World;
 
-/// Sums of counters by name, whatever their labels.
+/// Sums of counters, and of what histograms recorded, by name, whatever their labels; and by name and
+/// the label that tells kinds apart, as in `name cause=dead_letter`.
 #[derive(Clone, Default)]
 pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 
-struct Count(Counts, String);
+/// What one counter or histogram adds to.
+struct Count(Counts, Vec<String>);
+
+/// The labels that are told apart.
+const KINDS: [&str; 2] = ["cause", "operation"];
 
 impl Counts {
     pub(crate) fn of(&self, name: &str) -> u64 {
@@ -29,10 +37,27 @@ impl Counts {
     }
 }
 
+impl Count {
+    fn of(counts: &Counts, key: &Key) -> Arc<Self> {
+        let mut names = vec![key.name().to_owned()];
+        let kinds = key.labels().filter(|label| KINDS.contains(&label.key()));
+        names.extend(kinds.map(|kind| format!("{} {}={}", key.name(), kind.key(), kind.value())));
+        Arc::new(Self(counts.clone(), names))
+    }
+}
+
+impl HistogramFn for Count {
+    fn record(&self, value: f64) {
+        self.increment(value.round() as u64);
+    }
+}
+
 impl CounterFn for Count {
     fn increment(&self, by: u64) {
         let mut counts = self.0.0.lock().expect("no panic under the lock");
-        *counts.entry(self.1.clone()).or_default() += by;
+        for name in &self.1 {
+            *counts.entry(name.clone()).or_default() += by;
+        }
     }
 
     fn absolute(&self, _: u64) {}
@@ -44,15 +69,15 @@ impl Recorder for Counts {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(Arc::new(Count(self.clone(), key.name().to_owned())))
+        Counter::from_arc(Count::of(self, key))
     }
 
     fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
         Gauge::noop()
     }
 
-    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::noop()
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Count::of(self, key))
     }
 }
 
@@ -100,4 +125,83 @@ async fn records_retries_foreign_members_and_broken_aggregates_are_counted() {
         "four records, twice again"
     );
     assert_eq!(counts.of(names::PROCESSOR_PANICS), 1);
+}
+
+/// An aggregate of three whose member in the middle names a key that is not there.
+fn damaged(at: HashKeyRange) -> Vec<u8> {
+    let mut aggregate = Aggregate::new();
+    for key in ["key", "other", "key"] {
+        aggregate.push(UserRecord::new(key, "member").with_explicit_hash_key(at.start()));
+    }
+    let mut bytes = aggregate.encode().to_vec();
+    let end = bytes.len() - 16;
+    // Tag and index of the partition key of the second member.
+    let at = bytes.windows(2).rposition(|two| two == [0x08, 1]);
+    bytes[at.expect("a member has a key") + 1] = 9;
+    let checksum = Md5::digest(&bytes[4..end]);
+    bytes[end..].copy_from_slice(&checksum);
+    bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_record_that_is_passed_is_counted_as_processed_or_as_skipped() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(2).await;
+    let ranges = HashKeyRange::FULL.split_even(2);
+    let mut aggregate = Aggregate::new();
+    for range in [ranges[0], ranges[1], ranges[1], ranges[0]] {
+        aggregate.push(UserRecord::new("key", "member").with_explicit_hash_key(range.start()));
+    }
+    world.put_at(ranges[0].start(), aggregate.encode()).await;
+    world.put_at(ranges[0].start(), damaged(ranges[0])).await;
+    world.put_at(ranges[0].start(), "poison").await;
+    world.put_at(ranges[0].start(), "plain").await;
+    let settings = Settings {
+        on_failure: OnFailure::DeadLetter { attempts: 2 },
+        ..Settings::default()
+    };
+    let worker = world.worker_with("one", settings, |seen| match seen.text().as_str() {
+        "poison" => Behaviour::Poison,
+        _ => Behaviour::Process,
+    });
+    crate::world::until("plain is processed", async || {
+        world.ledger.texts().contains(&"plain".to_owned())
+    })
+    .await;
+    worker.stop().await.expect("a clean stop");
+    let skipped = |cause| counts.of(&format!("{} cause={cause}", names::RECORDS_SKIPPED));
+    assert_eq!(skipped("foreign_member"), 2);
+    assert_eq!(skipped("corrupt_member"), 1);
+    assert_eq!(skipped("dead_letter"), 1);
+    assert_eq!(counts.of(names::RECORDS_SKIPPED), 4);
+    assert_eq!(counts.of(names::RECORDS_PROCESSED), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_units_that_dynamodb_counts_are_told_by_operation() {
+    const UNITS: &str = "kinesis_consumer_lease_table_units";
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(2).await;
+    world.put_numbers(0..8, 3).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    crate::world::until("all is processed", async || world.ledger.texts().len() >= 8).await;
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    worker.stop().await.expect("a clean stop");
+    let of = |operation| counts.of(&format!("{UNITS} operation={operation}"));
+    let written = |what| counts.of(&format!("kinesis_consumer_{what}_total"));
+    let renewals = written("lease_renewals");
+    // A row is smaller than a kilobyte, so each write of it is one unit.
+    let writes = ["checkpoints", "leases_taken", "leases_released"];
+    let writes = renewals + writes.into_iter().map(written).sum::<u64>();
+    assert!(renewals > 30, "two leases for a minute: {renewals}");
+    assert!(
+        (writes..writes + 5).contains(&of("update")),
+        "{} units for {writes} writes, and those that made the rows",
+        of("update")
+    );
+    let all = ["scan", "query", "lock", "beat", "report", "update"].map(of);
+    assert!(all.iter().all(|units| *units > 0), "{all:?}");
+    assert_eq!(all.iter().sum::<u64>(), counts.of(UNITS));
 }

@@ -138,5 +138,6 @@ async fn workers_of_both_kinds_share_a_stream_under_either_leader_whoever_dies()
         .await;
     ours.stop().await.expect("an orderly end");
     fleet.history.assert_nothing_lost(&records[..sent]);
+    fleet.history.assert_order_per_key();
     fleet.history.assert_duplicates_were_not_checkpointed();
 }
