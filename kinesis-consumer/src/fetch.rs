@@ -241,7 +241,8 @@ impl Task {
             return Step::Abandoned;
         };
         let begun = self.context.clock.now();
-        let page = match self.reader.records(&iterator).await {
+        let limit = self.poll.limit(self.context.settings.max_records);
+        let page = match self.reader.records(&iterator, limit).await {
             Ok(page) => page,
             Err(failure) => return self.trouble(failure),
         };
@@ -257,6 +258,7 @@ impl Task {
                     .records
                     .last()
                     .map(|record| record.sequence_number.clone()),
+                records: page.records.len() as u64,
                 bytes: page.bytes,
                 millis_behind_latest: page.millis_behind_latest,
             },

@@ -111,8 +111,9 @@ pub struct Settings {
     pub initial_position: InitialPosition,
     /// How records come out of the stream.
     pub retrieval: Retrieval,
-    /// Most stream records one `GetRecords` asks for, 1 to 10,000. A batch may hold more user
-    /// records, since aggregates are opened.
+    /// Most stream records one `GetRecords` asks for, 1 to 10,000; fewer are asked for when those that
+    /// came last were so large that they would be more than the 2 MiB that a shard gives in a second.
+    /// A batch may hold more user records, since aggregates are opened.
     pub max_records: u32,
     /// Pause between reads at the tip of a shard, 200 ms to 24 h. While the reader is behind, it
     /// reads as fast as the quota of five reads and 2 MiB a second allows.

@@ -67,7 +67,6 @@ pub(crate) struct Reader {
     pub(super) stream: Arc<str>,
     address: Address,
     pub(super) shard_id: ShardId,
-    max_records: i32,
     pub(super) timeout: Duration,
     pub(super) clock: Clock,
     pub(super) connections: Arc<Connections>,
@@ -80,7 +79,6 @@ impl Reader {
             stream: Arc::clone(&context.stream),
             address: context.source.address.clone(),
             shard_id: shard_id.clone(),
-            max_records: i32::try_from(context.settings.max_records).unwrap_or(i32::MAX),
             timeout: context.settings.kinesis_request_timeout,
             clock: context.clock.clone(),
             connections: Arc::clone(&context.connections),
@@ -111,12 +109,12 @@ impl Reader {
             .ok_or_else(|| self.malformed("the answer of GetShardIterator has no iterator"))
     }
 
-    pub(crate) async fn records(&self, iterator: &str) -> Result<Page, Failure> {
+    pub(crate) async fn records(&self, iterator: &str, limit: u32) -> Result<Page, Failure> {
         let request = self
             .kinesis
             .get_records()
             .shard_iterator(iterator)
-            .limit(self.max_records);
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
         let answer = self.within("reading records", request.send()).await?;
         let bytes = answer.records.iter().map(sdk_record_bytes).sum();
         let records = self.in_our_types(answer.records)?;

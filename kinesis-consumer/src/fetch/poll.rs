@@ -30,6 +30,15 @@ pub(crate) const FETCH_BACKOFF_MAX: Duration = Duration::from_secs(10);
 /// moment later than it is announced. Source: none, reasonable default.
 pub(crate) const NOT_FOUND_PATIENCE: Duration = Duration::from_secs(60);
 
+/// What one answer is to hold: what a shard gives in a second. Larger ones bring nothing sooner, since
+/// the service makes the reader wait for them afterwards, and hold five times the memory while they
+/// are taken apart. Source: the service's quota.
+const ANSWER_BYTES: u64 = limits::SHARD_READ_BYTES_PER_SECOND as u64;
+
+/// Records that are asked for while it is not known how large they are: of aggregates of 50 KiB, the
+/// KPL's and our producer's default, an answer's worth. Source: none, reasonable default.
+const FIRST_RECORDS: u32 = 40;
+
 /// `leaseCounter` of a lease that has just been taken for the first time: created with 0, raised by
 /// the take. Source: the writes of the lease table.
 const FIRST_OWNER_COUNTER: u64 = 1;
@@ -65,6 +74,8 @@ pub(crate) struct Answer {
     pub(crate) next_iterator: Option<String>,
     /// The last record of the answer.
     pub(crate) last: Option<SequenceNumber>,
+    /// How many there are.
+    pub(crate) records: u64,
     /// Payload and keys of the answer, as the service counts them.
     pub(crate) bytes: u64,
     pub(crate) millis_behind_latest: u64,
@@ -99,6 +110,8 @@ pub(crate) struct Poll {
     bucket: TokenBucket,
     /// Bytes of the last answer: they are charged before the next read.
     owed_bytes: u64,
+    /// Mean size of the records of the last answer that had any.
+    record_bytes: Option<u64>,
     idle: Duration,
     failures: u32,
     unknown_since: Option<Instant>,
@@ -120,6 +133,7 @@ impl Poll {
             not_before: now,
             bucket: TokenBucket::new(rate, now),
             owed_bytes: 0,
+            record_bytes: None,
             idle,
             failures: 0,
             unknown_since: None,
@@ -145,6 +159,15 @@ impl Poll {
         }
     }
 
+    /// How many records to ask for, `most` at most: as many as fill an answer if they are like those
+    /// that came last.
+    pub(crate) fn limit(&self, most: u32) -> u32 {
+        let fitting = self.record_bytes.map_or(u64::from(FIRST_RECORDS), |bytes| {
+            ANSWER_BYTES / bytes.max(1)
+        });
+        u32::try_from(fitting.max(1)).map_or(most, |fitting| fitting.min(most))
+    }
+
     /// An iterator was answered; it was asked for at `epoch_millis` of the wall clock.
     pub(crate) fn on_iterator(&mut self, iterator: String, epoch_millis: u64) {
         // Not a success yet: the failures count on until records are answered, or an iterator that
@@ -164,6 +187,10 @@ impl Poll {
         self.failures = 0;
         self.unknown_since = None;
         self.owed_bytes = answer.bytes;
+        self.record_bytes = answer
+            .bytes
+            .checked_div(answer.records)
+            .or(self.record_bytes);
         if let Some(last) = answer.last {
             self.start = StartAt::AfterSequence(last);
         }

@@ -83,7 +83,14 @@ impl Unpacker {
 
     pub(crate) fn unpack(&mut self, answer: Vec<StreamRecord>) -> Unpacked {
         let mut unpacked = Unpacked::default();
-        for stream_record in answer {
+        let count = answer.len();
+        for (opened, stream_record) in answer.into_iter().enumerate() {
+            let records = &mut unpacked.records;
+            let per_record = records.len().div_ceil(opened.max(1));
+            if records.capacity() - records.len() < per_record {
+                // The others probably hold as many: no growing, and copying, by and by.
+                records.reserve_exact(per_record * (count - opened));
+            }
             self.open(stream_record, &mut unpacked);
         }
         unpacked

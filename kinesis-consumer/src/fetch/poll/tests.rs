@@ -13,6 +13,7 @@ fn answer(last: Option<&str>, behind: u64) -> Answer {
     Answer {
         next_iterator: Some("next".into()),
         last: last.map(|last| last.parse().expect("digits")),
+        records: 0,
         bytes: 0,
         millis_behind_latest: behind,
     }
@@ -202,4 +203,30 @@ fn a_checkpoint_says_where_to_start() {
         StartAt::TrimHorizon,
         "better twice than never"
     );
+}
+
+#[test]
+fn as_many_records_are_asked_for_as_a_shard_gives_in_a_second() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    let mut after = |records, bytes, most| {
+        let answer = Answer {
+            records,
+            bytes,
+            ..answer(Some("5"), 9)
+        };
+        poll.on_answer(answer, now);
+        poll.limit(most)
+    };
+    let second = limits::SHARD_READ_BYTES_PER_SECOND as u64;
+    assert_eq!(after(0, 0, 10_000), FIRST_RECORDS, "nothing is known yet");
+    assert_eq!(after(40, 40 * second / 20, 10_000), 20);
+    assert_eq!(after(0, 0, 10_000), 20, "no records tell nothing");
+    assert_eq!(
+        after(20, 20 * 100, 10_000),
+        10_000,
+        "never more than is set"
+    );
+    assert_eq!(after(1, 5 * second, 10_000), 1);
+    assert_eq!(after(3, 0, 10_000), 10_000, "empty records without keys");
+    assert_eq!(after(0, 0, 7), 7);
 }
