@@ -113,6 +113,7 @@ impl Stream {
                 self.scaled.note(at_ms);
             }
             Change::Demand { steps } => {
+                self.end_minute_in_demand(at_ms);
                 self.reshard(steps, at_ms)?;
                 self.demand().scaled(at_ms);
             }
@@ -130,6 +131,7 @@ impl Stream {
                 self.updated_ms = Some(at_ms);
             }
             Change::Warm(warm) => {
+                self.end_minute_in_demand(at_ms);
                 if self.holds_warm(warm.target_mibps) {
                     self.demand().release(at_ms);
                 }
@@ -156,6 +158,11 @@ impl Stream {
             .map_err(|_| "the shards cannot be split and merged like this")?;
         self.updated_ms = Some(at_ms);
         Ok(())
+    }
+
+    /// Who plans a change has done this already; a recovery makes the change without the plan.
+    fn end_minute_in_demand(&self, at_ms: u64) {
+        self.demand().end_minute(self.open_shards(), at_ms);
     }
 
     fn keep_warm(&mut self, warm: &Warming, at_ms: u64) -> Result<(), &'static str> {

@@ -160,8 +160,9 @@ impl Demand {
         self.hours.front().map_or(0, |(_, needed)| *needed)
     }
 
-    /// Settles the minute that is counted, if it is over.
-    fn end_minute(&mut self, open: u32, now_ms: u64) {
+    /// Settles the minute that is counted, if it is over. Before the shards are changed: what it needed
+    /// is known by the shards that it met.
+    pub(crate) fn end_minute(&mut self, open: u32, now_ms: u64) {
         let minute = now_ms / MINUTE_MS;
         if minute <= self.minute {
             return;

@@ -205,6 +205,29 @@ async fn a_restart_goes_on_with_the_shards_and_with_what_was_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_remembers_what_a_scaling_was_for_that_nobody_wrote_after() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = options().clock;
+    let options = || KinesisOptions {
+        data_dir: Some(dir.path().to_owned()),
+        clock: clock.clone(),
+        ..options()
+    };
+    let kinesis = on_demand(options()).await;
+    write_to_all(&kinesis, 31).await;
+    tokio::time::advance(MINUTE).await;
+    assert_eq!(open_shards(&kinesis).await.len(), 8);
+    drop(kinesis);
+    let kinesis = Kinesis::open(options()).unwrap();
+    for _ in 0..29 {
+        tokio::time::advance(DAY).await;
+        assert_eq!(open_shards(&kinesis).await.len(), 8);
+    }
+    tokio::time::advance(2 * DAY).await;
+    assert_eq!(open_shards(&kinesis).await.len(), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_provisioned_stream_keeps_its_shards_and_starts_counting_when_it_becomes_on_demand() {
     let kinesis = with_stream(2).await;
     let size = json!({"StreamARN": "arn:aws:kinesis:us-east-1:000000000000:stream/s",
