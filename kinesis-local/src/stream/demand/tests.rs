@@ -5,6 +5,9 @@ use kinesis_core::limits::MIB;
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::change::{Change, Warming};
+use crate::stream::tests::new_stream;
+use crate::stream::{Mode, NewStream, Stream};
 
 const NOW_MS: u64 = 1_795_399_200_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
@@ -321,5 +324,90 @@ proptest! {
             shards.now_ms += days * DAY_MS;
             shards.look();
         }
+    }
+}
+
+/// What a log holds of a stream's life.
+enum Logged {
+    Written(u32, usize, usize),
+    Changed(Change),
+}
+
+fn on_demand_stream() -> Stream {
+    Stream::create(&NewStream {
+        mode: Mode::OnDemand,
+        ..new_stream("s", 4)
+    })
+}
+
+/// Weeks of a stream that is also looked at when nobody writes, and once more as a log tells it.
+fn live_and_recover(seed: u64) {
+    let rand = Rand::seeded(seed);
+    let below = |end: u64| rand.next_u64() % end;
+    let mut stream = on_demand_stream();
+    let mut log: Vec<(u64, Logged)> = Vec::new();
+    let mut now_ms = NOW_MS;
+    for _ in 0..60 {
+        now_ms += [MINUTE_MS, 20 * MINUTE_MS, HOUR_MS, DAY_MS][below(4) as usize];
+        let change = match below(6) {
+            0 => {
+                let target_mibps = below(24) as u32;
+                let steps = stream.steps_to_warm(target_mibps, now_ms);
+                Some(Change::Warm(Warming {
+                    target_mibps,
+                    steps,
+                }))
+            }
+            1 | 2 => {
+                let steps = stream.steps_in_demand(0, now_ms);
+                steps.map(|steps| Change::Demand { steps })
+            }
+            _ => {
+                for shard in stream.open.clone() {
+                    let (bytes, records) = (below(80 * M) as usize, below(60_000) as usize);
+                    stream.observe(shard, bytes, records, now_ms);
+                    log.push((now_ms, Logged::Written(shard, bytes, records)));
+                }
+                None
+            }
+        };
+        if let Some(change) = change {
+            stream.apply(&change, now_ms).unwrap();
+            log.push((now_ms, Logged::Changed(change)));
+        }
+        if stream.open.len() > 200 {
+            break; // enough
+        }
+    }
+    let mut recovered = on_demand_stream();
+    for (at_ms, logged) in log {
+        match logged {
+            Logged::Written(shard, bytes, records) => {
+                recovered.observe(shard, bytes, records, at_ms);
+            }
+            Logged::Changed(change) => recovered.apply(&change, at_ms).unwrap(),
+        }
+    }
+    assert_eq!(recovered.warm, stream.warm, "seed {seed}");
+    for hour in 0..40 * 24 {
+        assert_eq!(recovered.open, stream.open, "seed {seed}, hour {hour}");
+        let steps = stream.steps_in_demand(0, now_ms);
+        let again = recovered.steps_in_demand(0, now_ms);
+        assert_eq!(again, steps, "seed {seed}, hour {hour}");
+        if let Some(steps) = steps {
+            let change = Change::Demand { steps };
+            stream.apply(&change, now_ms).unwrap();
+            recovered.apply(&change, now_ms).unwrap();
+        }
+        now_ms += HOUR_MS;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn a_recovered_stream_scales_as_the_one_that_lived(seed in any::<u64>()) {
+        live_and_recover(seed);
     }
 }
