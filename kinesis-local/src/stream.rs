@@ -416,11 +416,18 @@ impl Stream {
         let shard = self
             .shard(index)
             .ok_or(ReshardRefusal::NoSuchShard(index))?;
-        if self.open.contains(&index) {
+        let place = self.place_of(shard.identity.range.start());
+        if self.open.get(place) == Some(&index) {
             Ok(shard)
         } else {
             Err(ReshardRefusal::AlreadyClosed(index))
         }
+    }
+
+    /// Where in `open` the shard is, or would be, whose range starts at `start`.
+    fn place_of(&self, start: HashKey) -> usize {
+        self.open
+            .partition_point(|&open| self.at(open).identity.range.start() < start)
     }
 
     /// The creation second in a child's sequence numbers: above its parents', so that every number
@@ -433,8 +440,12 @@ impl Stream {
     }
 
     fn close(&mut self, index: u32, now_ms: u64) {
-        self.at(index).close(now_ms);
-        self.open.retain(|&open| open != index);
+        let shard = self.at(index);
+        shard.close(now_ms);
+        let place = self.place_of(shard.identity.range.start());
+        if self.open.get(place) == Some(&index) {
+            self.open.remove(place);
+        }
     }
 
     fn add_shard(
@@ -456,9 +467,7 @@ impl Stream {
         };
         let shard = Shard::open(identity, Arc::clone(&self.news));
         self.shards.push(Arc::new(shard));
-        let place = self
-            .open
-            .partition_point(|&open| self.at(open).identity.range.start() < range.start());
+        let place = self.place_of(range.start());
         self.open.insert(place, index);
     }
 }
