@@ -81,8 +81,8 @@ pub(crate) struct Rows {
 /// One lease table. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct LeaseTable {
-    /// For writes that race against the fence.
-    writes: Client,
+    /// For what must not wait: writes that race against the fence, single rows, what was given to whom.
+    prompt: Client,
     /// For scans and table operations.
     reads: Client,
     name: Arc<str>,
@@ -109,7 +109,7 @@ impl LeaseTable {
             Client::from_conf(config.build())
         };
         Self {
-            writes: with_timeout(failover_time / WRITES_PER_FAILOVER),
+            prompt: with_timeout(failover_time / WRITES_PER_FAILOVER),
             reads: with_timeout(READ_TIMEOUT),
             name: name.into(),
             layout: Arc::new(Mutex::new(Layout::single(name))),
@@ -164,7 +164,7 @@ impl LeaseTable {
     /// One row, by a consistent read; `None` if there is none.
     pub(crate) async fn get(&self, shard_id: &ShardId) -> Result<Option<Row>, Error> {
         let request = self
-            .writes
+            .prompt
             .get_item()
             .table_name(&*self.name)
             .key(LEASE_KEY, key(shard_id))
@@ -181,7 +181,7 @@ impl LeaseTable {
     /// not told: the row exists afterwards.
     pub(crate) async fn create(&self, lease: &Lease) -> Result<Created, Error> {
         let request = self
-            .writes
+            .prompt
             .put_item()
             .table_name(&*self.name)
             .set_item(Some(item::new_item(lease)))
@@ -230,7 +230,7 @@ impl LeaseTable {
 
     async fn update(&self, shard_id: &ShardId, expression: Expression) -> Result<Outcome, Error> {
         let request = self
-            .writes
+            .prompt
             .update_item()
             .table_name(&*self.name)
             .key(LEASE_KEY, key(shard_id))
@@ -260,7 +260,7 @@ impl LeaseTable {
     /// Deletes the lease of a finished shard, if it still is as seen.
     pub(crate) async fn delete_ended(&self, seen: &Lease) -> Result<bool, Error> {
         let request = self
-            .writes
+            .prompt
             .delete_item()
             .table_name(&*self.name)
             .key(LEASE_KEY, key(&seen.shard_id))

@@ -117,13 +117,14 @@ impl LeaseTable {
         }
     }
 
-    /// The leases whose owner, or next owner, is `owner`.
+    /// The leases whose owner, or next owner, is `owner`. Bounded as short as a write is: a lease that
+    /// was given waits for the answer, and the next look is a second away.
     pub(crate) async fn owned_by(&self, owner: &str) -> Result<Vec<ShardId>, Error> {
         let mut keys = Vec::new();
         let mut start: Option<Item> = None;
         for _ in 0..SCAN_PAGES_MAX {
             let request = self
-                .reads
+                .prompt
                 .query()
                 .table_name(self.name())
                 .index_name(INDEX)

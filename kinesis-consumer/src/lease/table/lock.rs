@@ -25,7 +25,7 @@ impl LeaseTable {
     pub(crate) async fn lock(&self) -> Result<Option<LockRow>, Error> {
         let place = self.layout().lock;
         let request = self
-            .writes
+            .prompt
             .get_item()
             .table_name(place.table)
             .key(place.key, text(LEADER))
@@ -100,7 +100,7 @@ impl LeaseTable {
     ) -> aws_sdk_dynamodb::operation::update_item::builders::UpdateItemFluentBuilder {
         let place = self.layout().lock;
         let request = self
-            .writes
+            .prompt
             .update_item()
             .table_name(place.table)
             .key(place.key, text(LEADER))
@@ -122,7 +122,7 @@ impl LeaseTable {
     pub(crate) async fn release_lock(&self, me: &str, version: &str) -> Result<(), Error> {
         let place = self.layout().lock;
         let request = self
-            .writes
+            .prompt
             .delete_item()
             .table_name(place.table)
             .key(place.key, text(LEADER))

@@ -67,7 +67,7 @@ impl LeaseTable {
             return Ok(());
         };
         let request = self
-            .writes
+            .prompt
             .put_item()
             .table_name(place.table)
             .set_item(Some(ClientVersion::new_row(place.key, me, now_millis)))
@@ -87,7 +87,7 @@ impl LeaseTable {
 
     async fn state(&self, place: &Place, key: &str) -> Result<Option<Item>, Error> {
         let request = self
-            .writes
+            .prompt
             .get_item()
             .table_name(&place.table)
             .key(place.key, text(key))

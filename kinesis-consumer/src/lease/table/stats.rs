@@ -17,7 +17,7 @@ impl LeaseTable {
         };
         let (values, ranges) = stats.maps();
         let request = self
-            .writes
+            .prompt
             .update_item()
             .table_name(place.table)
             .key(place.key, text(&stats.worker))
@@ -53,7 +53,7 @@ impl LeaseTable {
     pub(crate) async fn delete_stats(&self, worker: &str, updated_at: u64) -> Result<(), Error> {
         for place in self.layout().stats {
             let request = self
-                .writes
+                .prompt
                 .delete_item()
                 .table_name(place.table)
                 .key(place.key, text(worker))

@@ -286,6 +286,30 @@ async fn a_throttled_request_is_tried_again_and_one_that_goes_on_failing_is_an_e
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_look_for_given_leases_that_nobody_answers_is_made_again_soon() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let lease = Lease::new(shard(0), Position::TrimHorizon);
+    table.create(&lease).await.expect("creates");
+    done(table.write(&Write::take(&lease, "a", "a/1/1")).await);
+    let mut hangs = true;
+    let client = rig.faulty(move |_| {
+        if std::mem::take(&mut hangs) {
+            Fault::Hang
+        } else {
+            Fault::None
+        }
+    });
+    let table = rig.table_through(&client);
+    let begun = kinesis_core::Clock::system().now();
+    let found = table.owned_by("a").await.expect("the SDK tries again");
+    let took = kinesis_core::Clock::system().now().duration_since(begun);
+    assert_eq!(found, [shard(0)]);
+    // What was given is to be worked on within three seconds.
+    assert!(took < Duration::from_secs(2), "{took:?}");
+}
+
 /// Every write against the real expressions and against the same rules in memory, from states and
 /// with knowledge that is often stale.
 #[tokio::test(start_paused = true)]
