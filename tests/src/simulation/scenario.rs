@@ -46,6 +46,10 @@ const QUIET_REST_WITHIN: Duration = Duration::from_secs(120);
 /// Source: none; a machine without NTP.
 const SKEW_MILLIS_MAX: u64 = 90_000;
 
+/// How long a request may be out whose answer was lost just before the calm. Source: the consumer's
+/// time-out of a scan of the lease table, and a little.
+const LAST_OF_TROUBLE: Duration = Duration::from_secs(11);
+
 /// What happens in quiet.
 #[derive(Clone, Copy, Debug)]
 enum Act {
@@ -139,6 +143,7 @@ impl Scenario {
         }
         self.calm().await;
         if self.rests(REST_WITHIN).await {
+            tokio::time::sleep(LAST_OF_TROUBLE).await;
             self.log.push(Event::Quiet);
             self.quiet().await;
         }
@@ -425,7 +430,8 @@ fn settings(rand: &Rand) -> Settings {
     Settings {
         retrieval,
         on_failure,
-        max_records: 1 + rand.below(20) as u32,
+        // As many as keep up with the writer, slow batches and all.
+        max_records: 5 + rand.below(20) as u32,
         shutdown_timeout: Duration::from_secs(1 + rand.below(20)),
         lease: LeaseSettings {
             // The use of this machine's CPU is not the seed's.
