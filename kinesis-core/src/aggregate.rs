@@ -27,8 +27,8 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Deaggregated, RawReason, deaggregate};
-pub use encode::{Aggregate, AggregateLayout};
+pub use decode::{Deaggregated, RawReason, deaggregate, deaggregate_each};
+pub use encode::{Aggregate, AggregateLayout, Unsealed};
 
 /// The first bytes of every aggregate.
 pub const MAGIC: [u8; 4] = [0xf3, 0x89, 0x9a, 0xc2];

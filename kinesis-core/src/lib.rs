@@ -29,6 +29,7 @@ mod backoff;
 mod clock;
 pub mod codec;
 mod hash_key;
+mod lanes;
 pub mod limits;
 mod rand;
 mod record;

@@ -195,7 +195,7 @@ impl Pipeline {
         let flight = self.next_flight;
         self.next_flight += 1;
         let bytes = self.measure_request(&records, now);
-        let puts = records.iter_mut().map(Put::of).collect();
+        let puts = Put::of_each(&mut records);
         self.flights.insert(
             flight,
             Flight {

@@ -17,9 +17,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kinesis_core::{
-    Deaggregated, HashKeyRange, Position, RawReason, SequenceNumber, UserRecord, deaggregate,
-};
+use kinesis_core::aggregate::deaggregate_each;
+use kinesis_core::{Deaggregated, HashKeyRange, Position, RawReason, SequenceNumber, UserRecord};
 
 use crate::record::Record;
 
@@ -84,14 +83,17 @@ impl Unpacker {
     pub(crate) fn unpack(&mut self, answer: Vec<StreamRecord>) -> Unpacked {
         let mut unpacked = Unpacked::default();
         let count = answer.len();
-        for (opened, stream_record) in answer.into_iter().enumerate() {
+        let data: Vec<_> = answer.iter().map(|record| record.data.clone()).collect();
+        let data: Vec<_> = data.iter().collect();
+        let opened = deaggregate_each(&data).enumerate();
+        for (stream_record, (opened, inside)) in answer.into_iter().zip(opened) {
             let records = &mut unpacked.records;
             let per_record = records.len().div_ceil(opened.max(1));
             if records.capacity() - records.len() < per_record {
                 // The others probably hold as many: no growing, and copying, by and by.
                 records.reserve_exact(per_record * (count - opened));
             }
-            self.open(stream_record, &mut unpacked);
+            self.open(stream_record, inside, &mut unpacked);
         }
         unpacked
     }
@@ -105,11 +107,11 @@ impl Unpacker {
         }
     }
 
-    fn open(&mut self, from: StreamRecord, into: &mut Unpacked) {
+    fn open(&mut self, from: StreamRecord, inside: Deaggregated, into: &mut Unpacked) {
         let Some(first_new) = self.first_new_member(&from.sequence_number, into) else {
             return;
         };
-        match deaggregate(&from.data) {
+        match inside {
             Deaggregated::Members(members) => {
                 for (sub_sequence, member) in (0_u64..).zip(members) {
                     self.member(&from, sub_sequence, first_new, member, into);

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use super::{CHECKSUM_BYTES, MAGIC};
+use crate::lanes::md5_of_each;
 use crate::{HashKey, UserRecord};
 
 /// What a Kinesis record's data turned out to be.
@@ -50,12 +51,34 @@ pub enum RawReason {
 /// Source: KCL 3.5 `AggregatorUtil`.
 #[must_use]
 pub fn deaggregate(data: &Bytes) -> Deaggregated {
-    if !data.starts_with(&MAGIC) || data.len() <= MAGIC.len() + CHECKSUM_BYTES {
+    open(data, |protobuf| Md5::digest(protobuf).into())
+}
+
+/// As [`deaggregate`] of each, in their order; the checksums of several are computed at a time. An
+/// aggregate is taken apart when it is asked for.
+pub fn deaggregate_each<'a>(data: &'a [&'a Bytes]) -> impl Iterator<Item = Deaggregated> + 'a {
+    let protobufs: Vec<_> = data.iter().filter_map(|data| frame(data)).collect();
+    let protobufs: Vec<_> = protobufs
+        .into_iter()
+        .map(|(protobuf, _)| protobuf)
+        .collect();
+    let mut digests = md5_of_each(&protobufs).into_iter();
+    data.iter()
+        .map(move |data| open(data, |_| digests.next().unwrap_or_default()))
+}
+
+/// What is checked and its checksum, if the record looks like an aggregate.
+fn frame(data: &Bytes) -> Option<(&[u8], &[u8])> {
+    let framed = data.strip_prefix(&MAGIC)?;
+    let len = framed.len().checked_sub(CHECKSUM_BYTES)?;
+    (len > 0).then(|| framed.split_at(len))
+}
+
+fn open(data: &Bytes, md5: impl FnOnce(&[u8]) -> [u8; CHECKSUM_BYTES]) -> Deaggregated {
+    let Some((protobuf, checksum)) = frame(data) else {
         return Deaggregated::Raw(RawReason::NotAggregated);
-    }
-    let (protobuf, checksum) =
-        data[MAGIC.len()..].split_at(data.len() - MAGIC.len() - CHECKSUM_BYTES);
-    if Md5::digest(protobuf)[..] != *checksum {
+    };
+    if md5(protobuf) != *checksum {
         return Deaggregated::Raw(RawReason::Checksum);
     }
     match members(data, protobuf) {

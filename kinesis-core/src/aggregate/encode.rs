@@ -7,6 +7,7 @@ use bytes::Bytes;
 use md5::{Digest, Md5};
 
 use super::{CHECKSUM_BYTES, MAGIC, tag};
+use crate::lanes::md5_of_each;
 use crate::{HashKey, UserRecord};
 
 /// User records on their way into one Kinesis record.
@@ -72,6 +73,34 @@ impl Aggregate {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         self.layout.encode(&self.members).into()
+    }
+}
+
+/// An aggregate that lacks its checksum, which costs less for several at a time.
+#[derive(Debug)]
+pub struct Unsealed(Vec<u8>);
+
+impl Unsealed {
+    /// How many bytes the aggregate has.
+    #[expect(clippy::len_without_is_empty, reason = "it is never empty")]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The aggregates with their checksums, in their order, in the same memory.
+    #[must_use]
+    pub fn seal_each(aggregates: Vec<Self>) -> Vec<Vec<u8>> {
+        let content = |Self(bytes): &Self| MAGIC.len()..bytes.len() - CHECKSUM_BYTES;
+        let contents: Vec<_> = aggregates.iter().map(|a| &a.0[content(a)]).collect();
+        let checksums = md5_of_each(&contents);
+        let seal = |(aggregate, checksum): (Self, [u8; CHECKSUM_BYTES])| {
+            let end = content(&aggregate).end;
+            let Self(mut bytes) = aggregate;
+            bytes[end..].copy_from_slice(&checksum);
+            bytes
+        };
+        aggregates.into_iter().zip(checksums).map(seal).collect()
     }
 }
 
@@ -179,6 +208,19 @@ impl AggregateLayout {
     /// payload is copied once, into memory that is as long as the aggregate.
     #[must_use]
     pub fn encode<'a>(&self, members: impl IntoIterator<Item = &'a UserRecord>) -> Vec<u8> {
+        let Unsealed(mut out) = self.encode_unsealed(members);
+        let content = out.len() - CHECKSUM_BYTES;
+        let checksum = Md5::digest(&out[MAGIC.len()..content]);
+        out[content..].copy_from_slice(&checksum);
+        out
+    }
+
+    /// As [`Self::encode`], with the checksum left for [`Unsealed::seal_each`].
+    #[must_use]
+    pub fn encode_unsealed<'a>(
+        &self,
+        members: impl IntoIterator<Item = &'a UserRecord>,
+    ) -> Unsealed {
         let mut out = Vec::with_capacity(self.encoded_len());
         out.extend_from_slice(&MAGIC);
         for key in &self.keys.values {
@@ -198,10 +240,9 @@ impl AggregateLayout {
             }
             put_delimited(&mut out, tag::DATA, &record.data);
         }
-        let checksum = Md5::digest(&out[MAGIC.len()..]);
-        out.extend_from_slice(&checksum);
+        out.extend_from_slice(&[0; CHECKSUM_BYTES]);
         debug_assert_eq!(out.len(), self.encoded_len());
-        out
+        Unsealed(out)
     }
 
     fn place(&self, record: &UserRecord) -> Place {

@@ -15,6 +15,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use kinesis_core::aggregate::Unsealed;
 use kinesis_core::{AggregateLayout, HashKey, ShardId, UserRecord};
 use tokio::time::Instant;
 
@@ -69,7 +70,7 @@ pub(crate) struct KinesisRecord {
     /// The shard it was cut for; `None` where the map knew none.
     pub(crate) predicted: Option<ShardId>,
     /// Encoded and not yet sent; see [`Self::take_data`].
-    data: Option<Vec<u8>>,
+    data: Option<Unsealed>,
     pub(crate) data_len: usize,
     pub(crate) partition_key: Arc<str>,
     pub(crate) explicit_hash_key: Option<HashKey>,
@@ -88,16 +89,43 @@ impl KinesisRecord {
     /// What PutRecords is to take, in memory of its own: the SDK's request moves it in, and so each
     /// payload is copied once. The request keeps it, so a record that has to go again is encoded
     /// again, from its members.
-    pub(crate) fn take_data(&mut self) -> Vec<u8> {
+    pub(crate) fn take_data(&mut self) -> Data {
         match (self.data.take(), self.members.as_slice()) {
-            (Some(data), _) => data,
-            (None, [single]) => single.record.data.to_vec(),
+            (Some(data), _) => Data::Aggregate(data),
+            (None, [single]) => Data::Raw(single.record.data.to_vec()),
             (None, members) => {
                 let mut layout = AggregateLayout::new();
                 members.iter().for_each(|member| layout.add(&member.record));
-                layout.encode(members.iter().map(|member| &member.record))
+                let members = members.iter().map(|member| &member.record);
+                Data::Aggregate(layout.encode_unsealed(members))
             }
         }
+    }
+}
+
+/// What PutRecords is to take of one record, but for the checksum.
+#[derive(Debug)]
+pub(crate) enum Data {
+    Raw(Vec<u8>),
+    Aggregate(Unsealed),
+}
+
+impl Data {
+    /// The bytes of each; the checksums of a request are computed together, which costs half.
+    pub(crate) fn seal_each(all: Vec<Self>) -> Vec<Vec<u8>> {
+        let mut unsealed = Vec::new();
+        let raw = |data| match data {
+            Self::Raw(bytes) => Some(bytes),
+            Self::Aggregate(aggregate) => {
+                unsealed.push(aggregate);
+                None
+            }
+        };
+        let all: Vec<_> = all.into_iter().map(raw).collect();
+        let mut sealed = Unsealed::seal_each(unsealed).into_iter();
+        all.into_iter()
+            .filter_map(|raw| raw.or_else(|| sealed.next()))
+            .collect()
     }
 }
 
@@ -199,7 +227,7 @@ impl Queue {
             let envelope_key = Arc::from(self.envelope_key(first));
             let hash_key = Some(first.hash_key);
             let members = members.iter().map(|member| &member.record);
-            let data = self.layout.encode(members);
+            let data = self.layout.encode_unsealed(members);
             let data_len = data.len();
             (Some(data), data_len, envelope_key, hash_key)
         };

@@ -20,7 +20,7 @@ use aws_sdk_kinesis::types::{PutRecordsRequestEntry, PutRecordsResultEntry};
 use aws_smithy_runtime_api::http::Response;
 use kinesis_core::{HashKey, SequenceNumber, ShardId};
 
-use super::aggregate::KinesisRecord;
+use super::aggregate::{Data, KinesisRecord};
 use super::retry::Answer;
 use crate::error::{Cause, Class};
 use crate::stream::StreamRef;
@@ -37,10 +37,20 @@ pub(crate) struct Put {
 }
 
 impl Put {
-    /// Takes the record's data out of it.
-    pub(crate) fn of(record: &mut KinesisRecord) -> Self {
+    /// Takes the data out of each record.
+    pub(crate) fn of_each(records: &mut [KinesisRecord]) -> Vec<Self> {
+        let data = records.iter_mut().map(KinesisRecord::take_data).collect();
+        let data = Data::seal_each(data).into_iter();
+        records
+            .iter()
+            .zip(data)
+            .map(|(record, data)| Self::of(record, data))
+            .collect()
+    }
+
+    fn of(record: &KinesisRecord, data: Vec<u8>) -> Self {
         Self {
-            data: record.take_data(),
+            data,
             partition_key: Arc::clone(&record.partition_key),
             explicit_hash_key: record.explicit_hash_key,
             predicted: record.predicted.clone(),
