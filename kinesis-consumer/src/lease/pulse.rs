@@ -9,6 +9,7 @@
 //!  leave: metrics row deleted (no more leases come), lock kept     gone: lock given back
 //! ```
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use kinesis_core::{Clock, Rand};
@@ -70,8 +71,9 @@ pub(crate) struct Pulse {
     lock: Leadership,
     lock_duration: Duration,
     stats: WorkerStats,
-    /// When the row was last written, by its own account.
-    reported: Option<u64>,
+    /// When the row says that it was written: at the last report that was answered, or at one of those
+    /// behind it, which may have arrived all the same.
+    reported: Option<RangeInclusive<u64>>,
     report_interval: Duration,
     cpu: Option<CpuMeter>,
     next_report: Instant,
@@ -253,23 +255,27 @@ impl Pulse {
         }
         self.stats.updated_at = self.clock.epoch_millis() / 1_000;
         self.next_report = now + self.report_interval;
+        let at = self.stats.updated_at;
         match self.table.put_stats(&self.stats).await {
-            Ok(()) => self.reported = Some(self.stats.updated_at),
+            Ok(()) => self.reported = Some(at..=at),
             Err(error) => {
                 counter!(names::REPORT_FAILURES).increment(1);
                 tracing::warn!("the worker's metrics are written again: {error}");
-                // It may have been written all the same.
-                self.reported = Some(self.stats.updated_at);
+                let from = self
+                    .reported
+                    .as_ref()
+                    .map_or(at, |reported| *reported.start());
+                self.reported = Some(from..=at);
                 self.next_report = now + REPORT_RETRY.min(self.report_interval);
             }
         }
     }
 
     async fn delete_report(&mut self) {
-        let Some(updated_at) = self.reported.take() else {
+        let Some(reported) = self.reported.take() else {
             return;
         };
-        if let Err(error) = self.table.delete_stats(&self.me, updated_at).await {
+        if let Err(error) = self.table.delete_stats(&self.me, reported).await {
             tracing::warn!("the worker's metrics stay until they are old: {error}");
         }
     }
@@ -297,3 +303,6 @@ impl Pulse {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

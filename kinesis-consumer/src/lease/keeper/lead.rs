@@ -317,7 +317,10 @@ impl Service {
         }
         let now_millis = self.keeper.clock.epoch_millis();
         for row in self.roster.stale(&board.stats, now_millis) {
-            let deleted = self.keeper.table.delete_stats(&row.worker, row.updated_at);
+            let deleted = self
+                .keeper
+                .table
+                .delete_stats(&row.worker, row.updated_at..=row.updated_at);
             deleted.await?;
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Rows of worker metrics in DynamoDB.
 
+use std::ops::RangeInclusive;
+
 use super::{LeaseTable, SCAN_PAGES_MAX, UNITS, count_units};
 use crate::error::Error;
 use crate::lease::item::{ENTITY_TYPE, Item, LEASE_KEY, number};
@@ -49,18 +51,23 @@ impl LeaseTable {
         }
     }
 
-    /// Deletes a worker's row, if it still is the one that was written at `updated_at`.
-    pub(crate) async fn delete_stats(&self, worker: &str, updated_at: u64) -> Result<(), Error> {
+    /// Deletes a worker's row, if it still is one that was written at `updated_at`.
+    pub(crate) async fn delete_stats(
+        &self,
+        worker: &str,
+        updated_at: RangeInclusive<u64>,
+    ) -> Result<(), Error> {
         for place in self.layout().stats {
             let request = self
                 .prompt
                 .delete_item()
                 .table_name(place.table)
                 .key(place.key, text(worker))
-                .condition_expression("attribute_exists(#key) AND #at = :at")
+                .condition_expression("attribute_exists(#key) AND #at BETWEEN :from AND :to")
                 .expression_attribute_names("#key", place.key)
                 .expression_attribute_names("#at", UPDATED_AT)
-                .expression_attribute_values(":at", number(updated_at));
+                .expression_attribute_values(":from", number(*updated_at.start()))
+                .expression_attribute_values(":to", number(*updated_at.end()));
             match Box::pin(request.send()).await {
                 Ok(_) => {}
                 Err(error) => match error.as_service_error() {
