@@ -168,8 +168,9 @@
 //! other, compressed by `GZIP` or `ZSTD` if so asked.
 //!
 //! * The key is the output key template at the time when the object's first record arrived, with the
-//!   shard and number of that record behind it (before `!{extension}`, if the template ends so). What a
-//!   crash makes a channel deliver again therefore replaces the object that was there.
+//!   channel's id (if the template has no `!{channel-id}`) and the shard and number of that record
+//!   behind it (before `!{extension}`, if the template ends so). What a crash makes a channel deliver
+//!   again therefore replaces the object that was there, and nothing that another channel wrote.
 //! * A record that is not of the format is passed over; a line under the error prefix tells which.
 //! * A channel that is created without its bucket is FAILED for good: delete it, as on AWS. One that
 //!   loses its bucket later is FAILED, with the reason, until the bucket is back; it tries every 10 s

@@ -23,7 +23,7 @@ use crate::log::Log;
 use crate::log::entry::Entry;
 use crate::stream::change::Change;
 use crate::stream::channel::change::{ChannelChange, NewChannel};
-use crate::stream::channel::object::{Compression, Contents, Naming, error_key};
+use crate::stream::channel::object::{Compression, Contents, Naming};
 use crate::stream::channel::{Batch, Due};
 use crate::stream::encryption::KmsKeys;
 use crate::stream::shard::{Identity, Shard, Start};
@@ -168,7 +168,7 @@ impl Delivery {
         if !contents.errors.is_empty() {
             let object = Object {
                 bucket: settings.errors.name(),
-                key: &error_key(&settings.error_prefix, shard, first),
+                key: &naming.error_key(&settings.error_prefix, shard, first),
                 storage_class: "STANDARD",
                 compression: Compression::None,
                 contents: contents.errors,

@@ -4,7 +4,10 @@
 //! kinesis-channel/c/ID/2026/11/23/02/c-ID-2026-11-23-02-00-000000000003-00000000000000000042.json.gz
 //! └ the template, at the time when the first record arrived ┘ └ its shard ┘ └ its number ──────┘ └ !{extension}
 //! ```
-//! Promises: the same records have the same name and contents, whenever they are delivered; a
+//! with the channel's id before the shard if the template does not have it.
+//!
+//! Promises: the same records of a channel have the same name and contents, whenever they are
+//! delivered; no other channel's object has that name, whatever their templates and prefixes are; a
 //! record is written as it was put, JSON and texts each on a line of their own, bytes one behind
 //! the other; a record that is not of the format goes to the errors, which tell which it was and
 //! not what was in it.
@@ -19,6 +22,8 @@ pub(crate) const KEY_TEMPLATE_DEFAULT: &str = "kinesis-channel/!{channel-name}/!
     !{extension}";
 
 const EXTENSION: &str = "!{extension}";
+
+const CHANNEL_ID: &str = "!{channel-id}";
 
 /// Stands for the instant only while a template is checked.
 const VARIABLES: [&str; 8] = [
@@ -136,7 +141,11 @@ pub(crate) struct Naming<'a> {
 impl Naming<'_> {
     /// The key of the object that begins with `first`.
     pub(crate) fn key(&self, template: &str, shard: &Identity, first: &Record) -> String {
-        let place = place(shard, first);
+        let place = if template.contains(CHANNEL_ID) {
+            place(shard, first)
+        } else {
+            format!("{CHANNEL_ID}-{}", place(shard, first))
+        };
         // Before the extension, so that the name still tells what is in it.
         let template = match template.strip_suffix(EXTENSION) {
             Some(stem) => format!("{stem}-{place}{EXTENSION}"),
@@ -150,7 +159,7 @@ impl Naming<'_> {
         );
         template
             .replace("!{channel-name}", self.channel)
-            .replace("!{channel-id}", self.id)
+            .replace(CHANNEL_ID, self.id)
             .replace("!{yyyy}", &format!("{:04}", at.year))
             .replace("!{MM}", &format!("{:02}", at.month))
             .replace("!{dd}", &format!("{:02}", at.day))
@@ -158,13 +167,15 @@ impl Naming<'_> {
             .replace("!{mm}", &format!("{:02}", at.minute))
             .replace(EXTENSION, &extension)
     }
+
+    /// The key of the object that tells of refused records of the batch that begins with `first`.
+    pub(crate) fn error_key(&self, prefix: &str, shard: &Identity, first: &Record) -> String {
+        format!("{prefix}{}-{}.json", self.id, place(shard, first))
+    }
 }
 
-/// The key of the object that tells of refused records of the batch that begins with `first`.
-pub(crate) fn error_key(prefix: &str, shard: &Identity, first: &Record) -> String {
-    format!("{prefix}{}.json", place(shard, first))
-}
-
+/// What tells an object from the channel's others. Not from another channel's: two streams, or one
+/// that was deleted and made again, count their shards and records alike.
 fn place(shard: &Identity, first: &Record) -> String {
     format!("{:012}-{:020}", shard.index, first.counter)
 }
@@ -254,10 +265,10 @@ mod tests {
         );
         assert_eq!(
             key("all/of=it"),
-            "all/of=it-000000000003-00000000000000000042"
+            "all/of=it-ID-000000000003-00000000000000000042"
         );
-        let errors = error_key("errors/", &shard(), &record(b""));
-        assert_eq!(errors, "errors/000000000003-00000000000000000042.json");
+        let errors = naming.error_key("errors/", &shard(), &record(b""));
+        assert_eq!(errors, "errors/ID-000000000003-00000000000000000042.json");
     }
 
     #[test]

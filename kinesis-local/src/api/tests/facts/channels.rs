@@ -299,17 +299,46 @@ async fn records_of_another_format_are_told_under_the_prefix_of_errors() {
     create["S3DestinationConfiguration"]["DeadLetterQueueS3Configuration"] = json!({
         "BucketARN": "arn:aws:s3:::broken", "ExpectedBucketOwner": "000000000000",
         "ErrorOutputPrefix": "e/"});
-    ok(&local.kinesis, "CreateChannel", create).await;
+    let created = ok(&local.kinesis, "CreateChannel", create).await;
+    let id = created["ChannelDescription"]["ChannelId"].as_str().unwrap();
     put(&local.kinesis, "k", "{}").await;
     let number = put(&local.kinesis, "k", "no json").await;
     pass(301).await;
     assert_eq!(local.lines(), ["{}"]);
     let errors = local.objects("broken");
     let (key, error) = errors.first_key_value().unwrap();
-    assert_eq!(key, "e/000000000000-00000000000000000001.json");
+    assert_eq!(
+        key,
+        &format!("e/{id}-000000000000-00000000000000000001.json")
+    );
     let error: Value = serde_json::from_slice(error).unwrap();
     assert_eq!(error["sequenceNumber"], number);
     assert_eq!(error["errorCode"], "InvalidJson");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_made_again_replaces_no_object_of_the_first() {
+    let local = Local::open(options());
+    let storage = json!({"OutputKeyTemplate": "all"});
+    for name in ["first", "second"] {
+        let mut create = creation("JSON", storage.clone());
+        create["S3DestinationConfiguration"]["DeadLetterQueueS3Configuration"] = json!({
+            "BucketARN": "arn:aws:s3:::lake", "ExpectedBucketOwner": "000000000000",
+            "ErrorOutputPrefix": "e/"});
+        stream(&local.kinesis).await;
+        let created = ok(&local.kinesis, "CreateChannel", create).await;
+        put(&local.kinesis, "k", &format!("\"{name}\"")).await;
+        put(&local.kinesis, "k", "no json").await;
+        pass(301).await;
+        let arn = &created["ChannelDescription"]["ChannelARN"];
+        ok(&local.kinesis, "DeleteChannel", json!({"ChannelARN": arn})).await;
+        ok(&local.kinesis, "DeleteStream", json!({"StreamName": "s"})).await;
+    }
+    let mut lines = local.lines();
+    let errors = lines.extract_if(.., |line| line.contains("InvalidJson"));
+    assert_eq!(errors.count(), 2);
+    lines.sort();
+    assert_eq!(lines, ["\"first\"", "\"second\""]);
 }
 
 #[tokio::test(start_paused = true)]
