@@ -22,6 +22,7 @@
 //!
 //! Source: `aggregation-format.md` of the Amazon Kinesis Producer Library.
 
+mod checksum;
 mod decode;
 mod encode;
 #[cfg(test)]

@@ -29,7 +29,6 @@ mod backoff;
 mod clock;
 pub mod codec;
 mod hash_key;
-mod lanes;
 pub mod limits;
 mod rand;
 mod record;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
+use super::checksum::md5_of_each;
 use super::{CHECKSUM_BYTES, MAGIC};
-use crate::lanes::md5_of_each;
 use crate::{HashKey, UserRecord};
 
 /// What a Kinesis record's data turned out to be.

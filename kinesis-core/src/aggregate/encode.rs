@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use md5::{Digest, Md5};
 
+use super::checksum::md5_of_each;
 use super::{CHECKSUM_BYTES, MAGIC, tag};
-use crate::lanes::md5_of_each;
 use crate::{HashKey, UserRecord};
 
 /// User records on their way into one Kinesis record.

@@ -1,4 +1,4 @@
-//! MD5 of four messages at a time.
+//! The checksums of aggregates: MD5 of four messages at a time.
 //!
 //! ```text
 //! message 0  [block][block]             │[block]     each step works on a word of every message:
