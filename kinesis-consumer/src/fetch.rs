@@ -281,10 +281,13 @@ impl Task {
     ) {
         let mut unpacked = self.unpacker.unpack(records);
         if !unpacked.foreign.is_empty() {
-            if self.context.placement.is_auto(&self.reader).await {
-                unpacked.foreign.clear();
-            } else {
+            let members = unpacked.foreign.len() as u64;
+            if self.context.placement.is_by_key(&self.reader).await {
                 unpacked.drop_foreign();
+                self.report_foreign_dropped(members);
+            } else {
+                ::metrics::counter!(metrics::FOREIGN_MEMBERS_DELIVERED, "stream" => self.stream())
+                    .increment(members);
             }
         }
         self.report(&unpacked);
@@ -382,16 +385,6 @@ impl Task {
         if let Some(first) = &unpacked.gap_before {
             self.report_gap(self.start.checkpoint(), first.as_str());
         }
-        if !unpacked.foreign.is_empty() {
-            let members = unpacked.foreign.len() as u64;
-            ::metrics::counter!(metrics::FOREIGN_MEMBERS_DROPPED, "stream" => self.stream())
-                .increment(members);
-            metrics::skipped(self.stream(), "foreign_member", members);
-            debug!(
-                members,
-                "Members of aggregates that belong to another shard were dropped."
-            );
-        }
         if let Some(reason) = unpacked.corrupt_reason {
             ::metrics::counter!(metrics::CORRUPT_AGGREGATES, "stream" => self.stream())
                 .increment(unpacked.corrupt);
@@ -415,6 +408,16 @@ impl Task {
                 );
             }
         }
+    }
+
+    fn report_foreign_dropped(&self, members: u64) {
+        ::metrics::counter!(metrics::FOREIGN_MEMBERS_DROPPED, "stream" => self.stream())
+            .increment(members);
+        metrics::skipped(self.stream(), "foreign_member", members);
+        debug!(
+            members,
+            "Members of aggregates that belong to another shard were dropped."
+        );
     }
 
     /// The record that reading resumed from was not there any more.

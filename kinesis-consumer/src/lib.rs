@@ -98,7 +98,7 @@
 //! - What the producer wrote twice, as two records with two positions: after a lost answer, or when
 //!   an aggregate met a split on its way. kinesis-producer then sends every member again, because
 //!   a KCL reader drops such an aggregate whole; this crate has delivered those that belong to the
-//!   shard already.
+//!   shard already, and of an on-demand stream the others too, out of the order of their keys.
 //!
 //! The first three are told by (shard, [`Record::position`]), which never changes for a record; the
 //! last needs an identity inside of the payload.
@@ -125,9 +125,12 @@
 //! KPL aggregates are opened; each member has the stream record's sequence number and its own
 //! sub-sequence number, and a checkpoint may lie between two members. A record that claims to be
 //! an aggregate and cannot be opened is delivered as it is, with a WARN and a count. A member whose
-//! hash key is outside of the shard's range is dropped and counted: the producer aggregated it by
-//! an older shard map, sees that from the answer, and sends it again to the shard that owns it. The
-//! KCL drops the whole aggregate, which loses the members that belong to the shard when the
+//! hash key is outside of the shard's range is dropped and counted if the stream is provisioned: the
+//! producer aggregated it by an older shard map, sees that from the answer, and sends it again to the
+//! shard that owns it. An on-demand stream may have placed it itself (record distribution AUTO, now
+//! or when the record was written), and then nobody sends it again: there it is delivered and
+//! counted, as it is where `kinesis:DescribeStreamSummary` is refused. Read all of a stream with AUTO
+//! before making it provisioned. The KCL drops the whole aggregate, which loses the members that belong to the shard when the
 //! producer, as the KPL since 0.15.11, sends only the others again.
 //!
 //! A member that cannot be read is dropped and counted, and its neighbours are delivered.

@@ -51,8 +51,12 @@ pub const RECORDS_REDELIVERED: &str = "kinesis_consumer_records_redelivered";
 pub const SHARDS_STOPPED: &str = "kinesis_consumer_shards_stopped";
 /// Panics of a processor.
 pub const PROCESSOR_PANICS: &str = "kinesis_consumer_processor_panics";
-/// Members of aggregates dropped because their hash key belongs to another shard.
+/// Members of aggregates dropped because their hash key belongs to another shard and the stream is
+/// provisioned, so that their producer sends them again.
 pub const FOREIGN_MEMBERS_DROPPED: &str = "kinesis_consumer_foreign_members_dropped";
+/// Members of aggregates delivered although their hash key belongs to another shard, because it is
+/// not certain that their producer sends them again: the stream is on-demand, or cannot be described.
+pub const FOREIGN_MEMBERS_DELIVERED: &str = "kinesis_consumer_foreign_members_delivered";
 /// Members of aggregates that cannot be read, dropped; the other members of theirs were delivered.
 pub const CORRUPT_MEMBERS_DROPPED: &str = "kinesis_consumer_corrupt_members_dropped";
 /// Stream records with the aggregate's magic that could not be opened and were delivered raw.
@@ -186,7 +190,12 @@ pub fn describe() {
     describe_counter!(
         FOREIGN_MEMBERS_DROPPED,
         Unit::Count,
-        "Aggregate members of another shard."
+        "Aggregate members of another shard, dropped."
+    );
+    describe_counter!(
+        FOREIGN_MEMBERS_DELIVERED,
+        Unit::Count,
+        "Aggregate members of another shard, delivered."
     );
     describe_counter!(
         CORRUPT_AGGREGATES,

@@ -7,8 +7,8 @@ use std::time::Duration;
 use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::operation::get_shard_iterator::builders::GetShardIteratorFluentBuilder;
 use aws_sdk_kinesis::types::{
-    ChildShard as SdkChild, HashKeyRange as SdkRange, Record as SdkRecord,
-    RecordDistributionStrategy, ShardIteratorType,
+    ChildShard as SdkChild, HashKeyRange as SdkRange, Record as SdkRecord, ShardIteratorType,
+    StreamMode,
 };
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
@@ -131,8 +131,8 @@ impl Reader {
         })
     }
 
-    /// Whether the stream's record distribution is AUTO.
-    pub(crate) async fn places_itself(&self) -> Result<bool, Failure> {
+    /// Whether the stream's mode is PROVISIONED.
+    pub(crate) async fn is_provisioned(&self) -> Result<bool, Failure> {
         let request = self
             .kinesis
             .describe_stream_summary()
@@ -140,8 +140,8 @@ impl Reader {
             .set_stream_arn(self.address.arn());
         let answer = self.within("describing the stream of", request.send());
         let summary = answer.await?.stream_description_summary;
-        let strategy = summary.and_then(|summary| summary.record_distribution_strategy);
-        Ok(strategy == Some(RecordDistributionStrategy::Auto))
+        let details = summary.and_then(|summary| summary.stream_mode_details);
+        Ok(details.is_some_and(|details| details.stream_mode == StreamMode::Provisioned))
     }
 
     /// What `ListShards` says about the shard and its children.

@@ -9,10 +9,11 @@
 //! - A record that begins like an aggregate and cannot be opened is delivered as it is, and counted:
 //!   bytes are never thrown away because they look wrong.
 //! - A member whose hash key is outside of the shard's range is marked, to be dropped and counted
-//!   unless the stream places records itself. It got here because the producer aggregated by an older shard map; the producer sees from the answer's
-//!   shard id that it mispredicted and sends such members again, to the shard that owns them. (The
-//!   KCL drops the whole aggregate.) Without a known range nothing is dropped. Plain records are
-//!   never dropped: the service itself put them here.
+//!   where the producer certainly sends it again (`placement`). It got here because the producer
+//!   aggregated by an older shard map; the producer sees from the answer's shard id that it
+//!   mispredicted and sends such members again, to the shard that owns them. (The KCL drops the whole
+//!   aggregate.) Without a known range nothing is marked. Plain records never are: the service itself
+//!   put them here.
 
 use std::sync::Arc;
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use kinesis_consumer::metrics as names;
 use kinesis_consumer::{OnFailure, Settings};
 use kinesis_core::{Aggregate, HashKeyRange, UserRecord};
+use kinesis_local::{FaultEffect, FaultPlan};
 use md5::{Digest, Md5};
 use metrics::{
     Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
@@ -13,7 +14,7 @@ use metrics::{
 };
 
 use crate::ledger::Behaviour;
-use crate::world::World;
+use crate::world::{World, for_workers};
 
 /// Sums of counters, and of what histograms recorded, by name, whatever their labels; and by name and
 /// the label that tells kinds apart, as in `name cause=dead_letter`.
@@ -125,6 +126,50 @@ async fn records_retries_foreign_members_and_broken_aggregates_are_counted() {
         "four records, twice again"
     );
     assert_eq!(counts.of(names::PROCESSOR_PANICS), 1);
+}
+
+/// Four members on the first of two shards, two of which belong to the second, are read to the end.
+async fn counts_of_an_aggregate_with_foreign_members(world: &World) -> Counts {
+    let counts = Counts::default();
+    let installed = metrics::set_default_local_recorder(&counts);
+    let ranges = HashKeyRange::FULL.split_even(2);
+    let mut aggregate = Aggregate::new();
+    for range in [ranges[0], ranges[1], ranges[1], ranges[0]] {
+        aggregate.push(UserRecord::new("key", "member").with_explicit_hash_key(range.start()));
+    }
+    world.put_at(ranges[0].start(), aggregate.encode()).await;
+    world.put_at(ranges[0].start(), "last").await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    crate::world::until("the last is processed", async || {
+        world.ledger.texts().contains(&"last".to_owned())
+    })
+    .await;
+    worker.stop().await.expect("a clean stop");
+    drop(installed);
+    counts
+}
+
+/// Nothing tells of a record whether it was written while the distribution was AUTO.
+#[tokio::test(start_paused = true)]
+async fn foreign_members_of_an_on_demand_stream_are_delivered_whatever_its_distribution_is_now() {
+    let world = World::new(2).await;
+    world.make_on_demand().await;
+    let counts = counts_of_an_aggregate_with_foreign_members(&world).await;
+    assert_eq!(counts.of(names::RECORDS_PROCESSED), 5);
+    assert_eq!(counts.of(names::FOREIGN_MEMBERS_DELIVERED), 2);
+    assert_eq!(counts.of(names::FOREIGN_MEMBERS_DROPPED), 0);
+    assert_eq!(counts.of(names::RECORDS_SKIPPED), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn foreign_members_are_delivered_where_the_stream_may_not_be_described() {
+    let world = World::new(2).await;
+    let denied = for_workers(FaultEffect::error("AccessDeniedException"));
+    world.faults(FaultPlan::seeded(1).rule(denied.operation("DescribeStreamSummary")));
+    let counts = counts_of_an_aggregate_with_foreign_members(&world).await;
+    assert_eq!(counts.of(names::RECORDS_PROCESSED), 5);
+    assert_eq!(counts.of(names::FOREIGN_MEMBERS_DELIVERED), 2);
+    assert_eq!(counts.of(names::RECORDS_SKIPPED), 0);
 }
 
 /// An aggregate of three whose member in the middle names a key that is not there.

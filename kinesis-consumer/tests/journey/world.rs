@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::config::AppName;
 use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::PutRecordsRequestEntry;
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamMode, StreamModeDetails, StreamStatus};
 use kinesis_consumer::{Consumer, Error, Event, EventKind, Events, OnFailure, Settings, ShardId};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
@@ -67,6 +67,34 @@ impl World {
 
     pub(crate) async fn create_stream(&self, shards: i32) {
         TestStream::create(&self.local, STREAM, shards).await;
+    }
+
+    /// Switches the stream to on-demand mode; its record distribution goes by keys.
+    pub(crate) async fn make_on_demand(&self) {
+        let of = self.kinesis.describe_stream_summary().stream_name(STREAM);
+        let of = of
+            .send()
+            .await
+            .expect("a stream")
+            .stream_description_summary;
+        let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand);
+        self.kinesis
+            .update_stream_mode()
+            .stream_arn(of.expect("a summary").stream_arn)
+            .stream_mode_details(mode.build().expect("a mode"))
+            .send()
+            .await
+            .expect("on demand");
+        until("the stream is active", async || {
+            let of = self.kinesis.describe_stream_summary().stream_name(STREAM);
+            let of = of
+                .send()
+                .await
+                .expect("a stream")
+                .stream_description_summary;
+            of.expect("a summary").stream_status == StreamStatus::Active
+        })
+        .await;
     }
 
     pub(crate) async fn delete_stream(&self) {
