@@ -2,13 +2,14 @@
 //!
 //! Promises: what is not limited is not counted. With the service's quotas ([`Limits::Aws`]) a shard
 //! takes 1,000 records and 1 MiB a second and gives 5 reads and 2 MiB a second; each limit has a
-//! burst of one second. A read larger than that is given when nothing is owed, and the reads after
-//! it wait until its debt is paid, as after the service's 10 MiB. A call that is refused for its
+//! burst of one second. A read larger than that is given when nothing is owed, and closes the shard
+//! to reads for as long as it would have taken at that rate: 5 s after the service's 10 MiB. A call that is refused for its
 //! form is not counted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kinesis_core::limits::{
     FAN_OUT_BYTES_PER_SECOND, ITERATORS_PER_SECOND, SHARD_READ_BYTES_PER_SECOND,
@@ -108,6 +109,8 @@ impl Limits {
 pub(crate) struct ShardLimits {
     write: Option<TokenBucket>,
     read: Option<TokenBucket>,
+    /// When reads are answered again after one that was larger than a second's worth.
+    reads_open_at: Option<Instant>,
     iterators: Option<TokenBucket>,
 }
 
@@ -140,8 +143,18 @@ impl ShardLimits {
                 quotas.shard_reads_per_second,
                 quotas.shard_read_bytes_per_second,
             );
+            if self.reads_open_at.is_some_and(|open_at| now < open_at) {
+                return false;
+            }
             // An empty read counts a byte, so that it waits for a debt like any other.
-            take(&mut self.read, rate, bytes.max(1), now)
+            let given = take(&mut self.read, rate, bytes.max(1), now);
+            let seconds = bytes as f64 / rate.bytes_per_second;
+            if given && seconds > 1.0 {
+                // The bucket alone would be a second early: it was full when the read began.
+                let pause = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+                self.reads_open_at = now.checked_add(pause);
+            }
+            given
         })
     }
 
@@ -203,8 +216,6 @@ fn take(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use kinesis_core::Clock;
     use kinesis_core::limits::MIB;
 
@@ -243,8 +254,22 @@ mod tests {
         let mut limits = ShardLimits::default();
         let now = Clock::system().now();
         assert!(limits.take_read(Some(&aws), 10 * MIB, now));
-        assert!(!limits.take_read(Some(&aws), 0, now + Duration::from_millis(3900)));
-        assert!(limits.take_read(Some(&aws), 0, now + Duration::from_millis(5000)));
+        assert!(!limits.take_read(Some(&aws), 0, now + Duration::from_millis(4900)));
+        assert!(limits.take_read(Some(&aws), 2 * MIB, now + Duration::from_millis(5000)));
+        assert!(!limits.take_read(Some(&aws), 0, now + Duration::from_millis(5000)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_of_a_second_s_worth_leaves_the_reads_after_it_to_the_rate() {
+        let aws = Quotas::default();
+        let mut limits = ShardLimits::default();
+        let now = Clock::system().now();
+        assert!(limits.take_read(Some(&aws), 2 * MIB, now));
+        assert!(limits.take_read(Some(&aws), MIB, now + Duration::from_millis(500)));
+        assert!(!limits.take_read(Some(&aws), 3 * MIB, now + Duration::from_millis(1499)));
+        assert!(limits.take_read(Some(&aws), 3 * MIB, now + Duration::from_millis(1501)));
+        assert!(!limits.take_read(Some(&aws), 0, now + Duration::from_millis(3000)));
+        assert!(limits.take_read(Some(&aws), 0, now + Duration::from_millis(3002)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -523,9 +523,9 @@ async fn a_read_gives_ten_mebibytes_at_most_and_the_next_has_to_wait_for_five_se
     let text =
         "Rate exceeded for shard shardId-000000000000 in stream s under account 000000000000.";
     let code = "ProvisionedThroughputExceededException";
-    tokio::time::advance(Duration::from_millis(3900)).await;
+    tokio::time::advance(Duration::from_millis(4900)).await;
     assert_refused(&kinesis, "GetRecords", next.clone(), code, text).await;
-    tokio::time::advance(Duration::from_millis(1100)).await;
+    tokio::time::advance(Duration::from_millis(100)).await;
     let rest = ok(&kinesis, "GetRecords", next).await;
     assert_eq!(rest["Records"].as_array().unwrap().len(), 1);
 }
