@@ -297,6 +297,7 @@ fn is_arn_of(text: &str, kind: &str) -> bool {
     ends_in_account(before) && !name.is_empty() && !name.contains(char::is_whitespace)
 }
 
+/// `arn:aws.*:kinesis:.*:\d{12}:.*stream/[a-zA-Z0-9_.-]+/consumer/[a-zA-Z0-9_.-]+:[0-9]+`
 fn is_consumer_arn(text: &str) -> bool {
     let Some((stream, consumer)) = text.split_once("/consumer/") else {
         return false;
@@ -304,7 +305,9 @@ fn is_consumer_arn(text: &str) -> bool {
     let Some((name, created)) = consumer.split_once(':') else {
         return false;
     };
+    let stream_name = stream.rsplit_once("stream/").map(|(_, name)| name);
     is_stream_arn(stream)
+        && stream_name.is_some_and(is_name)
         && is_name(name)
         && !created.is_empty()
         && created.bytes().all(|byte| byte.is_ascii_digit())
@@ -424,6 +427,10 @@ mod tests {
         }
         assert!(is_consumer_arn(&format!("{stream}/consumer/c:1700000000")));
         assert!(!is_consumer_arn(&format!("{stream}/consumer/c")));
+        for name in ["a*b", "a/b", "ä", ""] {
+            let arn = format!("arn:aws:kinesis:us-east-1:000000000000:stream/{name}/consumer/c:1");
+            assert!(!is_consumer_arn(&arn), "{arn}");
+        }
     }
 
     #[test]
