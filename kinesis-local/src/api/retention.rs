@@ -3,7 +3,7 @@
 //!
 //! Promises: a record past the retention is never read, whoever asks first; raising the retention
 //! does not bring it back; its memory is given back when its shard is used, at the latest with the
-//! first request a minute later.
+//! first request a minute later, and so is that of a stream that was deleted.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -91,8 +91,8 @@ impl Inner {
 }
 
 impl Sites {
-    /// Gives the memory of expired records back, in all shards, and scales the on-demand streams that
-    /// nobody writes to, if that was not done lately.
+    /// Gives the memory of expired records back, in all shards, and of streams that are gone, and
+    /// scales the on-demand streams that nobody writes to, if that was not done lately.
     pub(super) fn trim_if_due(&self) {
         let now_ms = self.home.clock.epoch_millis();
         let last_ms = self.trimmed_ms.load(Ordering::Relaxed);
@@ -107,6 +107,11 @@ impl Sites {
         }
         for site in self.all() {
             let cells: Vec<Arc<StreamCell>> = site.catalog.read().values().cloned().collect();
+            let is_gone = |cell: &StreamCell| cell.read().is_gone(now_ms, site.delays);
+            if cells.iter().any(|cell| is_gone(cell)) {
+                // By what is there now: a name may have been used again.
+                site.catalog.write().retain(|_, cell| !is_gone(cell));
+            }
             for cell in cells {
                 cell.read().trim(now_ms);
                 site.scale_if_due(&cell);

@@ -309,3 +309,35 @@ async fn a_stream_is_named_twice_if_it_is_the_same_and_else_refused() {
     let code = "InvalidArgumentException";
     assert_refused(&kinesis, "DescribeStream", json!({}), code, none).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_stream_leaves_the_memory_when_its_delay_is_over() {
+    let delays = Delays {
+        delete: Duration::from_secs(1),
+        ..Delays::default()
+    };
+    let kinesis = Kinesis::open(KinesisOptions {
+        delays,
+        ..options()
+    })
+    .unwrap();
+    let catalog = &kinesis.sites.home.catalog;
+    let delete = async |name: &str| {
+        let create = json!({"StreamName": name, "ShardCount": 1});
+        ok(&kinesis, "CreateStream", create).await;
+        ok(&kinesis, "DeleteStream", json!({"StreamName": name})).await;
+    };
+    for n in 0..200 {
+        delete(&format!("s{n}")).await;
+        tokio::time::advance(delays.delete).await;
+        let kept = catalog.read().len();
+        assert!(kept <= 61, "{kept} streams are kept");
+    }
+    let create = json!({"StreamName": "there", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    delete("deleting").await;
+    ok(&kinesis, "ListStreams", json!({})).await;
+    let names: Vec<_> = catalog.read().keys().map(ToString::to_string).collect();
+    assert_eq!(names, ["deleting", "there"]);
+}
