@@ -4,7 +4,8 @@
 //! claim whole? ─ time of the signature ─ scope ─ access key known? ─ token ─ signature
 //! ```
 //! Promises: nothing is carried out for a request that is not signed by a user of the file, within
-//! 15 minutes of the clock (presigned: as long as it says); a refusal has the service's code and
+//! 15 minutes of the clock (presigned: as long as it says), or that could be made another operation
+//! without its signature being wrong; a refusal has the service's code and
 //! text, and no text, log or `Debug` form has a secret. Pure: the caller gives the time.
 //!
 //! Deliberately absent: what a user may do (IAM policies). For S3 the hash of a payload and the
@@ -163,6 +164,9 @@ impl Auth {
         let claim = Claim::of(head).ok_or(Refusal::Incomplete)?;
         check_time(&claim, now_ms / 1000)?;
         check_scope(&claim, service)?;
+        if body.is_some() {
+            check_covered(&claim, head)?;
+        }
         let user = self.user(claim.credential.access_key());
         let user = user.ok_or(Refusal::UnknownKey)?;
         let tokens = (user.session_token.as_deref(), claim.token.as_deref());
@@ -252,6 +256,21 @@ fn check_scope(claim: &Claim<'_>, service: &str) -> Result<(), Refusal> {
         return Err(Refusal::Signature(
             "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.".to_owned(),
         ));
+    }
+    Ok(())
+}
+
+/// Whether the signature covers what makes a request of Kinesis or DynamoDB this one and no other:
+/// without its target, who sees it could send it again as another operation.
+fn check_covered(claim: &Claim<'_>, head: &Parts) -> Result<(), Refusal> {
+    for name in ["x-amz-target", "x-amz-date"] {
+        // A presigned request's time is in its query, which is covered.
+        let counts = name != "x-amz-date" || claim.expires_s.is_none();
+        if counts && head.headers.contains_key(name) && !claim.covers(name) {
+            return Err(Refusal::Signature(format!(
+                "'{name}' must be a 'SignedHeader' in the AWS Authorization."
+            )));
+        }
     }
     Ok(())
 }

@@ -95,7 +95,8 @@ pub(crate) struct Claim<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// Reads header or query; `None`: there is no signature of version 4, or not the whole of it.
+    /// Reads header or query; `None`: there is no signature of version 4, not the whole of it, or one
+    /// of another algorithm.
     pub(crate) fn of(head: &'a Parts) -> Option<Self> {
         let claim = Self::read(head)?;
         (claim.signed_headers.split(';').count() <= SIGNED_HEADERS_MAX).then_some(claim)
@@ -107,6 +108,9 @@ impl<'a> Claim<'a> {
         let text = |name: &str| head.headers.get(name)?.to_str().ok().map(Cow::Borrowed);
         let Some(header) = text("authorization") else {
             let parameter = |name| canonical::parameter(query?, name);
+            if parameter("X-Amz-Algorithm")? != ALGORITHM {
+                return None;
+            }
             return Some(Self {
                 credential,
                 time: parameter("X-Amz-Date")?,
@@ -122,6 +126,10 @@ impl<'a> Claim<'a> {
         let Cow::Borrowed(header) = header else {
             return None;
         };
+        let (algorithm, header) = header.trim_start().split_once(' ')?;
+        if algorithm != ALGORITHM {
+            return None;
+        }
         let parameter = |name: &str| {
             header.split([' ', ',']).find_map(|part| {
                 let (key, value) = part.split_once('=')?;

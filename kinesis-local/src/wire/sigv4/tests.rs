@@ -154,9 +154,23 @@ pub(crate) struct Signer {
 
 /// The request, signed in its header, or in its query for so many seconds.
 pub(crate) fn signed(
+    request: Request<bytes::Bytes>,
+    signer: Signer,
+    expires_s: Option<u64>,
+) -> Request<bytes::Bytes> {
+    let headers = match expires_s {
+        None => "host;x-amz-date;x-amz-target",
+        Some(_) => "host;x-amz-target",
+    };
+    signed_over(request, signer, expires_s, headers)
+}
+
+/// The same, with a signature over these headers.
+pub(crate) fn signed_over(
     mut request: Request<bytes::Bytes>,
     signer: Signer,
     expires_s: Option<u64>,
+    headers: &str,
 ) -> Request<bytes::Bytes> {
     let Signer {
         key,
@@ -167,7 +181,6 @@ pub(crate) fn signed(
     } = signer;
     let day = time.get(..8).unwrap();
     let scope = format!("{key}/{day}/{region}/{service}/aws4_request");
-    let headers = "host;x-amz-target";
     let value = |text: String| HeaderValue::from_str(&text).unwrap();
     let mut sign = |signature: &str| {
         if let Some(expires_s) = expires_s {

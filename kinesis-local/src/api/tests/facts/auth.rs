@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::auth::{User, Users};
-use crate::wire::sigv4::tests::{Signer, signed};
+use crate::wire::sigv4::tests::{Signer, signed, signed_over};
 
 const SIGNER: Signer = Signer {
     key: "AKIDANN",
@@ -164,5 +164,36 @@ async fn a_signature_that_leaves_out_the_host_or_its_parts_is_refused() {
             code == "IncompleteSignatureException" || code == "InvalidSignatureException",
             "{code}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_right_signature_of_another_algorithm_is_refused() {
+    let mut request = signed(list(), SIGNER, None);
+    let header = request.headers()["authorization"].to_str().unwrap();
+    for other in ["FOO", "AWS4-HMAC-SHA1", ""] {
+        let other = header.replace("AWS4-HMAC-SHA256", other);
+        let mut request = request.clone();
+        let other = http::HeaderValue::from_str(&other).unwrap();
+        request.headers_mut().insert("authorization", other);
+        assert_eq!(told(request).await.0, "IncompleteSignatureException");
+    }
+    request = signed(list(), SIGNER, Some(60));
+    let uri = request.uri().to_string();
+    *request.uri_mut() = uri.replace("AWS4-HMAC-SHA256", "FOO").parse().unwrap();
+    assert_eq!(told(request).await.0, "IncompleteSignatureException");
+}
+
+#[tokio::test]
+async fn a_signature_covers_the_operation_and_the_time() {
+    for (expires_s, headers, left_out) in [
+        (None, "host;x-amz-date", "x-amz-target"),
+        (None, "host;x-amz-target", "x-amz-date"),
+        (Some(60), "host", "x-amz-target"),
+    ] {
+        let (code, text) = told(signed_over(list(), SIGNER, expires_s, headers)).await;
+        assert_eq!(code, "InvalidSignatureException");
+        let expected = format!("'{left_out}' must be a 'SignedHeader' in the AWS Authorization.");
+        assert_eq!(text, expected);
     }
 }
