@@ -45,8 +45,9 @@ impl Inner {
         let asked = request.new_starting_hash_key.as_deref().unwrap_or_default();
         // A key beyond the key space lies outside every shard.
         let key = asked.parse().unwrap_or(HashKey::MAX);
-        let open_shards = self.open_shards();
         let ticket = {
+            let streams = self.catalog.write(); // as in UpdateShardCount
+            let open_shards = self.open_shards_of(&streams);
             let mut stream = cell.write();
             let refused = |refusal| self.reshard_refused(refusal, &cell, (shard, shard), asked);
             stream.check_split(shard, key).map_err(refused)?;

@@ -82,8 +82,10 @@ impl Inner {
         let target = request
             .target_shard_count
             .map_or(1, |target| target.0.max(1) as u32);
-        let account_shards = self.open_shards();
         let (ticket, current) = {
+            // Held to the end: what another request adds meanwhile would not be counted.
+            let streams = self.catalog.write();
+            let account_shards = self.open_shards_of(&streams);
             let mut stream = cell.write();
             let current = stream.open_count();
             self.check_resharding(&stream, &cell)?;
@@ -137,8 +139,10 @@ impl Inner {
         let Structure(details) = request.stream_mode_details.unwrap_or_default();
         let mode = details.mode();
         let warm_mibps = self.warm_throughput(request.warm_throughput, mode)?;
-        let (on_demand_streams, account_shards) = (self.on_demand_streams(), self.open_shards());
         let ticket = {
+            let streams = self.catalog.write(); // as in UpdateShardCount
+            let on_demand_streams = self.on_demand_streams_of(&streams);
+            let account_shards = self.open_shards_of(&streams);
             let mut stream = cell.write();
             self.check_active(&stream, &cell)?;
             if stream.mode == mode {

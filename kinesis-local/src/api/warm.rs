@@ -81,8 +81,9 @@ impl Inner {
         check(&request)?;
         self.check_writable()?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
-        let account_shards = self.open_shards();
         let (ticket, target_mibps, current_mibps) = {
+            let streams = self.catalog.write(); // as in UpdateShardCount
+            let account_shards = self.open_shards_of(&streams);
             let mut stream = cell.write();
             let target_mibps = self.warm_throughput(request.warm_throughput, stream.mode)?;
             let target_mibps = target_mibps.unwrap_or_default();
