@@ -17,12 +17,16 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind as ClapErrorKind;
+use serde::Deserialize as _;
+use serde::de::IntoDeserializer as _;
+use serde::de::value::{Error as ValueError, StrDeserializer};
 use tracing_subscriber::EnvFilter;
 
 #[cfg(feature = "tls")]
 use kinesis_local::Tls;
 use kinesis_local::{
-    DEFAULT_ACCOUNT, DEFAULT_PORT, DEFAULT_REGION, ErrorKind, KinesisLocal, Limits, Settings,
+    DEFAULT_ACCOUNT, DEFAULT_PORT, DEFAULT_REGION, ErrorKind, KinesisLocal, KmsKeyState, Limits,
+    Settings,
 };
 
 mod file;
@@ -66,6 +70,35 @@ struct Arguments {
         default_value = "aws"
     )]
     limits: LimitsArgument,
+    /// How long a new stream, consumer, queue or channel is CREATING, in milliseconds
+    #[arg(
+        long,
+        env = "KINESIS_LOCAL_CREATE_DELAY_MS",
+        value_name = "MS",
+        default_value_t = 0
+    )]
+    create_delay_ms: u64,
+    /// How long a stream is UPDATING after its shards, mode or encryption were changed, in milliseconds
+    #[arg(
+        long,
+        env = "KINESIS_LOCAL_UPDATE_DELAY_MS",
+        value_name = "MS",
+        default_value_t = 0
+    )]
+    update_delay_ms: u64,
+    /// How long a deleted stream is DELETING, in milliseconds
+    #[arg(
+        long,
+        env = "KINESIS_LOCAL_DELETE_DELAY_MS",
+        value_name = "MS",
+        default_value_t = 0
+    )]
+    delete_delay_ms: u64,
+    /// The state of a KMS key, named as in requests (id, alias/NAME or ARN): enabled, disabled,
+    /// pending-deletion, access-denied, not-found, opt-in-required or throttling; may be repeated, and
+    /// keys that are not named are enabled
+    #[arg(long = "kms-key", value_name = "KEY=STATE", value_parser = kms_key)]
+    kms_keys: Vec<(String, KmsKeyState)>,
     /// Inject the faults of this plan, TOML or JSON; /_local/faults shows and replaces it
     #[arg(long, env = "KINESIS_LOCAL_FAULTS", value_name = "FILE")]
     faults: Option<PathBuf>,
@@ -93,6 +126,17 @@ impl From<&str> for LimitsArgument {
             path => Self::File(path.into()),
         }
     }
+}
+
+/// The value of `--kms-key`.
+fn kms_key(text: &str) -> Result<(String, KmsKeyState), String> {
+    let (key, state) = text
+        .rsplit_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or_else(|| "it must be KEY=STATE".to_owned())?;
+    let state: StrDeserializer<'_, ValueError> = state.into_deserializer();
+    let state = KmsKeyState::deserialize(state).map_err(|error| error.to_string())?;
+    Ok((key.to_owned(), state))
 }
 
 /// Whether TLS is spoken beside plain HTTP, and by which certificate.
@@ -223,6 +267,10 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     settings.region = arguments.region;
     settings.account = arguments.account;
     settings.virtual_time = arguments.virtual_time;
+    settings.create_delay_ms = arguments.create_delay_ms;
+    settings.update_delay_ms = arguments.update_delay_ms;
+    settings.delete_delay_ms = arguments.delete_delay_ms;
+    settings.kms_keys = arguments.kms_keys.into_iter().collect();
     settings.limits = match arguments.limits {
         LimitsArgument::Off => Limits::Off,
         LimitsArgument::Aws => Limits::Aws,

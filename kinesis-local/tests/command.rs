@@ -10,6 +10,8 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
+use aws_sdk_kinesis::types::{EncryptionType, StreamStatus};
+use aws_types::SdkConfig;
 use kinesis_local::KinesisLocal;
 
 /// A running command; killed when the test ends.
@@ -38,7 +40,11 @@ fn command() -> Command {
 }
 
 fn start(data_dir: &Path) -> Running {
-    let mut process = command().arg("--data-dir").arg(data_dir).spawn().unwrap();
+    start_with(&["--data-dir", data_dir.to_str().unwrap()])
+}
+
+fn start_with(arguments: &[&str]) -> Running {
+    let mut process = command().args(arguments).spawn().unwrap();
     let mut out = BufReader::new(process.stdout.take().unwrap());
     let mut first = String::new();
     out.read_line(&mut first).unwrap();
@@ -62,15 +68,29 @@ fn signal(process: &Child, name: &str) {
     assert!(sent.success());
 }
 
-/// A client of the command, with an HTTP client over the socket.
-async fn client(running: &Running) -> Client {
+/// Clients of the command, with an HTTP client over the socket.
+async fn config(running: &Running) -> SdkConfig {
     let configured = KinesisLocal::builder().start().await.unwrap().sdk_config();
-    let config = configured
+    configured
         .into_builder()
         .endpoint_url(&running.endpoint)
         .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .build();
-    Client::new(&config)
+        .build()
+}
+
+async fn client(running: &Running) -> Client {
+    Client::new(&config(running).await)
+}
+
+async fn create_stream(kinesis: &aws_sdk_kinesis::Client) {
+    let create = kinesis.create_stream().stream_name("s").shard_count(1);
+    create.send().await.unwrap();
+}
+
+async fn status(kinesis: &aws_sdk_kinesis::Client) -> StreamStatus {
+    let summary = kinesis.describe_stream_summary().stream_name("s");
+    let summary = summary.send().await.unwrap().stream_description_summary;
+    summary.unwrap().stream_status
 }
 
 async fn create_table(client: &Client) {
@@ -123,6 +143,48 @@ async fn what_was_answered_survives_a_kill() {
     assert_eq!(tables.table_names(), ["kept"]);
 }
 
+#[tokio::test]
+async fn delays_and_the_states_of_kms_keys_are_given_by_options() {
+    let running = start_with(&["--create-delay-ms", "3600000"]);
+    let kinesis = aws_sdk_kinesis::Client::new(&config(&running).await);
+    create_stream(&kinesis).await;
+    assert_eq!(status(&kinesis).await, StreamStatus::Creating);
+
+    let delays = [
+        "--update-delay-ms",
+        "3600000",
+        "--delete-delay-ms",
+        "3600000",
+    ];
+    let keys = [
+        "--kms-key",
+        "alias/a=disabled",
+        "--kms-key",
+        "alias/b=not-found",
+    ];
+    let running = start_with(&[delays, keys].concat());
+    let kinesis = aws_sdk_kinesis::Client::new(&config(&running).await);
+    create_stream(&kinesis).await;
+    let encrypt = async |key: &str| {
+        let start = kinesis.start_stream_encryption().stream_name("s");
+        let start = start.encryption_type(EncryptionType::Kms).key_id(key);
+        start
+            .send()
+            .await
+            .map_err(|error| error.into_service_error())
+    };
+    let refused = encrypt("alias/a").await.unwrap_err();
+    assert!(refused.is_kms_disabled_exception(), "{refused:?}");
+    let refused = encrypt("alias/b").await.unwrap_err();
+    assert!(refused.is_kms_not_found_exception(), "{refused:?}");
+    assert_eq!(status(&kinesis).await, StreamStatus::Active);
+    encrypt("alias/c").await.unwrap();
+    assert_eq!(status(&kinesis).await, StreamStatus::Updating);
+    let delete = kinesis.delete_stream().stream_name("s");
+    delete.send().await.unwrap();
+    assert_eq!(status(&kinesis).await, StreamStatus::Deleting);
+}
+
 #[test]
 fn a_directory_in_use_is_refused_with_the_process_that_uses_it() {
     let directory = tempfile::tempdir().unwrap();
@@ -148,6 +210,12 @@ fn wrong_arguments_have_their_own_exit_code() {
         ["--port", "x"],
         ["--faults", "Cargo.toml"],
         ["--faults", "not-there.json"],
+        ["--create-delay-ms", "3600001"],
+        ["--update-delay-ms", "3600001"],
+        ["--delete-delay-ms", "3600001"],
+        ["--kms-key", "alias/a"],
+        ["--kms-key", "=disabled"],
+        ["--kms-key", "alias/a=broken"],
     ] {
         let Output { status, stderr, .. } = command().args(wrong).output().unwrap();
         assert_eq!(
