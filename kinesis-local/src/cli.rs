@@ -4,6 +4,7 @@
 //! stdout   kinesis-local listening on http://127.0.0.1:4567      always the first line: parse this
 //!          export AWS_ENDPOINT_URL=http://127.0.0.1:4567         https with --tls or --tls-cert
 //!          export AWS_CA_BUNDLE=FILE                             with --tls-ca-out FILE
+//!          -----BEGIN CERTIFICATE----- …                         with --tls alone: the CA, as PEM
 //! stderr   the log; RUST_LOG filters it
 //! exit     0  ended by SIGINT or SIGTERM, everything stored
 //!          1  could not start: the port or the data directory; or could not go on
@@ -143,7 +144,8 @@ fn kms_key(text: &str) -> Result<(String, KmsKeyState), String> {
 #[cfg(feature = "tls")]
 #[derive(Debug, clap::Args)]
 struct TlsArguments {
-    /// Speak TLS too, by a certificate made now for localhost, 127.0.0.1, ::1 and the host
+    /// Speak TLS too, by a certificate made now for localhost, 127.0.0.1, ::1 and the host; the CA
+    /// that clients have to trust is printed as PEM, unless --tls-ca-out names a file for it
     #[arg(long, env = "KINESIS_LOCAL_TLS")]
     tls: bool,
     /// Write the CA that clients have to trust to this file, as PEM; turns --tls on
@@ -180,13 +182,14 @@ impl TlsArguments {
         Ok(())
     }
 
-    /// Tells the SDKs and the aws command whom to trust.
-    fn announce(&self) -> io::Result<()> {
-        let Some(path) = &self.tls_ca_out else {
-            return Ok(());
-        };
+    /// Tells the SDKs and the aws command whom to trust: by the file, or by the CA itself.
+    fn announce(&self, local: &KinesisLocal) -> io::Result<()> {
         let mut out = io::stdout().lock();
-        writeln!(out, "export AWS_CA_BUNDLE={}", path.display())?;
+        match (&self.tls_ca_out, local.tls_ca_pem()) {
+            (Some(path), _) => writeln!(out, "export AWS_CA_BUNDLE={}", path.display())?,
+            (None, Some(ca)) => writeln!(out, "{}", ca.trim_end())?,
+            (None, None) => {}
+        }
         out.flush()
     }
 }
@@ -297,7 +300,7 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
     arguments.tls.write_ca(&local)?;
     let announced = announce(&local);
     #[cfg(feature = "tls")]
-    let announced = announced.and_then(|()| arguments.tls.announce());
+    let announced = announced.and_then(|()| arguments.tls.announce(&local));
     if let Err(error) = announced {
         // Whoever started it may read the first line only and close the pipe.
         tracing::warn!(

@@ -11,6 +11,10 @@ use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType,
 };
 use aws_sdk_kinesis::types::{EncryptionType, StreamStatus};
+#[cfg(feature = "tls")]
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+#[cfg(feature = "tls")]
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_types::SdkConfig;
 use kinesis_local::KinesisLocal;
 
@@ -130,6 +134,37 @@ async fn a_signal_ends_it_in_order_and_the_endpoint_is_printed_for_the_shell() {
             format!("export AWS_ENDPOINT_URL={}\n", running.endpoint)
         );
     }
+}
+
+#[cfg(feature = "tls")]
+#[tokio::test]
+async fn the_ca_of_its_own_certificate_is_printed_and_good_for_a_client() {
+    let mut running = start_with(&["--tls"]);
+    let mut printed = String::new();
+    while !printed.contains("-----END CERTIFICATE-----") {
+        assert_ne!(running.out.read_line(&mut printed).unwrap(), 0, "{printed}");
+    }
+    let start = printed.find("-----BEGIN CERTIFICATE-----").unwrap();
+    let trust = TrustStore::empty().with_pem_certificate(&printed.as_bytes()[start..]);
+    let context = TlsContext::builder()
+        .with_trust_store(trust)
+        .build()
+        .unwrap();
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(context)
+        .build_https();
+    assert!(
+        running.endpoint.starts_with("https://"),
+        "{}",
+        running.endpoint
+    );
+    let config = config(&running)
+        .await
+        .into_builder()
+        .http_client(http)
+        .build();
+    Client::new(&config).list_tables().send().await.unwrap();
 }
 
 #[tokio::test]
