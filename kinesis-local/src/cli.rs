@@ -45,7 +45,8 @@ struct Arguments {
     /// The port to listen on; 0 takes a free one
     #[arg(long, env = "KINESIS_LOCAL_PORT", default_value_t = DEFAULT_PORT)]
     port: u16,
-    /// The address to listen on; anything but loopback lets other machines in, unauthenticated
+    /// The address to listen on; anything but loopback lets other machines in: without --auth by
+    /// any credentials, with it still to /_local/ (health, faults, time)
     #[arg(long, env = "KINESIS_LOCAL_HOST", default_value = "127.0.0.1")]
     host: IpAddr,
     /// Keep streams, tables and buckets in this directory
@@ -58,7 +59,8 @@ struct Arguments {
     #[arg(long, env = "KINESIS_LOCAL_ACCOUNT", default_value = DEFAULT_ACCOUNT)]
     account: String,
     /// Take only requests signed by the users in this file, TOML or JSON: [[users]] with name,
-    /// access_key_id, secret_access_key, and, if wanted, account and session_token. Signatures may be
+    /// access_key_id, secret_access_key, and, if wanted, account and session_token. The pages under
+    /// /_local/ (health, faults, time) stay open to anybody. Signatures may be
     /// 15 minutes off this server's clock, so do not advance it further (--virtual-time)
     #[arg(long, env = "KINESIS_LOCAL_AUTH", value_name = "FILE")]
     auth: Option<PathBuf>,

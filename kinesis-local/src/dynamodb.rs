@@ -14,7 +14,7 @@
 //! still while one is carried out.
 //!
 //! One call at a time, because one SQLite connection serves them: waiting costs a permit, not a
-//! thread. Signatures are not checked.
+//! thread. Signatures are not looked at here: if they are checked, that was before ([`crate::auth`]).
 //!
 //! Deliberately absent: table streams, capacity and throttling, backups other than their on/off
 //! state, indexes that take time to build (an index is ACTIVE at once). Table ARNs carry the

@@ -52,7 +52,8 @@
 //! `export AWS_ENDPOINT_URL=http://127.0.0.1:4567`. The port speaks HTTP/1.1 and HTTP/2, with
 //! [`Tls`] also inside TLS, and the two encodings of the service: JSON 1.1, and the CBOR 1.1 of the
 //! SDKs for Java. Any credentials are accepted, so keep it on loopback; with [`Builder::auth`] or
-//! `--auth FILE` only requests signed by the users of a file are.
+//! `--auth FILE` only requests signed by the users of a file are. The pages under `/_local/` (health,
+//! faults, time) are open even then, so loopback is the place for it all the same.
 //!
 //! # What survives what
 //!

@@ -16,7 +16,9 @@
 //!
 //! A Kinesis request names itself in `X-Amz-Target`, or at least in its signature, or is the bare
 //! `POST /` that all of the protocol consists of; none of the three ever matches a line of S3.
-//! Signatures are read for the name of the service only: any credentials are accepted.
+//! Here signatures are read for the name of the service only: any credentials are accepted, unless
+//! there are users ([`crate::auth`]), by whom a request of the three has to be signed. The pages under
+//! `/_local/` are open either way.
 //!
 //! Promises: a request that was admitted is carried out to its end even if the caller goes away
 //! (its task belongs to the server, not to the connection); a panic in a handler is a 500 and an
@@ -285,6 +287,11 @@ impl Service {
     #[cfg(not(feature = "s3"))]
     async fn serve_s3<B>(&self, _head: Parts, _body: B) -> Answer {
         Ok(not_built("s3"))
+    }
+
+    /// Whether it takes any credentials.
+    pub(crate) fn takes_any_credentials(&self) -> bool {
+        self.inner.services.auth.is_none()
     }
 
     /// Whether a user has signed the request, if only users may call. Kinesis asks for itself.

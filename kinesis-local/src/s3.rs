@@ -16,8 +16,8 @@
 //! What S3 keeps about an object beside its bytes (content type, user metadata, checksums) is in
 //! dot files of the directory; losing them loses only that.
 //!
-//! Deliberately absent: checking of signatures, versions, tags, ACLs, lifecycle, virtual-hosted
-//! buckets, form uploads. A key cannot be both an object and a "folder" of other objects, and
+//! Deliberately absent: versions, tags, ACLs, lifecycle, virtual-hosted buckets, form uploads; and
+//! signatures, which are checked before, if there are users ([`crate::auth`]). A key cannot be both an object and a "folder" of other objects, and
 //! cannot contain the path parts ``, `.` and `..`.
 
 use std::path::{Path, PathBuf};

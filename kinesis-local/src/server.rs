@@ -116,7 +116,11 @@ impl Server {
             .with_source(error)
         };
         if !address.ip().is_loopback() {
-            tracing::warn!(%address, "other machines can use this server: it accepts any credentials");
+            if service.takes_any_credentials() {
+                tracing::warn!(%address, "other machines can use this server: it accepts any credentials");
+            } else {
+                tracing::warn!(%address, "other machines can use the pages under /_local/ without credentials");
+            }
         }
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let server = Self {
