@@ -19,15 +19,17 @@ use std::time::Duration;
 use futures::Stream;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use kinesis_core::ShardId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::each::{Each, ForEach, ShardRecord};
 use super::{ProcessorError, RecordProcessor, RecordProcessorFactory};
 use crate::stream::StreamId;
 
-/// Shards that the stream was not yet told of. Source: none, reasonable default; they are picked up
-/// with the next poll, and a shard that finds no room waits.
+/// Shards that wait in a channel for the stream's next poll. Source: none, reasonable default; one
+/// that finds no room there waits with its records.
 const NEW_SHARDS_MAX: usize = 1_024;
+
+const DROPPED: &str = "the record stream was dropped";
 
 /// How often acknowledged records are checkpointed while a batch is worked on.
 /// Source: none, reasonable default: what a crash repeats at most, at one write of the lease table.
@@ -194,43 +196,98 @@ impl RecordProcessorFactory for Factory {
 /// One shard's way into the stream.
 struct Shard {
     records: mpsc::Sender<Delivery>,
-    /// Whether the stream was told of the shard.
-    known: Result<(), &'static str>,
+    /// The other end of `records`, until the stream is told of it.
+    unannounced: Mutex<Option<Unannounced>>,
 }
+
+type Unannounced = (
+    mpsc::Sender<mpsc::Receiver<Delivery>>,
+    mpsc::Receiver<Delivery>,
+);
 
 impl Shard {
     fn new(arrivals: mpsc::Sender<mpsc::Receiver<Delivery>>, in_flight: usize) -> Self {
         // Room for all that can be out: a record that is acknowledged has left the channel.
         let (records, shard) = mpsc::channel(in_flight);
-        let known = arrivals.try_send(shard).map_err(|error| match error {
-            mpsc::error::TrySendError::Closed(_) => "the record stream was dropped",
-            mpsc::error::TrySendError::Full(_) => "the record stream is not polled",
-        });
-        Self { records, known }
+        Self {
+            records,
+            unannounced: Mutex::new(Some((arrivals, shard))),
+        }
+    }
+
+    /// Tells the stream of the shard, once; waits until it has room. Cancel safe.
+    async fn announce(&self) -> Result<(), ProcessorError> {
+        let mut unannounced = self.unannounced.lock().await;
+        let Some((arrivals, _)) = &*unannounced else {
+            return Ok(());
+        };
+        let dropped = |_| ProcessorError::fatal(DROPPED);
+        let permit = arrivals.clone().reserve_owned().await.map_err(dropped)?;
+        if let Some((_, shard)) = unannounced.take() {
+            permit.send(shard);
+        }
+        Ok(())
     }
 
     /// Puts the record into the stream now, in the order of the calls; the future waits for its
     /// acknowledgement.
     fn deliver(
-        &self,
+        self: &Arc<Self>,
         record: ShardRecord,
     ) -> impl Future<Output = Result<(), ProcessorError>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.known.and_then(|()| {
-            let delivery = Delivery { record, answer };
-            self.records
-                .try_send(delivery)
-                .map_err(|error| match error {
-                    mpsc::error::TrySendError::Closed(_) => "the record stream was dropped",
-                    mpsc::error::TrySendError::Full(_) => "more records are out than allowed",
-                })
-        });
+        let delivery = Delivery { record, answer };
+        let sent = self
+            .records
+            .try_send(delivery)
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Closed(_) => DROPPED,
+                mpsc::error::TrySendError::Full(_) => "more records are out than allowed",
+            });
+        let shard = Arc::clone(self);
         async move {
-            if let Err(why) = sent {
-                return Err(ProcessorError::fatal(why));
-            }
+            sent.map_err(ProcessorError::fatal)?;
+            shard.announce().await?;
             let dropped = |_| Err(ProcessorError::retry("the delivery was dropped"));
             answered.await.unwrap_or_else(dropped)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesis_core::{Position, SequenceNumber};
+
+    use super::*;
+    use crate::checkpoint::Checkpointer;
+    use crate::processor::ProcessRecordsInput;
+    use crate::record::Record;
+
+    #[tokio::test(start_paused = true)]
+    async fn shards_that_find_no_room_wait_until_the_stream_is_polled() {
+        let shards = NEW_SHARDS_MAX + 2;
+        let (mut stream, factory) = record_stream(1);
+        let processors = (0..shards as u64).map(|index| {
+            let shard_id = ShardId::from_index(index);
+            let mut processor = factory.create(&shard_id);
+            let number: SequenceNumber = "1".parse().expect("a number");
+            let at = Position::at(number.clone(), 0);
+            let checkpointer = Checkpointer::in_memory(shard_id, Position::TrimHorizon, at);
+            let records = vec![Record::new("key", "data", number)];
+            let input = ProcessRecordsInput::new(records, checkpointer);
+            tokio::spawn(async move { processor.process_records(input).await })
+        });
+        let processors: Vec<_> = processors.collect();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        drop(factory);
+        let mut seen = 0;
+        while let Some(delivery) = stream.next().await {
+            assert!(delivery.ack(), "its shard waits");
+            seen += 1;
+        }
+        assert_eq!(seen, shards);
+        for processor in processors {
+            processor.await.expect("no panic").expect("processed");
         }
     }
 }
