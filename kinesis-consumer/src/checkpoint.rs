@@ -83,6 +83,12 @@ impl Checkpointer {
         Self::new(shard_id, window, Store::Memory, StopSignal::never())
     }
 
+    /// Checkpoints wait as long as this is kept, as they do for a lease table that does not answer.
+    #[cfg(test)]
+    pub(crate) async fn hold_up(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.writing.lock().await
+    }
+
     fn new(shard_id: ShardId, window: Window, store: Store, stop: StopSignal) -> Self {
         Self {
             shared: Arc::new(Shared {

@@ -204,6 +204,8 @@ impl Each {
         let records = &input.records;
         let mut progress = self.begin(records);
         let mut running = FuturesUnordered::new();
+        // Polled beside the handlers, which a slow lease table does not hold up.
+        let mut storing: Option<BoxFuture<'_, ()>> = None;
         loop {
             while progress.may_start() && running.len() < self.settings.concurrency.max(1) {
                 let Some(index) = progress.schedule.start() else {
@@ -212,6 +214,9 @@ impl Each {
                 running.push(self.handle(&records[index], index));
             }
             if running.is_empty() {
+                if let Some(storing) = storing {
+                    storing.await;
+                }
                 return progress;
             }
             tokio::select! {
@@ -223,9 +228,10 @@ impl Each {
                     progress.settle(index, result);
                 }
                 () = input.stop.requested(), if !progress.stopping => progress.stopping = true,
-                () = sleep_until(progress.next_checkpoint) => {
+                () = stored(&mut storing) => storing = None,
+                () = sleep_until(progress.next_checkpoint), if storing.is_none() => {
                     progress.next_checkpoint = self.clock.now() + self.settings.checkpoint_interval;
-                    store(&progress.schedule, input).await;
+                    storing = Some(Box::pin(store(progress.watermark(input), input)));
                 }
             }
         }
@@ -233,6 +239,12 @@ impl Each {
 }
 
 impl Progress {
+    /// The position up to which everything is done.
+    fn watermark(&self, input: &ProcessRecordsInput) -> Option<Position> {
+        let index = self.schedule.watermark()?;
+        Some(input.records[index].position())
+    }
+
     fn may_start(&self) -> bool {
         self.failure.is_none() && !self.stopping
     }
@@ -254,11 +266,8 @@ impl Progress {
 }
 
 /// Checkpoints the watermark. A failure is tried again with the next one; a lost lease shows there.
-async fn store(schedule: &Schedule, input: &ProcessRecordsInput) {
-    let Some(position) = schedule
-        .watermark()
-        .map(|index| input.records[index].position())
-    else {
+async fn store(watermark: Option<Position>, input: &ProcessRecordsInput) {
+    let Some(position) = watermark else {
         return;
     };
     if position <= input.checkpointer.last() {
@@ -266,6 +275,14 @@ async fn store(schedule: &Schedule, input: &ProcessRecordsInput) {
     }
     if let Err(error) = input.checkpointer.checkpoint_at(&position).await {
         tracing::debug!(%error, "The watermark is not checkpointed now.");
+    }
+}
+
+/// The end of the checkpoint under way; never without one.
+async fn stored(storing: &mut Option<BoxFuture<'_, ()>>) {
+    match storing {
+        Some(storing) => storing.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -281,7 +298,7 @@ impl RecordProcessor for Each {
             }
             return Ok(());
         }
-        store(&progress.schedule, &input).await;
+        store(progress.watermark(&input), &input).await;
         Err(match progress.failure {
             // The batch has a culprit, and it is known.
             Some((index, ProcessorError::Poison(cause))) => {

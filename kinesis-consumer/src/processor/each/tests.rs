@@ -119,6 +119,30 @@ async fn a_slow_record_holds_the_checkpoint_and_what_is_done_behind_it_does_not_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_checkpoint_that_takes_long_holds_up_no_record() {
+    let log = Log::default();
+    let settings = ForEach {
+        concurrency: 1,
+        ..ForEach::default()
+    };
+    let mut each = processor(settings, &log, |_| 1_000, |_| Ok(()));
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let batch = input(1..=10, &keys);
+    let checkpointer = batch.checkpointer.clone();
+    let looked = async {
+        let held_up = checkpointer.hold_up().await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let ended = log.lock().expect("no panic").last().copied();
+        drop(held_up);
+        (ended, checkpointer.last())
+    };
+    let (looked, processed) = tokio::join!(looked, each.process_records(batch));
+    processed.expect("processed");
+    assert_eq!(looked, (Some((10, "end")), Position::TrimHorizon));
+    assert_eq!(checkpointer.last(), at(10));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_record_is_named_and_what_was_done_is_not_handled_again() {
     let log = Log::default();
     let failed = Mutex::new(false);
