@@ -4,7 +4,8 @@
 //! its next Kinesis record is full, it is a retry, a flush or close waits for it, nothing at all is
 //! in flight, or it has waited `record_max_buffered_time`. A due lane whose shard may be sent to
 //! and has nothing in flight is *ready*. A request takes from the ready lanes in turn, beginning
-//! behind the one served last, until 500 records or 10 MiB are full.
+//! behind the one served last, until 500 records or 10 MiB are full. The first lane whose next record
+//! found no room begins the next request: others would fill that one before its turn too.
 //!
 //! Order: a lane has one request in flight at a time (`held`), so the order of its records is kept
 //! as long as they succeed. In ordered mode it is kept through partial failures too: an aggregate
@@ -148,6 +149,7 @@ pub(crate) fn collect(
 ) -> Vec<KinesisRecord> {
     let mut request = Vec::new();
     let mut bytes = 0;
+    let mut too_large = None;
     for slot in lanes.turn(urgency) {
         lanes.serve(slot, |key, lane| {
             let before = request.len();
@@ -173,12 +175,18 @@ pub(crate) fn collect(
                 bytes += record.size();
                 request.push(record);
             }
+            if request.len() == before && bytes + lane.queue.next_size() > limits.bytes {
+                too_large = too_large.or(Some(slot));
+            }
             lane.held += request.len() - before;
             request.len() > before
         });
         if request.len() >= limits.count {
             break;
         }
+    }
+    if let Some(slot) = too_large {
+        lanes.begin_at(slot);
     }
     request
 }
@@ -199,5 +207,74 @@ fn may_share(
         Some(_) if has_others && keys.is_empty() => false,
         Some(key) => keys.insert(key),
         None => !has_others,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kinesis_core::{Clock, HashKeyRange, Shard, ShardMap, UserRecord};
+
+    use super::*;
+    use crate::pipeline::intake::{Entry, Room};
+    use crate::pipeline::outcome::Slots;
+
+    #[test]
+    fn a_record_that_finds_no_room_begins_the_next_request() {
+        let now = Clock::system().now();
+        let settings = Settings::default();
+        let ranges = HashKeyRange::FULL.split_even(3);
+        let shards = ranges.iter().zip(0..).map(|(range, index)| Shard {
+            id: ShardId::from_index(index),
+            range: *range,
+            parent: None,
+            adjacent_parent: None,
+            starting_sequence_number: "0".parse().expect("a number"),
+            ending_sequence_number: None,
+        });
+        let map = ShardMap::new(shards);
+        let traits = StreamTraits::unknown();
+        let mut lanes = Lanes::new(Some(&map), |key| Lane::new(key, &settings, traits, now));
+        let slots = Slots::new(Arc::new(Room::new("stream".into(), 1_000, 1 << 20)));
+        let mut outcomes = Vec::new();
+        let mut push = |lanes: &mut Lanes, shard: usize, bytes: usize| {
+            let record = UserRecord::new("key", vec![0; bytes]);
+            let record = record.with_explicit_hash_key(ranges[shard].start());
+            slots.room().try_take(record.size()).expect("room");
+            let (entry, outcome) = Entry::new(record, &slots, now);
+            outcomes.push(outcome);
+            lanes.push(entry);
+        };
+        let urgency = Urgency {
+            now,
+            idle: true,
+            draining: false,
+            epoch: 0,
+            unmapped_from: None,
+            linger: Duration::ZERO,
+        };
+        let limits = RequestLimits {
+            count: 500,
+            bytes: 1_000,
+            ordered: false,
+            ordered_per_shard: false,
+        };
+        let meters = Meters::new(&"stream".into());
+        push(&mut lanes, 1, 950);
+        let mut sizes = Vec::new();
+        for _ in 0..3 {
+            // The others always have something to send.
+            push(&mut lanes, 0, 100);
+            push(&mut lanes, 2, 100);
+            let request = collect(&mut lanes, &urgency, &limits, &meters);
+            sizes.push(request.iter().map(KinesisRecord::size).max());
+            for index in 0..3 {
+                let lane = lanes.get_mut(&Some(ShardId::from_index(index)));
+                lane.expect("a lane").held = 0;
+            }
+        }
+        assert!(sizes[0] < Some(900), "{sizes:?}");
+        assert!(sizes[1] > Some(900), "{sizes:?}");
     }
 }

@@ -20,8 +20,8 @@ pub(crate) struct Lanes {
     /// The open shards in the order of their ranges, each with its slot.
     routes: Vec<(HashKeyRange, usize)>,
     waiting: BTreeSet<usize>,
-    /// The lane served last.
-    served: usize,
+    /// Where the next turn begins.
+    next: usize,
 }
 
 impl Lanes {
@@ -40,7 +40,7 @@ impl Lanes {
             slots,
             routes: Vec::new(),
             waiting: BTreeSet::new(),
-            served: 0,
+            next: 0,
         };
         lanes.routes = open()
             .filter_map(|shard| Some((shard.range, lanes.slot(&Some(shard.id.clone()))?)))
@@ -130,11 +130,11 @@ impl Lanes {
             .unwrap_or_default()
     }
 
-    /// The ready lanes, beginning behind the one served last.
+    /// The ready lanes, beginning behind the one served last, or where [`Self::begin_at`] says.
     pub(crate) fn turn(&self, urgency: &Urgency) -> Vec<usize> {
-        let behind = self.waiting.range(self.served.saturating_add(1)..);
-        behind
-            .chain(self.waiting.range(..=self.served))
+        let first = self.waiting.range(self.next..);
+        first
+            .chain(self.waiting.range(..self.next))
             .copied()
             .filter(|slot| {
                 let ready = self
@@ -150,12 +150,17 @@ impl Lanes {
     pub(crate) fn serve(&mut self, slot: usize, serve: impl FnOnce(&LaneKey, &mut Lane) -> bool) {
         if let Some((key, lane)) = self.slots.get_mut(slot) {
             if serve(key, lane) {
-                self.served = slot;
+                self.next = slot.saturating_add(1);
             }
             if lane.queue.is_empty() {
                 self.waiting.remove(&slot);
             }
         }
+    }
+
+    /// Lets the next turn begin with this lane.
+    pub(crate) fn begin_at(&mut self, slot: usize) {
+        self.next = slot;
     }
 
     fn take_out(&mut self, mut take: impl FnMut(&mut Lane) -> Vec<Entry>) -> Vec<Entry> {
