@@ -3,11 +3,13 @@
 //!
 //! Invariants:
 //! - A record that is held has its visibility extended before it ends, half of it beforehand.
-//! - A record is told of once: acknowledged, or made visible, never both.
+//! - A record is told of once: acknowledged, or made visible, never both. It is not extended once it
+//!   is no longer held, also not where an extension failed before.
+//! - What failed waits out its pause, however much waits with it.
 //! - What is told goes in requests of at most [`ENTRIES_MAX`]; a full one at once, others after
 //!   `acknowledge_after`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -19,7 +21,9 @@ pub(super) const ENTRIES_MAX: usize = 10;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Tell {
     Acknowledge(Vec<String>),
-    /// Handles, and for how many seconds from now each is hidden.
+    /// Handles that are still held, and for how many seconds from now each stays hidden.
+    Extend(Vec<(String, u64)>),
+    /// Handles given back, and for how many seconds from now each is hidden.
     Hide(Vec<(String, u64)>),
 }
 
@@ -45,6 +49,8 @@ struct Held {
 struct Waiting<T> {
     entries: Vec<T>,
     due: Option<Instant>,
+    /// The pause after a failure.
+    not_before: Option<Instant>,
 }
 
 impl<T> Waiting<T> {
@@ -52,6 +58,7 @@ impl<T> Waiting<T> {
         Self {
             entries: Vec::new(),
             due: None,
+            not_before: None,
         }
     }
 
@@ -60,16 +67,28 @@ impl<T> Waiting<T> {
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
     }
 
-    fn is_due(&self, now: Instant) -> bool {
-        self.entries.len() >= ENTRIES_MAX || self.due.is_some_and(|due| due <= now)
+    /// Puts entries back that failed; nothing is due before `at`.
+    fn again(&mut self, entries: Vec<T>, at: Instant) {
+        self.not_before = self.not_before.max(Some(at));
+        for entry in entries {
+            self.push(entry, at);
+        }
     }
 
-    /// When something is due; `now` for a full request.
+    fn is_due(&self, now: Instant) -> bool {
+        self.when(now).is_some_and(|due| due <= now)
+    }
+
+    /// When something is due; `now` for a full request, unless a pause is on.
     fn when(&self, now: Instant) -> Option<Instant> {
-        if self.entries.len() >= ENTRIES_MAX {
-            return Some(now);
-        }
-        self.due
+        let full = self.entries.len() >= ENTRIES_MAX;
+        let due = if full { Some(now) } else { self.due }?;
+        Some(self.not_before.map_or(due, |pause| due.max(pause)))
+    }
+
+    /// Entries beyond those that wait to fill a request.
+    fn backlog(&self) -> usize {
+        self.entries.len().saturating_sub(ENTRIES_MAX - 1)
     }
 
     fn take(&mut self) -> Vec<T> {
@@ -126,10 +145,14 @@ impl Book {
     /// What to tell now; to be asked until there is nothing.
     pub(super) fn tell(&mut self, now: Instant) -> Option<Tell> {
         let visibility = self.visibility;
-        for held in self.held.values_mut().filter(|held| held.extend_at <= now) {
+        let ending = self.held.values_mut().filter(|held| held.extend_at <= now);
+        let extended = ending.take(ENTRIES_MAX).map(|held| {
             held.extend_at = now + visibility / 2;
-            self.hide
-                .push((held.handle.clone(), visibility.as_secs()), now);
+            (held.handle.clone(), visibility.as_secs())
+        });
+        let extended: Vec<_> = extended.collect();
+        if !extended.is_empty() {
+            return Some(Tell::Extend(extended));
         }
         if self.hide.is_due(now) {
             return Some(Tell::Hide(self.hide.take()));
@@ -149,15 +172,21 @@ impl Book {
     /// A request failed: what it told is to be told again at `at`.
     pub(super) fn again(&mut self, tell: Tell, at: Instant) {
         match tell {
-            Tell::Acknowledge(handles) => {
-                handles
-                    .into_iter()
-                    .for_each(|handle| self.done.push(handle, at));
+            Tell::Acknowledge(handles) => self.done.again(handles, at),
+            Tell::Hide(entries) => self.hide.again(entries, at),
+            Tell::Extend(entries) => {
+                let failed: BTreeSet<_> = entries.into_iter().map(|(handle, _)| handle).collect();
+                let held = self.held.values_mut();
+                held.filter(|held| failed.contains(&held.handle))
+                    .for_each(|held| held.extend_at = at);
             }
-            Tell::Hide(entries) => entries
-                .into_iter()
-                .for_each(|entry| self.hide.push(entry, at)),
         }
+    }
+
+    /// Records that no handler has any more and that the queue could not be told of yet, beyond those
+    /// that wait to fill a request.
+    pub(super) fn backlog(&self) -> usize {
+        self.done.backlog() + self.hide.backlog()
     }
 
     /// Records in the hands of handlers.
@@ -215,7 +244,7 @@ mod tests {
         book.received("b".into(), now + Duration::from_secs(5));
         let next = book.next(now).expect("it is held");
         assert_eq!(next - now, VISIBILITY / 2);
-        assert_eq!(book.tell(next), Some(Tell::Hide(vec![("a".into(), 30)])));
+        assert_eq!(book.tell(next), Some(Tell::Extend(vec![("a".into(), 30)])));
         assert_eq!(book.tell(next), None);
         book.done(first, next);
         assert_eq!(book.next(next), Some(next + AFTER));
@@ -234,5 +263,44 @@ mod tests {
         let both = vec![("a".to_owned(), 4), ("b".to_owned(), 0)];
         assert_eq!(book.tell(now), Some(Tell::Hide(both)));
         assert!(book.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_longer_held_is_not_hidden_again_by_an_extension_that_failed() {
+        let begun = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        let first = book.received("a".into(), begun);
+        book.received("b".into(), begun);
+        let now = book.next(begun).expect("they are held");
+        let extended = book.tell(now).expect("both are due");
+        let entries = vec![("a".to_owned(), 30), ("b".to_owned(), 30)];
+        assert_eq!(extended, Tell::Extend(entries));
+        book.give_back(first, Duration::from_secs(2), now);
+        let again = now + Duration::from_secs(1);
+        book.again(extended, again);
+        let back = Tell::Hide(vec![("a".to_owned(), 2)]);
+        assert_eq!(book.tell(now), Some(back));
+        assert_eq!(book.next(now), Some(again));
+        let held = Tell::Extend(vec![("b".to_owned(), 30)]);
+        assert_eq!(book.tell(again), Some(held));
+        assert_eq!(book.tell(again), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn full_requests_that_failed_wait_out_their_pause_and_count_as_backlog() {
+        let now = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        for handle in handles(0..25) {
+            let id = book.received(handle, now);
+            book.done(id, now);
+        }
+        let again = now + Duration::from_secs(5);
+        let told = book.tell(now).expect("a full request");
+        book.again(told, again);
+        assert_eq!(book.backlog(), 25 - 9);
+        assert_eq!(book.tell(now), None);
+        assert_eq!(book.next(now), Some(again));
+        assert!(book.tell(again).is_some());
+        assert_eq!(book.backlog(), 15 - 9);
     }
 }

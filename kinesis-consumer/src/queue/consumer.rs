@@ -34,6 +34,10 @@ const POISON_RECEIVES: u32 = 10;
 /// Wait after a call that failed. Source: none, reasonable default.
 const CALL_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
 
+/// Failures up to which the wait for an extension grows, because half a timeout is left for it.
+/// Source: none, reasonable default; 1.6 s.
+const EXTEND_ATTEMPTS_MAX: u32 = 3;
+
 /// Requests that tell the queue something, under way at once. Source: none, reasonable default.
 const TELLS_AT_ONCE: usize = 8;
 
@@ -104,6 +108,7 @@ impl QueueConsumer {
             receive: None,
             receive_at: now,
             failures: 0,
+            tell_failures: 0,
             stop_by: None,
             over: false,
             failure: None,
@@ -122,8 +127,10 @@ struct Work {
     receive: Option<BoxFuture<'static, Received>>,
     /// Not before this.
     receive_at: Instant,
-    /// Calls that failed, in a row.
+    /// Receives that failed, in a row.
     failures: u32,
+    /// The same of what was told.
+    tell_failures: u32,
     stop_by: Option<Instant>,
     /// The time to stop is over.
     over: bool,
@@ -202,17 +209,24 @@ impl Work {
             self.telling.push(Box::pin(async move {
                 let answer = match &tell {
                     Tell::Acknowledge(handles) => client.acknowledge(&arn, lane, handles).await,
-                    Tell::Hide(handles) => client.hide(&arn, lane, handles).await,
+                    Tell::Extend(handles) | Tell::Hide(handles) => {
+                        client.hide(&arn, lane, handles).await
+                    }
                 };
                 (tell, answer)
             }));
         }
     }
 
+    /// How many records may be received: a queue that cannot be told of the last ones gives no more.
+    fn room(&self) -> usize {
+        let taken = self.running.len() + self.book.backlog();
+        self.consumer.settings.concurrency.saturating_sub(taken)
+    }
+
     /// Starts to receive where there is room.
     fn ask(&mut self, now: Instant) {
-        let settings = &self.consumer.settings;
-        let room = settings.concurrency.saturating_sub(self.running.len());
+        let (settings, room) = (&self.consumer.settings, self.room());
         if self.stop_by.is_some() || self.receive.is_some() || room == 0 || now < self.receive_at {
             return;
         }
@@ -234,8 +248,7 @@ impl Work {
     }
 
     fn wake(&self, now: Instant) -> Option<Instant> {
-        let room = self.running.len() < self.consumer.settings.concurrency;
-        let receive = self.stop_by.is_none() && self.receive.is_none() && room;
+        let receive = self.stop_by.is_none() && self.receive.is_none() && self.room() > 0;
         let tell = (self.telling.len() < TELLS_AT_ONCE).then(|| self.book.next(now));
         let times = [
             tell.flatten(),
@@ -330,6 +343,7 @@ impl Work {
     fn told(&mut self, (tell, answer): Told) {
         match answer {
             Ok(entries) => {
+                self.tell_failures = 0;
                 let refused = entries.iter().filter_map(|entry| entry.refusal.as_deref());
                 let refused: Vec<_> = refused.collect();
                 let done = entries.len() - refused.len();
@@ -346,7 +360,14 @@ impl Work {
             // Until the timeout of the records is over, which then come again.
             Err(error) if error.kind().is_retryable() => {
                 debug!(%error, "The queue could not be told; it is tried again.");
-                let pause = CALL_AGAIN.delay(0, &self.consumer.rand);
+                let urgent = matches!(tell, Tell::Extend(_));
+                let most = if urgent {
+                    EXTEND_ATTEMPTS_MAX
+                } else {
+                    u32::MAX
+                };
+                let pause = CALL_AGAIN.delay(self.tell_failures.min(most), &self.consumer.rand);
+                self.tell_failures = self.tell_failures.saturating_add(1);
                 self.book.again(tell, self.consumer.clock.now() + pause);
             }
             Err(error) => {

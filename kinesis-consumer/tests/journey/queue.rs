@@ -13,6 +13,7 @@ use kinesis_consumer::codec::Json;
 use kinesis_consumer::queue::{Lane, QueueClient, QueueConsumer, QueueRecord, QueueSettings};
 use kinesis_consumer::{Error, ErrorKind, ProcessorError};
 use kinesis_core::Rand;
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -232,6 +233,36 @@ async fn every_record_is_handled_and_acknowledged_once() {
     running.until_done(0..25).await;
     put(&world, 25..30).await;
     running.until_done(0..30).await;
+    running.stop().await.expect("a clean stop");
+    assert!(left(&world, &arn, Lane::Records).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_cannot_be_told_of_records_is_asked_for_no_more() {
+    let world = World::new(1).await;
+    let arn = queue(&world, 6).await;
+    put(&world, 0..200).await;
+    let throttled = FaultRule::new(FaultEffect::error("ProvisionedThroughputExceededException"));
+    let throttled = throttled.operation("AcknowledgeQueueRecords");
+    world.faults(FaultPlan::seeded(1).rule(throttled));
+    let settings = QueueSettings {
+        concurrency: 10,
+        ..QueueSettings::default()
+    };
+    let running = Running::start(&world, &arn, settings, at_once);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let (done, calls) = (running.done().len(), world.hits()[0]);
+    // Ten fill the room, nine wait to fill a request, eighty are in eight requests under way.
+    assert!((10..=99).contains(&done), "{done} records");
+    // Eight requests at once, each made anew by the SDK, and longer and longer pauses between them.
+    assert!((4..=200).contains(&calls), "{calls} calls");
+    world.faults(FaultPlan::seeded(1));
+    until("all are handled", async || {
+        let mut done = running.done();
+        done.dedup();
+        done.len() == 200
+    })
+    .await;
     running.stop().await.expect("a clean stop");
     assert!(left(&world, &arn, Lane::Records).await.is_empty());
 }
