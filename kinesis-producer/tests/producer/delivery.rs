@@ -1,8 +1,9 @@
 //! What a producer does when nothing fails.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use kinesis_core::{HashKey, UserRecord};
+use kinesis_core::{Clock, HashKey, UserRecord};
 use kinesis_producer::{EnvelopeKey, ErrorKind, Producer, Settings};
 
 use crate::faults::Fault;
@@ -329,6 +330,28 @@ async fn an_aggregate_goes_under_the_envelope_key_that_is_set() {
                 EnvelopeKey::Common => assert!(keys.iter().all(|key| *key == envelope)),
                 _ => assert_eq!(envelope, "a"),
             }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_of_an_idle_producer_waits_for_nothing() {
+    let world = World::new(2).await;
+    let defaults = Settings::default();
+    let zero = Settings {
+        record_max_buffered_time: Duration::ZERO,
+        ..Settings::default()
+    };
+    for settings in [defaults, zero] {
+        let producer = world.producer(settings);
+        let clock = Clock::system();
+        for number in 0..5 {
+            let began = clock.now();
+            producer.send(numbered(number)).await.expect("delivered");
+            let took = clock.now() - began;
+            // Time is virtual: it is all waiting, and nothing of it is work.
+            assert!(took < Duration::from_millis(2), "{number}: {took:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
 }

@@ -2,32 +2,45 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::future::join_all;
 use kinesis_core::UserRecord;
 use kinesis_producer::Settings;
 
 use crate::world::World;
 
 const DATA_BYTES: usize = 50_000;
-const SECONDS: u32 = 30;
-/// For each producer more than the shard takes in that time.
-const RECORDS: usize = 800;
 
 #[tokio::test(start_paused = true)]
-async fn two_saturating_producers_fill_a_shard_and_are_hardly_throttled() {
-    let world = World::with_limits(1).await;
-    let mut all = Vec::new();
-    for sender in 0..2 {
-        let producer = world.producer(Settings::default());
-        let mut outcomes = Vec::new();
-        for number in 0..RECORDS {
-            let record = UserRecord::new(format!("{sender}-{number}"), vec![0; DATA_BYTES]);
-            outcomes.push(producer.enqueue(record).await.expect("accepted"));
-        }
-        all.push((producer, outcomes));
+async fn saturating_producers_fill_a_shard_together_and_are_hardly_throttled() {
+    // Four need longer to find their shares, which costs more than going on with them.
+    for (producers, seconds) in [(1, 15), (2, 30), (4, 90)] {
+        saturate(producers, seconds).await;
     }
-    tokio::time::sleep(Duration::from_secs(SECONDS.into())).await;
+}
+
+async fn saturate(producers: usize, seconds: u32) {
+    let world = World::with_limits(1).await;
+    let long = Duration::from_secs(seconds.into());
+    let feeding = (0..producers).map(|sender| {
+        let producer = world.producer(Settings::default());
+        tokio::spawn(async move {
+            let data = Bytes::from(vec![0; DATA_BYTES]);
+            let mut outcomes = Vec::new();
+            let feed = async {
+                for number in 0.. {
+                    let record = UserRecord::new(format!("{sender}-{number}"), data.clone());
+                    outcomes.push(producer.enqueue(record).await.expect("accepted"));
+                }
+            };
+            let for_ever = tokio::time::timeout(long, feed).await;
+            for_ever.expect_err("the buffer is full to the end");
+            (producer, outcomes)
+        })
+    });
     let (mut delivered, mut attempts) = (0, 0);
-    for (producer, outcomes) in all {
+    for fed in join_all(feeding).await {
+        let (producer, outcomes) = fed.expect("no panic");
         let left = producer.close(Duration::ZERO).await;
         left.expect_err("saturated to the end");
         for outcome in outcomes {
@@ -41,8 +54,9 @@ async fn two_saturating_producers_fill_a_shard_and_are_hardly_throttled() {
         }
     }
     let mib = f64::from(delivered) * DATA_BYTES as f64 / (1024.0 * 1024.0);
-    let goodput = mib / f64::from(SECONDS);
+    let goodput = mib / f64::from(seconds);
     let throttled = 1.0 - f64::from(delivered) / f64::from(attempts);
-    let figures = format!("goodput {goodput:.3} MiB/s, throttled {throttled:.3}");
+    let figures =
+        format!("{producers} producers: goodput {goodput:.3} MiB/s, throttled {throttled:.3}");
     assert!(goodput >= 0.95 && throttled < 0.10, "{figures}");
 }
