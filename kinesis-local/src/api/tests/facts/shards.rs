@@ -299,3 +299,44 @@ async fn an_account_without_room_for_a_shard_neither_splits_nor_scales() {
         assert_refused(&kinesis, operation, body, "LimitExceededException", &text).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn splits_at_one_time_do_not_pass_the_account_s_limit_together() {
+    const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+    let kinesis = std::sync::Arc::new(kinesis());
+    // One shard is left. Many streams take a while to count, so that the others count meanwhile.
+    let many = (0..2_000).map(|n| (format!("rest{n}"), 1));
+    let few = NAMES.map(|name| (name.to_owned(), 1)).into_iter();
+    for (name, shards) in few.chain(many).chain([("rest".to_owned(), 17_995)]) {
+        let create = json!({"StreamName": name, "ShardCount": shards});
+        ok(&kinesis, "CreateStream", create).await;
+    }
+    let mut open = NAMES.map(|_| 0);
+    for round in 0..50 {
+        let start = std::sync::Arc::new(tokio::sync::Barrier::new(NAMES.len()));
+        let splits = std::array::from_fn::<_, 4, _>(|n| {
+            let (kinesis, start) = (
+                std::sync::Arc::clone(&kinesis),
+                std::sync::Arc::clone(&start),
+            );
+            let split = json!({"StreamName": NAMES[n], "ShardToSplit": format!("shardId-{:012}", open[n]),
+                "NewStartingHashKey": (1u128 << 127).to_string()});
+            tokio::spawn(async move {
+                start.wait().await;
+                answer(&kinesis, "SplitShard", &split).await.0.is_success()
+            })
+        });
+        let mut done = Vec::new();
+        for (n, split) in splits.into_iter().enumerate() {
+            done.extend(split.await.unwrap().then_some(n));
+        }
+        assert_eq!(done.len(), 1, "round {round}: {done:?}");
+        for n in done {
+            let child = |by: usize| format!("shardId-{:012}", open[n] + by);
+            let merge = json!({"StreamName": NAMES[n], "ShardToMerge": child(1),
+                "AdjacentShardToMerge": child(2)});
+            ok(&kinesis, "MergeShards", merge).await;
+            open[n] += 3;
+        }
+    }
+}
