@@ -201,6 +201,7 @@ async fn stream() -> Stream {
     let clock = kinesis_core::Clock::starting_at(1_767_225_600_000);
     let local = kinesis_local::KinesisLocal::builder()
         .clock(clock)
+        .limits(kinesis_local::Limits::Off)
         .start()
         .await
         .expect("kinesis-local");
