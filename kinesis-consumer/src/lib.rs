@@ -130,7 +130,8 @@
 //! shard that owns it. An on-demand stream may have placed it itself (record distribution AUTO, now
 //! or when the record was written), and then nobody sends it again: there it is delivered and
 //! counted, as it is where `kinesis:DescribeStreamSummary` is refused. Read all of a stream with AUTO
-//! before making it provisioned. The KCL drops the whole aggregate, which loses the members that belong to the shard when the
+//! before making it provisioned. The KCL drops the whole aggregate, which loses the members that
+//! belong to the shard when the
 //! producer, as the KPL since 0.15.11, sends only the others again.
 //!
 //! A member that cannot be read is dropped and counted, and its neighbours are delivered.
