@@ -9,8 +9,11 @@ use std::fmt::{self, Display};
 use super::fault::Fault;
 use super::read::Text;
 
+mod arn;
 mod attached;
 mod channel;
+
+use arn::{is_arn_of, is_consumer_arn, is_resource_arn};
 
 /// Failures that one answer names. Source: service behaviour.
 const FAILURES_MAX: usize = 10;
@@ -144,7 +147,7 @@ impl Constraints {
     pub(crate) fn stream_arn(&mut self, value: Option<&str>) {
         let Some(value) = value else { return };
         self.check(
-            is_stream_arn(value),
+            is_arn_of(value, ":stream/"),
             "streamARN",
             value,
             pattern(STREAM_ARN_PATTERN),
@@ -278,66 +281,6 @@ fn is_decimal(text: &str, digits: usize) -> bool {
             && text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// `arn:aws.*:kinesis:.*:\d{12}:stream/\S+`
-fn is_stream_arn(text: &str) -> bool {
-    is_arn_of(text, ":stream/")
-}
-
-/// The same for another `kind` than `:stream/`.
-fn is_arn_of(text: &str, kind: &str) -> bool {
-    let Some(rest) = text.strip_prefix("arn:aws") else {
-        return false;
-    };
-    let Some((_, rest)) = rest.split_once(":kinesis:") else {
-        return false;
-    };
-    let Some((before, name)) = rest.split_once(kind) else {
-        return false;
-    };
-    ends_in_account(before) && !name.is_empty() && !name.contains(char::is_whitespace)
-}
-
-/// `arn:aws.*:kinesis:.*:\d{12}:.*stream/[a-zA-Z0-9_.-]+/consumer/[a-zA-Z0-9_.-]+:[0-9]+`
-fn is_consumer_arn(text: &str) -> bool {
-    let Some((stream, consumer)) = text.split_once("/consumer/") else {
-        return false;
-    };
-    let Some((name, created)) = consumer.split_once(':') else {
-        return false;
-    };
-    let stream_name = stream.rsplit_once("stream/").map(|(_, name)| name);
-    is_stream_arn(stream)
-        && stream_name.is_some_and(is_name)
-        && is_name(name)
-        && !created.is_empty()
-        && created.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// `arn:aws.*:kinesis:.*:\d{12}:.*(stream|channel|queue)/\S+`
-fn is_resource_arn(text: &str) -> bool {
-    let rest = text
-        .strip_prefix("arn:aws")
-        .and_then(|rest| rest.split_once(":kinesis:"));
-    let Some((_, rest)) = rest else { return false };
-    ["stream/", "channel/", "queue/"].iter().any(|kind| {
-        rest.match_indices(kind).any(|(at, _)| {
-            let id = &rest[at + kind.len()..];
-            let mut parts = rest[..at].split(':').skip(1).peekable();
-            let after_account =
-                std::iter::from_fn(|| parts.next().filter(|_| parts.peek().is_some()));
-            let mut accounts = after_account
-                .filter(|part| part.len() == 12 && part.bytes().all(|byte| byte.is_ascii_digit()));
-            !id.is_empty() && !id.contains(char::is_whitespace) && accounts.next().is_some()
-        })
-    })
-}
-
-fn ends_in_account(before: &str) -> bool {
-    before.rsplit_once(':').is_some_and(|(_, account)| {
-        account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit())
-    })
-}
-
 /// `[a-z0-9]{20}-[a-z0-9]{3}`
 fn is_stream_id(text: &str) -> bool {
     let plain = |part: &str| {
@@ -403,34 +346,6 @@ mod tests {
         assert!(is_decimal("0", 39) && is_decimal("10", 39));
         assert!(!is_decimal("", 39) && !is_decimal("01", 39) && !is_decimal("-1", 39));
         assert!(is_decimal(&"9".repeat(39), 39) && !is_decimal(&"9".repeat(40), 39));
-    }
-
-    #[test]
-    fn arns_are_told_from_other_texts() {
-        let stream = "arn:aws:kinesis:us-east-1:000000000000:stream/a";
-        assert!(is_stream_arn(stream) && is_stream_arn(&stream.replace("aws", "aws-cn")));
-        for bad in [
-            "a",
-            "arn:aws:kinesis:us-east-1:1:stream/a",
-            "arn:aws:s3:::stream/a",
-        ] {
-            assert!(!is_stream_arn(bad), "{bad}");
-        }
-        assert!(is_resource_arn(stream) && is_resource_arn(&stream.replace("stream", "queue")));
-        assert!(is_resource_arn(&format!("{stream}/consumer/c:1700000000")));
-        for bad in [
-            "arn:aws:kinesis:us-east-1:1:stream/a",
-            "arn:aws:kinesis:us-east-1:000000000000:table/a",
-            "arn:aws:kinesis:us-east-1:000000000000:stream/",
-        ] {
-            assert!(!is_resource_arn(bad), "{bad}");
-        }
-        assert!(is_consumer_arn(&format!("{stream}/consumer/c:1700000000")));
-        assert!(!is_consumer_arn(&format!("{stream}/consumer/c")));
-        for name in ["a*b", "a/b", "ä", ""] {
-            let arn = format!("arn:aws:kinesis:us-east-1:000000000000:stream/{name}/consumer/c:1");
-            assert!(!is_consumer_arn(&arn), "{arn}");
-        }
     }
 
     #[test]
