@@ -160,7 +160,7 @@ impl Inner {
                 region: &self.place.region,
                 tags: &stream.tags_of(asked),
             };
-            policy::allows(&policy, &request, &action)
+            policy::allows(&policy, asked.kind(), &request, &action)
         });
         let why = match (decision, cell) {
             (Decision::Allowed, Some(cell)) => return Ok(cell),

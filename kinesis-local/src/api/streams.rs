@@ -180,7 +180,10 @@ impl Inner {
                 )));
             }
             stream.life.deleted_ms = Some(at_ms);
-            if stream.status(at_ms, self.delays) == Status::Gone {
+            // The name may lead to another stream by now.
+            let named = streams.get(&cell.name);
+            let same = named.is_some_and(|named| Arc::ptr_eq(named, &cell));
+            if same && stream.status(at_ms, self.delays) == Status::Gone {
                 streams.remove(&cell.name);
             }
             cell.gone.cancel();

@@ -14,7 +14,7 @@ use super::monitoring::Metrics;
 use super::queue::change::QueueChange;
 use super::scale::Step;
 use super::warm::Warm;
-use super::{Mode, Stream};
+use super::{Mode, Stream, policy};
 
 /// Tags by key.
 pub(crate) type Tags = BTreeMap<String, String>;
@@ -89,6 +89,17 @@ pub(crate) enum Holder {
     Consumer(String),
     /// By the part of its id that is its own.
     Queue(u64),
+}
+
+impl Holder {
+    /// What its policies may name.
+    pub(crate) fn kind(&self) -> policy::Kind {
+        match self {
+            Self::Stream => policy::Kind::Stream,
+            Self::Consumer(_) => policy::Kind::Consumer,
+            Self::Queue(_) => policy::Kind::Queue,
+        }
+    }
 }
 
 impl Stream {

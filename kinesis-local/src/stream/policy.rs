@@ -7,8 +7,10 @@
 //!                 "Action": ["kinesis:GetRecords", "kinesis:List*"],
 //!                 "Resource": ARN}]}                                  the one it is attached to
 //! ```
-//! Promises: a document that was taken names only actions that the kind of resource has, and only
-//! the resource that it is attached to; what no statement allows is not allowed.
+//! Promises: a document that was taken has only members that are looked at here, names only actions
+//! that the kind of resource has, and only the resource that it is attached to; what no statement
+//! allows is not allowed. A pattern is about the actions of the kind of resource and nothing else:
+//! `kinesis:*` lets nobody delete or reshard a stream.
 //!
 //! A `Condition` is looked at by [`condition`]. One that cannot be told keeps the safe way: its
 //! statement does not allow, and denies as if the condition were met.
@@ -79,18 +81,22 @@ impl Kind {
     }
 }
 
-/// A document that was read.
+/// A document that was read. What it says beside this would be taken and not be followed.
 #[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Document {
     version: Option<String>,
+    #[serde(rename = "Id")]
+    _id: Option<String>,
     #[serde(default)]
     statement: OneOrMany<Statement>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
+#[serde(rename_all = "PascalCase", default, deny_unknown_fields)]
 struct Statement {
+    #[serde(rename = "Sid")]
+    _sid: Option<String>,
     effect: String,
     principal: Option<Principal>,
     action: OneOrMany<String>,
@@ -130,18 +136,24 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
 impl<'de> Deserialize<'de> for Principal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Named {
+            #[serde(rename = "AWS", default)]
+            aws: OneOrMany<String>,
+            /// Services of AWS do not call here.
+            #[serde(rename = "Service", default)]
+            _service: OneOrMany<String>,
+        }
+        #[derive(Deserialize)]
         #[serde(untagged)]
         enum Either {
             Everybody(String),
-            Named {
-                #[serde(rename = "AWS", default)]
-                aws: OneOrMany<String>,
-            },
+            Named(Named),
         }
         match Either::deserialize(deserializer)? {
             Either::Everybody(all) if all == "*" => Ok(Self(vec![all])),
             Either::Everybody(_) => Err(D::Error::custom("only * stands alone")),
-            Either::Named { aws } => Ok(Self(aws.0)),
+            Either::Named(named) => Ok(Self(named.aws.0)),
         }
     }
 }
@@ -189,8 +201,12 @@ pub(crate) struct Request<'a> {
 }
 
 /// What `document` says about the request's `action` (as in `kinesis:GetRecords`) on the resource
-/// that it is attached to.
-pub(crate) fn allows(document: &str, request: &Request<'_>, action: &str) -> Decision {
+/// of this kind that it is attached to.
+pub(crate) fn allows(document: &str, kind: Kind, request: &Request<'_>, action: &str) -> Decision {
+    // What a policy cannot name it does not grant by a pattern either.
+    if !kind.actions().contains(&action) {
+        return Decision::NotMentioned;
+    }
     // A document is checked before it is kept, so an unreadable one is not there.
     let Ok(document) = serde_json::from_str::<Document>(document) else {
         return Decision::NotMentioned;

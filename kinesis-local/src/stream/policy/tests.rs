@@ -28,7 +28,7 @@ fn decided(document: &str, action: &str) -> Decision {
         region: "us-east-1",
         tags: &Tags::new(),
     };
-    allows(document, &request, action)
+    allows(document, Kind::Stream, &request, action)
 }
 
 #[test]
@@ -150,6 +150,60 @@ fn a_denial_wins_whatever_its_place() {
         let document = document(&both);
         assert_eq!(decided(&document, "kinesis:PutRecords"), Decision::Denied);
         assert_eq!(decided(&document, "kinesis:GetRecords"), Decision::Allowed);
+    }
+}
+
+#[test]
+fn a_pattern_allows_no_more_than_could_be_named() {
+    let request = Request {
+        account: "111122223333",
+        principal: BOB,
+        user: Some("bob"),
+        region: "us-east-1",
+        tags: &Tags::new(),
+    };
+    let model = include_str!("../../../tests/fixtures/kinesis-model.json");
+    let model: serde_json::Value = serde_json::from_str(model).unwrap();
+    for pattern in [r#""*""#, r#""kinesis:*""#, r#"["kinesis:?*"]"#] {
+        let document = document(&statement("Allow", r#""*""#, pattern));
+        for kind in [Kind::Stream, Kind::Consumer, Kind::Queue] {
+            assert_eq!(check(&document, kind, STREAM), Ok(()));
+            let mut allowed = Vec::new();
+            for operation in model.as_object().unwrap().keys() {
+                let action = format!("kinesis:{operation}");
+                if allows(&document, kind, &request, &action) == Decision::Allowed {
+                    allowed.push(action);
+                }
+            }
+            allowed.sort_unstable();
+            assert_eq!(allowed, kind.actions(), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_member_that_is_not_known_makes_no_policy() {
+    let right = statement("Allow", r#"{"AWS":"*"}"#, r#""kinesis:PutRecord""#);
+    let with = |member: &str| document(&right.replacen('{', &format!("{{{member},"), 1));
+    for known in [r#""Sid":"writer""#, r#""Condition":{}"#] {
+        assert_eq!(checked(&with(known)), Ok(()), "{known}");
+    }
+    let id = document(&right).replacen('{', r#"{"Id":"writers","#, 1);
+    assert_eq!(checked(&id), Ok(()));
+    let service = right.replace(r#"{"AWS""#, r#"{"Service":"lambda.amazonaws.com","AWS""#);
+    assert_eq!(checked(&document(&service)), Ok(()));
+    let misspelled = document(&right).replacen('{', r#"{"Statements":[],"#, 1);
+    let federated = right.replace(r#"{"AWS""#, r#"{"Federate":"a","AWS""#);
+    for refused in [
+        with(r#""Conditon":{"StringEquals":{"aws:username":"alice"}}"#),
+        with(r#""NotPrincipal":{"AWS":"111122223333"}"#),
+        with(r#""NotAction":"kinesis:PutRecord""#),
+        with(r#""NotResource":"*""#),
+        document(&federated),
+        misspelled,
+    ] {
+        let text = "Policy validation error: This policy contains invalid Json";
+        assert_eq!(checked(&refused).unwrap_err(), text, "{refused}");
     }
 }
 

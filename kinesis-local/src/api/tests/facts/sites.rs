@@ -208,6 +208,55 @@ async fn a_resource_policy_lets_another_account_do_what_it_names_until_it_is_tak
 }
 
 #[tokio::test]
+async fn a_policy_of_patterns_lets_nobody_of_another_account_change_or_end_a_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let kinesis = open(dir.path(), "us-east-1").unwrap();
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    let other = ("111122223333", "us-east-1");
+    let create = json!({"StreamName": "s", "ShardCount": 2});
+    ok(&kinesis, "CreateStream", create.clone()).await;
+    call(&kinesis, other, "CreateStream", create.clone()).await;
+    let policy = json!({"Version": "2012-10-17", "Statement": {"Effect": "Allow",
+        "Principal": "*", "Action": "kinesis:*", "Resource": arn}});
+    let policy = json!({"ResourceARN": arn, "Policy": policy.to_string()});
+    ok(&kinesis, "PutResourcePolicy", policy).await;
+    let listed = call(&kinesis, other, "ListShards", json!({"StreamARN": arn})).await;
+    assert_eq!(listed["Shards"].as_array().map(Vec::len), Some(2));
+    let queue = json!({"QueueName": "q", "StreamConfigurationList": [
+        {"StreamARN": arn, "StartingPosition": {"Type": "TRIM_HORIZON"}}]});
+    for (operation, body) in [
+        ("DeleteStream", json!({"StreamARN": arn})),
+        (
+            "SplitShard",
+            json!({"StreamARN": arn, "ShardToSplit": "0", "NewStartingHashKey": "5"}),
+        ),
+        (
+            "UpdateShardCount",
+            json!({"StreamARN": arn, "TargetShardCount": 3, "ScalingType": "UNIFORM_SCALING"}),
+        ),
+        (
+            "RegisterStreamConsumer",
+            json!({"StreamARN": arn, "ConsumerName": "c"}),
+        ),
+        ("CreateQueue", queue),
+        (
+            "TagResource",
+            json!({"ResourceARN": arn, "Tags": {"a": "b"}}),
+        ),
+    ] {
+        let refused = call(&kinesis, other, operation, body).await;
+        assert_eq!(refused["__type"], "AccessDeniedException", "{operation}");
+    }
+    // Both are there, also after a restart.
+    drop(kinesis);
+    let kinesis = open(dir.path(), "us-east-1").unwrap();
+    for (who, account) in [(("AKID", "us-east-1"), "000000000000"), (other, other.0)] {
+        let expected = format!("arn:aws:kinesis:us-east-1:{account}:stream/s");
+        assert_eq!(self::arn(&kinesis, who).await, expected);
+    }
+}
+
+#[tokio::test]
 async fn reading_in_an_unknown_place_leaves_nothing_behind_and_places_are_bounded() {
     let kinesis = kinesis();
     for n in 0..1000 {
