@@ -7,7 +7,8 @@
 //!         ─▶ s3s-fs        files: <directory>/<bucket>/<key>
 //! ```
 //!
-//! Promises: an object appears whole or not at all; of concurrent writes with `If-None-Match: *`
+//! Promises: an object appears whole or not at all; a client that sends slowly holds up no other one
+//! of its object, and one that hardly sends is cut (see [`pace`]); of concurrent writes with `If-None-Match: *`
 //! exactly one succeeds; in a data directory an answered write is synced to the disk. (An object
 //! put together from parts is whole after a kill; after a power loss only once it was answered.)
 //! Without a data directory the buckets live in a temporary directory that is made at the first
@@ -36,9 +37,11 @@ use crate::error::{Error, ErrorKind};
 
 mod buckets;
 mod chunked;
+mod pace;
 mod put;
 mod turns;
 mod unsigned;
+mod upload;
 
 use buckets::Buckets;
 
@@ -219,3 +222,6 @@ fn failure(status: StatusCode, code: &str, message: &str) -> Response<ResponseBo
     );
     response
 }
+
+#[cfg(test)]
+mod tests;

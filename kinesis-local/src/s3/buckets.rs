@@ -4,7 +4,8 @@
 //! |---|---|
 //! | creates a bucket when an object is put into a missing one | `NoSuchBucket` |
 //! | deletes a bucket with all that is in it | `BucketNotEmpty` unless it is empty |
-//! | checks `If-None-Match`, later renames: two writers can both succeed | one writer per object at a time |
+//! | checks `If-None-Match`, later renames: two writers can both succeed | one writer per object at a time, from when its bytes are here |
+//! | takes parts without looking at their checksums, and after their upload is over | `BadDigest`, `NoSuchUpload` |
 //! | `a//b` and `a/../b` reach another object | refused |
 //! | a folder answers like an object | `NoSuchKey` |
 //! | stores an object, then checks it, then fails if its key is long | own [`put`] |
@@ -22,23 +23,30 @@ use s3s::dto::{
     CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput,
     CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput,
     DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-    DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
+    DeleteObjectsOutput, ETag, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
     GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
     ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
     ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
-    UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
 use super::put::{self, Place};
 use super::turns::{Turn, Turns};
+use super::upload::{self, Announced, Received};
 
 /// Longest key. Source: S3 user guide, "Naming Amazon S3 objects" (1,024 bytes of UTF-8).
 const KEY_MAX_BYTES: usize = 1024;
 
 /// Longest part of a key between slashes. Source: the longest file name of common file systems.
 const KEY_PART_MAX_BYTES: usize = 255;
+
+/// Numbers of parts. Source: S3 user guide, "Amazon S3 multipart upload limits".
+const PART_NUMBERS: std::ops::RangeInclusive<i32> = 1..=10_000;
+
+/// The length of what s3s-fs calls a multipart upload: a UUID with its hyphens.
+const UPLOAD_ID_BYTES: usize = 36;
 
 /// Buckets as folders of one directory.
 #[derive(Debug)]
@@ -124,10 +132,34 @@ impl Buckets {
         Ok((path, turn))
     }
 
-    /// An unused name for an upload.
-    fn upload(&self) -> PathBuf {
+    /// Receives an object's or a part's bytes. To be done in nobody's turn: it takes as long as the
+    /// client likes.
+    async fn receive(
+        &self,
+        body: Option<StreamingBlob>,
+        announced: &Announced,
+    ) -> S3Result<Received> {
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
-        self.root.join(format!(".tmp.put-{number}.internal.part"))
+        // s3s-fs removes files with such names when it starts.
+        let path = self.root.join(format!(".tmp.put-{number}.internal.part"));
+        upload::receive(path, body, announced, self.durable).await
+    }
+
+    /// The turn to change what was uploaded in parts.
+    async fn parts(&self, upload: &str) -> S3Result<Turn> {
+        let is_id = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+        if upload.len() == UPLOAD_ID_BYTES && upload.bytes().all(is_id) {
+            let path = self.root.join(format!(".upload-{upload}.json"));
+            let turn = self.turns.take(&path).await;
+            if tokio::fs::try_exists(&path).await.is_ok_and(|found| found) {
+                return Ok(turn);
+            }
+        }
+        Err(s3_error!(
+            NoSuchUpload,
+            "The specified upload does not exist. The upload ID may be invalid, or the upload may \
+             have been aborted or completed."
+        ))
     }
 
     /// Puts a change at `path` on the disk, if this is a durable instance: the file, if it is still
@@ -265,17 +297,22 @@ impl S3 for Buckets {
 
     async fn put_object(&self, request: S3Request<PutObjectInput>) -> Answer<PutObjectOutput> {
         let (bucket, key) = (&request.input.bucket, &request.input.key);
-        let (path, _turn) = self.writable(bucket, key).await?;
         if key.ends_with('/') {
-            return self.files.put_object(request).await;
+            let _turn = self.writable(bucket, key).await?;
+            return self.files.put_object(request).await; // it has no bytes
         }
+        self.object(bucket, key).await?; // before the client sends in vain
+        let mut input = request.input;
+        let received = self
+            .receive(input.body.take(), &Announced::from(&input))
+            .await?;
+        let (path, _turn) = self.writable(&input.bucket, &input.key).await?;
         let place = Place {
             root: self.root.clone(),
             object: path.clone(),
-            upload: self.upload(),
             durable: self.durable,
         };
-        let output = put::put(place, request.input).await?;
+        let output = put::put(place, &input, received).await?;
         self.sync(path, Vec::new()).await?;
         Ok(S3Response::new(output))
     }
@@ -286,6 +323,7 @@ impl S3 for Buckets {
     ) -> Answer<CompleteMultipartUploadOutput> {
         let (bucket, key) = (&request.input.bucket, &request.input.key);
         let (path, _turn) = self.writable(bucket, key).await?;
+        let _parts = self.parts(&request.input.upload_id).await?;
         let dot_files = self.dot_files(bucket, key);
         // s3s-fs would keep the checksums of the object that was there.
         if let Some(internal) = dot_files.first()
@@ -431,7 +469,34 @@ impl S3 for Buckets {
     }
 
     async fn upload_part(&self, request: S3Request<UploadPartInput>) -> Answer<UploadPartOutput> {
-        self.files.upload_part(request).await
+        let mut input = request.input;
+        if !PART_NUMBERS.contains(&input.part_number) {
+            return Err(s3_error!(
+                InvalidArgument,
+                "Part number must be an integer between 1 and 10000, inclusive"
+            ));
+        }
+        drop(self.parts(&input.upload_id).await?); // before the client sends in vain
+        let received = self
+            .receive(input.body.take(), &Announced::from(&input))
+            .await?;
+        let (number, upload) = (input.part_number, input.upload_id.to_ascii_lowercase());
+        let _parts = self.parts(&upload).await?;
+        let part = format!(".upload_id-{upload}.part-{number}"); // where s3s-fs looks for it
+        tokio::fs::rename(&received.upload.0, self.root.join(part))
+            .await
+            .map_err(|error| s3_error!(error, InternalError, "the part cannot be stored"))?;
+        let e_tag = received.e_tag();
+        let sums = received.checksums;
+        Ok(S3Response::new(UploadPartOutput {
+            e_tag: Some(ETag::Strong(e_tag)),
+            checksum_crc32: sums.checksum_crc32,
+            checksum_crc32c: sums.checksum_crc32c,
+            checksum_crc64nvme: sums.checksum_crc64nvme,
+            checksum_sha1: sums.checksum_sha1,
+            checksum_sha256: sums.checksum_sha256,
+            ..UploadPartOutput::default()
+        }))
     }
 
     async fn upload_part_copy(
@@ -449,6 +514,7 @@ impl S3 for Buckets {
         &self,
         request: S3Request<AbortMultipartUploadInput>,
     ) -> Answer<AbortMultipartUploadOutput> {
+        let _parts = self.parts(&request.input.upload_id).await?;
         self.files.abort_multipart_upload(request).await
     }
 }

@@ -1,11 +1,13 @@
 //! Storing one object in one request.
 //!
 //! ```text
-//! <directory>/.tmp.put-<n>.internal.part                             1 written, checked, synced
+//! <directory>/.tmp.put-<n>.internal.part                             1 received (see `upload`)
 //! <directory>/.bucket-<b>.object-<k>.{internal,metadata}.json        2 removed
 //! <directory>/<bucket>/<key>                                         3 the upload, renamed
 //! <directory>/.bucket-<b>.object-<k>.{internal,metadata}.json        4 written (b, k in base64)
 //! ```
+//!
+//! Only from 2 on has it to be the object's turn: a client that sends slowly holds up nobody.
 //!
 //! Promises: whenever it is interrupted, the object is the old one or the new one as a whole, and
 //! what is kept beside it is never of the other one. s3s-fs, which does everything else, checks a
@@ -18,21 +20,21 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use futures::TryStreamExt as _;
-use s3s::checksum::ChecksumHasher;
-use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
-use s3s::dto::{
-    Checksum, ChecksumAlgorithm, ETag, ETagCondition, PutObjectInput, PutObjectOutput,
-    StreamingBlob, TimestampFormat,
-};
+use s3s::crypto::{Checksum as _, Md5};
+use s3s::dto::{ETag, ETagCondition, PutObjectInput, PutObjectOutput, TimestampFormat};
 use s3s::{S3Result, s3_error};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::upload::{Received, Upload, hex};
 
 /// Longest file name. Source: common file systems (ext4, xfs, APFS, NTFS).
 const FILE_NAME_MAX_BYTES: usize = 255;
 
 /// How often a folder may be removed under an object that goes into it. Source: none.
 const PLACE_TRIES: u32 = 8;
+
+/// How much of an object is read at once to sum it up, in bytes. Source: none.
+const SUM_PIECE_BYTES: usize = 64 * 1024;
 
 /// What s3s-fs adds to one of the names while a multipart upload is open: `.upload-<uuid>`.
 const MULTIPART_SUFFIX_BYTES: usize = 8 + 36;
@@ -74,30 +76,25 @@ pub(super) struct Place {
     pub(super) root: PathBuf,
     /// The object's file.
     pub(super) object: PathBuf,
-    /// An unused name in `root` for the upload; s3s-fs removes files with such names when it starts.
-    pub(super) upload: PathBuf,
     /// Sync files before they are renamed.
     pub(super) durable: bool,
 }
 
-/// Stores an object, if its conditions hold and its checksums are right.
-pub(super) async fn put(place: Place, mut input: PutObjectInput) -> S3Result<PutObjectOutput> {
-    check_conditions(&place.object, &input).await?;
-    let body = input.body.take().ok_or_else(|| s3_error!(IncompleteBody))?;
-    let written = place.write(body, hasher(&input)?).await?;
-    if written.differs_from(&input) {
-        return Err(s3_error!(
-            BadDigest,
-            "the checksum sent with the object does not match it"
-        ));
-    }
+/// Stores an object that was received, if its conditions hold.
+pub(super) async fn put(
+    place: Place,
+    input: &PutObjectInput,
+    received: Received,
+) -> S3Result<PutObjectOutput> {
+    place.check_conditions(input).await?;
     place
-        .store(&input, &written)
+        .store(input, &received)
         .await
         .map_err(|error| s3_error!(error, InternalError, "the object cannot be stored"))?;
-    let sums = written.checksums;
+    let e_tag = received.e_tag();
+    let sums = received.checksums;
     Ok(PutObjectOutput {
-        e_tag: Some(ETag::Strong(hex(&written.md5))),
+        e_tag: Some(ETag::Strong(e_tag)),
         checksum_crc32: sums.checksum_crc32,
         checksum_crc32c: sums.checksum_crc32c,
         checksum_crc64nvme: sums.checksum_crc64nvme,
@@ -108,39 +105,51 @@ pub(super) async fn put(place: Place, mut input: PutObjectInput) -> S3Result<Put
 }
 
 impl Place {
-    /// Step 1: the bytes, under the upload's name.
-    async fn write(
-        &self,
-        mut body: StreamingBlob,
-        mut checksums: ChecksumHasher,
-    ) -> S3Result<Written> {
-        let unwritable = |error| s3_error!(error, InternalError, "the object cannot be written");
-        let upload = Upload(self.upload.clone());
-        let mut file = tokio::fs::File::create(&upload.0)
-            .await
-            .map_err(unwritable)?;
-        let mut md5 = Md5::new();
-        while let Some(piece) = body.try_next().await.map_err(|error| {
-            let message = format!("the object's bytes did not arrive whole: {error}");
-            s3_error!(IncompleteBody, "{message}")
-        })? {
-            md5.update(&piece);
-            checksums.update(&piece);
-            file.write_all(&piece).await.map_err(unwritable)?;
+    async fn check_conditions(&self, input: &PutObjectInput) -> S3Result<()> {
+        let old = async |wanted: &ETag| -> bool {
+            let tag = self.e_tag(&input.bucket, &input.key).await;
+            tag.is_ok_and(|tag| ETag::Strong(tag).strong_cmp(wanted))
+        };
+        let exists = tokio::fs::try_exists(&self.object).await.unwrap_or(true);
+        let refused = match (&input.if_none_match, &input.if_match) {
+            (Some(ETagCondition::Any), _) => exists,
+            (Some(ETagCondition::ETag(unwanted)), _) => exists && old(unwanted).await,
+            (None, Some(ETagCondition::Any)) => !exists,
+            (None, Some(ETagCondition::ETag(wanted))) => !old(wanted).await,
+            (None, None) => false,
+        };
+        if refused {
+            return Err(s3_error!(
+                PreconditionFailed,
+                "At least one of the pre-conditions you specified did not hold"
+            ));
         }
-        file.flush().await.map_err(unwritable)?;
-        if self.durable {
-            file.sync_all().await.map_err(unwritable)?;
+        Ok(())
+    }
+
+    /// The ETag of the object that is there: the one that was kept, which says of how many parts it
+    /// was made, or else the sum of its bytes.
+    async fn e_tag(&self, bucket: &str, key: &str) -> io::Result<String> {
+        let mut file = tokio::fs::File::open(&self.object).await?;
+        if has_dot_files(bucket, key) {
+            let [kept, _] = dot_files(&self.root, bucket, key);
+            let kept = tokio::fs::read(kept).await.unwrap_or_default();
+            let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap_or_default();
+            if let Some(tag) = kept["e_tag"].as_str() {
+                return Ok(tag.to_owned());
+            }
         }
-        Ok(Written {
-            upload,
-            md5: md5.finalize(),
-            checksums: checksums.finalize(),
-        })
+        let (mut md5, mut piece) = (Md5::new(), vec![0; SUM_PIECE_BYTES]);
+        loop {
+            match file.read(&mut piece).await? {
+                0 => return Ok(hex(&md5.finalize())),
+                read => md5.update(&piece[..read]),
+            }
+        }
     }
 
     /// Steps 2 to 4.
-    async fn store(&self, input: &PutObjectInput, written: &Written) -> io::Result<()> {
+    async fn store(&self, input: &PutObjectInput, received: &Received) -> io::Result<()> {
         let has_dot_files = has_dot_files(&input.bucket, &input.key);
         let dot_files = dot_files(&self.root, &input.bucket, &input.key);
         if has_dot_files {
@@ -151,11 +160,11 @@ impl Place {
                 }
             }
         }
-        self.place(&written.upload).await?;
+        self.place(&received.upload).await?;
         if has_dot_files {
-            let contents = [written.internal(), attributes(input)];
+            let contents = [internal(received), attributes(input)];
             for (file, content) in dot_files.iter().zip(contents) {
-                self.write_dot_file(file, content).await?;
+                self.write_dot_file(&received.upload, file, content).await?;
             }
         }
         Ok(())
@@ -176,8 +185,13 @@ impl Place {
         }
     }
 
-    async fn write_dot_file(&self, file: &Path, content: serde_json::Value) -> io::Result<()> {
-        let upload = Upload(self.upload.clone());
+    /// Step 4. The name of the upload is free again.
+    async fn write_dot_file(
+        &self,
+        upload: &Upload,
+        file: &Path,
+        content: serde_json::Value,
+    ) -> io::Result<()> {
         let mut out = tokio::fs::File::create(&upload.0).await?;
         out.write_all(content.to_string().as_bytes()).await?;
         out.flush().await?;
@@ -219,118 +233,22 @@ fn attributes(input: &PutObjectInput) -> serde_json::Value {
     kept.into()
 }
 
-/// The file of an upload; removed unless it was renamed.
-struct Upload(PathBuf);
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0)
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "an unfinished upload is removed at the next start");
-        }
-    }
-}
-
-/// What a written file is.
-struct Written {
-    upload: Upload,
-    md5: [u8; 16],
-    checksums: Checksum,
-}
-
-impl Written {
-    /// What s3s-fs keeps in its `.internal.json`.
-    fn internal(&self) -> serde_json::Value {
-        let mut kept = serde_json::Map::new();
-        let sums = &self.checksums;
-        let texts = [
-            ("e_tag", &Some(hex(&self.md5))),
-            ("checksum_crc32", &sums.checksum_crc32),
-            ("checksum_crc32c", &sums.checksum_crc32c),
-            ("checksum_crc64nvme", &sums.checksum_crc64nvme),
-            ("checksum_sha1", &sums.checksum_sha1),
-            ("checksum_sha256", &sums.checksum_sha256),
-        ];
-        for (name, text) in texts {
-            if let Some(text) = text {
-                kept.insert(name.to_owned(), serde_json::json!(text));
-            }
-        }
-        kept.into()
-    }
-
-    /// Whether the client announced something else.
-    fn differs_from(&self, input: &PutObjectInput) -> bool {
-        let md5 = base64_simd::STANDARD.encode_to_string(self.md5);
-        let sums = &self.checksums;
-        [
-            (&input.content_md5, &Some(md5)),
-            (&input.checksum_crc32, &sums.checksum_crc32),
-            (&input.checksum_crc32c, &sums.checksum_crc32c),
-            (&input.checksum_crc64nvme, &sums.checksum_crc64nvme),
-            (&input.checksum_sha1, &sums.checksum_sha1),
-            (&input.checksum_sha256, &sums.checksum_sha256),
-        ]
-        .iter()
-        .any(|(announced, computed)| announced.is_some() && announced != computed)
-    }
-}
-
-/// Computes the checksums that the client announced or asked for.
-fn hasher(input: &PutObjectInput) -> S3Result<ChecksumHasher> {
-    let asked = input
-        .checksum_algorithm
-        .as_ref()
-        .map(ChecksumAlgorithm::as_str);
-    let known = [
-        ChecksumAlgorithm::CRC32,
-        ChecksumAlgorithm::CRC32C,
-        ChecksumAlgorithm::CRC64NVME,
-        ChecksumAlgorithm::SHA1,
-        ChecksumAlgorithm::SHA256,
+/// What s3s-fs keeps in its `.internal.json`.
+fn internal(received: &Received) -> serde_json::Value {
+    let mut kept = serde_json::Map::new();
+    let sums = &received.checksums;
+    let texts = [
+        ("e_tag", &Some(received.e_tag())),
+        ("checksum_crc32", &sums.checksum_crc32),
+        ("checksum_crc32c", &sums.checksum_crc32c),
+        ("checksum_crc64nvme", &sums.checksum_crc64nvme),
+        ("checksum_sha1", &sums.checksum_sha1),
+        ("checksum_sha256", &sums.checksum_sha256),
     ];
-    if asked.is_some_and(|asked| !known.contains(&asked)) {
-        return Err(s3_error!(
-            InvalidArgument,
-            "the checksum algorithm is unknown"
-        ));
+    for (name, text) in texts {
+        if let Some(text) = text {
+            kept.insert(name.to_owned(), serde_json::json!(text));
+        }
     }
-    let wanted = |sum: &Option<String>, name: &str| sum.is_some() || asked == Some(name);
-    Ok(ChecksumHasher {
-        crc32: wanted(&input.checksum_crc32, ChecksumAlgorithm::CRC32).then(Crc32::new),
-        crc32c: wanted(&input.checksum_crc32c, ChecksumAlgorithm::CRC32C).then(Crc32c::new),
-        crc64nvme: wanted(&input.checksum_crc64nvme, ChecksumAlgorithm::CRC64NVME)
-            .then(Crc64Nvme::new),
-        sha1: wanted(&input.checksum_sha1, ChecksumAlgorithm::SHA1).then(Sha1::new),
-        sha256: wanted(&input.checksum_sha256, ChecksumAlgorithm::SHA256).then(Sha256::new),
-    })
-}
-
-async fn check_conditions(path: &Path, input: &PutObjectInput) -> S3Result<()> {
-    let old = async |wanted: &ETag| -> bool {
-        let Ok(bytes) = tokio::fs::read(path).await else {
-            return false;
-        };
-        ETag::Strong(hex(&Md5::checksum(&bytes))).strong_cmp(wanted)
-    };
-    let exists = tokio::fs::try_exists(path).await.unwrap_or(true);
-    let refused = match (&input.if_none_match, &input.if_match) {
-        (Some(ETagCondition::Any), _) => exists,
-        (Some(ETagCondition::ETag(unwanted)), _) => exists && old(unwanted).await,
-        (None, Some(ETagCondition::Any)) => !exists,
-        (None, Some(ETagCondition::ETag(wanted))) => !old(wanted).await,
-        (None, None) => false,
-    };
-    if refused {
-        return Err(s3_error!(
-            PreconditionFailed,
-            "At least one of the pre-conditions you specified did not hold"
-        ));
-    }
-    Ok(())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    kept.into()
 }

@@ -5,22 +5,27 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Request, Uri};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Sleep;
 
 use super::chunked::{Decoder, Malformed};
+use super::pace::Pace;
 use crate::body::BoxError;
 
 /// Largest payload of a request. Source: S3 quotas (5 GiB for an object in one request or a part).
 const PAYLOAD_MAX_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 
-/// How long an upload may pause before it is given up. Source: none, reasonable default.
-const UPLOAD_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Why a payload is not read on.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum Abandoned {
+    #[error("the upload is too slow")]
+    TooSlow,
+    #[error("the upload is larger than 5 GiB")]
+    TooLarge,
+}
 
 /// Headers that belong to the signature.
 const SIGNATURE_HEADERS: [&str; 4] = [
@@ -69,7 +74,7 @@ where
         left: PAYLOAD_MAX_BYTES,
         decoder,
         read: Bytes::new(),
-        pause: Box::pin(tokio::time::sleep(UPLOAD_PAUSE_MAX)),
+        pace: Pace::begin(),
     };
     Ok(Request::from_parts(
         head,
@@ -127,7 +132,7 @@ fn without_signature(uri: Uri) -> Result<Uri, Malformed> {
     Uri::from_parts(parts).map_err(|_| Malformed::Framing("the query cannot be read"))
 }
 
-/// The payload of a request, as it arrives. Ends in an error if the client pauses for too long.
+/// The payload of a request, as it arrives. Ends in an error if the client is too slow (see [`Pace`]).
 struct Payload<B> {
     body: Pin<Box<B>>,
     /// How many bytes may still come.
@@ -135,7 +140,7 @@ struct Payload<B> {
     decoder: Option<Decoder>,
     /// What was read and not yet decoded.
     read: Bytes,
-    pause: Pin<Box<Sleep>>,
+    pace: Pace,
 }
 
 impl<B> Payload<B>
@@ -149,13 +154,14 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.body.as_mut().poll_frame(context) {
             Poll::Ready(frame) => {
-                let now = kinesis_core::Clock::system().now();
-                self.pause.as_mut().reset(now + UPLOAD_PAUSE_MAX);
+                if let Some(Ok(frame)) = &frame {
+                    self.pace.came(frame.data_ref().map_or(0, Bytes::len));
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => {
-                ready!(self.pause.as_mut().poll(context));
-                Poll::Ready(Some(Err("the upload paused for too long".into())))
+                ready!(self.pace.poll_too_slow(context));
+                Poll::Ready(Some(Err(Abandoned::TooSlow.into())))
             }
         }
     }
@@ -186,7 +192,7 @@ where
                 payload.left = payload
                     .left
                     .checked_sub(data.len() as u64)
-                    .ok_or("the upload is larger than 5 GiB")?;
+                    .ok_or(Abandoned::TooLarge)?;
             }
             match data {
                 Some(Ok(data)) if payload.decoder.is_some() => payload.read = data,
