@@ -26,7 +26,7 @@ use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::events::{Events, Hub};
 use crate::fetch::{Budget, Connections, FetchContext, Registration};
-use crate::lease::{HeldLease, LeaseKeeper};
+use crate::lease::{HeldLease, LeaseKeeper, LeaseStore};
 use crate::processor::RecordProcessorFactory;
 use crate::settings::{self, OnFailure, Retrieval, Settings};
 use crate::shard::{Outcome, ShardTask};
@@ -45,12 +45,13 @@ const APPLICATION_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
 /// Reads a stream, or several, as one worker of an application.
 ///
 /// All workers of an application give the same application name, which is also the name of its
-/// lease table in DynamoDB; the table is created when missing.
+/// lease table in DynamoDB; the table is created when missing. [`LeaseStore`] says what to use instead
+/// where nothing is to outlive the process.
 pub struct Consumer {
     application: String,
     worker_id: String,
     kinesis: aws_sdk_kinesis::Client,
-    dynamodb: aws_sdk_dynamodb::Client,
+    leases: LeaseStore,
     factory: Arc<dyn RecordProcessorFactory>,
     sources: Sources,
     settings: Arc<Settings>,
@@ -63,18 +64,19 @@ pub struct Consumer {
 impl Consumer {
     /// Begins to build the consumer of `stream` for `application`.
     ///
-    /// The clients say where: an AWS account and region, or kinesis-local. `factory` makes a
+    /// The clients say where: an AWS account and region, or kinesis-local. `leases` is a DynamoDB client,
+    /// or a [`LeaseStore`] in memory for what needs no memory of its own. `factory` makes a
     /// processor for each shard; a closure `|shard_id: &ShardId| MyProcessor::new()` is one. `stream`
     /// is a name or an ARN.
     pub fn builder(
         application: impl Into<String>,
         stream: impl Into<String>,
         kinesis: aws_sdk_kinesis::Client,
-        dynamodb: aws_sdk_dynamodb::Client,
+        leases: impl Into<LeaseStore>,
         factory: impl RecordProcessorFactory + 'static,
     ) -> ConsumerBuilder {
         let sources = Sources::from(stream.into().as_str());
-        Self::begin(application.into(), sources, kinesis, dynamodb, factory)
+        Self::begin(application.into(), sources, kinesis, leases.into(), factory)
     }
 
     /// Begins to build the consumer of several streams for `application`. Streams may be added to
@@ -88,25 +90,25 @@ impl Consumer {
         application: impl Into<String>,
         streams: &Streams,
         kinesis: aws_sdk_kinesis::Client,
-        dynamodb: aws_sdk_dynamodb::Client,
+        leases: impl Into<LeaseStore>,
         factory: impl RecordProcessorFactory + 'static,
     ) -> ConsumerBuilder {
         let sources = Sources::Many(streams.clone());
-        Self::begin(application.into(), sources, kinesis, dynamodb, factory)
+        Self::begin(application.into(), sources, kinesis, leases.into(), factory)
     }
 
     fn begin(
         application: String,
         sources: Sources,
         kinesis: aws_sdk_kinesis::Client,
-        dynamodb: aws_sdk_dynamodb::Client,
+        leases: LeaseStore,
         factory: impl RecordProcessorFactory + 'static,
     ) -> ConsumerBuilder {
         ConsumerBuilder {
             application,
             sources,
             kinesis,
-            dynamodb,
+            leases,
             factory: Arc::new(factory),
             worker_id: None,
             settings: Settings::default(),
@@ -208,8 +210,8 @@ impl Consumer {
     fn keeper(&self) -> LeaseKeeper {
         LeaseKeeper::new(
             self.kinesis.clone(),
-            self.dynamodb.clone(),
-            self.application.clone(),
+            &self.leases,
+            &self.application,
             self.sources.clone(),
             self.worker_id.clone(),
             &self.settings,
@@ -362,7 +364,7 @@ pub struct ConsumerBuilder {
     application: String,
     sources: Sources,
     kinesis: aws_sdk_kinesis::Client,
-    dynamodb: aws_sdk_dynamodb::Client,
+    leases: LeaseStore,
     factory: Arc<dyn RecordProcessorFactory>,
     worker_id: Option<String>,
     settings: Settings,
@@ -444,7 +446,7 @@ impl ConsumerBuilder {
             application: self.application,
             worker_id,
             kinesis: self.kinesis,
-            dynamodb: self.dynamodb,
+            leases: self.leases,
             factory: self.factory,
             sources: self.sources,
             settings: Arc::new(self.settings),

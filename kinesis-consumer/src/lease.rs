@@ -1,4 +1,5 @@
-//! Leases: which worker may work on which shard, kept in one DynamoDB table as the KCL keeps it.
+//! Leases: which worker may work on which shard, kept in one DynamoDB table as the KCL keeps it, or in
+//! the memory of one process ([`LeaseStore`]).
 //!
 //! ```text
 //!  every worker   Pulse: worker metrics ─▶ row    lock: look, claim, beat    states of migrations
@@ -71,8 +72,7 @@
 //! of the renewals, and buys a failover in 15 s in place of 50. Every unit that DynamoDB counts is
 //! told by the metric `kinesis_consumer_lease_table_units`.
 //!
-//! Deliberately absent: a `LeaseTable` trait (there is one table, and an emulation of DynamoDB in
-//! process to test it on); the election by shuffling of KCL 2.x and its taking from each other.
+//! Deliberately absent: the election by shuffling of KCL 2.x and its taking from each other.
 
 pub mod admin;
 mod assign;
@@ -91,6 +91,7 @@ mod pulse;
 mod roster;
 mod settings;
 mod stats;
+mod store;
 mod table;
 mod tenure;
 mod write;
@@ -105,6 +106,7 @@ pub(crate) use keeper::LeaseKeeper;
 pub use settings::{
     BillingMode, LeaseAssignment, LeaseSettings, LeaseTableSettings, UtilizationSettings,
 };
+pub use store::LeaseStore;
 
 /// One row of the lease table, as far as this crate understands it.
 #[derive(Clone, Debug, Eq, PartialEq)]

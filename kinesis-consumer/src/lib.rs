@@ -10,7 +10,8 @@
 //!
 //! Any number of workers with the same application name share the shards of a stream through a
 //! lease table in DynamoDB that has the attributes of the KCL 3.5. A [`Consumer`] is one such
-//! worker. It gives each shard it holds a [`RecordProcessor`] of yours.
+//! worker. It gives each shard it holds a [`RecordProcessor`] of yours. Where nothing is to outlive the
+//! process, [`LeaseStore::in_memory`] takes the place of the table.
 //!
 //! # Example
 //!
@@ -208,7 +209,7 @@ pub use consumer::{Consumer, ConsumerBuilder};
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use error::{BoxError, Error, ErrorKind};
 pub use events::{Event, EventKind, Events, Gain, Missed};
-pub use lease::admin;
+pub use lease::{LeaseStore, admin};
 pub use processor::{
     Delivery, ForEach, InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor,
     RecordProcessorFactory, RecordStream, ShardRecord, StopSignal, for_each, per_stream,

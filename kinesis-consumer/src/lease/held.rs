@@ -64,7 +64,7 @@ struct Shared {
     shard_id: ShardId,
     me: String,
     source: Arc<Source>,
-    table: LeaseTable,
+    table: Arc<dyn LeaseTable>,
     rand: Rand,
     row: Mutex<Lease>,
     /// Bytes that were delivered since they were last counted.

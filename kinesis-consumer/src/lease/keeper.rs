@@ -41,7 +41,7 @@ use super::pulse::{Farewell, View};
 use super::roster::Roster;
 use super::table::{Index, LeaseTable};
 use super::tenure::Timing;
-use super::{HeldLease, LeaseSettings, metrics as names};
+use super::{HeldLease, LeaseSettings, LeaseStore, metrics as names};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Announcer, EventKind};
 use crate::settings::{InitialPosition, Settings};
@@ -63,7 +63,7 @@ const INDEX_INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct LeaseKeeper {
     kinesis: aws_sdk_kinesis::Client,
-    table: LeaseTable,
+    table: Arc<dyn LeaseTable>,
     sources: Sources,
     me: String,
     settings: LeaseSettings,
@@ -75,15 +75,15 @@ pub(crate) struct LeaseKeeper {
 }
 
 impl LeaseKeeper {
-    /// A keeper for `worker_id`'s share of the leases in table `table_name`.
+    /// A keeper for `worker_id`'s share of the leases of `application`.
     #[expect(
         clippy::too_many_arguments,
         reason = "components and names of one service"
     )]
     pub(crate) fn new(
         kinesis: aws_sdk_kinesis::Client,
-        dynamodb: aws_sdk_dynamodb::Client,
-        table_name: impl Into<String>,
+        leases: &LeaseStore,
+        application: &str,
         sources: impl Into<Sources>,
         worker_id: impl Into<String>,
         settings: &Settings,
@@ -93,7 +93,7 @@ impl LeaseKeeper {
         let failover = settings.lease.failover_time;
         Self {
             kinesis,
-            table: LeaseTable::new(&dynamodb, &table_name.into(), failover, rand.clone()),
+            table: leases.table(application, failover, rand.clone()),
             sources: sources.into(),
             me: worker_id.into(),
             settings: settings.lease.clone(),

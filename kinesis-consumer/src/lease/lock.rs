@@ -79,6 +79,17 @@ pub(crate) enum Claim {
     Expired(String),
 }
 
+impl Claim {
+    /// Whether the row is as the claim demands.
+    pub(crate) fn holds(&self, row: Option<&LockRow>) -> bool {
+        match (self, row) {
+            (Self::Absent, row) => row.is_none(),
+            (Self::Released, row) => row.is_some_and(|row| row.released),
+            (Self::Expired(seen), row) => row.is_some_and(|row| row.version == *seen),
+        }
+    }
+}
+
 /// What to do with the row next.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Step {

@@ -10,6 +10,7 @@
 //! ```
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kinesis_core::{Clock, Rand};
@@ -60,14 +61,14 @@ pub(crate) struct Farewell {
     /// All leases are given back.
     pub(crate) gone: CancellationToken,
     /// This worker does not do well as a leader; another is to try.
-    pub(crate) resign: std::sync::Arc<tokio::sync::Notify>,
+    pub(crate) resign: Arc<tokio::sync::Notify>,
 }
 
 /// The task.
 #[derive(Debug)]
 pub(crate) struct Pulse {
     me: String,
-    table: LeaseTable,
+    table: Arc<dyn LeaseTable>,
     lock: Leadership,
     lock_duration: Duration,
     stats: WorkerStats,
@@ -97,7 +98,7 @@ enum Turn {
 impl Pulse {
     pub(crate) fn new(
         me: &str,
-        table: LeaseTable,
+        table: Arc<dyn LeaseTable>,
         settings: &super::LeaseSettings,
         farewell: Farewell,
         clock: Clock,
@@ -282,9 +283,12 @@ impl Pulse {
 
     async fn states(&mut self) -> Result<(), Error> {
         self.next_states = self.clock.now() + STATES_INTERVAL;
-        let before = self.table.layout();
         let found = async {
-            self.table.find_layout().await?;
+            if self.table.find_layout().await? {
+                tracing::info!("the KCL moved its rows; they are used where they are now");
+                self.lock = Leadership::new(&self.me, self.lock_duration, self.clock.now());
+                self.next_report = self.clock.now();
+            }
             self.table.client_version().await
         };
         match found.await {
@@ -294,11 +298,6 @@ impl Pulse {
                 tracing::warn!("the states of the fleet are looked at later: {error}");
             }
             Err(error) => return Err(error),
-        }
-        if self.table.layout() != before {
-            tracing::info!("the KCL moved its rows; they are used where they are now");
-            self.lock = Leadership::new(&self.me, self.lock_duration, self.clock.now());
-            self.next_report = self.clock.now();
         }
         Ok(())
     }

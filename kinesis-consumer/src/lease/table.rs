@@ -1,65 +1,155 @@
-//! The lease table in DynamoDB: each write of [`write`](super::write) as one conditional `UpdateItem`.
+//! What a lease table is, wherever its rows are kept.
 //!
-//! What this module promises:
+//! ```text
+//!  LeaseTable    rows of leases: read, created, written on a condition, found by their owner
+//!    ├ Lock      the row of the leader
+//!    └ Fleet     a row of each worker, and by which protocol all of them work
+//!
+//!  dynamodb      a table that workers of other processes, and of the KCL, share
+//!  memory        a table of this process; ends with it
+//! ```
+//!
+//! What every table promises, and [`conformance`] holds each to:
 //! - A write is made only if its demand holds, atomically. A refusal comes with the row as it is,
 //!   from the same request, so that the caller can tell whether an earlier attempt of its own, whose
 //!   answer was lost, is what changed the row.
-//! - An existing row is only ever updated, so that attributes unknown here stay.
-//! - Requests are retried by the SDK (three attempts), each bounded in time; what fails after that is
-//!   an [`Error`] whose kind says whether to go on trying.
+//! - A row that is not there is created by [`LeaseTable::create`] alone.
+//! - What fails is an [`Error`] whose kind says whether to go on trying.
 //!
-//! Names of attributes always go through placeholders: several are reserved words.
+//! Not public: rows, writes and locks are this crate's words for the KCL's protocol, and change with
+//! it. What an application chooses is a [`LeaseStore`](crate::LeaseStore).
 
-mod expression;
-mod index;
-mod lock;
-mod setup;
-mod states;
-mod stats;
+#[cfg(test)]
+mod conformance;
+pub(crate) mod dynamodb;
+pub(crate) mod memory;
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
-use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
-use aws_sdk_dynamodb::types::{
-    AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue,
-    ReturnValuesOnConditionCheckFailure as OnRefusal,
-};
-use kinesis_core::{HashKeyRange, Position, Rand, ShardId};
+use async_trait::async_trait;
+use kinesis_core::{HashKeyRange, ShardId};
 
-use super::item::{self, CorruptRow, Item, Row};
-use super::layout::Layout;
-use super::metrics as names;
+use super::item::{CorruptRow, Row};
+use super::lock::{Claim, LockRow};
+use super::migration::ClientVersion;
 use super::stats::WorkerStats;
 use super::write::Write;
-use super::{Lease, item::LEASE_KEY};
-use crate::error::{Error, ErrorKind};
-use expression::Expression;
-pub(crate) use index::Index;
-pub(crate) use lock::Locked;
+use super::{Lease, LeaseTableSettings};
+use crate::error::Error;
 
-/// Time for one attempt of a write, as a part of `failover_time`: three attempts and their pauses
-/// fit between a renewal and the fence. Source: none, derived from those two.
-const WRITES_PER_FAILOVER: u32 = 8;
+/// The leases of one application.
+#[async_trait]
+pub(crate) trait LeaseTable: Lock + Fleet + Debug + Send + Sync {
+    /// What it is called in logs and errors.
+    fn name(&self) -> &str;
 
-/// Time for one attempt of a scan page or of a table operation. Source: none, reasonable default
-/// (a page is at most 1 MB).
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
+    /// Makes sure that the table is there, as `wanted` if it has to be made, and looks where its rows
+    /// lie.
+    async fn prepare(&self, wanted: &LeaseTableSettings) -> Result<(), Error>;
 
-/// Attempts of one request. Source: the SDK's standard mode.
-const ATTEMPTS: u32 = 3;
+    /// All rows. What is not `consistent` may be cheaper, and may show rows as they were a moment ago.
+    async fn scan(&self, consistent: bool) -> Result<Rows, Error>;
 
-/// First pause between attempts; doubles, with jitter. Source: none; the SDK's second would let a
-/// single throttle use up a third of the time between renewals.
-const RETRY_PAUSE: Duration = Duration::from_millis(50);
+    /// One row, as it is now; `None` if there is none.
+    async fn get(&self, shard_id: &ShardId) -> Result<Option<Row>, Error>;
 
-/// Longest pause between attempts. Source: none, reasonable default.
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(1);
+    /// Creates a lease unless there is one; the row exists afterwards.
+    async fn create(&self, lease: &Lease) -> Result<Created, Error>;
 
-/// Pages of one scan. Source: none; 1 GB of leases, two million of them.
-const SCAN_PAGES_MAX: usize = 1_024;
+    /// Makes one write on its condition.
+    async fn write(&self, write: &Write) -> Result<Outcome, Error>;
+
+    /// Notes the shards that come after one, if `me` holds its lease. The counter is not raised, as
+    /// with the KCL.
+    async fn put_children(
+        &self,
+        shard_id: &ShardId,
+        children: &BTreeSet<ShardId>,
+        me: &str,
+    ) -> Result<Outcome, Error>;
+
+    /// Notes the hash keys of a shard on a row that lacks them. The counter is not raised, as with the
+    /// KCL.
+    async fn put_range(&self, shard_id: &ShardId, range: HashKeyRange) -> Result<Outcome, Error>;
+
+    /// Deletes the lease of a finished shard, if it still is as seen; whether it was deleted.
+    async fn delete_ended(&self, seen: &Lease) -> Result<bool, Error>;
+
+    /// Whether [`Self::owned_by`] can be asked.
+    async fn index(&self) -> Result<Index, Error>;
+
+    /// The leases whose owner, or next owner, is `owner`; perhaps as of a moment ago.
+    async fn owned_by(&self, owner: &str) -> Result<Vec<ShardId>, Error>;
+}
+
+/// The leader's lock.
+#[async_trait]
+pub(crate) trait Lock {
+    /// The lock as it is now; `None` if there is none or it cannot be read.
+    async fn lock(&self) -> Result<Option<LockRow>, Error>;
+
+    /// Makes `me` the leader, on the condition of `claim`.
+    async fn claim_lock(
+        &self,
+        claim: &Claim,
+        me: &str,
+        version: &str,
+        duration: Duration,
+    ) -> Result<Locked, Error>;
+
+    /// Proves that the leader `me` lives, if the lock is its own and at version `seen`.
+    async fn beat_lock(
+        &self,
+        me: &str,
+        seen: &str,
+        version: &str,
+        duration: Duration,
+    ) -> Result<Locked, Error>;
+
+    /// Gives the lock back, if `me` still has it.
+    async fn release_lock(&self, me: &str, version: &str) -> Result<(), Error>;
+}
+
+/// The workers, and how they work. What only a KCL brings about has an answer here for tables that no
+/// KCL reaches.
+#[async_trait]
+pub(crate) trait Fleet {
+    /// Writes a worker's row.
+    async fn put_stats(&self, stats: &WorkerStats) -> Result<(), Error>;
+
+    /// Deletes a worker's row, if it still is one that was written at `updated_at`.
+    async fn delete_stats(
+        &self,
+        worker: &str,
+        updated_at: RangeInclusive<u64>,
+    ) -> Result<(), Error>;
+
+    /// The rows of all workers, of which a scan of the leases brought `scanned`.
+    async fn all_stats(&self, scanned: Vec<WorkerStats>) -> Result<Vec<WorkerStats>, Error> {
+        Ok(scanned)
+    }
+
+    /// Looks where rows lie now; whether that is elsewhere than before.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a place that is not known here.
+    async fn find_layout(&self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    /// The protocol of the fleet; `None` if nobody wrote it down.
+    async fn client_version(&self) -> Result<Option<ClientVersion>, Error> {
+        Ok(Some(ClientVersion::Three))
+    }
+
+    /// Writes down the protocol of KCL 3, unless one was written down.
+    async fn put_client_version(&self, _me: &str, _now_millis: u64) -> Result<(), Error> {
+        Ok(())
+    }
+}
 
 /// The answer to a conditional write.
 #[derive(Clone, Debug)]
@@ -78,227 +168,6 @@ pub(crate) struct Rows {
     pub(crate) stats: Vec<WorkerStats>,
 }
 
-/// One lease table. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct LeaseTable {
-    /// For what must not wait: writes that race against the fence, single rows, what was given to whom.
-    prompt: Client,
-    /// For scans and table operations.
-    reads: Client,
-    name: Arc<str>,
-    layout: Arc<Mutex<Layout>>,
-    rand: Rand,
-}
-
-impl LeaseTable {
-    /// The table called `name`. Time-outs and retries of `client` are replaced by those that fit
-    /// `failover_time`; everything else of it is kept.
-    pub(crate) fn new(client: &Client, name: &str, failover_time: Duration, rand: Rand) -> Self {
-        let retries = RetryConfig::standard()
-            .with_max_attempts(ATTEMPTS)
-            .with_initial_backoff(RETRY_PAUSE)
-            .with_max_backoff(RETRY_PAUSE_MAX);
-        let with_timeout = |timeout: Duration| {
-            let timeouts = TimeoutConfig::builder()
-                .operation_attempt_timeout(timeout)
-                .build();
-            let config = client.config().to_builder();
-            let config = config
-                .retry_config(retries.clone())
-                .timeout_config(timeouts);
-            Client::from_conf(config.build())
-        };
-        Self {
-            prompt: with_timeout(failover_time / WRITES_PER_FAILOVER),
-            reads: with_timeout(READ_TIMEOUT),
-            name: name.into(),
-            layout: Arc::new(Mutex::new(Layout::single(name))),
-            rand,
-        }
-    }
-
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Reads the whole table, page by page. What is not `consistent` costs half, and may show rows as
-    /// they were a moment ago.
-    pub(crate) async fn scan(&self, consistent: bool) -> Result<Rows, Error> {
-        let mut rows = Rows::default();
-        let mut start: Option<Item> = None;
-        for _ in 0..SCAN_PAGES_MAX {
-            let request = self
-                .reads
-                .scan()
-                .table_name(&*self.name)
-                .consistent_read(consistent)
-                .return_consumed_capacity(UNITS)
-                .set_exclusive_start_key(start);
-            let page = Box::pin(request.send()).await.map_err(|error| {
-                Error::aws(format_args!("scanning lease table {}", self.name), error)
-            })?;
-            count_units("scan", None, page.consumed_capacity());
-            for item in page.items() {
-                match item::read(item) {
-                    Row::Lease(lease) => rows.leases.push(*lease),
-                    Row::Corrupt(row) => rows.corrupt.push(row),
-                    Row::Stats(stats) => rows.stats.push(stats),
-                    Row::Other => {}
-                }
-            }
-            start = page.last_evaluated_key().cloned();
-            if start.is_none() {
-                return Ok(rows);
-            }
-        }
-        Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!(
-                "lease table {} has more than {SCAN_PAGES_MAX} pages of rows; delete those that are \
-                 not leases of this application",
-                self.name
-            ),
-        ))
-    }
-
-    /// One row, by a consistent read; `None` if there is none.
-    pub(crate) async fn get(&self, shard_id: &ShardId) -> Result<Option<Row>, Error> {
-        let request = self
-            .prompt
-            .get_item()
-            .table_name(&*self.name)
-            .key(LEASE_KEY, key(shard_id))
-            .return_consumed_capacity(UNITS)
-            .consistent_read(true);
-        let answer = Box::pin(request.send())
-            .await
-            .map_err(|error| Error::aws(format_args!("reading lease {shard_id}"), error))?;
-        count_units("get", None, answer.consumed_capacity());
-        Ok(answer.item().map(item::read))
-    }
-
-    /// Creates a lease unless there is one; whether this call, or an attempt of it, created it is
-    /// not told: the row exists afterwards.
-    pub(crate) async fn create(&self, lease: &Lease) -> Result<Created, Error> {
-        let request = self
-            .prompt
-            .put_item()
-            .table_name(&*self.name)
-            .set_item(Some(item::new_item(lease)))
-            .condition_expression("attribute_not_exists(#key)")
-            .expression_attribute_names("#key", LEASE_KEY);
-        match Box::pin(request.send()).await {
-            Ok(_) => Ok(Created::New),
-            Err(error) => match error.as_service_error() {
-                Some(refusal) if refusal.is_conditional_check_failed_exception() => {
-                    Ok(Created::Existed)
-                }
-                _ => Err(Error::aws(
-                    format_args!("creating lease {}", lease.shard_id),
-                    error,
-                )),
-            },
-        }
-    }
-
-    /// Makes one write on its condition.
-    pub(crate) async fn write(&self, write: &Write) -> Result<Outcome, Error> {
-        self.update(&write.shard_id, Expression::of(write)).await
-    }
-
-    /// Notes the children of a shard on its row, on the condition that `me` holds it. The counter is
-    /// not raised, as with the KCL.
-    pub(crate) async fn put_children(
-        &self,
-        shard_id: &ShardId,
-        children: &std::collections::BTreeSet<ShardId>,
-        me: &str,
-    ) -> Result<Outcome, Error> {
-        self.update(shard_id, Expression::children(children, me))
-            .await
-    }
-
-    /// Notes the hash keys of a shard on a row that lacks them. The counter is not raised, as with the
-    /// KCL.
-    pub(crate) async fn put_range(
-        &self,
-        shard_id: &ShardId,
-        range: HashKeyRange,
-    ) -> Result<Outcome, Error> {
-        self.update(shard_id, Expression::range(range)).await
-    }
-
-    async fn update(&self, shard_id: &ShardId, expression: Expression) -> Result<Outcome, Error> {
-        let request = self
-            .prompt
-            .update_item()
-            .table_name(&*self.name)
-            .key(LEASE_KEY, key(shard_id))
-            .condition_expression(expression.condition)
-            .update_expression(expression.update)
-            .set_expression_attribute_names(Some(expression.names))
-            .set_expression_attribute_values(Some(expression.values))
-            .return_values(ReturnValue::AllNew)
-            .return_values_on_condition_check_failure(OnRefusal::AllOld)
-            .return_consumed_capacity(UNITS);
-        let answer = Box::pin(request.send()).await;
-        if let Ok(answer) = &answer {
-            count_units("update", Some(shard_id), answer.consumed_capacity());
-        }
-        match answer {
-            Ok(answer) => match answer.attributes().map(item::read) {
-                Some(Row::Lease(lease)) => Ok(Outcome::Done(*lease)),
-                _ => Ok(Outcome::Refused(None)),
-            },
-            Err(error) => match refused_row(&error) {
-                Some(row) => Ok(Outcome::Refused(row)),
-                None => Err(Error::aws(format_args!("updating lease {shard_id}"), error)),
-            },
-        }
-    }
-
-    /// Deletes the lease of a finished shard, if it still is as seen.
-    pub(crate) async fn delete_ended(&self, seen: &Lease) -> Result<bool, Error> {
-        let request = self
-            .prompt
-            .delete_item()
-            .table_name(&*self.name)
-            .key(LEASE_KEY, key(&seen.shard_id))
-            .condition_expression("#counter = :counter AND #checkpoint = :end")
-            .expression_attribute_names("#counter", item::COUNTER)
-            .expression_attribute_names("#checkpoint", item::CHECKPOINT)
-            .expression_attribute_values(":counter", item::number(seen.counter))
-            .expression_attribute_values(
-                ":end",
-                AttributeValue::S(Position::ShardEnd.checkpoint().to_owned()),
-            );
-        match Box::pin(request.send()).await {
-            Ok(_) => Ok(true),
-            Err(error) => match error.as_service_error() {
-                Some(refusal) if refusal.is_conditional_check_failed_exception() => Ok(false),
-                _ => Err(Error::aws(
-                    format_args!("deleting lease {}", seen.shard_id),
-                    error,
-                )),
-            },
-        }
-    }
-}
-
-/// What every request of the steady state asks for.
-const UNITS: ReturnConsumedCapacity = ReturnConsumedCapacity::Total;
-
-/// Counts what a request cost: the units that DynamoDB says, by operation and, for writes of a lease,
-/// by shard.
-fn count_units(operation: &'static str, shard: Option<&ShardId>, cost: Option<&ConsumedCapacity>) {
-    let Some(units) = cost.and_then(ConsumedCapacity::capacity_units) else {
-        return;
-    };
-    let shard = shard.map_or_else(String::new, ToString::to_string);
-    metrics::histogram!(names::TABLE_UNITS, "operation" => operation, "shard" => shard)
-        .record(units);
-}
-
 /// What [`LeaseTable::create`] found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Created {
@@ -306,27 +175,20 @@ pub(crate) enum Created {
     Existed,
 }
 
-fn key(shard_id: &ShardId) -> AttributeValue {
-    AttributeValue::S(shard_id.as_str().to_owned())
+/// Whether the leases of an owner can be asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Index {
+    Active,
+    /// It is being made, or somebody has to.
+    NotYet,
+    /// It may not be made by this worker.
+    Denied,
 }
 
-/// The row that refused an update; `None` if the update failed for another reason.
-fn refused_row(
-    error: &aws_sdk_dynamodb::error::SdkError<
-        aws_sdk_dynamodb::operation::update_item::UpdateItemError,
-    >,
-) -> Option<Option<Lease>> {
-    use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
-    match error.as_service_error() {
-        Some(UpdateItemError::ConditionalCheckFailedException(refusal)) => {
-            Some(match refusal.item().map(item::read) {
-                Some(Row::Lease(lease)) => Some(*lease),
-                _ => None,
-            })
-        }
-        _ => None,
-    }
+/// What became of a write of the lock.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Locked {
+    Done,
+    /// The row as it is; `None` if there is none, or it cannot be read.
+    Refused(Option<LockRow>),
 }
-
-#[cfg(test)]
-mod tests;

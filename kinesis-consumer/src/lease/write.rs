@@ -238,8 +238,7 @@ fn owners_of(lease: &Lease) -> Owners {
     }
 }
 
-/// The same rules on a row in memory: what a table that keeps them would do.
-#[cfg(test)]
+/// The rules on a row in memory.
 impl Write {
     /// The row after this write, or `None` if the row refuses it.
     pub(crate) fn apply(&self, row: &Lease) -> Option<Lease> {
@@ -278,7 +277,6 @@ impl Write {
     }
 }
 
-#[cfg(test)]
 fn set(field: &mut Option<String>, change: &Set<String>) {
     match change {
         Set::Keep => {}

@@ -11,6 +11,7 @@ mod faulty;
 mod handover;
 mod ledger;
 mod measured;
+mod memory;
 mod network;
 mod one_by_one;
 mod poison;

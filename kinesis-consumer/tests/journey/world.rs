@@ -7,7 +7,9 @@ use std::time::Duration;
 use aws_sdk_kinesis::config::AppName;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamMode, StreamModeDetails, StreamStatus};
-use kinesis_consumer::{Consumer, Error, Event, EventKind, Events, OnFailure, Settings, ShardId};
+use kinesis_consumer::{
+    Consumer, Error, Event, EventKind, Events, LeaseStore, OnFailure, Settings, ShardId,
+};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
 use kinesis_local::{FaultEffect, FaultPlan, FaultRule, InProcessClient, KinesisLocal, Limits};
@@ -31,6 +33,8 @@ pub(crate) struct World {
     pub(crate) letters: Letters,
     /// What workers reach the services by, if not in process at once.
     pub(crate) network: Option<Faulty>,
+    /// Where workers keep their leases, if not in DynamoDB.
+    pub(crate) leases: Option<LeaseStore>,
     pub(crate) stream: TestStream,
     local: KinesisLocal,
 }
@@ -58,6 +62,7 @@ impl World {
             },
             ledger,
             network: None,
+            leases: None,
             stream: TestStream::named(&local, STREAM),
             local,
         };
@@ -174,7 +179,8 @@ impl World {
             behave: Arc::clone(&behave),
         };
         let (kinesis, dynamodb) = self.clients_of_workers(name);
-        let mut builder = Consumer::builder(APPLICATION, STREAM, kinesis, dynamodb, factory);
+        let leases = self.leases.clone().unwrap_or_else(|| dynamodb.into());
+        let mut builder = Consumer::builder(APPLICATION, STREAM, kinesis, leases, factory);
         if let OnFailure::DeadLetter { .. } = settings.on_failure {
             builder = builder.dead_letters(self.letters.clone());
         }

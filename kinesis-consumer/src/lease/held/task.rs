@@ -72,7 +72,7 @@ impl HeldTask {
     pub(in crate::lease) fn new(
         me: &str,
         tenure: Tenure,
-        table: LeaseTable,
+        table: Arc<dyn LeaseTable>,
         source: Arc<Source>,
         abandon: CancellationToken,
         clock: Clock,

@@ -116,7 +116,7 @@ impl Service {
 
     /// Tries to take one lease.
     fn take(&self, seen: Lease) -> impl Future<Output = Result<Take, Error>> + use<> {
-        let table = self.keeper.table.clone();
+        let table = Arc::clone(&self.keeper.table);
         let clock = self.keeper.clock.clone();
         let me = self.keeper.me.clone();
         let timing = Timing::of(&self.keeper.settings);
@@ -172,7 +172,7 @@ impl Service {
         let (handle, task) = HeldTask::new(
             &keeper.me,
             tenure.with_head_start(keeper.rand.unit()),
-            keeper.table.clone(),
+            Arc::clone(&keeper.table),
             Arc::clone(&source),
             self.abandon.clone(),
             keeper.clock.clone(),

@@ -1,5 +1,6 @@
 //! What comes before a worker takes part: the table, and the states of the fleet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kinesis_core::Backoff;
@@ -39,8 +40,7 @@ impl Service {
     /// noted, so that their ages are known if it is to lead soon.
     async fn start(&mut self) -> Result<(), Error> {
         let keeper = &self.keeper;
-        keeper.table.ensure(&keeper.settings.table).await?;
-        keeper.table.find_layout().await?;
+        keeper.table.prepare(&keeper.settings.table).await?;
         self.find_streams().await?;
         let rows = self.keeper.table.scan(true).await?;
         let keeper = &self.keeper;
@@ -53,7 +53,7 @@ impl Service {
         let keeper = &self.keeper;
         let (pulse, view) = Pulse::new(
             &keeper.me,
-            keeper.table.clone(),
+            Arc::clone(&keeper.table),
             &keeper.settings,
             self.farewell.clone(),
             keeper.clock.clone(),

@@ -215,7 +215,7 @@ impl Service {
             lease.starts_at_millis =
                 discover::instant_of(&lease.checkpoint, source.initial, now_millis);
         }
-        let created = create_in_order(&keeper.table, &missing).await?;
+        let created = create_in_order(&*keeper.table, &missing).await?;
         if created > 0 {
             metrics::counter!(names::LEASES_CREATED).increment(created as u64);
             tracing::info!(stream = %source.label(), created, "created leases of shards");
@@ -262,7 +262,7 @@ impl Service {
 
 /// Creates `leases` a few at a time, those of parents before those of their children. How many were
 /// not there yet.
-async fn create_in_order(table: &LeaseTable, leases: &[Lease]) -> Result<usize, Error> {
+async fn create_in_order(table: &dyn LeaseTable, leases: &[Lease]) -> Result<usize, Error> {
     let mut created = 0;
     let mut rest = leases;
     while !rest.is_empty() {

@@ -568,16 +568,7 @@ async fn a_lease_nobody_holds_on_to_is_given_back() {
 
     let rig = Rig::new(1).await;
     let (sender, mut gained) = mpsc::channel(1);
-    let keeper = LeaseKeeper::new(
-        rig.kinesis.clone(),
-        rig.dynamodb.clone(),
-        "billing",
-        STREAM,
-        "b",
-        &Settings::default(),
-        Clock::system(),
-        Rand::seeded(1),
-    );
+    let keeper = rig.keeper(STREAM);
     let stop = CancellationToken::new();
     let run = tokio::spawn(keeper.run(sender, stop.clone()));
     drop(gained.recv().await.expect("a lease"));
@@ -594,16 +585,7 @@ async fn a_lease_nobody_holds_on_to_is_given_back() {
 async fn a_keeper_whose_leases_are_not_released_fences_them_and_ends() {
     let rig = Rig::new(1).await;
     let (sender, mut gained) = mpsc::channel(1);
-    let keeper = LeaseKeeper::new(
-        rig.kinesis.clone(),
-        rig.dynamodb.clone(),
-        "billing",
-        STREAM,
-        "b",
-        &Settings::default(),
-        Clock::system(),
-        Rand::seeded(1),
-    );
+    let keeper = rig.keeper(STREAM);
     let stop = CancellationToken::new();
     let run = tokio::spawn(keeper.run(sender, stop.clone()));
     let lease = gained.recv().await.expect("a lease");
@@ -645,16 +627,7 @@ async fn a_lost_lease_is_taken_again_when_its_last_handle_is_dropped() {
 async fn a_keeper_that_nobody_listens_to_ends() {
     let rig = Rig::new(2).await;
     let (sender, gained) = mpsc::channel(1);
-    let keeper = LeaseKeeper::new(
-        rig.kinesis.clone(),
-        rig.dynamodb.clone(),
-        "billing",
-        STREAM,
-        "b",
-        &Settings::default(),
-        Clock::system(),
-        Rand::seeded(1),
-    );
+    let keeper = rig.keeper(STREAM);
     drop(gained);
     keeper
         .run(sender, CancellationToken::new())
@@ -676,16 +649,7 @@ async fn a_keeper_that_nobody_listens_to_ends() {
 async fn a_stream_that_is_not_there_is_a_clear_error() {
     let rig = Rig::new(1).await;
     let (sender, _gained) = mpsc::channel(1);
-    let keeper = LeaseKeeper::new(
-        rig.kinesis.clone(),
-        rig.dynamodb.clone(),
-        "billing",
-        "nowhere",
-        "b",
-        &Settings::default(),
-        Clock::system(),
-        Rand::seeded(1),
-    );
+    let keeper = rig.keeper("nowhere");
     let error = keeper
         .run(sender, CancellationToken::new())
         .await

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::Error;
 use crate::lease::item::{self, Item, Row};
 use crate::lease::table::LeaseTable;
-use crate::lease::{HeldLease, Lease, LeaseKeeper, LeaseTableSettings};
+use crate::lease::{HeldLease, Lease, LeaseKeeper, LeaseStore, LeaseTableSettings};
 use crate::settings::Settings;
 
 pub(crate) const STREAM: &str = "orders";
@@ -143,15 +143,16 @@ impl Rig {
     }
 
     /// The table, created if need be.
-    pub(crate) async fn table(&self) -> LeaseTable {
+    pub(crate) async fn table(&self) -> Arc<dyn LeaseTable> {
         let table = self.table_through(&self.dynamodb);
-        let ensured = table.ensure(&LeaseTableSettings::default()).await;
+        let ensured = table.prepare(&LeaseTableSettings::default()).await;
         ensured.expect("the table is there");
         table
     }
 
-    pub(crate) fn table_through(&self, client: &aws_sdk_dynamodb::Client) -> LeaseTable {
-        LeaseTable::new(client, TABLE, Duration::from_secs(10), Rand::seeded(3))
+    pub(crate) fn table_through(&self, client: &aws_sdk_dynamodb::Client) -> Arc<dyn LeaseTable> {
+        let store = LeaseStore::from(client.clone());
+        store.table(TABLE, Duration::from_secs(10), Rand::seeded(3))
     }
 
     pub(crate) async fn put(&self, item: Item) {
@@ -186,6 +187,14 @@ impl Rig {
         }
     }
 
+    /// The keeper of worker `b` of `stream`, with the defaults.
+    pub(crate) fn keeper(&self, stream: &str) -> LeaseKeeper {
+        let (leases, settings) = (self.dynamodb.clone().into(), Settings::default());
+        let (clock, rand) = (Clock::system(), Rand::seeded(1));
+        let kinesis = self.kinesis.clone();
+        LeaseKeeper::new(kinesis, &leases, TABLE, stream, "b", &settings, clock, rand)
+    }
+
     /// A worker with the defaults, seeded by its name.
     pub(crate) fn worker(&self, id: &str) -> Worker {
         self.worker_with(
@@ -208,7 +217,7 @@ impl Rig {
             .fold(7, |seed: u64, byte| seed * 31 + u64::from(byte));
         let keeper = LeaseKeeper::new(
             self.kinesis.clone(),
-            dynamodb,
+            &dynamodb.into(),
             TABLE,
             STREAM,
             id,

@@ -65,16 +65,7 @@ async fn legacy(rig: &Rig) {
 
 async fn refusal(rig: &Rig) -> Error {
     let (sender, _gained) = mpsc::channel(1);
-    let keeper = LeaseKeeper::new(
-        rig.kinesis.clone(),
-        rig.dynamodb.clone(),
-        TABLE,
-        STREAM,
-        "b",
-        &Settings::default(),
-        Clock::system(),
-        Rand::seeded(1),
-    );
+    let keeper = rig.keeper(STREAM);
     let refused = keeper.run(sender, CancellationToken::new()).await;
     refused.expect_err("refused")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use super::LeaseTable;
+use super::{DynamoDbTable, LeaseTable};
 use crate::error::{Error, ErrorKind, aws_kind};
 use crate::lease::item::Item;
 use crate::lease::layout::{Layout, Place};
@@ -11,9 +11,9 @@ use crate::lease::migration::{
     CLIENT_VERSION_KEY, ClientVersion, TABLE_MIGRATION_KEY, TableMigration,
 };
 
-impl LeaseTable {
+impl DynamoDbTable {
     /// Where rows lie, as last found out.
-    pub(crate) fn layout(&self) -> Layout {
+    pub(super) fn layout(&self) -> Layout {
         let layout = self.layout.lock().unwrap_or_else(PoisonError::into_inner);
         layout.clone()
     }
@@ -23,7 +23,7 @@ impl LeaseTable {
     ///
     /// # Errors
     /// `InvalidInput` for a state of the migration that is not known here.
-    pub(crate) async fn find_layout(&self) -> Result<(), Error> {
+    pub(super) async fn look_for_legacy_tables(&self) -> Result<(), Error> {
         let name = Layout::coordinator_table(self.name());
         let request = self.reads.describe_table().table_name(&name);
         let layout = match Box::pin(request.send()).await {
@@ -52,7 +52,7 @@ impl LeaseTable {
     }
 
     /// The protocol of the fleet, by a consistent read; `None` if nobody wrote it down.
-    pub(crate) async fn client_version(&self) -> Result<Option<ClientVersion>, Error> {
+    pub(super) async fn read_client_version(&self) -> Result<Option<ClientVersion>, Error> {
         for place in &self.layout().states {
             if let Some(row) = self.state(place, CLIENT_VERSION_KEY).await? {
                 return Ok(Some(ClientVersion::read(&row)));
@@ -62,7 +62,11 @@ impl LeaseTable {
     }
 
     /// Writes down the protocol of KCL 3, unless one was written down.
-    pub(crate) async fn put_client_version(&self, me: &str, now_millis: u64) -> Result<(), Error> {
+    pub(super) async fn write_client_version(
+        &self,
+        me: &str,
+        now_millis: u64,
+    ) -> Result<(), Error> {
         let Some(place) = self.layout().states.into_iter().next() else {
             return Ok(());
         };

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::{
 };
 use backon::{ExponentialBuilder, Retryable};
 
-use super::{LeaseTable, index};
+use super::{DynamoDbTable, LeaseTable, index};
 use crate::error::{Error, ErrorKind, aws_kind};
 use crate::lease::item::{LEASE_KEY, OWNER};
 use crate::lease::{BillingMode, LeaseTableSettings};
@@ -28,9 +28,9 @@ const WAIT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long to wait for the table. Source: KCL, 600 s.
 const WAIT: Duration = Duration::from_secs(600);
 
-impl LeaseTable {
+impl DynamoDbTable {
     /// Creates the table as `wanted` unless it exists, and waits until it can be used.
-    pub(crate) async fn ensure(&self, wanted: &LeaseTableSettings) -> Result<(), Error> {
+    pub(super) async fn ensure(&self, wanted: &LeaseTableSettings) -> Result<(), Error> {
         let made = AtomicBool::new(false);
         let pauses = ExponentialBuilder::default()
             .with_jitter()

@@ -2,27 +2,21 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use aws_sdk_dynamodb::operation::update_item::{UpdateItemError, UpdateItemOutput};
 use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnRefusal;
 
-use super::{LeaseTable, UNITS, count_units};
+use super::{DynamoDbTable, Locked, UNITS, count_units};
 use crate::error::Error;
 use crate::lease::item::ENTITY_TYPE;
 use crate::lease::lock::{
     Claim, ENTITY_LEADER, IS_RELEASED, LEADER, LEASE_DURATION, LockRow, OWNER_NAME, VERSION, text,
 };
+use crate::lease::table::Lock;
 
-/// What became of a write of the lock.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Locked {
-    Done,
-    /// The row as it is; `None` if there is none, or it cannot be read.
-    Refused(Option<LockRow>),
-}
-
-impl LeaseTable {
-    /// The lock, by a consistent read; `None` if there is none or it cannot be read.
-    pub(crate) async fn lock(&self) -> Result<Option<LockRow>, Error> {
+#[async_trait]
+impl Lock for DynamoDbTable {
+    async fn lock(&self) -> Result<Option<LockRow>, Error> {
         let place = self.layout().lock;
         let request = self
             .prompt
@@ -38,8 +32,7 @@ impl LeaseTable {
         Ok(answer.item().and_then(LockRow::read))
     }
 
-    /// Makes `me` the leader, on the condition of `claim`.
-    pub(crate) async fn claim_lock(
+    async fn claim_lock(
         &self,
         claim: &Claim,
         me: &str,
@@ -73,8 +66,7 @@ impl LeaseTable {
         locked(Box::pin(request.send()).await, "taking the leader's lock")
     }
 
-    /// Proves that the leader `me` lives.
-    pub(crate) async fn beat_lock(
+    async fn beat_lock(
         &self,
         me: &str,
         seen: &str,
@@ -91,6 +83,29 @@ impl LeaseTable {
         locked(Box::pin(request.send()).await, "keeping the leader's lock")
     }
 
+    async fn release_lock(&self, me: &str, version: &str) -> Result<(), Error> {
+        let place = self.layout().lock;
+        let request = self
+            .prompt
+            .delete_item()
+            .table_name(place.table)
+            .key(place.key, text(LEADER))
+            .condition_expression("#version = :version AND #owner = :me")
+            .expression_attribute_names("#version", VERSION)
+            .expression_attribute_names("#owner", OWNER_NAME)
+            .expression_attribute_values(":version", text(version))
+            .expression_attribute_values(":me", text(me));
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(()),
+            Err(error) => match error.as_service_error() {
+                Some(refusal) if refusal.is_conditional_check_failed_exception() => Ok(()),
+                _ => Err(Error::aws("giving the leader's lock back", error)),
+            },
+        }
+    }
+}
+
+impl DynamoDbTable {
     fn update_lock(
         &self,
         condition: &str,
@@ -115,28 +130,6 @@ impl LeaseTable {
         match seen {
             Some(seen) => request.expression_attribute_values(":seen", text(seen)),
             None => request,
-        }
-    }
-
-    /// Gives the lock back, if `me` still has it.
-    pub(crate) async fn release_lock(&self, me: &str, version: &str) -> Result<(), Error> {
-        let place = self.layout().lock;
-        let request = self
-            .prompt
-            .delete_item()
-            .table_name(place.table)
-            .key(place.key, text(LEADER))
-            .condition_expression("#version = :version AND #owner = :me")
-            .expression_attribute_names("#version", VERSION)
-            .expression_attribute_names("#owner", OWNER_NAME)
-            .expression_attribute_values(":version", text(version))
-            .expression_attribute_values(":me", text(me));
-        match Box::pin(request.send()).await {
-            Ok(_) => Ok(()),
-            Err(error) => match error.as_service_error() {
-                Some(refusal) if refusal.is_conditional_check_failed_exception() => Ok(()),
-                _ => Err(Error::aws("giving the leader's lock back", error)),
-            },
         }
     }
 }

@@ -15,10 +15,6 @@ fn shard(index: u64) -> ShardId {
     ShardId::from_index(index)
 }
 
-fn at(number: u64) -> Position {
-    Position::parse(&number.to_string(), number % 3).expect("a sequence number")
-}
-
 fn done(outcome: Result<Outcome, Error>) -> Lease {
     match outcome.expect("answers") {
         Outcome::Done(row) => row,
@@ -31,7 +27,7 @@ async fn the_table_is_made_once_however_many_ask_for_it() {
     let rig = Rig::new(1).await;
     let tables: Vec<_> = (0..4).map(|_| rig.table_through(&rig.dynamodb)).collect();
     let wanted = LeaseTableSettings::default();
-    let made = futures::future::join_all(tables.iter().map(|table| table.ensure(&wanted))).await;
+    let made = futures::future::join_all(tables.iter().map(|table| table.prepare(&wanted))).await;
     made.into_iter()
         .collect::<Result<Vec<_>, _>>()
         .expect("all find the table");
@@ -73,34 +69,12 @@ async fn a_table_with_another_key_is_refused_with_a_clear_error() {
         .expect("creates the table");
     let error = rig
         .table_through(&rig.dynamodb)
-        .ensure(&LeaseTableSettings::default())
+        .prepare(&LeaseTableSettings::default())
         .await
         .expect_err("not a lease table");
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
     assert!(error.to_string().contains("billing"), "{error}");
     assert!(error.to_string().contains("leaseKey"), "{error}");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lease_is_created_once() {
-    let rig = Rig::new(1).await;
-    let table = rig.table().await;
-    let lease = Lease {
-        parents: [shard(1)].into(),
-        range: Some(kinesis_core::HashKeyRange::FULL),
-        ..Lease::new(shard(3), Position::TrimHorizon)
-    };
-    assert_eq!(table.create(&lease).await.expect("creates"), Created::New);
-    let moved = done(table.write(&Write::take(&lease, "a", "t1")).await);
-    assert_eq!(
-        table.create(&lease).await.expect("finds it"),
-        Created::Existed
-    );
-    assert_eq!(
-        table.get(&shard(3)).await.expect("reads"),
-        Some(Row::Lease(Box::new(moved)))
-    );
-    assert_eq!(table.get(&shard(4)).await.expect("reads"), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -218,42 +192,6 @@ async fn a_row_of_kcl_2_is_taken_and_checkpointed_and_keeps_what_is_not_known_he
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_children_are_noted_by_the_holder_only_and_without_raising_the_counter() {
-    let rig = Rig::new(1).await;
-    let table = rig.table().await;
-    let lease = Lease::new(shard(0), Position::TrimHorizon);
-    table.create(&lease).await.expect("creates");
-    let held = done(table.write(&Write::take(&lease, "me", "t1")).await);
-    let children = [shard(1), shard(2)].into();
-    let refused = table
-        .put_children(&shard(0), &children, "you")
-        .await
-        .expect("answers");
-    assert!(matches!(refused, Outcome::Refused(Some(_))));
-    let row = done(table.put_children(&shard(0), &children, "me").await);
-    assert_eq!((row.counter, row.children), (held.counter, children));
-}
-
-#[tokio::test(start_paused = true)]
-async fn only_a_finished_lease_that_is_as_seen_is_deleted() {
-    let rig = Rig::new(1).await;
-    let table = rig.table().await;
-    let lease = Lease::new(shard(0), Position::TrimHorizon);
-    table.create(&lease).await.expect("creates");
-    assert!(!table.delete_ended(&lease).await.expect("answers"));
-    let held = done(table.write(&Write::take(&lease, "me", "t1")).await);
-    let end = Position::ShardEnd;
-    let ended = done(
-        table
-            .write(&Write::checkpoint(&held, "me", "t1", &end))
-            .await,
-    );
-    assert!(!table.delete_ended(&held).await.expect("answers"));
-    assert!(table.delete_ended(&ended).await.expect("answers"));
-    assert!(!table.delete_ended(&ended).await.expect("it is gone"));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_throttled_request_is_tried_again_and_one_that_goes_on_failing_is_an_error_to_retry() {
     let rig = Rig::new(1).await;
     rig.table().await;
@@ -308,76 +246,6 @@ async fn a_look_for_given_leases_that_nobody_answers_is_made_again_soon() {
     assert_eq!(found, [shard(0)]);
     // What was given is to be worked on within three seconds.
     assert!(took < Duration::from_secs(2), "{took:?}");
-}
-
-/// Every write against the real expressions and against the same rules in memory, from states and
-/// with knowledge that is often stale.
-#[tokio::test(start_paused = true)]
-async fn dynamodb_takes_and_refuses_exactly_the_writes_that_the_rules_do() {
-    let rig = Rig::new(1).await;
-    let table = rig.table().await;
-    let seed = 20_261_123;
-    let rand = Rand::seeded(seed);
-    let mut row = Lease::new(shard(0), Position::TrimHorizon);
-    table.create(&row).await.expect("creates");
-    let mut past = vec![row.clone()];
-    let (mut made, mut refused) = (0, 0);
-    for step in 0..600u64 {
-        let back = rand.below(3).min(past.len() as u64 - 1) as usize;
-        let seen = past[past.len() - 1 - back].clone();
-        let me = ["a", "b"][rand.below(2) as usize];
-        let write = match rand.below(6) {
-            0 => Write::renew(&seen, me, me),
-            1 => Write::checkpoint(&seen, me, me, &at(step)),
-            2 => Write::take(&seen, me, me),
-            3 => match Write::start_handoff(&seen, me) {
-                Some(write) => write,
-                None => continue,
-            },
-            _ => Write::give_up(&seen),
-        };
-        let expected = write.apply(&row);
-        match (table.write(&write).await.expect("answers"), expected) {
-            (Outcome::Done(found), Some(expected)) => {
-                assert_eq!(found, expected, "seed {seed} step {step}: {write:?}");
-                row = found;
-                past.push(row.clone());
-                made += 1;
-            }
-            (Outcome::Refused(Some(found)), None) => {
-                assert_eq!(found, row, "seed {seed} step {step}: {write:?}");
-                refused += 1;
-            }
-            (outcome, expected) => {
-                panic!("seed {seed} step {step}: {write:?} gave {outcome:?}, not {expected:?}")
-            }
-        }
-    }
-    assert!(
-        made > 100 && refused > 100,
-        "seed {seed}: {made} made, {refused} refused"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_write_to_a_lease_that_is_gone_creates_nothing() {
-    let rig = Rig::new(1).await;
-    let table = rig.table().await;
-    let lease = Lease {
-        owner: Some("a".into()),
-        ..Lease::new(shard(0), Position::TrimHorizon)
-    };
-    let writes = [
-        Write::renew(&lease, "a", "t1"),
-        Write::take(&lease, "b", "t2"),
-        Write::give_up(&lease),
-        Write::start_handoff(&lease, "b").expect("has an owner"),
-    ];
-    for write in writes {
-        let outcome = table.write(&write).await.expect("answers");
-        assert!(matches!(outcome, Outcome::Refused(None)), "{write:?}");
-    }
-    assert!(table.scan(true).await.expect("scans").leases.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -437,10 +305,10 @@ async fn a_new_table_is_made_as_the_settings_say_and_an_old_one_is_left_as_it_is
         deletion_protection: true,
         tags: [("team".to_owned(), "billing".to_owned())].into(),
     };
-    table.ensure(&wanted).await.expect("made");
+    table.prepare(&wanted).await.expect("made");
     // Another worker, with other settings.
     let other = rig.table_through(&rig.dynamodb);
-    let ensured = other.ensure(&LeaseTableSettings::default()).await;
+    let ensured = other.prepare(&LeaseTableSettings::default()).await;
     ensured.expect("taken as it is");
 
     let described = rig.dynamodb.describe_table().table_name(TABLE).send().await;

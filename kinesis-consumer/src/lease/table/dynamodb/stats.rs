@@ -1,19 +1,23 @@
-//! Rows of worker metrics in DynamoDB.
+//! Rows of worker metrics in DynamoDB. The states beside them are in [`states`](super::states).
 
 use std::ops::RangeInclusive;
 
-use super::{LeaseTable, SCAN_PAGES_MAX, UNITS, count_units};
+use async_trait::async_trait;
+
+use super::{DynamoDbTable, SCAN_PAGES_MAX, UNITS, count_units};
 use crate::error::Error;
 use crate::lease::item::{ENTITY_TYPE, Item, LEASE_KEY, number};
 use crate::lease::lock::text;
+use crate::lease::migration::ClientVersion;
 use crate::lease::stats::{
     ENTITY_STATS, RANGES, SUPPORT, SUPPORT_UPDATED_AT, SUPPORTS_SINGLE_TABLE, UPDATED_AT, VALUES,
     WorkerStats,
 };
+use crate::lease::table::Fleet;
 
-impl LeaseTable {
-    /// Writes a worker's row; attributes that are not ours stay.
-    pub(crate) async fn put_stats(&self, stats: &WorkerStats) -> Result<(), Error> {
+#[async_trait]
+impl Fleet for DynamoDbTable {
+    async fn put_stats(&self, stats: &WorkerStats) -> Result<(), Error> {
         let Some(place) = self.layout().stats.into_iter().next() else {
             return Ok(());
         };
@@ -51,8 +55,7 @@ impl LeaseTable {
         }
     }
 
-    /// Deletes a worker's row, if it still is one that was written at `updated_at`.
-    pub(crate) async fn delete_stats(
+    async fn delete_stats(
         &self,
         worker: &str,
         updated_at: RangeInclusive<u64>,
@@ -82,12 +85,7 @@ impl LeaseTable {
         Ok(())
     }
 
-    /// The rows of all workers: those that a scan of the lease table brought, and those of a table
-    /// of their own. The first place of the layout wins.
-    pub(crate) async fn all_stats(
-        &self,
-        scanned: Vec<WorkerStats>,
-    ) -> Result<Vec<WorkerStats>, Error> {
+    async fn all_stats(&self, scanned: Vec<WorkerStats>) -> Result<Vec<WorkerStats>, Error> {
         let mut all: Vec<WorkerStats> = Vec::new();
         let mut scanned = Some(scanned);
         for place in self.layout().stats {
@@ -105,6 +103,22 @@ impl LeaseTable {
         Ok(all)
     }
 
+    async fn find_layout(&self) -> Result<bool, Error> {
+        let before = self.layout();
+        self.look_for_legacy_tables().await?;
+        Ok(self.layout() != before)
+    }
+
+    async fn client_version(&self) -> Result<Option<ClientVersion>, Error> {
+        self.read_client_version().await
+    }
+
+    async fn put_client_version(&self, me: &str, now_millis: u64) -> Result<(), Error> {
+        self.write_client_version(me, now_millis).await
+    }
+}
+
+impl DynamoDbTable {
     async fn scan_stats(&self, table: &str, key: &str) -> Result<Vec<WorkerStats>, Error> {
         let mut rows = Vec::new();
         let mut start: Option<Item> = None;

@@ -13,7 +13,7 @@ use aws_sdk_dynamodb::types::{
 use kinesis_core::ShardId;
 
 use super::setup::{key_part, text_attribute};
-use super::{LeaseTable, SCAN_PAGES_MAX, UNITS, count_units};
+use super::{DynamoDbTable, Index, LeaseTable, SCAN_PAGES_MAX, UNITS, count_units};
 use crate::error::{Error, ErrorKind, aws_kind};
 use crate::lease::item::{Item, LEASE_KEY, OWNER};
 use crate::lease::lock::text;
@@ -21,19 +21,9 @@ use crate::lease::lock::text;
 /// Source: KCL 3.5.1, `DynamoDBLeaseRefresher`.
 const INDEX: &str = "LeaseOwnerToLeaseKeyIndex";
 
-/// Whether the index can be asked.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Index {
-    Active,
-    /// It is being made, or somebody has to.
-    NotYet,
-    /// It may not be made by this worker.
-    Denied,
-}
-
-impl LeaseTable {
+impl DynamoDbTable {
     /// Whether the index is there; it is ordered if it is missing.
-    pub(crate) async fn index(&self) -> Result<Index, Error> {
+    pub(super) async fn look_at_index(&self) -> Result<Index, Error> {
         let request = self.reads.describe_table().table_name(self.name());
         let answer = Box::pin(request.send()).await.map_err(|error| {
             Error::aws(
@@ -119,7 +109,7 @@ impl LeaseTable {
 
     /// The leases whose owner, or next owner, is `owner`. Bounded as short as a write is: a lease that
     /// was given waits for the answer, and the next look is a second away.
-    pub(crate) async fn owned_by(&self, owner: &str) -> Result<Vec<ShardId>, Error> {
+    pub(super) async fn ask_index(&self, owner: &str) -> Result<Vec<ShardId>, Error> {
         let mut keys = Vec::new();
         let mut start: Option<Item> = None;
         for _ in 0..SCAN_PAGES_MAX {
