@@ -81,12 +81,7 @@ impl Table {
 
     /// Writes the lock if the row is as demanded.
     fn lock(&mut self, claim: &Claim, row: LockRow) -> bool {
-        let holds = match (claim, &self.lock) {
-            (Claim::Absent, None) => true,
-            (Claim::Released, Some(lock)) => lock.released,
-            (Claim::Expired(version), Some(lock)) => lock.version == *version,
-            (Claim::Absent, Some(_)) | (Claim::Released | Claim::Expired(_), None) => false,
-        };
+        let holds = claim.holds(self.lock.as_ref());
         if holds {
             self.lock = Some(row);
         }
