@@ -135,7 +135,13 @@ impl Kinesis {
     /// Opens the service; with a data directory it recovers what was stored there. Blocks.
     pub(crate) fn open(options: KinesisOptions) -> Result<Self, Error> {
         let home = Arc::new(Place::new(&options.account, &options.region));
-        let (log, held) = Log::open(options.data_dir.as_deref(), &home)?;
+        // Time that can be advanced goes on where it was: what had expired then, is.
+        let trim_until_ms = match options.clock.is_advanceable() {
+            true => u64::MAX,
+            false => options.clock.epoch_millis(),
+        };
+        let (log, held) = Log::open(options.data_dir.as_deref(), &home, trim_until_ms)?;
+        catch_up(&options.clock, held.latest_ms);
         let sites = Sites::new(options, home, log, held)?;
         for site in sites.all() {
             site.resume_channels();
@@ -161,6 +167,12 @@ impl Kinesis {
     /// The states of the KMS keys.
     pub(crate) fn kms(&self) -> &KmsKeys {
         &self.sites.home.kms
+    }
+
+    /// Nothing is written once this returns: another instance may read what is there. To be called
+    /// when no request is under way any more; what one left behind unawaited is written first.
+    pub(crate) async fn seal(&self) {
+        self.sites.home.log.seal().await;
     }
 
     /// Ends subscriptions and deliveries and waits until everything is stored.
@@ -323,6 +335,24 @@ impl Site {
     /// Refuses a change at once when the store cannot keep it.
     fn check_writable(&self) -> Result<(), Fault> {
         self.log.check().map_err(|failure| unwritable(&failure))
+    }
+}
+
+/// Lets the time go on behind everything that the log tells of.
+fn catch_up(clock: &Clock, latest_ms: u64) {
+    let behind_ms = latest_ms.saturating_sub(clock.epoch_millis());
+    if behind_ms == 0 {
+        return;
+    }
+    match clock.advance_to(latest_ms) {
+        Ok(()) => tracing::info!(behind_ms, "The time goes on where it was in the log."),
+        Err(error) => tracing::warn!(
+            %error,
+            behind_ms,
+            "The clock is behind the last change in the log: what waits for a time waits longer. If \
+             that time was advanced on purpose, start with --virtual-time, or \
+             Builder::virtual_time(true)."
+        ),
     }
 }
 

@@ -15,6 +15,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use crate::disk;
 use crate::error::{Error, ErrorKind};
 
 /// A data directory that only this instance uses.
@@ -37,8 +38,7 @@ impl DataDir {
             )
             .with_source(error)
         };
-        std::fs::create_dir_all(root).map_err(unusable)?;
-        let root_path = root.canonicalize().map_err(unusable)?;
+        let root_path = disk::create_dir(root).map_err(unusable)?;
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -63,7 +63,7 @@ impl DataDir {
     /// A directory inside it, created if missing. Blocks.
     pub(crate) fn part(&self, name: &str) -> Result<PathBuf, Error> {
         let part = self.root.join(name);
-        std::fs::create_dir_all(&part).map_err(|error| {
+        disk::create_dir(&part).map_err(|error| {
             Error::new(
                 ErrorKind::Storage,
                 format!("{} cannot be created", part.display()),

@@ -206,7 +206,9 @@
 //! ```
 //!
 //! and records are trimmed, iterators expire, streams become ACTIVE, daily quotas begin anew and
-//! subscriptions end, as if that time had passed: whoever sleeps is woken. Time never goes backward.
+//! subscriptions end, as if that time had passed: whoever sleeps is woken. Time never goes backward, not
+//! over a restart of a data directory either: it goes on where the last change left it. Without virtual
+//! time the machine's clock counts, and one that is behind the last change is warned of.
 //! DynamoDB, S3 and the time-outs of connections keep the machine's time.
 //!
 //! # Features
@@ -223,6 +225,7 @@ mod catalog;
 mod commitment;
 mod data_dir;
 mod date;
+mod disk;
 #[cfg(feature = "dynamodb")]
 mod dynamodb;
 mod embed;

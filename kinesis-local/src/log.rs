@@ -60,6 +60,8 @@ pub(crate) struct Held {
     /// The highest id that a stream was given.
     pub(crate) last_stream_id: u64,
     pub(crate) commitments: Commitments,
+    /// The highest time in it, in milliseconds since the Unix epoch; 0: there is none.
+    pub(crate) latest_ms: u64,
 }
 
 /// The accounts' commitments, by account and region.
@@ -107,6 +109,8 @@ struct Queue {
     /// A blocking task is at work, or about to be.
     draining: bool,
     failed: Option<LogFailure>,
+    /// It takes nothing more because it was asked not to.
+    sealed: bool,
     /// Changes submitted, changes on the disk, and the last submitted that was not of records.
     submitted: u64,
     stored: u64,
@@ -143,13 +147,18 @@ struct Writer {
 
 impl Log {
     /// Opens the log in `dir` and gives back what it holds; `None` keeps everything in memory. What
-    /// names no place is of `home`. Blocks.
-    pub(crate) fn open(dir: Option<&Path>, home: &Arc<Place>) -> Result<(Self, Held), Error> {
+    /// names no place is of `home`. Records that are expired at `trim_until_ms`, or were at the time
+    /// of the last change if that is earlier, may be left out. Blocks.
+    pub(crate) fn open(
+        dir: Option<&Path>,
+        home: &Arc<Place>,
+        trim_until_ms: u64,
+    ) -> Result<(Self, Held), Error> {
         let Some(dir) = dir else {
             return Ok((Self { file: None }, Held::default()));
         };
         let path = dir.join(FILE_NAME);
-        let recovered = recovery::open(&path, home)?;
+        let recovered = recovery::open(&path, home, trim_until_ms)?;
         let writer = Writer {
             file: recovered.file,
             buffer: Vec::new(),
@@ -190,7 +199,7 @@ impl Log {
     pub(crate) fn submit(&self, entry: Entry, publish: Option<Publish>, room: Room) -> Ticket {
         match &self.file {
             None => Ticket(None),
-            Some(file) => file.submit(What::Change(entry), publish, room),
+            Some(file) => file.submit(What::Change(entry), publish, room, false),
         }
     }
 
@@ -211,7 +220,7 @@ impl Log {
                 return Ok(());
             }
             drop(queue);
-            file.submit(What::Barrier, None, None)
+            file.submit(What::Barrier, None, None, false)
         };
         ticket.stored().await
     }
@@ -220,10 +229,7 @@ impl Log {
     /// write is under way, so that nothing is written once this returns.
     pub(crate) fn abandon(&self) {
         let Some(file) = &self.file else { return };
-        let failure = LogFailure {
-            reason: "it was dropped".into(),
-            path: Arc::clone(&file.path),
-        };
+        let failure = file.failure("it was dropped");
         let waiting = {
             let mut queue = file.queue();
             queue.failed.get_or_insert_with(|| failure.clone());
@@ -239,9 +245,24 @@ impl Log {
     /// still taken.
     pub(crate) async fn close(&self) {
         let Some(file) = &self.file else { return };
-        if let Err(error) = file.submit(What::Close, None, None).stored().await {
+        let close = file.submit(What::Close, None, None, false);
+        if let Err(error) = close.stored().await {
             tracing::error!(%error, "The log could not be closed in order.");
         }
+    }
+
+    /// Waits until everything that was submitted is on the disk, awaited or not, and takes nothing
+    /// more from here on: once this returns nothing is written any more. Dropping the future leaves
+    /// it so that nothing more is taken; a later call gives up what nobody waits for.
+    pub(crate) async fn seal(&self) {
+        let Some(file) = &self.file else { return };
+        let close = file.submit(What::Close, None, None, true);
+        if let Err(error) = close.stored().await
+            && !file.is_sealed()
+        {
+            tracing::error!(%error, "The log could not be closed in order.");
+        }
+        self.abandon(); // a write that nobody waits for any more is under way at most
     }
 }
 
@@ -270,7 +291,25 @@ impl LogFile {
         self.queue().failed.clone().map_or(Ok(()), Err)
     }
 
-    fn submit(self: &Arc<Self>, what: What, publish: Option<Publish>, room: Room) -> Ticket {
+    fn failure(&self, reason: &str) -> LogFailure {
+        LogFailure {
+            reason: reason.into(),
+            path: Arc::clone(&self.path),
+        }
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.queue().sealed
+    }
+
+    /// Puts it in line; `last`: nothing is taken behind it.
+    fn submit(
+        self: &Arc<Self>,
+        what: What,
+        publish: Option<Publish>,
+        room: Room,
+        last: bool,
+    ) -> Ticket {
         let (acknowledge, acknowledged) = oneshot::channel();
         let mut queue = self.queue();
         if let What::Change(entry) = &what {
@@ -287,7 +326,13 @@ impl LogFile {
         };
         match queue.failed.clone() {
             Some(failure) => waiting.acknowledge(Err(failure)),
-            None => queue.waiting.push(waiting),
+            None => {
+                queue.waiting.push(waiting);
+                if last {
+                    queue.failed = Some(self.failure("it was shut down"));
+                    queue.sealed = true;
+                }
+            }
         }
         let start = !queue.draining && !queue.waiting.is_empty();
         queue.draining |= start;
@@ -335,10 +380,7 @@ impl LogFile {
     /// What is on the disk is unknown now: neither this group nor anything later counts.
     fn fail(&self, group: Vec<Waiting>, error: &io::Error) {
         tracing::error!(%error, path = %self.path.display(), "The log cannot be written; no change is taken any more.");
-        let failure = LogFailure {
-            reason: error.to_string().into(),
-            path: Arc::clone(&self.path),
-        };
+        let failure = self.failure(&error.to_string());
         let later = {
             let mut queue = self.queue();
             queue.failed = Some(failure.clone());

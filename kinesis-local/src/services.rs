@@ -90,8 +90,64 @@ impl Services {
         self.dynamodb.close().await;
         #[cfg(feature = "s3")]
         self.s3.close().await;
+        self.kinesis.seal().await;
         if let Some(data_dir) = &self.data_dir {
             data_dir.unlock();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::FutureExt as _;
+    use http::{Request, StatusCode};
+
+    use super::*;
+
+    fn open(settings: &Settings) -> Services {
+        Services::open(settings, None, Clock::system(), Rand::seeded(1), false).unwrap()
+    }
+
+    fn request(operation: &str, body: &'static str) -> Request<Bytes> {
+        Request::post("/")
+            .header("content-type", "application/x-amz-json-1.1")
+            .header("x-amz-target", format!("Kinesis_20131202.{operation}"))
+            .header("x-amz-date", "20261123T020000Z")
+            .header(
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=a/20261123/us-east-1/kinesis/aws4_request, \
+                 SignedHeaders=host, Signature=abc",
+            )
+            .body(Bytes::from_static(body.as_bytes()))
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_directory_is_let_go_when_nothing_is_written_to_it_any_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            data_dir: Some(directory.path().to_owned()),
+            ..Settings::default()
+        };
+        let services = open(&settings);
+        let create = r#"{"StreamName":"s","StreamModeDetails":{"StreamMode":"ON_DEMAND"}}"#;
+        let created = services.kinesis.call(request("CreateStream", create));
+        assert_eq!(created.await.status(), StatusCode::OK);
+        let put = || {
+            let put = r#"{"StreamName":"s","PartitionKey":"k","Data":"AAAA"}"#;
+            services.kinesis.call(request("PutRecord", put))
+        };
+        for _ in 0..50 {
+            // Dropped on its way to the disk, as at the deadline of a shutdown.
+            assert!(put().now_or_never().is_none());
+        }
+        services.close().await;
+        let log = directory.path().join("kinesis/changes.log");
+        let closed = std::fs::read(&log).unwrap();
+        let other = open(&settings);
+        assert_eq!(put().await.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        other.close().await;
+        assert_eq!(std::fs::read(&log).unwrap(), closed);
     }
 }

@@ -322,15 +322,27 @@ impl Stream {
         shard.closed_ms().is_some_and(|end_ms| end_ms < horizon_ms)
     }
 
-    /// Forgets all records that are past the retention.
-    pub(crate) fn trim(&self, now_ms: u64) {
+    /// Forgets the records that are past the retention, in the shards alone.
+    pub(crate) fn trim_shards(&self, now_ms: u64) {
         let horizon_ms = self.horizon_ms(now_ms);
         for shard in &self.shards {
             shard.log().trim(horizon_ms);
         }
+    }
+
+    /// Forgets all records that are past the retention.
+    pub(crate) fn trim(&self, now_ms: u64) {
+        self.trim_shards(now_ms);
         for queue in self.queues.keys().filter_map(|&id| self.queue(id)) {
             let mut queue = queue;
             queue.forget_trimmed(self, now_ms);
+        }
+    }
+
+    /// Gives up all records: the stream was deleted.
+    pub(crate) fn forget_records(&self) {
+        for shard in &self.shards {
+            shard.log().forget_all();
         }
     }
 

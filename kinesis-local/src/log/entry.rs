@@ -215,6 +215,24 @@ impl Entry {
         }
     }
 
+    /// The highest time that it tells, in milliseconds since the Unix epoch; 0: none.
+    pub(super) fn latest_ms(&self) -> u64 {
+        match self {
+            Self::CreateStream(new) => new.created_ms,
+            Self::DeleteStream { at_ms, .. }
+            | Self::Split { at_ms, .. }
+            | Self::Merge { at_ms, .. }
+            | Self::RegisterConsumer { at_ms, .. }
+            | Self::DeregisterConsumer { at_ms, .. }
+            | Self::Change { at_ms, .. }
+            | Self::Commitment { at_ms, .. } => *at_ms,
+            Self::Records { records, .. } => {
+                let arrivals = records.iter().map(|record| record.arrival_ms);
+                arrivals.max().unwrap_or_default()
+            }
+        }
+    }
+
     /// Takes the next entry off `bytes`.
     pub(super) fn decode(bytes: &mut Bytes) -> Result<Self, Unreadable> {
         let entry = match bytes.try_get_u8()? {

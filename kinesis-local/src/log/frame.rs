@@ -4,7 +4,7 @@
 //! u32 mark │ u32 length │ u32 crc32c(mark, length) │ u32 crc32c(payload) │ payload
 //! ```
 
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 
 /// What the file begins with: the format's name and version.
 pub(super) const FILE_HEAD: [u8; 16] = *b"kinesis-local-1\n";
@@ -14,6 +14,9 @@ const MARK: [u8; 4] = *b"KLF\x01";
 
 /// Bytes before the payload.
 pub(super) const HEAD_BYTES: usize = 16;
+
+/// Bytes of a file that are searched for a frame at once. Source: none, reasonable default.
+const WINDOW_BYTES: usize = 64 * 1024;
 
 /// Begins a frame in `buffer`; the payload is appended behind it.
 pub(super) fn begin(buffer: &mut Vec<u8>) {
@@ -58,26 +61,56 @@ impl Head {
         })
     }
 
+    /// Whether what was written behind this head is at `offset` of `file`.
+    fn is_followed(&self, file: &mut (impl Read + Seek), offset: u64) -> io::Result<bool> {
+        file.seek(SeekFrom::Start(offset))?;
+        let mut left = self.length;
+        let mut checksum = 0;
+        let mut window = [0; 8 * 1024];
+        while left > 0 {
+            let bytes = left.min(window.len());
+            file.read_exact(&mut window[..bytes])?;
+            checksum = crc32c::crc32c_append(checksum, &window[..bytes]);
+            left -= bytes;
+        }
+        Ok(checksum == self.payload_checksum)
+    }
+
     /// Whether `payload` is what was written behind this head.
     pub(super) fn holds(&self, payload: &[u8]) -> bool {
         payload.len() == self.length && crc32c::crc32c(payload) == self.payload_checksum
     }
 }
 
-/// Whether a whole frame begins anywhere in `bytes`.
-pub(super) fn any_in(bytes: &[u8]) -> bool {
-    bytes.windows(HEAD_BYTES).enumerate().any(|(at, window)| {
-        if window[0..4] != MARK {
-            return false;
+/// Whether a whole frame begins at `from` or later in the first `length` bytes of `file`.
+pub(super) fn any_behind(
+    file: &mut (impl Read + Seek),
+    mut from: u64,
+    length: u64,
+) -> io::Result<bool> {
+    let mut window = Vec::with_capacity(WINDOW_BYTES);
+    while from + HEAD_BYTES as u64 <= length {
+        file.seek(SeekFrom::Start(from))?;
+        window.clear();
+        let bytes = (length - from).min(WINDOW_BYTES as u64);
+        file.take(bytes).read_to_end(&mut window)?;
+        for (at, bytes) in window.windows(HEAD_BYTES).enumerate() {
+            let head = bytes.try_into().ok().and_then(Head::parse);
+            let payload = from + (at + HEAD_BYTES) as u64;
+            if let Some(head) = head
+                && head.length as u64 <= length.saturating_sub(payload)
+                && head.is_followed(file, payload)?
+            {
+                return Ok(true);
+            }
         }
-        let head = window.try_into().ok().and_then(Head::parse);
-        head.is_some_and(|head| {
-            let payload = at + HEAD_BYTES;
-            bytes
-                .get(payload..payload + head.length)
-                .is_some_and(|payload| head.holds(payload))
-        })
-    })
+        let searched = window.len().saturating_sub(HEAD_BYTES - 1);
+        if searched == 0 {
+            return Ok(false); // the file is shorter than it was
+        }
+        from += searched as u64;
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -90,6 +123,28 @@ mod tests {
         buffer.extend_from_slice(payload);
         finish(&mut buffer).unwrap();
         buffer
+    }
+
+    fn any_in(bytes: &[u8]) -> bool {
+        any_behind(&mut io::Cursor::new(bytes), 0, bytes.len() as u64).unwrap()
+    }
+
+    #[test]
+    fn a_frame_is_found_wherever_it_lies_in_a_long_file() {
+        for before in [
+            0,
+            1,
+            WINDOW_BYTES - HEAD_BYTES,
+            WINDOW_BYTES - 1,
+            3 * WINDOW_BYTES,
+        ] {
+            let mut bytes = vec![b'K'; before];
+            bytes.extend(frame(&vec![7; 2 * WINDOW_BYTES]));
+            assert!(any_in(&bytes), "{before}");
+            let behind = before as u64 + 1;
+            let mut file = io::Cursor::new(&bytes);
+            assert!(!any_behind(&mut file, behind, bytes.len() as u64).unwrap());
+        }
     }
 
     #[test]

@@ -3,7 +3,11 @@
 //! Promises: every frame that was synced comes back, in order; a torn last frame is cut off, with
 //! a warning that tells how many bytes; a broken frame with a whole one behind it, an entry that
 //! cannot be read or one that does not fit what came before is an error that names the file and
-//! the offset, and the file is left as it is.
+//! the offset, and the file is left as it is. What comes back is synced before anyone sees it: the
+//! process that wrote it may have been killed between write and sync.
+//!
+//! While it replays it holds what is readable then and one frame: records that a retention has ended
+//! or whose stream was deleted are given up, and no record keeps more of its frame than itself.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -17,6 +21,7 @@ use super::entry::Entry;
 use super::frame::{self, FILE_HEAD, HEAD_BYTES, Head};
 use super::{Commitments, Held};
 use crate::catalog::StreamCell;
+use crate::disk;
 use crate::error::{Error, ErrorKind};
 use crate::place::Place;
 use crate::stream::consumer::Consumer;
@@ -45,9 +50,10 @@ enum Refusal {
     Unfit { offset: u64, reason: &'static str },
 }
 
-/// Opens or creates the log at `path`; streams that name no place are of `home`. Blocks.
-pub(super) fn open(path: &Path, home: &Arc<Place>) -> Result<Recovered, Error> {
-    recover(path, home).map_err(|refusal| {
+/// Opens or creates the log at `path`; streams that name no place are of `home`. Records that are
+/// readable at `trim_until_ms` are kept. Blocks.
+pub(super) fn open(path: &Path, home: &Arc<Place>, trim_until_ms: u64) -> Result<Recovered, Error> {
+    recover(path, home, trim_until_ms).map_err(|refusal| {
         let kind = match refusal {
             Refusal::Io(_) => ErrorKind::Storage,
             Refusal::Foreign | Refusal::Changed { .. } | Refusal::Unfit { .. } => {
@@ -59,7 +65,7 @@ pub(super) fn open(path: &Path, home: &Arc<Place>) -> Result<Recovered, Error> {
     })
 }
 
-fn recover(path: &Path, home: &Arc<Place>) -> Result<Recovered, Refusal> {
+fn recover(path: &Path, home: &Arc<Place>, trim_until_ms: u64) -> Result<Recovered, Refusal> {
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -72,10 +78,13 @@ fn recover(path: &Path, home: &Arc<Place>) -> Result<Recovered, Refusal> {
         streams: HashMap::new(),
         last_stream_id: 0,
         commitments: Commitments::new(),
+        latest_ms: 0,
+        trimmed_ms: 0,
+        trim_until_ms,
     };
     let mut end = FILE_HEAD.len() as u64;
     if !has_head(&mut file, length)? {
-        write_head(&mut file, path)?;
+        write_head(&mut file)?;
     } else {
         let mut reader = BufReader::with_capacity(READ_AHEAD_BYTES, &mut file);
         while let Some(payload) = read_frame(&mut reader, end, length)? {
@@ -88,7 +97,11 @@ fn recover(path: &Path, home: &Arc<Place>) -> Result<Recovered, Refusal> {
         let bytes = length - end;
         tracing::warn!(path = %path.display(), bytes, "Cut off a write that a crash had torn.");
         file.set_len(end)?;
-        file.sync_all()?;
+    }
+    disk::sync(&file, path)?;
+    if let Some(dir) = path.parent() {
+        // The file's name has to survive as well.
+        disk::sync_dir(dir)?;
     }
     file.seek(SeekFrom::Start(end))?;
     Ok(replay.finish(file))
@@ -107,16 +120,10 @@ fn has_head(file: &mut File, length: u64) -> Result<bool, Refusal> {
     }
 }
 
-fn write_head(file: &mut File, path: &Path) -> io::Result<()> {
+fn write_head(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     file.rewind()?;
-    file.write_all(&FILE_HEAD)?;
-    file.sync_all()?;
-    // The file's name has to survive as well.
-    match path.parent() {
-        Some(dir) => File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+    file.write_all(&FILE_HEAD)
 }
 
 /// The payload of the frame at `offset`; `None`: the log ends here, in order or torn.
@@ -129,24 +136,25 @@ fn read_frame(
     if left == 0 {
         return Ok(None);
     }
+    let mut behind = offset + 1;
     if left >= HEAD_BYTES as u64 {
         let mut head = [0; HEAD_BYTES];
         reader.read_exact(&mut head)?;
-        if let Some(head) = Head::parse(&head)
-            && head.length as u64 <= left - HEAD_BYTES as u64
-        {
-            let mut payload = vec![0; head.length];
-            reader.read_exact(&mut payload)?;
-            if head.holds(&payload) {
-                return Ok(Some(payload.into()));
+        if let Some(head) = Head::parse(&head) {
+            let payload = offset + HEAD_BYTES as u64;
+            if head.length as u64 <= length - payload {
+                let mut payload = vec![0; head.length];
+                reader.read_exact(&mut payload)?;
+                if head.holds(&payload) {
+                    return Ok(Some(payload.into()));
+                }
             }
+            // What is in the payload is the users': the bytes of another log, for example.
+            behind = payload + head.length as u64;
         }
     }
     // Broken. If a whole frame lies behind, this one was synced before that was written.
-    reader.seek(SeekFrom::Start(offset + 1))?;
-    let mut behind = Vec::new();
-    reader.read_to_end(&mut behind)?;
-    if frame::any_in(&behind) {
+    if frame::any_behind(reader, behind, length)? {
         Err(Refusal::Changed { offset })
     } else {
         Ok(None)
@@ -160,21 +168,48 @@ struct Replay {
     streams: HashMap<u64, Arc<StreamCell>>,
     last_stream_id: u64,
     commitments: Commitments,
+    /// The highest time in what was replayed.
+    latest_ms: u64,
+    /// What `latest_ms` was when the expired records of all streams were last given up.
+    trimmed_ms: u64,
+    /// Nothing is given up that is readable at this time.
+    trim_until_ms: u64,
 }
 
+/// How far the time in the log goes on until all streams are trimmed. Source: none, reasonable
+/// default: a twenty-fourth of the shortest retention.
+const TRIM_EVERY_MS: u64 = 3_600_000;
+
 impl Replay {
+    /// The time that records expire by.
+    fn now_ms(&self) -> u64 {
+        self.latest_ms.min(self.trim_until_ms)
+    }
+
     fn apply(&mut self, mut payload: Bytes, offset: u64) -> Result<(), Refusal> {
+        let mut is_first = true;
         while !payload.is_empty() {
             let entry = Entry::decode(&mut payload);
             let entry = entry.map_err(|_| "it holds an entry that cannot be read");
+            // The records of one shard go together. Those of several would keep each other's bytes.
+            let alone = is_first && payload.is_empty();
+            is_first = false;
             entry
-                .and_then(|entry| self.apply_entry(entry))
+                .and_then(|entry| self.apply_entry(entry, alone))
                 .map_err(|reason| Refusal::Unfit { offset, reason })?;
         }
         Ok(())
     }
 
-    fn apply_entry(&mut self, entry: Entry) -> Result<(), &'static str> {
+    /// `alone`: it has a frame to itself.
+    fn apply_entry(&mut self, entry: Entry, alone: bool) -> Result<(), &'static str> {
+        self.latest_ms = self.latest_ms.max(entry.latest_ms());
+        if self.latest_ms >= self.trimmed_ms.saturating_add(TRIM_EVERY_MS) {
+            self.trimmed_ms = self.latest_ms;
+            for cell in self.streams.values() {
+                cell.read().trim_shards(self.now_ms());
+            }
+        }
         match entry {
             Entry::CreateStream(new) => {
                 self.last_stream_id = self.last_stream_id.max(new.id);
@@ -185,7 +220,9 @@ impl Replay {
                 }
             }
             Entry::DeleteStream { stream, at_ms } => {
-                self.cell(stream)?.write().life.deleted_ms = Some(at_ms);
+                let mut stream = self.cell(stream)?.write();
+                stream.life.deleted_ms = Some(at_ms);
+                stream.forget_records();
                 Ok(())
             }
             Entry::Split {
@@ -247,16 +284,21 @@ impl Replay {
                 key: _,
                 records,
             } => {
+                let now_ms = self.now_ms();
                 let stream = self.cell(stream)?.read();
                 let shard = stream.shard(shard).ok_or("a shard is not known")?;
                 let mut log = shard.log();
-                for record in records {
+                for mut record in records {
+                    if !alone {
+                        record.data = Bytes::copy_from_slice(&record.data);
+                    }
                     let (index, arrival_ms) = (shard.identity.index, record.arrival_ms);
                     stream.observe(index, record.size(), 1, arrival_ms);
                     if !log.restore(record) {
                         return Err("a sequence number was given twice");
                     }
                 }
+                log.trim(stream.horizon_ms(now_ms));
                 Ok(())
             }
         }
@@ -275,6 +317,7 @@ impl Replay {
                 streams: cells,
                 last_stream_id: self.last_stream_id,
                 commitments: self.commitments,
+                latest_ms: self.latest_ms,
             },
         }
     }

@@ -12,6 +12,8 @@ use crate::error::ErrorKind;
 use crate::stream::shard::{Batch, Record};
 use crate::stream::tests::new_stream;
 
+mod after_a_crash;
+
 const NOW_MS: u64 = 1_795_399_200_000;
 
 fn home() -> Arc<Place> {
@@ -24,7 +26,7 @@ fn named(streams: Vec<Arc<StreamCell>>) -> Streams {
 }
 
 fn open(dir: &Path) -> (Log, Streams) {
-    let (log, held) = Log::open(Some(dir), &home()).unwrap();
+    let (log, held) = Log::open(Some(dir), &home(), NOW_MS).unwrap();
     (log, named(held.streams))
 }
 
@@ -145,7 +147,7 @@ async fn a_changed_byte_is_an_error_that_names_the_file_and_the_offset() {
         let mut changed = whole.clone();
         changed[at] ^= 0x10;
         std::fs::write(&path, &changed).unwrap();
-        let error = Log::open(Some(dir.path()), &home()).unwrap_err();
+        let error = Log::open(Some(dir.path()), &home(), NOW_MS).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}");
         let text = error.to_string();
         assert!(text.contains(path.to_str().unwrap()), "{text}");
@@ -177,7 +179,9 @@ async fn after_an_orderly_end_a_changed_byte_of_the_last_write_is_noticed_too() 
     bytes[40] ^= 1;
     std::fs::write(&path, &bytes).unwrap();
     assert_eq!(
-        Log::open(Some(dir.path()), &home()).unwrap_err().kind(),
+        Log::open(Some(dir.path()), &home(), NOW_MS)
+            .unwrap_err()
+            .kind(),
         ErrorKind::Corrupt
     );
 }
@@ -191,7 +195,7 @@ async fn a_file_of_something_else_is_not_touched() {
         b"something else entirely, and longer",
     ] {
         std::fs::write(&path, foreign).unwrap();
-        let error = Log::open(Some(dir.path()), &home()).unwrap_err();
+        let error = Log::open(Some(dir.path()), &home(), NOW_MS).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert_eq!(std::fs::read(&path).unwrap(), foreign);
     }
@@ -274,6 +278,25 @@ async fn an_abandoned_log_writes_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_sealed_log_writes_what_nobody_waits_for_and_nothing_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let (log, _) = open(dir.path());
+    let cell = create(&log, "orders", 1).await;
+    for at in 0..100 {
+        drop(append(&log, &cell, 0, &format!("{at}")));
+    }
+    log.seal().await;
+    let sealed = std::fs::read(&path).unwrap();
+    assert!(append(&log, &cell, 0, "late").stored().await.is_err());
+    log.close().await;
+    log.seal().await;
+    assert_eq!(std::fs::read(&path).unwrap(), sealed);
+    let stored = texts(open(dir.path()).1.get("orders").unwrap(), 0);
+    assert_eq!(stored.len(), 100);
+}
+
+#[tokio::test]
 async fn a_change_of_streams_that_failed_is_never_shown() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
@@ -346,7 +369,7 @@ async fn every_kind_of_change_comes_back() {
     ] {
         log.submit(entry, None, None).stored().await.unwrap();
     }
-    let (_, held) = Log::open(Some(dir.path()), &home()).unwrap();
+    let (_, held) = Log::open(Some(dir.path()), &home(), NOW_MS).unwrap();
     assert_eq!(held.last_stream_id, 77);
     let streams = named(held.streams);
     assert_eq!(streams["other"].read().life.deleted_ms, Some(9));
@@ -409,7 +432,7 @@ const VERSION_1: &[u8] = include_bytes!("fixtures/v1.log");
 async fn a_log_of_version_1_is_read_by_every_later_version() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join(FILE_NAME), VERSION_1).unwrap();
-    let (_, held) = Log::open(Some(dir.path()), &home()).unwrap();
+    let (_, held) = Log::open(Some(dir.path()), &home(), NOW_MS).unwrap();
     assert_eq!(held.last_stream_id, 77);
     let streams = named(held.streams);
     assert!(streams["other"].read().life.deleted_ms.is_some());

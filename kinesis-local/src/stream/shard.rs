@@ -258,6 +258,11 @@ impl ShardLog {
         }
     }
 
+    /// Gives up every record, expired or not; numbers go on.
+    pub(crate) fn forget_all(&mut self) {
+        self.records = VecDeque::new();
+    }
+
     /// The position that `start` stands for now.
     pub(crate) fn seek(&self, start: Start) -> u64 {
         let found = match start {

@@ -100,3 +100,48 @@ async fn what_a_shorter_retention_expired_stays_away_after_a_crash() {
     let start = iterator(&kinesis, "0", "TRIM_HORIZON").await;
     assert_eq!(texts(&get(&kinesis, &start).await), ["kept"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn time_that_was_advanced_goes_on_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |clock: &Clock| {
+        Kinesis::open(KinesisOptions {
+            data_dir: Some(dir.path().to_owned()),
+            clock: clock.clone(),
+            delays: Delays {
+                create: std::time::Duration::from_secs(60),
+                ..Delays::default()
+            },
+            ..options()
+        })
+        .unwrap()
+    };
+    let hour = std::time::Duration::from_secs(3600);
+    let clock = Clock::starting_at(NOW_MS).advanceable();
+    let kinesis = open(&clock);
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    clock.advance(hour).unwrap();
+    put(&kinesis, "k", "expired").await;
+    clock.advance(25 * hour).unwrap();
+    put(&kinesis, "k", "kept").await;
+    let create = json!({"StreamName": "late", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    drop(kinesis);
+    let clock = Clock::starting_at(NOW_MS).advanceable();
+    let kinesis = open(&clock);
+    assert_eq!(clock.epoch_millis(), NOW_MS + 26 * 3_600_000);
+    let start = iterator(&kinesis, "0", "TRIM_HORIZON").await;
+    assert_eq!(texts(&get(&kinesis, &start).await), ["kept"]);
+    clock.advance(hour).unwrap();
+    let summary = json!({"StreamName": "late"});
+    let summary = ok(&kinesis, "DescribeStreamSummary", summary).await;
+    let status = &summary["StreamDescriptionSummary"]["StreamStatus"];
+    assert_eq!(status, "ACTIVE");
+    drop(kinesis);
+    // A clock that nobody may advance stays what it is, and nothing that it still keeps is lost.
+    let clock = Clock::starting_at(NOW_MS + 3_600_000);
+    let kinesis = open(&clock);
+    let start = iterator(&kinesis, "0", "TRIM_HORIZON").await;
+    assert_eq!(texts(&get(&kinesis, &start).await), ["expired", "kept"]);
+}
