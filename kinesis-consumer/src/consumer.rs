@@ -28,7 +28,7 @@ use crate::events::{Events, Hub};
 use crate::fetch::{Budget, Connections, FetchContext, Registration};
 use crate::lease::{HeldLease, LeaseKeeper, LeaseStore};
 use crate::processor::RecordProcessorFactory;
-use crate::settings::{self, OnFailure, Retrieval, Settings};
+use crate::settings::{OnFailure, Retrieval, Settings};
 use crate::shard::{Outcome, ShardTask};
 use crate::stream::{Source, Sources, Streams};
 
@@ -421,11 +421,8 @@ impl ConsumerBuilder {
         if let Sources::One(stream) = &self.sources {
             stream.validate()?;
         }
-        if let Retrieval::FanOut(fan_out) = &self.settings.retrieval
-            && fan_out.consumer_name.is_none()
-            && fan_out.consumer_arn.is_none()
-        {
-            settings::consumer_name("retrieval.fan_out.consumer_name", &self.application)?;
+        if let Retrieval::FanOut(fan_out) = &self.settings.retrieval {
+            fan_out.fits(&self.sources, &self.application)?;
         }
         let needed = matches!(self.settings.on_failure, OnFailure::DeadLetter { .. });
         if needed != self.dead_letters.is_some() {

@@ -17,7 +17,6 @@ use crate::error::{Error, ErrorKind};
 pub use crate::lease::{
     BillingMode, LeaseAssignment, LeaseSettings, LeaseTableSettings, UtilizationSettings,
 };
-pub(crate) use retrieval::consumer_name;
 pub use retrieval::{FanOutSettings, Retrieval};
 
 /// Source: KCL `PollingConfig.maxRecords`, which is the service's limit for `GetRecords`.

@@ -136,6 +136,12 @@ fn is_name(text: &str) -> bool {
     NAME_CHARS.contains(&text.len()) && text.chars().all(known)
 }
 
+/// The stream's part of a registered consumer's ARN, `<stream's ARN>/consumer/<name>:<seconds>`.
+pub(crate) fn stream_of_consumer(consumer_arn: &str) -> Option<&str> {
+    let (stream_arn, _) = consumer_arn.split_once("/consumer/")?;
+    stream_arn.starts_with("arn:").then_some(stream_arn)
+}
+
 /// A stream's name or ARN, as requests take it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Address(Arc<str>);
@@ -147,6 +153,18 @@ impl Address {
 
     pub(crate) fn arn(&self) -> Option<String> {
         self.is_arn().then(|| self.0.to_string())
+    }
+
+    /// Whether a registered consumer with this ARN can be this stream's. Of a stream given by its name
+    /// the account and region are not known here.
+    pub(crate) fn can_have_consumer(&self, consumer_arn: &str) -> bool {
+        let Some(stream_arn) = stream_of_consumer(consumer_arn) else {
+            return false;
+        };
+        match stream_arn.split_once(":stream/") {
+            Some((_, name)) => *self.0 == *stream_arn || *self.0 == *name,
+            None => false,
+        }
     }
 
     fn is_arn(&self) -> bool {
@@ -251,8 +269,8 @@ impl Streams {
     /// These streams; none is allowed.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidInput`] that names a stream whose name or ARN cannot be one, or that is
-    /// there twice.
+    /// [`ErrorKind::InvalidInput`] that names a stream whose name or ARN cannot be one, that is there
+    /// twice, or whose `consumer_arn` is not that of a consumer of this stream.
     pub fn new(streams: impl IntoIterator<Item = StreamSource>) -> Result<Self, Error> {
         let list = Self {
             list: Arc::new(watch::Sender::new(Vec::new())),
@@ -269,6 +287,11 @@ impl Streams {
     /// As [`new`](Self::new); the list is as it was.
     pub fn add(&self, stream: StreamSource) -> Result<(), Error> {
         stream.address.validate()?;
+        if let Some(arn) = &stream.consumer_arn
+            && !stream.address.can_have_consumer(arn)
+        {
+            return Err(foreign_consumer(&stream.address, "consumer_arn", arn));
+        }
         let mut added = false;
         self.list.send_if_modified(|list| {
             added = list.iter().all(|known| known.address != stream.address);
@@ -299,6 +322,18 @@ impl Streams {
     pub fn list(&self) -> Vec<StreamSource> {
         self.list.borrow().clone()
     }
+}
+
+/// A consumer's ARN that is no ARN, or another stream's: what came by it would be another stream's
+/// records.
+pub(crate) fn foreign_consumer(stream: impl fmt::Display, field: &str, arn: &str) -> Error {
+    Error::new(
+        ErrorKind::InvalidInput,
+        format!(
+            "{field} of stream {stream} must be that of a consumer registered with this stream, \
+             arn:…:stream/<stream>/consumer/<name>:<seconds>, not {arn:?}"
+        ),
+    )
 }
 
 /// What a worker was asked to read.

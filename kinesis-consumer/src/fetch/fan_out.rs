@@ -87,6 +87,8 @@ pub(crate) enum Reason {
     Denied,
     /// The consumer that the settings name does not exist.
     NoConsumer,
+    /// The consumer that the settings name is another stream's.
+    OtherStream,
     Stalls,
     Failures,
     /// Somebody else subscribes to the same shard with the same consumer, again and again.
@@ -100,6 +102,7 @@ impl Reason {
             Self::Limit => "limit",
             Self::Denied => "denied",
             Self::NoConsumer => "no_consumer",
+            Self::OtherStream => "other_stream",
             Self::Stalls => "stalls",
             Self::Failures => "failures",
             Self::Takeovers => "takeovers",

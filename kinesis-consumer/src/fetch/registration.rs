@@ -2,7 +2,8 @@
 //!
 //! Promise: one task of the worker at a time looks for it or registers it, the others wait for what
 //! comes of that; a refusal is remembered for [`REFUSAL_KEPT`], so that a thousand shards do not ask
-//! one by one. What is found is kept until a subscription finds it gone ([`Registration::forget`]).
+//! one by one. A consumer that is given by its ARN is one of this stream, or is refused: through
+//! another stream's, records would come that are not this stream's. What is found is kept until a subscription finds it gone ([`Registration::forget`]).
 //!
 //! Deliberately absent: deregistering. Other workers of the application use the consumer, and a
 //! consumer that is registered anew for each start takes long to become active.
@@ -24,7 +25,7 @@ use crate::error::{Error, ErrorKind};
 use crate::fetch::call::Failure;
 use crate::fetch::fan_out::{Reason, Trouble};
 use crate::settings::FanOutSettings;
-use crate::stream::{Address, Source};
+use crate::stream::{Address, Source, foreign_consumer, stream_of_consumer};
 use rules::{Next, Rules, Told};
 
 /// How long a refusal is passed on to other shards without asking again. Source: none, reasonable
@@ -117,10 +118,13 @@ impl Registration {
     }
 
     async fn obtain(&self) -> Result<Arc<str>, Failure<Trouble>> {
-        let stream_arn = match &self.given_arn {
-            Some(_) => String::new(),
-            None => self.stream_arn().await?,
-        };
+        let stream_arn = self.stream_arn().await?;
+        if let Some(given) = &self.given_arn
+            && stream_of_consumer(given) != Some(&stream_arn)
+        {
+            let cause = foreign_consumer(&stream_arn, "consumer_arn", given);
+            return Err(self.refused(Reason::OtherStream, Some(cause)));
+        }
         let rand = self.rand.fork();
         let mut rules = Rules::new(self.given_arn.is_none(), rand, self.clock.now());
         let mut arn = None;
@@ -269,6 +273,14 @@ impl Registration {
                      register it, or leave consumer_arn out and the worker registers one"
                 ),
             ),
+            Reason::OtherStream => (
+                ErrorKind::InvalidInput,
+                format!(
+                    "consumer_arn names a fan-out consumer of another stream, whose records would be taken \
+                     for those of stream {stream}: give the ARN of a consumer of this stream, or leave \
+                     consumer_arn out and the worker registers one"
+                ),
+            ),
             _ => (
                 ErrorKind::Throttled,
                 format!(
@@ -328,3 +340,6 @@ impl fmt::Debug for Registration {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::out_of_bounds;
 use crate::error::Error;
+use crate::stream::{Sources, foreign_consumer};
 
 /// Source: Kinesis API 2013-12-02, `ConsumerName`.
 const CONSUMER_NAME_MAX_CHARS: usize = 128;
@@ -44,7 +45,9 @@ pub struct FanOutSettings {
     /// Name of the registered consumer, 1 to 128 characters. Default: the application's name.
     pub consumer_name: Option<String>,
     /// ARN of a consumer that was registered by somebody else; then the workers register none and
-    /// need no permission to. Not together with `consumer_name`.
+    /// need no permission to. It must be a consumer of the stream that is read. Not together with
+    /// `consumer_name`, and not with several streams: those have
+    /// [`StreamSource::consumer_arn`](crate::StreamSource::consumer_arn) each.
     pub consumer_arn: Option<String>,
     /// Whether a shard that cannot be read by fan-out is polled instead, with a WARN and a count in
     /// [`FAN_OUT_FALL_BACKS`](crate::metrics::FAN_OUT_FALL_BACKS): when the consumer cannot be
@@ -64,6 +67,25 @@ impl Default for FanOutSettings {
 }
 
 impl FanOutSettings {
+    /// Checks that the consumer these settings name can be one of what is read.
+    pub(crate) fn fits(&self, sources: &Sources, application: &str) -> Result<(), Error> {
+        let field = "retrieval.fan_out.consumer_arn";
+        match (&self.consumer_arn, sources) {
+            (Some(arn), Sources::Many(_)) => {
+                let bound = "absent where several streams are read, since a consumer is of one stream: \
+                             give it to StreamSource::consumer_arn";
+                Err(out_of_bounds(field, bound, format_args!("{arn:?}")))
+            }
+            (Some(arn), Sources::One(stream)) if !stream.can_have_consumer(arn) => {
+                Err(foreign_consumer(stream, field, arn))
+            }
+            (None, _) if self.consumer_name.is_none() => {
+                consumer_name("retrieval.fan_out.consumer_name", application)
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn validate(&self) -> Result<(), Error> {
         if let Some(name) = &self.consumer_name {
             consumer_name("retrieval.fan_out.consumer_name", name)?;
@@ -84,7 +106,7 @@ impl FanOutSettings {
 }
 
 /// Checks the name of a fan-out consumer; `field` is what it was given by.
-pub(crate) fn consumer_name(field: &str, name: &str) -> Result<(), Error> {
+fn consumer_name(field: &str, name: &str) -> Result<(), Error> {
     let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if (1..=CONSUMER_NAME_MAX_CHARS).contains(&name.len()) && name.chars().all(known) {
         return Ok(());
@@ -97,6 +119,7 @@ pub(crate) fn consumer_name(field: &str, name: &str) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::settings::Settings;
+    use crate::stream::Streams;
 
     #[test]
     fn fan_out_is_written_with_what_differs_from_its_defaults() {
@@ -110,6 +133,34 @@ mod tests {
         settings.validate().expect("valid");
         let polling: Settings = serde_json::from_str("{}").expect("readable");
         assert_eq!(polling.retrieval, Retrieval::Polling);
+    }
+
+    #[test]
+    fn a_consumer_given_by_its_arn_is_one_of_the_stream_that_is_read() {
+        let arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/flights/consumer/c:1";
+        let fan_out = FanOutSettings {
+            consumer_arn: Some(arn.into()),
+            ..FanOutSettings::default()
+        };
+        let own = "arn:aws:kinesis:eu-west-1:123456789012:stream/flights";
+        for stream in ["flights", own] {
+            fan_out.fits(&stream.into(), "app").expect(stream);
+        }
+        let other_region = "arn:aws:kinesis:us-east-1:123456789012:stream/flights";
+        for stream in ["flight", "orders", other_region] {
+            let error = fan_out.fits(&stream.into(), "app").expect_err(stream);
+            let text = error.to_string();
+            assert!(
+                text.contains(stream) && text.contains("consumer_arn"),
+                "{text}"
+            );
+        }
+        let several = Sources::Many(Streams::new([]).expect("none is allowed"));
+        let error = fan_out.fits(&several, "app").expect_err("several streams");
+        assert!(
+            error.to_string().contains("StreamSource::consumer_arn"),
+            "{error}"
+        );
     }
 
     #[test]

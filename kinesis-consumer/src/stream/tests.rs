@@ -51,3 +51,24 @@ fn a_stream_is_named_once_by_a_name_or_an_arn() {
     assert!(!streams.remove("flights"));
     assert_eq!(streams.list(), [StreamSource::new(arn)]);
 }
+
+#[test]
+fn a_stream_takes_no_consumer_of_another_stream() {
+    let consumer = "arn:aws:kinesis:eu-west-1:123456789012:stream/flights/consumer/c:1";
+    let own = "arn:aws:kinesis:eu-west-1:123456789012:stream/flights";
+    for stream in ["flights", own] {
+        let source = StreamSource::new(stream).consumer_arn(consumer);
+        Streams::new([source]).expect(stream);
+    }
+    let other_account = "arn:aws:kinesis:eu-west-1:999999999999:stream/flights";
+    for (stream, arn) in [
+        ("orders", consumer),
+        (other_account, consumer),
+        ("flights", own),
+        ("flights", "flights/consumer/c:1"),
+    ] {
+        let source = StreamSource::new(stream).consumer_arn(arn);
+        let error = Streams::new([source]).expect_err("another stream's");
+        assert!(error.to_string().contains("consumer_arn of"), "{error}");
+    }
+}
