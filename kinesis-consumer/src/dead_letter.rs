@@ -22,7 +22,7 @@
 //! | `stream`, `shard_id` | where the record was read |
 //! | `sequence_number` (decimal string), `sub_sequence` (number) | its position there |
 //! | `aggregated` | whether it came inside a KPL aggregate |
-//! | `partition_key`, `explicit_hash_key` (decimal string or null) | as the producer gave them |
+//! | `partition_key`, `explicit_hash_key` (decimal string or null) | as the producer gave them; the key is empty where there is none, and in a stream cut after 8 KiB |
 //! | `approximate_arrival_millis` | when the service took it, since 1970, or null |
 //! | `cause` | `retry`, `poison` or `panic`: what the last failure was |
 //! | `error` | its text, cut after 4 KiB |

@@ -98,6 +98,20 @@ pub(crate) async fn conforms(destination: &impl Readable) {
             assert_eq!(last[member], value, "{member}");
         }
     }
+    // So does a key that no stream would take: streams that distribute by themselves have records
+    // without one, and an aggregate holds what its producer put into it.
+    for (index, key) in (200..).zip([String::new(), "ü".repeat(300), "k".repeat(100_000)]) {
+        let mut letter = letter(index, 0, "data");
+        letter.record.partition_key = key.as_str().into();
+        destination.write(&letter).await.expect("stored");
+        let stored = destination.letters().await;
+        let last = stored.iter().max_by_key(|letter| identity(letter));
+        let last = last.expect("`Ok` means stored");
+        assert_eq!(data_of(last), letter.record.data);
+        let stored = last["partition_key"].as_str().expect("a string");
+        assert_eq!(stored, &key[..stored.len()]);
+        assert!(stored.len() >= key.len().min(8 * 1024), "{}", stored.len());
+    }
     // A letter may be written again, and letters of other shards beside it.
     let again = written.iter().map(|letter| destination.write(letter));
     for repeated in futures::future::join_all(again).await {
@@ -107,7 +121,7 @@ pub(crate) async fn conforms(destination: &impl Readable) {
     for letter in destination.letters().await {
         kinds.entry(identity(&letter)).or_default().push(letter);
     }
-    assert_eq!(kinds.len(), written.len());
+    assert_eq!(kinds.len(), written.len() + 3);
     for repeats in kinds.values() {
         assert!(repeats.iter().all(|letter| letter == &repeats[0]));
     }
@@ -219,6 +233,21 @@ async fn stream() -> Stream {
 #[tokio::test(start_paused = true)]
 async fn a_stream_conforms() {
     conforms(&stream().await).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_named_by_its_arn_conforms() {
+    let stream = stream().await;
+    let describe = stream.client.describe_stream_summary();
+    let answer = describe.stream_name("letters").send().await;
+    let summary = answer.expect("described").stream_description_summary;
+    let arn = summary.expect("a summary").stream_arn;
+    let destination = KinesisDeadLetters::new(stream.client.clone(), arn);
+    conforms(&Stream {
+        destination,
+        ..stream
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
