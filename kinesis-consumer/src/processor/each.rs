@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Promise: a record is handled after all earlier ones of its partition key were; a checkpoint never
-//! passes a record that is not done. A record that failed stops new ones from starting, those under
-//! way finish, and the failure goes the way of every failed batch
+//! passes a record that is not done. A record that failed, or whose handler panicked, stops new ones
+//! from starting, those under way finish, and the failure goes the way of every failed batch
 //! ([`Settings::on_failure`](crate::Settings::on_failure)); what was done is not handled again by the
 //! same owner of the lease.
 //!
@@ -17,16 +17,20 @@
 
 mod schedule;
 
+use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kinesis_core::{Clock, Position, ShardId};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
 use super::{ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory};
 use crate::checkpoint::Checkpointer;
@@ -45,7 +49,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 pub struct ForEach {
     /// Most records of a shard that are handled at once; at least 1 counts. Default: 16.
     pub concurrency: usize,
-    /// Whether records of one partition key wait for each other. Default: yes.
+    /// Whether records of one partition key wait for each other. Records without a key, as a stream
+    /// has them that distributes records by itself, wait for none. Default: yes.
     pub order_per_key: bool,
     /// How often the watermark is checkpointed while a batch is worked on; at the end of a batch it
     /// always is. Default: 5 s.
@@ -145,9 +150,15 @@ pub(super) struct Each {
 struct Progress {
     schedule: Schedule,
     /// The first record, in the order of the shard, that failed.
-    failure: Option<(usize, ProcessorError)>,
+    failure: Option<(usize, Failure)>,
     stopping: bool,
-    next_checkpoint: Instant,
+}
+
+/// How a record failed.
+enum Failure {
+    Error(ProcessorError),
+    /// What the handler panicked with.
+    Panic(Box<dyn Any + Send>),
 }
 
 impl Each {
@@ -182,21 +193,29 @@ impl Each {
             schedule,
             failure: None,
             stopping: false,
-            next_checkpoint: self.clock.now() + self.settings.checkpoint_interval,
         }
     }
 
+    /// Calls the handler now. A panic is its record's: those beside it go on.
     fn handle(
         &self,
         record: &Record,
         index: usize,
-    ) -> impl Future<Output = (usize, Result<(), ProcessorError>)> + use<> {
-        let handled = (self.handler)(ShardRecord {
+    ) -> impl Future<Output = (usize, Result<(), Failure>)> + use<> {
+        let record = ShardRecord {
             stream: self.stream.clone(),
             shard_id: self.shard_id.clone(),
             record: record.clone(),
-        });
-        async move { (index, handled.await) }
+        };
+        let called = catch_unwind(AssertUnwindSafe(|| (self.handler)(record)));
+        async move {
+            let handled = match called {
+                Ok(handled) => AssertUnwindSafe(handled).catch_unwind().await,
+                Err(panic) => Err(panic),
+            };
+            let handled = handled.map_err(Failure::Panic);
+            (index, handled.and_then(|done| done.map_err(Failure::Error)))
+        }
     }
 
     /// Works through the batch until it is done, a record failed, or a stop is requested.
@@ -206,6 +225,10 @@ impl Each {
         let mut running = FuturesUnordered::new();
         // Polled beside the handlers, which a slow lease table does not hold up.
         let mut storing: Option<BoxFuture<'_, ()>> = None;
+        let mut checkpoint_due = pin!(sleep_until(
+            self.clock.now() + self.settings.checkpoint_interval
+        ));
+        let mut stop = pin!(input.stop.requested());
         loop {
             while progress.may_start() && running.len() < self.settings.concurrency.max(1) {
                 let Some(index) = progress.schedule.start() else {
@@ -219,19 +242,23 @@ impl Each {
                 }
                 return progress;
             }
+            // The handlers last: there is always one that is done where none ever waits.
             tokio::select! {
                 biased;
+                () = &mut stop, if !progress.stopping => progress.stopping = true,
+                () = stored(&mut storing) => storing = None,
+                () = &mut checkpoint_due, if storing.is_none() => {
+                    let next = self.clock.now() + self.settings.checkpoint_interval;
+                    checkpoint_due.as_mut().reset(next);
+                    storing = Some(Box::pin(store(progress.watermark(input), input)));
+                }
                 Some((index, result)) = running.next() => {
                     if result.is_ok() {
                         self.done.insert(records[index].position());
                     }
                     progress.settle(index, result);
-                }
-                () = input.stop.requested(), if !progress.stopping => progress.stopping = true,
-                () = stored(&mut storing) => storing = None,
-                () = sleep_until(progress.next_checkpoint), if storing.is_none() => {
-                    progress.next_checkpoint = self.clock.now() + self.settings.checkpoint_interval;
-                    storing = Some(Box::pin(store(progress.watermark(input), input)));
+                    // A lost lease, a handoff and a stop are seen by whoever polls this.
+                    tokio::task::yield_now().await;
                 }
             }
         }
@@ -249,16 +276,16 @@ impl Progress {
         self.failure.is_none() && !self.stopping
     }
 
-    fn settle(&mut self, index: usize, result: Result<(), ProcessorError>) {
+    fn settle(&mut self, index: usize, result: Result<(), Failure>) {
         match result {
             Ok(()) => self.schedule.finish(index),
-            Err(error) => {
+            Err(failure) => {
                 let earlier = self
                     .failure
                     .as_ref()
                     .is_none_or(|(first, _)| index < *first);
                 if earlier {
-                    self.failure = Some((index, error));
+                    self.failure = Some((index, failure));
                 }
             }
         }
@@ -301,10 +328,12 @@ impl RecordProcessor for Each {
         store(progress.watermark(&input), &input).await;
         Err(match progress.failure {
             // The batch has a culprit, and it is known.
-            Some((index, ProcessorError::Poison(cause))) => {
+            Some((index, Failure::Error(ProcessorError::Poison(cause)))) => {
                 ProcessorError::poison_at(input.records[index].position(), cause)
             }
-            Some((_, error)) => error,
+            Some((_, Failure::Error(error))) => error,
+            // On to whoever called, as if it had come through here at once.
+            Some((_, Failure::Panic(panic))) => resume_unwind(panic),
             None => ProcessorError::retry("the worker stops, or the lease is handed over"),
         })
     }

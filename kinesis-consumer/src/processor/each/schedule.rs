@@ -20,12 +20,16 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// Records of one key wait for each other.
+    /// Records of one key wait for each other; an empty key is none.
     pub(super) fn per_key<'a>(keys: impl IntoIterator<Item = &'a str>) -> Self {
         let mut last_of_key: HashMap<&str, usize> = HashMap::new();
         let (mut next_of_key, mut ready) = (Vec::new(), BTreeSet::new());
         for (index, key) in keys.into_iter().enumerate() {
             next_of_key.push(None);
+            if key.is_empty() {
+                ready.insert(index);
+                continue;
+            }
             match last_of_key.insert(key, index) {
                 Some(before) => next_of_key[before] = Some(index),
                 None => drop(ready.insert(index)),
@@ -101,6 +105,13 @@ mod tests {
         assert_eq!(schedule.watermark(), Some(0));
         schedule.finish(1);
         assert!(schedule.is_done());
+    }
+
+    #[test]
+    fn records_without_a_key_wait_for_no_other() {
+        let mut schedule = Schedule::per_key(["", "a", "", "a", ""]);
+        let started: Vec<_> = std::iter::from_fn(|| schedule.start()).collect();
+        assert_eq!(started, [0, 1, 2, 4]);
     }
 
     proptest! {

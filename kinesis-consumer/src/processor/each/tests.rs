@@ -1,3 +1,6 @@
+mod busy;
+mod panics;
+
 use std::sync::Mutex;
 
 use kinesis_core::SequenceNumber;
