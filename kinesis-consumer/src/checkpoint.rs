@@ -199,6 +199,11 @@ impl Checkpointer {
         self.with_window(|window| window.deliver(position));
     }
 
+    /// The end of what is delivered and has not failed: the furthest that a checkpoint may go.
+    pub(crate) fn delivered(&self) -> Position {
+        self.with_window(|window| window.delivered().clone())
+    }
+
     /// The batch in hand was processed.
     pub(crate) fn settle(&self) {
         self.with_window(Window::settle);

@@ -56,6 +56,10 @@ impl Window {
         &self.last
     }
 
+    pub(super) fn delivered(&self) -> &Position {
+        &self.delivered
+    }
+
     pub(super) fn deliver(&mut self, position: Position) {
         self.delivered = position;
     }

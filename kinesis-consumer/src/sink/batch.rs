@@ -152,7 +152,7 @@ impl Batcher {
         self.sealed.as_ref()
     }
 
-    /// The sealed batch is stored and its checkpoint written: forget it.
+    /// The sealed batch is stored: forget it.
     pub(crate) fn stored(&mut self) {
         self.sealed = None;
     }

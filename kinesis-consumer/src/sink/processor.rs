@@ -16,8 +16,11 @@
 //!
 //! Invariants:
 //! - A checkpoint names a record only after the object that holds it is stored.
-//! - A sealed batch stays until it is stored *and* checkpointed. An error on the way loses nothing:
-//!   the batch is written again, under the same name, by whoever comes first.
+//! - A sealed batch stays until it is stored. An error on the way loses nothing: the batch is written
+//!   again, under the same name, by whoever comes first.
+//! - The checkpoint that a stored batch is owed is remembered and follows as far as records are
+//!   delivered: after an error they may come again in smaller parts than they were taken in, and what
+//!   of a part is stored already is no reason to fail it.
 //! - After `lease_lost`, and after a drop, nothing is written any more: a write in flight is
 //!   dropped, which at worst leaves an object whose records the next worker stores once more.
 
@@ -25,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kinesis_core::{Backoff, Clock, ShardId};
+use kinesis_core::{Backoff, Clock, Position, ShardId};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -65,6 +68,8 @@ const LINE_BUFFER_BYTES_KEPT: usize = 64 * 1024;
 
 struct Buffer {
     batcher: Batcher,
+    /// Everything up to here is stored, and the checkpoint is not yet there.
+    unchecked: Option<Position>,
     /// The one that came last with records.
     checkpointer: Option<Checkpointer>,
 }
@@ -87,6 +92,7 @@ impl ShardSink {
                 clock,
                 buffer: Mutex::new(Buffer {
                     batcher,
+                    unchecked: None,
                     checkpointer: None,
                 }),
                 opened: Notify::new(),
@@ -113,7 +119,9 @@ impl RecordProcessor for ShardSink {
 
     async fn lease_lost(&mut self) {
         self.shard.stop.cancel();
-        self.shard.buffer.lock().await.batcher.discard();
+        let mut buffer = self.shard.buffer.lock().await;
+        buffer.batcher.discard();
+        buffer.unchecked = None;
     }
 
     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
@@ -182,20 +190,34 @@ impl Shard {
 
     /// Stores the sealed batch, if there is one, and then moves the checkpoint to its end.
     async fn store_sealed(&self, buffer: &mut Buffer) -> Result<(), ProcessorError> {
-        let (Some(batch), Some(checkpointer)) = (buffer.batcher.sealed(), &buffer.checkpointer)
-        else {
+        if let Some(batch) = buffer.batcher.sealed() {
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Err(StoreError::Stopped.into()),
+                stored = self.objects.store(&self.id, batch) => stored?,
+            }
+            tracing::debug!(
+                shard_id = %self.id, records = batch.records, bytes = batch.body.len(), "an object was stored"
+            );
+            buffer.unchecked = Some(batch.last.clone());
+            buffer.batcher.stored();
+        }
+        self.checkpoint(buffer).await
+    }
+
+    /// Moves the checkpoint to the end of what is stored, or of what of it is delivered: the rest comes
+    /// again, and is passed over then.
+    async fn checkpoint(&self, buffer: &mut Buffer) -> Result<(), ProcessorError> {
+        let (Some(stored), Some(checkpointer)) = (&buffer.unchecked, &buffer.checkpointer) else {
             return Ok(());
         };
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => return Err(StoreError::Stopped.into()),
-            stored = self.objects.store(&self.id, batch) => stored?,
+        let reached = checkpointer.delivered().min(stored.clone());
+        if reached > checkpointer.last() {
+            checkpointer.checkpoint_at(&reached).await?;
         }
-        checkpointer.checkpoint_at(&batch.last).await?;
-        tracing::debug!(
-            shard_id = %self.id, records = batch.records, bytes = batch.body.len(), "an object was stored"
-        );
-        buffer.batcher.stored();
+        if reached == *stored {
+            buffer.unchecked = None;
+        }
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The sink against the S3 of kinesis-local, under paused time.
 
+mod parts;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -322,22 +324,6 @@ async fn a_quiet_shard_tries_again_until_the_bucket_is_back() {
     shard.line.is_cut.store(false, Ordering::Relaxed);
     shard.checkpoint_reaches(at(3)).await;
     assert_eq!(shard.contents().await, [lines(1..=3)]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_checkpoint_that_fails_leaves_the_batch_to_be_written_again() {
-    let mut shard = Shard::start(of_records(2)).await;
-    // Nothing may be checkpointed yet, as while a failed batch waits to be delivered again.
-    shard.checkpointer = Checkpointer::in_memory(shard_id(), Position::TrimHorizon, at(1));
-    assert!(shard.process(1..=2).await.is_err());
-    shard.checkpointer = checkpointer();
-    shard.process(1..=2).await.unwrap();
-    assert_eq!(shard.checkpointer.last(), at(2));
-    assert_eq!(
-        shard.contents().await,
-        [lines(1..=2)],
-        "under the same name"
-    );
 }
 
 #[tokio::test(start_paused = true)]
