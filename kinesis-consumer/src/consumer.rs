@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{Instrument, error, info};
+use tracing::{Instrument, error, info, warn};
 
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
@@ -159,6 +159,17 @@ impl Consumer {
     }
 
     async fn work(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let (handoff, shutdown_timeout) = (
+            self.settings.lease.handoff_timeout,
+            self.settings.shutdown_timeout,
+        );
+        if handoff < shutdown_timeout {
+            warn!(
+                ?handoff,
+                ?shutdown_timeout,
+                "Processors have less time to stop when a lease is handed over than when the worker stops."
+            );
+        }
         let stop = shutdown.child_token();
         let (gained_sender, mut gained) = mpsc::channel(GAINED_LEASES_MAX);
         let keeper = self.keeper().run(gained_sender, stop.clone());

@@ -131,7 +131,9 @@ pub struct Settings {
     /// so the sum stays below it, save for what opening aggregates of very small records adds.
     pub max_buffered_bytes: usize,
     /// From the request to stop, or to hand a lease over, until the lease is released, 100 ms to
-    /// 24 h. The batch in hand may use two thirds of it, `shutdown_requested` the rest.
+    /// 24 h. The batch in hand may use two thirds of it, `shutdown_requested` the rest. In a handoff
+    /// there is no more time than `lease.handoff_timeout` less a tenth of it, 2 s at most, for the
+    /// release: give that as long if processors need all of this one.
     #[serde(rename = "shutdown_timeout_millis", with = "millis")]
     pub shutdown_timeout: Duration,
     /// Base of the jittered pause before a failed call of a processor is made again, 1 ms to 24 h.

@@ -40,7 +40,7 @@ use crate::settings::OnFailure;
 use call::{CallResult, Input, chain, make, panic_text};
 use hand::Hand;
 use isolate::Blame;
-use life::{Call, Doing, End, Event, Fetch, Life, Returned};
+use life::{Call, Doing, End, Event, Fetch, Life, Returned, StopTimes};
 
 /// What the consumer hears of a shard that is over.
 #[derive(Debug)]
@@ -79,6 +79,7 @@ impl ShardTask {
         let settings = Arc::clone(&fetch.settings);
         let backoff = Backoff::new(settings.task_backoff, settings.task_backoff_max);
         let rand: Rand = fetch.rand.fork();
+        let times = StopTimes::new(settings.shutdown_timeout, settings.lease.handoff_timeout);
         let deadline = StopSender::new(lease.lost().clone());
         Self {
             checkpointer: Checkpointer::of_lease(lease.clone(), deadline.signal()),
@@ -87,7 +88,7 @@ impl ShardTask {
             processor,
             fetch,
             stop,
-            life: Life::new(settings.shutdown_timeout, backoff, rand),
+            life: Life::new(times, backoff, rand),
             fetching: None,
             in_hand: None,
             dead_letters,
@@ -486,7 +487,7 @@ async fn interruptible(
         biased;
         () = lease.lost().cancelled(), if life.minds_loss() => Event::Lost,
         () = stop.cancelled(), if life.minds_stop() => Event::StopRequested,
-        () = lease.handoff_requested().cancelled(), if life.minds_stop() => Event::StopRequested,
+        () = lease.handoff_requested().cancelled(), if life.minds_handoff() => Event::HandoffRequested,
         event = work => event,
         () = async { if let Some(at) = deadline { sleep_until(at).await } }, if deadline.is_some() => Event::Deadline,
     }

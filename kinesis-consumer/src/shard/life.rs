@@ -33,6 +33,11 @@ use tokio::time::Instant;
 /// Source: none, reasonable default.
 const BATCH_SHARE_OF_SHUTDOWN: (u32, u32) = (2, 3);
 
+/// What of the time for a handoff is left for releasing the lease: at most so long, and at most a tenth
+/// of it. The lease is fenced when that time is over, whatever is under way.
+/// Source: none, reasonable default: one write, and what the request took to be noticed.
+const HANDOFF_MARGIN: Duration = Duration::from_secs(2);
+
 /// How long releasing the lease is tried after the time given to stop is over; then the lease is
 /// left to expire. Source: none, reasonable default.
 const RELEASE_GRACE: Duration = Duration::from_secs(5);
@@ -97,8 +102,10 @@ pub(crate) enum Event {
     Released(bool),
     /// The lease is lost.
     Lost,
-    /// The worker stops, or the lease is to be handed over.
+    /// The worker stops, or is not to read this stream any more.
     StopRequested,
+    /// The lease is to be handed over.
+    HandoffRequested,
     /// [`Life::deadline`] has passed.
     Deadline,
 }
@@ -161,11 +168,44 @@ enum State {
     Done(End),
 }
 
+/// How long a shard that is asked to stop may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StopTimes {
+    /// When the worker stops.
+    shutdown: Duration,
+    /// When the lease is to be handed over.
+    handoff: Duration,
+}
+
+impl StopTimes {
+    /// Of a handoff the lease itself sets the end: it is fenced `handoff_timeout` after the request.
+    pub(crate) fn new(shutdown_timeout: Duration, handoff_timeout: Duration) -> Self {
+        let margin = HANDOFF_MARGIN.min(handoff_timeout / 10);
+        Self {
+            shutdown: shutdown_timeout,
+            handoff: shutdown_timeout.min(handoff_timeout - margin),
+        }
+    }
+}
+
 /// The times by which a shard that was asked to stop does so.
 #[derive(Clone, Copy, Debug)]
 struct StopBy {
     batch: Instant,
     all: Instant,
+    /// A handoff was asked for.
+    handoff: bool,
+}
+
+impl StopBy {
+    fn within(time: Duration, now: Instant) -> Self {
+        let (part, whole) = BATCH_SHARE_OF_SHUTDOWN;
+        Self {
+            batch: now + time * part / whole,
+            all: now + time,
+            handoff: false,
+        }
+    }
 }
 
 /// The life of one shard.
@@ -182,13 +222,13 @@ pub(crate) struct Life {
     end: End,
     /// What comes after `Stop` when nobody asked to stop.
     after_stop: State,
-    shutdown_timeout: Duration,
+    times: StopTimes,
     backoff: Backoff,
     rand: Rand,
 }
 
 impl Life {
-    pub(crate) fn new(shutdown_timeout: Duration, backoff: Backoff, rand: Rand) -> Self {
+    pub(crate) fn new(times: StopTimes, backoff: Backoff, rand: Rand) -> Self {
         Self {
             state: State::Initialize,
             pause: None,
@@ -197,7 +237,7 @@ impl Life {
             last_call: None,
             end: End::Released,
             after_stop: State::Release,
-            shutdown_timeout,
+            times,
             backoff,
             rand,
         }
@@ -246,6 +286,13 @@ impl Life {
         self.stop.is_none() && !matches!(self.state, State::Lose | State::Done(_))
     }
 
+    /// Whether [`Event::HandoffRequested`] is still news: also of a shard that stops, which may have
+    /// to do so sooner.
+    pub(crate) fn minds_handoff(&self) -> bool {
+        self.stop.is_none_or(|stop| !stop.handoff)
+            && !matches!(self.state, State::Lose | State::Done(_))
+    }
+
     /// Whether a stop was requested.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stop.is_some()
@@ -260,6 +307,7 @@ impl Life {
         match event {
             Event::Lost => self.on_lost(now),
             Event::StopRequested => self.on_stop(now),
+            Event::HandoffRequested => self.on_handoff(now),
             Event::Deadline => self.on_deadline(now),
             Event::Rested => self.pause = None,
             Event::Fetched(fetched) => self.on_fetched(fetched, now),
@@ -281,7 +329,7 @@ impl Life {
             | State::Bury
             | State::EndShard
             | State::Stop => {
-                self.last_call = Some(now + self.shutdown_timeout);
+                self.last_call = Some(now + self.times.shutdown);
                 self.go(State::Lose);
             }
         }
@@ -291,11 +339,28 @@ impl Life {
         if !self.minds_stop() {
             return;
         }
-        let (part, whole) = BATCH_SHARE_OF_SHUTDOWN;
+        self.stop = Some(StopBy::within(self.times.shutdown, now));
+        self.begin_stop();
+    }
+
+    fn on_handoff(&mut self, now: Instant) {
+        if !self.minds_handoff() {
+            return;
+        }
+        let before = self.stop;
+        let stop = StopBy::within(self.times.handoff, now);
         self.stop = Some(StopBy {
-            batch: now + self.shutdown_timeout * part / whole,
-            all: now + self.shutdown_timeout,
+            batch: before.map_or(stop.batch, |before| before.batch.min(stop.batch)),
+            all: before.map_or(stop.all, |before| before.all.min(stop.all)),
+            handoff: true,
         });
+        if before.is_none() {
+            self.begin_stop();
+        }
+    }
+
+    /// Goes where a shard goes that is asked to stop.
+    fn begin_stop(&mut self) {
         match (self.state, self.pause) {
             (State::Idle, _) | (State::Process | State::Bury, Some(_)) => self.go(State::Stop),
             // Nothing was delivered, or everything was and the next owner ends the shard.
@@ -430,7 +495,7 @@ impl Life {
     /// The processor's last call, of its own accord, before `after`.
     fn stop_before(&mut self, after: State, now: Instant) {
         self.after_stop = after;
-        self.last_call = Some(now + self.shutdown_timeout);
+        self.last_call = Some(now + self.times.shutdown);
         self.go(State::Stop);
     }
 

@@ -4,12 +4,15 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod handoff;
+
 const TIMEOUT: Duration = Duration::from_secs(30);
+const HANDOFF: Duration = Duration::from_secs(20);
 
 fn life() -> (Life, Instant) {
     let backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(30));
     (
-        Life::new(TIMEOUT, backoff, Rand::seeded(1)),
+        Life::new(StopTimes::new(TIMEOUT, HANDOFF), backoff, Rand::seeded(1)),
         kinesis_core::Clock::system().now(),
     )
 }
@@ -238,6 +241,7 @@ fn event_for(life: &Life, choice: u8) -> Event {
         0 if life.minds_loss() => Some(Event::Lost),
         1 if life.minds_stop() => Some(Event::StopRequested),
         2 if life.deadline().is_some() => Some(Event::Deadline),
+        3 if life.minds_handoff() => Some(Event::HandoffRequested),
         _ => None,
     };
     interruption.unwrap_or_else(|| match life.doing() {
@@ -293,7 +297,7 @@ proptest! {
             now += Duration::from_millis(u64::from(choice) * 100);
             life.on(event, now);
             lost |= event == Event::Lost;
-            stopped |= event == Event::StopRequested;
+            stopped |= matches!(event, Event::StopRequested | Event::HandoffRequested);
             let after = life.doing();
             if let Doing::Done(_) = before {
                 prop_assert_eq!(before, after, "a life that is over stays over");
