@@ -10,6 +10,9 @@
 //! every second:  share = min(1, share · (taken / sent + 2 %) + 0.5 %)      taken, sent: bytes
 //! ```
 //!
+//! A period of one record counts as if the shard had taken a second one: a single large record
+//! says little, whichever way it went.
+//!
 //! What the shard took is what this producer may send, so the sum over all producers of a shard
 //! falls to what the shard takes within a second or two, however many there are, without a word
 //! between them. The 2 % look for room that became free. The 0.5 % bring producers to equal shares,
@@ -43,6 +46,10 @@ const SHARE_GAIN: f64 = 0.005;
 /// The share is never smaller, so that others who do not adapt cannot starve this producer.
 /// Source: none, reasonable default.
 const SHARE_MIN: f64 = 0.02;
+/// A period is filled up to so many records, as if the shard had taken the missing ones: a shard
+/// takes one record of 1 MiB a second, and that one may always come right after another producer's.
+/// Source: simulated.
+const JUDGED_RECORDS_MIN: u64 = 2;
 /// After so many periods without an answer any share has grown to the whole. Source: of 1.02.
 const PERIODS_TO_WHOLE: u32 = 200;
 
@@ -62,6 +69,8 @@ struct Share {
     /// Bytes answered in this period, and those of them that the shard took.
     sent: u64,
     taken: u64,
+    /// Kinesis records answered in this period.
+    records: u64,
     /// Periods in a row in which the shard took everything.
     clean: u32,
     period_ends: Instant,
@@ -73,6 +82,7 @@ impl Share {
             part: 1.0,
             sent: 0,
             taken: 0,
+            records: 0,
             clean: 0,
             period_ends: now + SHARE_PERIOD,
         }
@@ -85,11 +95,7 @@ impl Share {
             if now < self.period_ends {
                 return changed;
             }
-            let success = if self.sent == 0 {
-                1.0
-            } else {
-                self.taken as f64 / self.sent as f64
-            };
+            let success = self.success();
             self.clean = if self.taken == self.sent {
                 self.clean.saturating_add(1)
             } else {
@@ -99,12 +105,22 @@ impl Share {
             let growth = SHARE_GROWTH * f64::from(1_u32 << doublings);
             let part = self.part * (success + growth) + SHARE_GAIN;
             self.part = part.clamp(SHARE_MIN, 1.0);
-            (self.sent, self.taken) = (0, 0);
+            (self.sent, self.taken, self.records) = (0, 0, 0);
             self.period_ends += SHARE_PERIOD;
             changed = true;
         }
         self.period_ends = now + SHARE_PERIOD;
         true
+    }
+
+    /// The part of what was sent in this period that the shard took.
+    fn success(&self) -> f64 {
+        if self.records == 0 {
+            return 1.0;
+        }
+        let missing = JUDGED_RECORDS_MIN.saturating_sub(self.records) as f64;
+        let padding = self.sent as f64 / self.records as f64 * missing;
+        (self.taken as f64 + padding) / (self.sent as f64 + padding).max(1.0)
     }
 }
 
@@ -165,6 +181,7 @@ impl Limiter {
     /// Notes that the shard took `bytes`, or that it had no throughput left for them.
     pub(crate) fn answered(&mut self, bytes: usize, taken: bool, now: Instant) {
         if let Some(quota) = &mut self.quota {
+            quota.share.records += 1;
             quota.share.sent += bytes as u64;
             quota.share.taken += if taken { bytes as u64 } else { 0 };
             quota.advance(now);
@@ -183,11 +200,17 @@ impl Limiter {
         }
         let paid = self.quota.as_mut().map(|quota| {
             quota.advance(now);
-            quota.bucket.try_take(1, bytes as u64, now)
+            let paid = quota.bucket.try_take(1, bytes as u64, now);
+            // Looked at again when the share may have grown: behind a large record the wait at
+            // a small share is minutes long.
+            paid.map_err(|wait| {
+                let by_then = quota.share.period_ends;
+                now.checked_add(wait).map_or(by_then, |at| at.min(by_then))
+            })
         });
         match paid {
-            Some(Err(wait)) => {
-                self.not_before = now.checked_add(wait);
+            Some(Err(at)) => {
+                self.not_before = Some(at);
                 self.short_since.get_or_insert(now);
                 false
             }

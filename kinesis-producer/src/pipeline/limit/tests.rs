@@ -129,14 +129,82 @@ fn a_share_grows_back_when_the_others_leave() {
     let mut limiter = Limiter::new(Some(shard_rate(100)), start);
     let mut now = start;
     for _ in 0..5 {
+        // Two, because one by itself says little.
+        limiter.answered(1000, false, now);
         limiter.answered(1000, false, now);
         now += SHARE_PERIOD;
     }
-    limiter.answered(1000, false, now);
+    limiter.answered(1000, true, now);
     assert_eq!(limiter.share(), Some(SHARE_MIN), "never nothing");
     for _ in 0..20 {
         now += SHARE_PERIOD;
         limiter.answered(1000, true, now);
     }
     assert_eq!(limiter.share(), Some(1.0));
+}
+
+/// How long after one record another one of the same size may leave, while the share is small and
+/// the shard takes everything.
+fn wait_behind(bytes: usize) -> Duration {
+    let start = Clock::system().now();
+    let mut limiter = Limiter::new(Some(shard_rate(100)), start);
+    let mut now = start;
+    for _ in 0..60 {
+        for _ in 0..10 {
+            limiter.answered(bytes, false, now);
+        }
+        now += SHARE_PERIOD;
+    }
+    limiter.answered(1, true, now);
+    assert!(limiter.share() < Some(0.1));
+    while !limiter.admit(bytes, now) {
+        now = limiter.not_before().expect("a time to ask again");
+    }
+    let first = now;
+    limiter.answered(bytes, true, now);
+    while !limiter.admit(bytes, now) {
+        let at = limiter.not_before().expect("a time to ask again");
+        assert!(at > now, "asks in vain");
+        now = at;
+    }
+    now - first
+}
+
+#[test]
+fn a_shard_goes_on_soon_after_a_large_record_while_its_share_is_small() {
+    // What the whole quota takes for the record, and the share's way back to the whole.
+    for (bytes, seconds) in [(1 << 20, 14), (10 << 20, 24)] {
+        let wait = wait_behind(bytes);
+        assert!(
+            wait < Duration::from_secs(seconds),
+            "{bytes} bytes: {wait:?}"
+        );
+    }
+}
+
+#[test]
+fn one_large_record_that_was_throttled_does_not_take_the_share_away() {
+    let start = Clock::system().now();
+    let mut limiter = Limiter::new(Some(shard_rate(100)), start);
+    limiter.answered(1 << 20, false, start);
+    limiter.answered(1 << 20, true, start + SHARE_PERIOD);
+    assert!(limiter.share() > Some(0.5), "{:?}", limiter.share());
+}
+
+#[test]
+fn producers_of_large_records_share_a_shard_too() {
+    for producers in [1, 2, 4] {
+        for seed in 0..3 {
+            let Traffic {
+                goodput,
+                throttled,
+                shares,
+            } = compete(producers, 1 << 20, seed);
+            let figures = format!(
+                "{producers} producers, seed {seed}: goodput {goodput:.3}, throttled \
+                 {throttled:.3}, shares {shares:.2?}"
+            );
+            assert!(goodput >= 0.5, "{figures}");
+        }
+    }
 }
