@@ -67,7 +67,8 @@
 //! # What can be seen
 //! [`metrics`] has the KPL's names and more, [`Producer::outstanding`] the counts and the oldest
 //! record's age. Each request is a `tracing` span at debug level: `put_records` (stream, number of
-//! the request, records, bytes) and `load_shard_map`. Neither holds keys or data.
+//! the request, records, bytes) and `look_at_stream` (its shards, or what it is
+//! like). Neither holds keys or data.
 //!
 //! # In AWS Lambda
 //! Call [`Producer::flush`] before each return: between two calls the process stands still, and

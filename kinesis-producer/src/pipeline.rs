@@ -47,7 +47,7 @@ use crate::Settings;
 use crate::error::Reason;
 use crate::metrics::{Meters, as_millis};
 use crate::shard_map::MapKeeper;
-use crate::stream::StreamTraits;
+use crate::stream::{Inquiry, StreamTraits};
 
 /// See the module.
 pub(crate) struct Pipeline {
@@ -57,6 +57,9 @@ pub(crate) struct Pipeline {
     meters: Meters,
     keeper: MapKeeper,
     traits: StreamTraits,
+    inquiry: Inquiry,
+    /// Sequence numbers tell when a shard was made, as far as is known.
+    numbers_tell: bool,
     lanes: Lanes,
     flights: BTreeMap<u64, Flight>,
     next_flight: u64,
@@ -110,6 +113,8 @@ impl Pipeline {
             rand,
             keeper: MapKeeper::new(),
             traits,
+            inquiry: Inquiry::new(),
+            numbers_tell: true,
             lanes,
             flights: BTreeMap::new(),
             next_flight: 0,
@@ -214,7 +219,26 @@ impl Pipeline {
 
     /// Whether to load the shard map now; if so the load counts as begun.
     pub(crate) fn begin_map_load(&mut self, now: Instant) -> bool {
-        self.keeper.begin(now)
+        let begins = self.keeper.begin(now);
+        if begins {
+            self.inquiry.with_map(now);
+        }
+        begins
+    }
+
+    /// Whether to ask the stream now what it is like; if so it counts as asked.
+    pub(crate) fn begin_describe(&mut self, now: Instant) -> bool {
+        self.inquiry.begin(now)
+    }
+
+    /// Whether the shards are known, if not freshly.
+    pub(crate) fn has_map(&self) -> bool {
+        self.keeper.map().is_some()
+    }
+
+    /// Data and key of the largest record that the stream takes, as far as is known.
+    pub(crate) fn record_bytes_max(&self) -> usize {
+        self.traits.record_bytes_max
     }
 
     /// When to ask again without an event, if ever.
@@ -235,6 +259,7 @@ impl Pipeline {
             .chain(expiry)
             .filter(|at| *at > now)
             .chain(self.keeper.next_at())
+            .chain(self.inquiry.next_at())
             .min()
     }
 
@@ -311,7 +336,7 @@ impl Pipeline {
             idle: self.flights.is_empty() && self.parts.is_empty(),
             draining: self.draining,
             epoch: self.epochs.current(),
-            unmapped_from: self.keeper.unmapped_from(now),
+            unmapped_from: self.keeper.unmapped_from(now, self.draining),
             linger: self.settings.record_max_buffered_time,
         }
     }

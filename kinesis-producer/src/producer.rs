@@ -101,7 +101,8 @@ impl Builder {
         Self { settings, ..self }
     }
 
-    /// The clock that deadlines are read from; the system's otherwise.
+    /// The clock that deadlines, limits and waits go by; the system's otherwise. What bounds a
+    /// request is tokio's time.
     pub fn clock(self, clock: Clock) -> Self {
         Self { clock, ..self }
     }
@@ -157,7 +158,6 @@ impl Builder {
             closing: closing_seen,
             abandoned: Arc::clone(&abandoned),
             board: Arc::clone(&board),
-            describe_from: Some(clock.now()),
             tasks: Tasks::default(),
             ended: ended.clone().drop_guard(),
         };

@@ -32,10 +32,6 @@ use crate::stream::{StreamRef, StreamTraits, describe};
 /// answers wait behind new records.
 const INTAKE_BATCH: usize = 1024;
 
-/// Shortest time between two questions for the stream's traits, which go along with listings of its
-/// shards. Source: none; far below the quota for DescribeStreamSummary, 20 a second per account.
-const DESCRIBE_INTERVAL_MIN: Duration = Duration::from_secs(10);
-
 /// How long the task goes on delivering after the last handle was dropped.
 /// Source: none, reasonable default; the KPL's default time to live of a record.
 pub(crate) const DROP_DEADLINE: Duration = Duration::from_secs(30);
@@ -100,8 +96,6 @@ pub(crate) struct Service {
     /// Records given up at the deadline; [`NOT_ENDED`] until the task has ended in order.
     pub(crate) abandoned: Arc<AtomicU64>,
     pub(crate) board: Arc<Board>,
-    /// When to ask for the stream's traits again, along with a map; `None` once that was refused.
-    pub(crate) describe_from: Option<Instant>,
     pub(crate) tasks: Tasks,
     /// Tells the handles that the task has ended. The last field, so dropped after the pipeline
     /// has settled whatever is left in it.
@@ -112,13 +106,24 @@ pub(crate) struct Service {
 #[derive(Default)]
 pub(crate) struct Tasks {
     running: JoinSet<Done>,
-    /// Which flight a task carries, to find it again if the task panics; absent = the shard map.
-    flights: BTreeMap<Id, u64>,
+    /// What each task carries, to find it again if the task panics.
+    carried: BTreeMap<Id, Carried>,
+}
+
+#[derive(Copy, Clone, Debug)]
+enum Carried {
+    /// A flight.
+    Put(u64),
+    /// The shard map, what the stream is like, or both.
+    Look { shards: bool, traits: bool },
 }
 
 enum Done {
     Put(u64, Result<Vec<Answer>, Cause>),
-    Map(Result<ShardMap, Cause>, Option<Result<StreamTraits, Cause>>),
+    Look {
+        shards: Option<Result<ShardMap, Cause>>,
+        traits: Option<Result<StreamTraits, Cause>>,
+    },
 }
 
 impl Service {
@@ -158,7 +163,7 @@ impl Service {
                         deadline = asked;
                     }
                 }
-                () = sleep_until(wake) => {}
+                () = sleep_until(&self.clock, wake) => {}
             }
             let now = self.clock.now();
             self.board.oldest_is(self.pipeline.oldest());
@@ -185,28 +190,49 @@ impl Service {
                 Done::Put(flight, reply)
             };
             let task = self.tasks.running.spawn(put.instrument(span));
-            self.tasks.flights.insert(task.id(), flight);
+            self.tasks.carried.insert(task.id(), Carried::Put(flight));
         }
-        if self.pipeline.begin_map_load(now) {
-            let (client, stream) = (self.client.clone(), self.stream.clone());
-            let timeout = self.request_timeout;
-            let describes = self.describe_from.is_some_and(|from| from <= now);
-            if describes {
-                self.describe_from = Some(now + DESCRIBE_INTERVAL_MIN);
+        // Asked first for its shards: that asks what the stream is like too.
+        let shards = self.pipeline.begin_map_load(now);
+        let traits = self.pipeline.begin_describe(now);
+        if shards && traits && !self.pipeline.has_map() {
+            // The first records wait for both, so that they are packed as the stream takes them.
+            self.look(true, true);
+        } else {
+            // A map that is refreshed has records waiting that landed elsewhere.
+            if shards {
+                self.look(true, false);
             }
-            let span = tracing::debug_span!("load_shard_map", stream = %stream.name);
-            let load = async move {
-                let traits = async {
-                    match describes {
-                        true => Some(describe(&client, &stream).await),
-                        false => None,
-                    }
-                };
-                let (map, traits) = tokio::join!(list_shards(&client, &stream, timeout), traits);
-                Done::Map(map, traits)
-            };
-            self.tasks.running.spawn(load.instrument(span));
+            if traits {
+                self.look(false, true);
+            }
         }
+    }
+
+    /// Asks for the shards, for what the stream is like, or for both.
+    fn look(&mut self, shards: bool, traits: bool) {
+        let (client, stream) = (self.client.clone(), self.stream.clone());
+        let timeout = self.request_timeout;
+        let span = tracing::debug_span!("look_at_stream", stream = %stream.name, shards, traits);
+        let look = async move {
+            let map = async {
+                match shards {
+                    true => Some(list_shards(&client, &stream, timeout).await),
+                    false => None,
+                }
+            };
+            let summary = async {
+                match traits {
+                    true => Some(describe(&client, &stream).await),
+                    false => None,
+                }
+            };
+            let (shards, traits) = tokio::join!(map, summary);
+            Done::Look { shards, traits }
+        };
+        let task = self.tasks.running.spawn(look.instrument(span));
+        let carried = Carried::Look { shards, traits };
+        self.tasks.carried.insert(task.id(), carried);
     }
 
     fn receive(&mut self, messages: &mut Vec<Message>) {
@@ -224,50 +250,33 @@ impl Service {
 
     fn done(&mut self, done: Result<(Id, Done), JoinError>) {
         let now = self.clock.now();
-        match done {
-            Ok((task, Done::Put(flight, reply))) => {
-                self.tasks.flights.remove(&task);
-                self.pipeline.completed(flight, reply, now);
-            }
-            Ok((_, Done::Map(map, traits))) => {
-                match traits {
-                    Some(Ok(traits)) => self.learned(traits, now),
-                    Some(Err(cause)) => self.not_described(&cause),
-                    None => {}
-                }
-                self.pipeline.map_loaded(map, now);
+        let done = match done {
+            Ok((task, done)) => {
+                self.tasks.carried.remove(&task);
+                done
             }
             Err(error) => {
                 tracing::error!(stream = %self.stream.name, %error, "A request panicked.");
-                let panicked = |operation| Cause::new(operation, Class::Unavailable, "Panic");
-                match self.tasks.flights.remove(&error.id()) {
-                    Some(flight) => {
-                        self.pipeline
-                            .completed(flight, Err(panicked("PutRecords")), now);
-                    }
-                    None => self.pipeline.map_loaded(Err(panicked("ListShards")), now),
+                let Some(carried) = self.tasks.carried.remove(&error.id()) else {
+                    return;
+                };
+                carried.panicked()
+            }
+        };
+        match done {
+            Done::Put(flight, reply) => self.pipeline.completed(flight, reply, now),
+            Done::Look { shards, traits } => {
+                match traits {
+                    Some(Ok(traits)) => self.pipeline.learned(traits, now),
+                    Some(Err(cause)) => self.pipeline.not_described(&cause, now),
+                    None => {}
+                }
+                if let Some(shards) = shards {
+                    self.pipeline.map_loaded(shards, now);
                 }
             }
         }
-    }
-
-    fn learned(&mut self, traits: StreamTraits, now: Instant) {
-        self.board.stream_takes(traits.record_bytes_max);
-        self.pipeline.learned(traits, now);
-    }
-
-    /// What was known of the stream stays in use. A refusal is not asked for again.
-    fn not_described(&mut self, cause: &Cause) {
-        if cause.class.is_transient() {
-            tracing::debug!(stream = %self.stream.name, %cause, "The stream was not described.");
-            return;
-        }
-        self.describe_from = None;
-        tracing::info!(
-            stream = %self.stream.name, %cause,
-            "The stream's maximum record size and record distribution are not known: without \
-             kinesis:DescribeStreamSummary the service refuses what is too large for the stream."
-        );
+        self.board.stream_takes(self.pipeline.record_bytes_max());
     }
 
     /// Fails what the deadline left, in the pipeline and in the channel.
@@ -293,9 +302,23 @@ impl Service {
     }
 }
 
-async fn sleep_until(wake: Option<Instant>) {
+impl Carried {
+    /// What is taken for the answer of a task that had none.
+    fn panicked(self) -> Done {
+        let panicked = |operation| Cause::new(operation, Class::Unavailable, "Panic");
+        match self {
+            Self::Put(flight) => Done::Put(flight, Err(panicked("PutRecords"))),
+            Self::Look { shards, traits } => Done::Look {
+                shards: shards.then(|| Err(panicked("ListShards"))),
+                traits: traits.then(|| Err(panicked("DescribeStreamSummary"))),
+            },
+        }
+    }
+}
+
+async fn sleep_until(clock: &Clock, wake: Option<Instant>) {
     match wake {
-        Some(at) => tokio::time::sleep_until(at).await,
+        Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -8,7 +8,9 @@
 //!
 //! One ListShards walk at a time. While there is no map, records wait at most [`COLD_START_WAIT`]
 //! and are then sent unaggregated; a cause that no waiting cures (no such stream, access denied)
-//! fails those that wait. A map in use is kept through failed refreshes.
+//! fails those that wait. A map in use is kept through failed refreshes, but for one that does not
+//! find the stream. While refreshes fail nothing waits for them: where a record landed is then told
+//! by what is known, and what is not known does not count as delivered.
 
 use std::time::Duration;
 
@@ -28,8 +30,14 @@ const COLD_START_WAIT: Duration = Duration::from_secs(5);
 /// Mean age at which the map is asked for again; each time ± a quarter.
 /// Source: none, reasonable default (the KPL never refreshes unasked).
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+/// The same once nothing new comes and somebody waits for the end. Source: none, reasonable
+/// default; the deadline of a `close` may be short.
+const COLD_START_WAIT_AT_END: Duration = Duration::from_secs(1);
 /// Shortest time between two walks. Source: none; far below the service's quota for ListShards.
 const REFRESH_MIN_INTERVAL: Duration = Duration::from_millis(200);
+/// A walk for a record that landed elsewhere begins at random within this, because a reshard shows
+/// to all producers at once. Source: none, reasonable default; the shard's records wait so long.
+const REFRESH_JITTER: Duration = Duration::from_millis(100);
 /// The wait after a failed walk. Source: none, reasonable default; the maximum is the KPL's.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
 /// Most pages of one walk: a million shards. Source: none, a bound on a server that never ends.
@@ -47,8 +55,19 @@ pub(crate) struct MapKeeper {
     /// When to load next; `None` while nobody needs a map.
     next_at: Option<Instant>,
     failures_in_a_row: u32,
-    /// When records stop waiting for the first map.
-    cold_until: Option<Instant>,
+    /// Since when records wait for the first map.
+    cold_since: Option<Instant>,
+}
+
+/// What a new map is beside the one before.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Change {
+    /// It has the same open shards.
+    None,
+    /// Shards were split or merged, or there was no map.
+    Resharded,
+    /// A shard's range never changes: this is another stream of the name.
+    OtherStream,
 }
 
 impl MapKeeper {
@@ -60,7 +79,7 @@ impl MapKeeper {
             map_as_of: None,
             next_at: None,
             failures_in_a_row: 0,
-            cold_until: None,
+            cold_since: None,
         }
     }
 
@@ -68,36 +87,61 @@ impl MapKeeper {
         self.map.as_ref()
     }
 
-    /// A record was accepted: sees to it that a map comes.
+    /// A record waits for its shard to be known: sees to it that a map comes.
     pub(crate) fn needed(&mut self, now: Instant) {
-        if self.map.is_none() && self.cold_until.is_none() {
-            self.cold_until = Some(now + COLD_START_WAIT);
+        if self.map.is_none() && self.cold_since.is_none() {
+            self.cold_since = Some(now);
             self.schedule(now);
         }
     }
 
-    /// When records may be sent without a known shard.
-    pub(crate) fn unmapped_from(&self, now: Instant) -> Option<Instant> {
+    /// When records may be sent without a known shard; sooner if nothing new comes (`draining`).
+    pub(crate) fn unmapped_from(&self, now: Instant, draining: bool) -> Option<Instant> {
         if self.map.is_some() {
-            Some(now)
-        } else {
-            self.cold_until
+            return Some(now);
         }
+        let wait = match draining {
+            true if self.failures_in_a_row > 0 => Duration::ZERO,
+            true => COLD_START_WAIT_AT_END,
+            false => COLD_START_WAIT,
+        };
+        self.cold_since.map(|since| since + wait)
+    }
+
+    /// Whether the map was asked for after `sent_at`.
+    pub(crate) fn is_younger(&self, sent_at: Instant) -> bool {
+        self.map_as_of.is_some_and(|as_of| as_of > sent_at)
     }
 
     /// A record sent at `sent_at` landed where the map did not expect it. `true` if a fresher map
-    /// is on its way; `false` if the map is younger than the request.
-    pub(crate) fn suspect(&mut self, sent_at: Instant, now: Instant) -> bool {
+    /// is on its way; `false` if the map is younger than the request, or refreshes fail: what
+    /// waited for them would wait as long as they do.
+    pub(crate) fn suspect(&mut self, sent_at: Instant, now: Instant, rand: &Rand) -> bool {
         if self.map.is_none() {
             return self.next_at.is_some() || self.loading;
         }
-        if self.map_as_of.is_some_and(|as_of| as_of > sent_at) && !self.loading {
+        if self.failures_in_a_row > 0 {
             return false;
         }
-        if !self.loading {
-            self.schedule(now);
+        if self.loading {
+            return true;
+        }
+        if self.is_younger(sent_at) {
+            return false;
+        }
+        // The first record that landed elsewhere has drawn already.
+        if self.next_at.is_none_or(|at| at > now + REFRESH_JITTER) {
+            self.schedule(now + REFRESH_JITTER.mul_f64(rand.unit()));
         }
         true
+    }
+
+    /// The stream was not found: what is known of it is gone. Whoever needs a map asks anew.
+    pub(crate) fn forget(&mut self) {
+        self.map = None;
+        self.map_as_of = None;
+        self.cold_since = None;
+        self.next_at = None;
     }
 
     fn schedule(&mut self, now: Instant) {
@@ -123,12 +167,12 @@ impl MapKeeper {
         due
     }
 
-    /// The walk gave `map`. `true` if the open shards are others than before.
-    pub(crate) fn loaded(&mut self, map: ShardMap, now: Instant, rand: &Rand) -> bool {
+    /// The walk gave `map`.
+    pub(crate) fn loaded(&mut self, map: ShardMap, now: Instant, rand: &Rand) -> Change {
         self.loading = false;
         self.failures_in_a_row = 0;
         self.map_as_of = self.started_at;
-        self.cold_until = None;
+        self.cold_since = None;
         self.next_at = Some(if map.hole().is_some() {
             // The listing caught a split or merge half-way.
             now + REFRESH_MIN_INTERVAL
@@ -140,13 +184,22 @@ impl MapKeeper {
                 .map(|s| (s.id.clone(), s.range))
                 .collect::<Vec<_>>()
         };
-        let changed = self.map.as_ref().map(open) != Some(open(&map));
-        self.map = Some(map);
-        changed
+        let before = self.map.replace(map);
+        let (Some(before), Some(map)) = (before, &self.map) else {
+            return Change::Resharded;
+        };
+        let other = |shard: &Shard| map.get(&shard.id).is_some_and(|s| s.range != shard.range);
+        if before.shards().any(other) {
+            Change::OtherStream
+        } else if open(&before) != open(map) {
+            Change::Resharded
+        } else {
+            Change::None
+        }
     }
 
     /// The walk failed. With a map in use, or for a transient cause, it is tried again; else
-    /// `true`: whoever waits for the first map is to be failed, and the next record asks anew.
+    /// `true`: whoever waits for the first map is to be failed, and the next one asks anew.
     pub(crate) fn failed(&mut self, cause: &Cause, now: Instant, rand: &Rand) -> bool {
         self.loading = false;
         self.next_at = Some(now + BACKOFF.delay(self.failures_in_a_row, rand));
@@ -154,7 +207,7 @@ impl MapKeeper {
         let hopeless = self.map.is_none() && !cause.class.is_transient();
         if hopeless {
             self.next_at = None;
-            self.cold_until = None;
+            self.cold_since = None;
         }
         hopeless
     }

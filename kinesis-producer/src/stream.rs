@@ -1,9 +1,11 @@
 //! Which stream: by name, or by ARN where it is another account's; and what it says about itself.
 
+mod inquiry;
 mod summary;
 
 use std::sync::Arc;
 
+pub(crate) use self::inquiry::Inquiry;
 pub(crate) use self::summary::{StreamTraits, describe};
 use crate::Error;
 

@@ -86,6 +86,12 @@ impl KinesisRecord {
         self.data_len + self.partition_key.len()
     }
 
+    /// Whether all members have the same hash key, so that no shard takes one without the others.
+    pub(crate) fn has_one_hash_key(&self) -> bool {
+        let mut keys = self.members.windows(2);
+        keys.all(|pair| matches!(pair, [a, b] if a.hash_key == b.hash_key))
+    }
+
     /// What PutRecords is to take, in memory of its own: the SDK's request moves it in, and so each
     /// payload is copied once. The request keeps it, so a record that has to go again is encoded
     /// again, from its members.

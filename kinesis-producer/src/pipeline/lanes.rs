@@ -48,6 +48,11 @@ impl Lanes {
         lanes
     }
 
+    /// Whether records wait whose shard is not known.
+    pub(crate) fn has_unmapped(&self) -> bool {
+        self.waiting.contains(&0)
+    }
+
     /// The lane that takes `key`.
     pub(crate) fn key_of(&self, key: HashKey) -> LaneKey {
         let slot = self.route(key);

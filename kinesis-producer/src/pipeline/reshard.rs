@@ -4,17 +4,19 @@
 //! asks for. What is under way cannot move; it holds the lanes that its members belong to now, so
 //! that a younger record of the same key does not overtake it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kinesis_core::ShardMap;
 use tokio::time::Instant;
 
+use super::aggregate::KinesisRecord;
 use super::collect::{Lane, LaneKey};
 use super::lanes::Lanes;
 use super::retry::{Aftermath, Verdict};
-use super::{Landed, Pipeline};
-use crate::error::{Cause, Reason};
+use super::{Flight, Landed, Part, Pipeline};
+use crate::error::{Cause, Class, Reason};
+use crate::shard_map::Change;
 use crate::stream::StreamTraits;
 
 impl Pipeline {
@@ -24,12 +26,24 @@ impl Pipeline {
         match result {
             Ok(map) => {
                 tracing::debug!(stream = %self.stream, shards = map.len(), "Shard map loaded.");
-                if self.keeper.loaded(map, now, &self.rand) {
-                    self.move_to_new_lanes(now);
+                match self.keeper.loaded(map, now, &self.rand) {
+                    Change::None => {}
+                    Change::Resharded => self.move_to_new_lanes(now),
+                    Change::OtherStream => {
+                        tracing::warn!(
+                            stream = %self.stream,
+                            "The stream was deleted, and another of its name created."
+                        );
+                        self.distrust_predictions();
+                        self.move_to_new_lanes(now);
+                    }
                 }
             }
             Err(cause) => {
                 self.meters.error(&cause.code);
+                if cause.class == Class::NotFound {
+                    self.forget_stream(now);
+                }
                 let hopeless = self.keeper.failed(&cause, now, &self.rand);
                 tracing::warn!(stream = %self.stream, %cause, hopeless, "Shard map not loaded.");
                 if hopeless {
@@ -49,6 +63,7 @@ impl Pipeline {
 
     /// The stream said what it is like.
     pub(crate) fn learned(&mut self, traits: StreamTraits, now: Instant) {
+        self.inquiry.answered(now);
         if traits != self.traits {
             tracing::debug!(stream = %self.stream, ?traits, "The stream was described.");
             if traits.auto && self.settings.aggregation_enabled {
@@ -60,6 +75,37 @@ impl Pipeline {
             }
             self.traits = traits;
             self.move_to_new_lanes(now);
+        }
+    }
+
+    /// The stream did not say what it is like; what was known of it stays in use.
+    pub(crate) fn not_described(&mut self, cause: &Cause, now: Instant) {
+        if self.inquiry.failed(cause, now) {
+            tracing::info!(
+                stream = %self.stream, %cause,
+                "The stream's maximum record size and record distribution are not known: without \
+                 kinesis:DescribeStreamSummary the service refuses what is too large for the stream."
+            );
+        } else {
+            tracing::debug!(stream = %self.stream, %cause, "The stream was not described.");
+        }
+    }
+
+    /// The stream is not there: one of its name may come, with other shards of the same ids.
+    pub(super) fn forget_stream(&mut self, now: Instant) {
+        if self.keeper.map().is_some() {
+            self.keeper.forget();
+            self.traits = StreamTraits::unknown();
+            self.inquiry.forget();
+            self.distrust_predictions();
+            self.move_to_new_lanes(now);
+        }
+    }
+
+    /// What is under way was cut for shards of another stream: where it lands is to be looked up.
+    fn distrust_predictions(&mut self) {
+        for record in under_way(&mut self.flights, &mut self.parts, &mut self.undecided) {
+            record.predicted = None;
         }
     }
 
@@ -83,22 +129,16 @@ impl Pipeline {
     }
 
     fn hold_again(&mut self) {
-        let under_way = self
-            .flights
-            .values_mut()
-            .flat_map(|flight| &mut flight.records);
-        let under_way = under_way
-            .chain(self.parts.iter_mut().flat_map(|part| &mut part.records))
-            .chain(self.undecided.iter_mut().map(|landed| &mut landed.record));
-        for record in under_way {
-            let lanes: BTreeSet<LaneKey> = record
+        let lanes = &mut self.lanes;
+        for record in under_way(&mut self.flights, &mut self.parts, &mut self.undecided) {
+            let keys: BTreeSet<LaneKey> = record
                 .members
                 .iter()
-                .map(|member| self.lanes.key_of(member.hash_key))
+                .map(|member| lanes.key_of(member.hash_key))
                 .collect();
-            record.holds = lanes.into_iter().collect();
+            record.holds = keys.into_iter().collect();
             for key in &record.holds {
-                if let Some(lane) = self.lanes.get_mut(key) {
+                if let Some(lane) = lanes.get_mut(key) {
                     lane.held += 1;
                 }
             }
@@ -117,4 +157,16 @@ impl Pipeline {
             );
         }
     }
+}
+
+/// Every Kinesis record out of its lane.
+fn under_way<'a>(
+    flights: &'a mut BTreeMap<u64, Flight>,
+    parts: &'a mut VecDeque<Part>,
+    undecided: &'a mut [Landed],
+) -> impl Iterator<Item = &'a mut KinesisRecord> {
+    let flights = flights.values_mut().flat_map(|flight| &mut flight.records);
+    flights
+        .chain(parts.iter_mut().flat_map(|part| &mut part.records))
+        .chain(undecided.iter_mut().map(|landed| &mut landed.record))
 }

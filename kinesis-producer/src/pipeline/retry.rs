@@ -3,11 +3,12 @@
 //! | answer | then |
 //! | --- | --- |
 //! | stored in the predicted shard | delivered |
-//! | stored elsewhere, a single record or every member belongs there | delivered, once the map is fresh: until then its lane waits |
+//! | stored elsewhere, a single record or every member belongs there | delivered, once the map is fresh: until then its lane waits; at once while refreshes of the map fail |
 //! | aggregate stored elsewhere, some member does not belong | all members again: a KCL reader drops the whole aggregate |
-//! | aggregate stored in a shard the map does not know | undecided until the map is fresh, then one of the above; if the map is no wiser, all members again, each by itself |
+//! | aggregate stored in a shard the map does not know | undecided until the map is fresh, then one of the above; if the map is no wiser, or cannot be refreshed, all members again, each by itself |
+//! | aggregate stored in a shard of a known id that was made at another time | as above: another stream has the name |
 //! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff (throttled, with `fail_if_throttled`: failed) |
-//! | access denied, no such stream, KMS, SDK client without region or credentials | failed |
+//! | access denied, no such stream, KMS, SDK client without region or credentials | failed; no such stream: what is known of it is forgotten |
 //! | request invalid, the answer names a few of its Kinesis records | the others at once, those each by itself |
 //! | request invalid, several Kinesis records in it | each half by itself, until the guilty one is alone |
 //! | request invalid, one aggregate in it | its members, each by itself |
@@ -16,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kinesis_core::{SequenceNumber, ShardId, ShardMap};
+use kinesis_core::{HashKeyRange, SequenceNumber, ShardId, ShardMap};
 use tokio::time::Instant;
 
 use super::aggregate::KinesisRecord;
@@ -63,6 +64,8 @@ pub(crate) fn judge(
         return Verdict::Delivered;
     }
     match map.and_then(|map| map.get(stored_in)) {
+        // Members of one key belong wherever their first one, by which it was placed, belongs.
+        None if record.has_one_hash_key() => Verdict::Delivered,
         None => Verdict::Undecided,
         Some(shard)
             if record
@@ -179,7 +182,11 @@ impl Pipeline {
                 if cause.class == Class::Throttled {
                     records.iter().for_each(|r| self.paced(r, false, now));
                 }
+                let missing = cause.class == Class::NotFound;
                 self.refused(Part { records, named }, &Arc::new(cause), trip, &mut after);
+                if missing {
+                    self.forget_stream(now);
+                }
             }
         }
         self.clear_up(after, now);
@@ -187,7 +194,7 @@ impl Pipeline {
 
     fn answered(
         &mut self,
-        record: KinesisRecord,
+        mut record: KinesisRecord,
         answer: Answer,
         trip: Trip,
         now: Instant,
@@ -221,9 +228,20 @@ impl Pipeline {
         self.paced(&record, true, now);
         after.good_lanes.extend(record.holds.iter().cloned());
         let as_predicted = record.predicted.as_ref() == Some(&place.shard_id);
-        let foretold = as_predicted || self.traits.auto;
-        let fresher = !foretold && self.keeper.suspect(trip.sent_at, now);
-        match self.verdict(&record, &place.shard_id) {
+        let namesake = self.in_namesake(&place, trip);
+        if namesake {
+            record.predicted = None;
+        } else {
+            self.placed(&record, &place, now);
+        }
+        let foretold = as_predicted && !namesake || self.traits.auto;
+        let fresher = !foretold && self.keeper.suspect(trip.sent_at, now, &self.rand);
+        let verdict = match self.verdict(&record, &place.shard_id) {
+            // The range that is known of the id is not this shard's.
+            _ if namesake && !record.has_one_hash_key() => Verdict::Undecided,
+            verdict => verdict,
+        };
+        match verdict {
             // Well stored, but where the map did not expect it: the stream was resharded. Its lane
             // waits for the fresh map, or what follows would be cut by the old one, and members of
             // other shards be read before older records of their keys.
@@ -234,6 +252,35 @@ impl Pipeline {
                 self.undecided.push(Landed { record, place });
             }
             verdict => self.again(record, verdict == Verdict::Undecided, trip, after),
+        }
+    }
+
+    /// Whether a record was stored in another shard than the map's of the same id: the stream was
+    /// deleted, and another one of its name created. Sequence numbers of the service tell when their
+    /// shard was made, though no document promises it; so once they contradict a map that is
+    /// younger than the request they are not asked again.
+    fn in_namesake(&mut self, place: &Place, trip: Trip) -> bool {
+        let shard = self.keeper.map().and_then(|map| map.get(&place.shard_id));
+        let known = shard.and_then(|shard| shard.starting_sequence_number.parts());
+        let (Some(known), Some(seen)) = (known, place.sequence_number.parts()) else {
+            return false;
+        };
+        let differs = known.shard_created_s != seen.shard_created_s;
+        if differs && self.keeper.is_younger(trip.sent_at) {
+            self.numbers_tell = false;
+        }
+        differs && self.numbers_tell
+    }
+
+    /// Takes notice of where a record was placed by its first member's key.
+    fn placed(&mut self, record: &KinesisRecord, place: &Place, now: Instant) {
+        let shard = self.keeper.map().and_then(|map| map.get(&place.shard_id));
+        if let (Some(shard), Some(first)) = (shard, record.members.first()) {
+            // The only shard takes what it is given, by key or not.
+            if shard.range != HashKeyRange::FULL {
+                let inside = shard.range.contains(first.hash_key);
+                self.inquiry.stored(inside, self.traits.auto, now);
+            }
         }
     }
 
@@ -351,6 +398,10 @@ impl Pipeline {
             }
         }
         self.lanes.put_back(again);
+        // The walk that was to tell their shards may have failed for good while they were out.
+        if self.lanes.has_unmapped() {
+            self.keeper.needed(now);
+        }
     }
 
     /// Tells the lanes of a Kinesis record whether their shard had throughput for it.

@@ -50,6 +50,8 @@ struct World {
     loading: bool,
     /// Chance of a fault, in per cent.
     faults: u64,
+    /// How ListShards fails where it does.
+    list_faults: &'static [Class],
     /// Whether shards split and merge.
     reshards: bool,
 }
@@ -86,6 +88,7 @@ impl World {
             requests: Vec::new(),
             loading: false,
             faults: 0,
+            list_faults: &[Class::Unavailable],
             reshards: true,
         }
     }
@@ -126,6 +129,9 @@ impl World {
             assert!(self.requests.len() <= self.settings.max_in_flight);
         }
         self.loading |= self.pipeline.begin_map_load(self.now);
+        if self.pipeline.begin_describe(self.now) {
+            self.pipeline.learned(StreamTraits::unknown(), self.now);
+        }
         self.observe();
     }
 
@@ -223,7 +229,8 @@ impl World {
     fn load_map(&mut self) {
         if std::mem::take(&mut self.loading) {
             let fault = self.rand.below(100) < self.faults;
-            let failed = Cause::new("ListShards", Class::Unavailable, "Test");
+            let class = self.list_faults[self.rand.below(self.list_faults.len() as u64) as usize];
+            let failed = Cause::new("ListShards", class, "Test");
             let map = ShardMap::new(self.shards.iter().cloned());
             self.pipeline
                 .map_loaded(if fault { Err(failed) } else { Ok(map) }, self.now);
@@ -457,6 +464,9 @@ proptest! {
         });
     }
 }
+
+mod cold_start;
+mod recreated;
 
 /// A world whose map is loaded.
 fn ready(settings: Settings, shards: u32) -> World {

@@ -29,7 +29,10 @@ fn nobody_asks_for_a_map_before_a_record_needs_it_and_then_one_at_a_time() {
     assert!(keeper.begin(now));
     keeper.needed(now);
     assert!(!keeper.begin(now + REFRESH_INTERVAL), "one walk at a time");
-    assert_eq!(keeper.unmapped_from(now), Some(now + COLD_START_WAIT));
+    assert_eq!(
+        keeper.unmapped_from(now, false),
+        Some(now + COLD_START_WAIT)
+    );
 }
 
 #[test]
@@ -38,26 +41,21 @@ fn a_record_that_landed_elsewhere_asks_for_a_map_younger_than_its_request() {
     let mut keeper = MapKeeper::new();
     keeper.needed(start);
     assert!(keeper.begin(start));
+    assert_eq!(keeper.loaded(map(2), start, &rand), Change::Resharded);
     assert!(
-        keeper.loaded(map(2), start, &rand),
-        "the first map is a change"
-    );
-    assert!(
-        !keeper.suspect(start - MILLISECOND, start),
+        !keeper.suspect(start - MILLISECOND, start, &rand),
         "the map is younger"
     );
-    assert!(keeper.suspect(start + MILLISECOND, start + MILLISECOND));
+    let sent_at = start + MILLISECOND;
+    assert!(keeper.suspect(sent_at, sent_at, &rand));
     let again = start + REFRESH_MIN_INTERVAL;
     assert!(
         !keeper.begin(again - MILLISECOND),
         "not sooner than the least interval"
     );
     assert!(keeper.begin(again));
-    assert!(keeper.suspect(again, again), "one is on its way");
-    assert!(
-        !keeper.loaded(map(2), again, &rand),
-        "the same shards are no change"
-    );
+    assert!(keeper.suspect(again, again, &rand), "one is on its way");
+    assert_eq!(keeper.loaded(map(2), again, &rand), Change::None);
     assert!(
         keeper
             .next_at()
@@ -109,5 +107,69 @@ fn a_map_with_a_hole_is_used_and_soon_asked_for_again() {
     );
     keeper.loaded(holed, now, &rand);
     assert_eq!(keeper.next_at(), Some(now + REFRESH_MIN_INTERVAL));
-    assert_eq!(keeper.unmapped_from(now), Some(now));
+    assert_eq!(keeper.unmapped_from(now, false), Some(now));
+}
+
+#[test]
+fn walks_for_records_that_landed_elsewhere_begin_at_random_times() {
+    let (start, rand) = (Clock::system().now(), Rand::seeded(3));
+    let later = start + Duration::from_secs(10);
+    let mut begins: Vec<_> = (0..20)
+        .map(|_| {
+            let mut keeper = MapKeeper::new();
+            keeper.needed(start);
+            assert!(keeper.begin(start));
+            keeper.loaded(map(2), start, &rand);
+            assert!(keeper.suspect(later, later, &rand));
+            let at = keeper.next_at().expect("a walk");
+            // Others of the same reshard do not draw again.
+            assert!(keeper.suspect(later, later, &rand));
+            assert_eq!(keeper.next_at(), Some(at));
+            at
+        })
+        .collect();
+    begins.sort();
+    begins.dedup();
+    assert_eq!(begins.len(), 20, "seed 3");
+    assert!(begins[0] >= later && begins[19] <= later + REFRESH_JITTER);
+}
+
+#[test]
+fn a_record_that_landed_elsewhere_does_not_hurry_walks_that_fail() {
+    let (start, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.needed(start);
+    assert!(keeper.begin(start));
+    keeper.loaded(map(2), start, &rand);
+    let mut now = start;
+    for _ in 0..8 {
+        now = keeper.next_at().expect("again");
+        assert!(keeper.begin(now));
+        keeper.failed(&cause(Class::Unavailable), now, &rand);
+    }
+    let backoff = keeper.next_at();
+    assert!(!keeper.suspect(now, now, &rand), "nobody waits for them");
+    assert_eq!(keeper.next_at(), backoff);
+}
+
+#[test]
+fn an_id_whose_range_changed_is_another_stream_s() {
+    let (now, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.loaded(map(2), now, &rand);
+    assert_eq!(keeper.loaded(map(4), now, &rand), Change::OtherStream);
+    keeper.forget();
+    assert_eq!(keeper.loaded(map(2), now, &rand), Change::Resharded);
+}
+
+#[test]
+fn at_the_end_the_first_map_is_not_waited_for_as_long() {
+    let (now, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.needed(now);
+    let until = now + COLD_START_WAIT_AT_END;
+    assert_eq!(keeper.unmapped_from(now, true), Some(until));
+    assert!(keeper.begin(now));
+    keeper.failed(&cause(Class::Unavailable), now, &rand);
+    assert_eq!(keeper.unmapped_from(now, true), Some(now));
 }

@@ -88,6 +88,11 @@ impl Faulty {
         self.script().refused.push((operation, code));
     }
 
+    /// From now on this operation is not refused any more.
+    pub(crate) fn allow(&self, operation: &'static str) {
+        self.script().refused.retain(|(name, _)| *name != operation);
+    }
+
     /// From now on DescribeStreamSummary answers with this in place of what it has.
     pub(crate) fn describe(&self, member: &'static str, value: Value) {
         self.script().summary.push((member, value));
@@ -102,6 +107,12 @@ impl Faulty {
     pub(crate) fn scatter(&self) {
         self.script().scatter = true;
         self.describe("RecordDistributionStrategy", json!("AUTO"));
+    }
+
+    /// From now on records are put where their keys belong again.
+    pub(crate) fn gather(&self) {
+        self.script().scatter = false;
+        self.describe("RecordDistributionStrategy", json!("UNIFORM"));
     }
 
     /// How many requests this operation had so far.

@@ -7,6 +7,7 @@ mod failures;
 mod faults;
 mod freezing;
 mod observing;
+mod renewal;
 mod resharding;
 mod sharing;
 #[cfg(all(feature = "json", feature = "zstd"))]

@@ -269,6 +269,6 @@ async fn every_request_has_a_span_with_its_size_and_without_its_contents() {
     let put = named("put_records").expect("a request");
     assert_eq!((&*put["records"], &*put["bytes"]), ("1", "21"));
     assert!(put["stream"].contains("flights"));
-    assert!(named("load_shard_map").is_some());
+    assert!(named("look_at_stream").is_some());
     assert!(!format!("{spans:?}").contains("secret"));
 }

@@ -1,0 +1,82 @@
+//! A stream that is deleted, and created again under its name with other shards of the same ids.
+
+use super::*;
+
+/// A world with an aggregate in flight that was cut for the only shard of the first stream.
+fn aggregate_in_flight() -> World {
+    let mut world = ready(Settings::default(), 1);
+    world.accept(false);
+    world.pump();
+    for _ in 0..50 {
+        world.accept(false);
+    }
+    world.answer(0);
+    world.pump();
+    assert_eq!(world.requests[0].1.len(), 1, "one aggregate");
+    world
+}
+
+fn recreate(world: &mut World, shards: u32) {
+    let ranges = HashKeyRange::FULL.split_even(shards).into_iter().zip(0..);
+    world.shards = ranges.map(|(range, index)| shard(index, range)).collect();
+    world.log.clear();
+    // What the first stream took is gone with it.
+    for record in &mut world.accepted {
+        if matches!(record.result, Some(Ok(_))) {
+            record.result = Some(Err(Error::stopped()));
+        }
+    }
+}
+
+fn settle_and_check(world: &mut World) {
+    world.settle();
+    let gone = |error: &Error| error.record().is_none();
+    assert_eq!(world.slots.room().outstanding(), (0, 0));
+    for (number, record) in world.accepted.iter().enumerate() {
+        match record.result.as_ref().expect("resolved") {
+            Ok(_) => {
+                let mut visible = world.log.iter().flat_map(|stored| &stored.visible);
+                assert!(
+                    visible.any(|seen| *seen == number),
+                    "record {number} is lost"
+                );
+            }
+            Err(error) => assert!(gone(error), "record {number}: {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_aggregate_in_flight_is_not_acknowledged_by_another_stream_s_shard_of_the_id() {
+    let mut world = aggregate_in_flight();
+    recreate(&mut world, 4);
+    let map = ShardMap::new(world.shards.iter().cloned());
+    world.pipeline.map_loaded(Ok(map), world.now);
+    settle_and_check(&mut world);
+}
+
+#[test]
+fn nothing_is_acknowledged_by_the_map_of_a_stream_that_was_not_found() {
+    for operation in ["PutRecords", "ListShards"] {
+        let mut world = aggregate_in_flight();
+        let missing = || Cause::new(operation, Class::NotFound, "ResourceNotFoundException");
+        if operation == "ListShards" {
+            world.pipeline.map_loaded(Err(missing()), world.now);
+        } else {
+            // A request of its own, whose record fails.
+            let lost = world.pipeline.next_flight;
+            world.pipeline.flights.insert(
+                lost,
+                Flight {
+                    records: Vec::new(),
+                    named: false,
+                    sent_at: world.now,
+                    oldest: None,
+                },
+            );
+            world.pipeline.completed(lost, Err(missing()), world.now);
+        }
+        recreate(&mut world, 4);
+        settle_and_check(&mut world);
+    }
+}

@@ -1,0 +1,218 @@
+//! When to ask the stream what it is like.
+//!
+//! ```text
+//! with a shard map, at most every 10 s ─▶ asked ─ answered ──▶ with the next map
+//! a record stored where it should not be ─┘        ├ failed ──▶ in 10 s until it is known, then with the next map
+//!                                                  └ denied ──▶ in 10 min
+//! ```
+//!
+//! A refusal is not for ever: a stream may not exist yet, a token expires, a policy is mended. Only
+//! a policy that does not allow the question stays as it is for long.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Cause;
+
+/// Shortest time between two questions. Source: none; far below the quota for
+/// DescribeStreamSummary, 20 a second per account.
+const INTERVAL_MIN: Duration = Duration::from_secs(10);
+/// The same once the stream was not found, and may be another one by now. Source: none; as above.
+const INTERVAL_MIN_ANEW: Duration = Duration::from_secs(1);
+/// The wait after an answer that a policy does not allow the question. Source: none, reasonable
+/// default; somebody has to mend the policy.
+const INTERVAL_DENIED: Duration = Duration::from_secs(600);
+/// Records in a row that an AUTO stream of several shards would hardly have stored where their keys
+/// belong: a chance of one in a million with two shards. Source: 2^-20.
+const BY_KEY_MAX: u32 = 20;
+
+/// See the module. Pure: time and answers are passed in.
+#[derive(Debug)]
+pub(crate) struct Inquiry {
+    /// When to ask; `None` until a map is loaded or a record is misplaced.
+    wanted_at: Option<Instant>,
+    /// Not to be asked before.
+    from: Option<Instant>,
+    asked_at: Option<Instant>,
+    asking: bool,
+    /// The stream has answered.
+    known: bool,
+    /// A refusal was told of.
+    told: bool,
+    /// Records in a row that an AUTO stream stored where their keys belong.
+    by_key: u32,
+}
+
+impl Inquiry {
+    pub(crate) fn new() -> Self {
+        Self {
+            wanted_at: None,
+            from: None,
+            asked_at: None,
+            asking: false,
+            known: false,
+            told: false,
+            by_key: 0,
+        }
+    }
+
+    /// A shard map is being loaded: asks along with it, if it is time to.
+    pub(crate) fn with_map(&mut self, now: Instant) {
+        if !self.asking && self.from.is_none_or(|from| from <= now) {
+            self.wanted_at = Some(now);
+        }
+    }
+
+    /// A record was stored in a shard whose range is known, `inside` it or not; `auto` is what the
+    /// stream is taken for.
+    pub(crate) fn stored(&mut self, inside: bool, auto: bool, now: Instant) {
+        let doubtful = if auto {
+            self.by_key = if inside { self.by_key + 1 } else { 0 };
+            self.by_key >= BY_KEY_MAX
+        } else {
+            !inside
+        };
+        if doubtful && !self.asking {
+            self.by_key = 0;
+            let at = self.from.map_or(now, |from| from.max(now));
+            self.wanted_at = Some(self.wanted_at.map_or(at, |wanted| wanted.min(at)));
+        }
+    }
+
+    /// When to ask without further events; `None` while an answer is awaited or none is wanted.
+    pub(crate) fn next_at(&self) -> Option<Instant> {
+        self.wanted_at.filter(|_| !self.asking)
+    }
+
+    /// Whether to ask now; if so it counts as asked.
+    pub(crate) fn begin(&mut self, now: Instant) -> bool {
+        let due = self.next_at().is_some_and(|at| at <= now);
+        if due {
+            self.asking = true;
+            self.wanted_at = None;
+            self.asked_at = Some(now);
+        }
+        due
+    }
+
+    pub(crate) fn answered(&mut self, now: Instant) {
+        self.asking = false;
+        self.known = true;
+        self.told = false;
+        self.from = Some(now + INTERVAL_MIN);
+    }
+
+    /// There was no answer; whether to tell of it: only of a refusal, and of the first one.
+    pub(crate) fn failed(&mut self, cause: &Cause, now: Instant) -> bool {
+        self.asking = false;
+        let from = if is_denied(cause) {
+            now + INTERVAL_DENIED
+        } else {
+            now + INTERVAL_MIN
+        };
+        self.from = Some(from);
+        if !self.known {
+            self.wanted_at = Some(from);
+        }
+        !cause.class.is_transient() && !std::mem::replace(&mut self.told, true)
+    }
+
+    /// What the answer was about is gone.
+    pub(crate) fn forget(&mut self) {
+        self.known = false;
+        self.by_key = 0;
+        self.wanted_at = None;
+        self.from = self.asked_at.map(|at| at + INTERVAL_MIN_ANEW);
+    }
+}
+
+/// Whether a policy does not allow it, as against credentials that are refused.
+fn is_denied(cause: &Cause) -> bool {
+    matches!(
+        &*cause.code,
+        "AccessDenied" | "AccessDeniedException" | "NotAuthorized"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesis_core::Clock;
+
+    use super::*;
+    use crate::error::Class;
+
+    fn cause(class: Class, code: &str) -> Cause {
+        Cause::new("DescribeStreamSummary", class, code)
+    }
+
+    #[test]
+    fn it_goes_along_with_maps_and_not_too_often() {
+        let now = Clock::system().now();
+        let mut inquiry = Inquiry::new();
+        assert!(!inquiry.begin(now), "nobody needs it");
+        inquiry.with_map(now);
+        assert!(inquiry.begin(now) && !inquiry.begin(now));
+        inquiry.answered(now);
+        inquiry.with_map(now + INTERVAL_MIN / 2);
+        assert!(!inquiry.begin(now + INTERVAL_MIN), "not with that map");
+        inquiry.with_map(now + INTERVAL_MIN);
+        assert!(inquiry.begin(now + INTERVAL_MIN));
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_and_asked_again_and_a_denial_rarely() {
+        let start = Clock::system().now();
+        for (class, code, wait) in [
+            (Class::NotFound, "ResourceNotFoundException", INTERVAL_MIN),
+            (Class::AccessDenied, "ExpiredTokenException", INTERVAL_MIN),
+            (Class::Client, "DispatchFailure", INTERVAL_MIN),
+            (
+                Class::AccessDenied,
+                "AccessDeniedException",
+                INTERVAL_DENIED,
+            ),
+        ] {
+            let mut inquiry = Inquiry::new();
+            inquiry.with_map(start);
+            assert!(inquiry.begin(start));
+            assert!(inquiry.failed(&cause(class, code), start), "{code}: told");
+            assert_eq!(inquiry.next_at(), Some(start + wait), "{code}");
+            assert!(inquiry.begin(start + wait));
+            assert!(!inquiry.failed(&cause(class, code), start), "{code}: once");
+        }
+    }
+
+    #[test]
+    fn a_record_where_its_key_does_not_belong_asks_at_once() {
+        let now = Clock::system().now();
+        let mut inquiry = Inquiry::new();
+        inquiry.with_map(now);
+        assert!(inquiry.begin(now));
+        inquiry.answered(now);
+        inquiry.stored(true, false, now);
+        assert_eq!(inquiry.next_at(), None);
+        inquiry.stored(false, false, now);
+        assert_eq!(inquiry.next_at(), Some(now + INTERVAL_MIN));
+        let later = now + INTERVAL_MIN * 3;
+        assert!(inquiry.begin(later));
+        inquiry.answered(now);
+        inquiry.stored(false, false, later);
+        assert_eq!(inquiry.next_at(), Some(later));
+    }
+
+    #[test]
+    fn records_that_all_lie_where_their_keys_belong_are_no_auto_stream_s() {
+        let now = Clock::system().now();
+        let mut inquiry = Inquiry::new();
+        for _ in 1..BY_KEY_MAX {
+            inquiry.stored(true, true, now);
+        }
+        inquiry.stored(false, true, now);
+        assert_eq!(inquiry.next_at(), None, "one of them elsewhere");
+        for _ in 0..BY_KEY_MAX {
+            inquiry.stored(true, true, now);
+        }
+        assert_eq!(inquiry.next_at(), Some(now));
+    }
+}
