@@ -17,9 +17,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Request, Response};
-use kinesis_core::{Clock, HashKey, Rand, ShardId};
+use kinesis_core::{Clock, Rand};
 
 use crate::auth::Auth;
 use crate::body::ResponseBody;
@@ -47,6 +46,7 @@ mod describe;
 mod encryption;
 mod front;
 mod get;
+mod lookup;
 mod monitoring;
 pub(crate) mod operation;
 mod pace;
@@ -153,15 +153,6 @@ impl Kinesis {
     pub(crate) async fn call(&self, request: Request<Bytes>) -> Response<ResponseBody> {
         self.sites.trim_if_due();
         front::answer(&self.sites, request).await
-    }
-
-    /// Where a record with this key goes.
-    pub(crate) fn shard_of_key(&self, head: &Parts, stream: &str, key: HashKey) -> Option<ShardId> {
-        let caller = front::caller(&self.sites, &head.headers, head.uri.query());
-        let site = self.sites.get(&caller.account, &caller.region)?;
-        let cell = site.catalog.get(stream)?;
-        let id = cell.read().route(key).identity.id();
-        Some(id)
     }
 
     /// The states of the KMS keys.

@@ -6,8 +6,8 @@
 //!                   └ instead: refuse it, or some entries of PutRecords
 //! ```
 //! Promises: what a rule refuses or loses before its effect is not carried out; what it loses after
-//! its effect is. The order of the service's checks stays: a call that Kinesis cannot read is told
-//! so before an injected error is. Without a plan a call costs one look at a lock.
+//! its effect is. The order of the service's checks stays: a call that Kinesis cannot read, or that is
+//! not signed as it has to be, is told so before an injected error is. Without a plan a call costs one look at a lock.
 //!
 //! Deliberately absent: faults of the disk.
 
@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use http::Response;
 use http::request::Parts;
-use kinesis_core::{Clock, HashKey, ShardId};
+use kinesis_core::Clock;
 use serde::Serialize;
 
 use crate::body::ResponseBody;
@@ -29,13 +29,16 @@ mod answer;
 mod call;
 mod machine;
 mod plan;
+mod words;
 
 pub(crate) use answer::CutBody;
+pub(crate) use call::Wanted;
 pub use machine::FaultCount;
-pub(crate) use machine::{Effects, EntryFaults};
+pub(crate) use machine::{Effects, EntryFaults, Refusal as Injected};
 pub use plan::{
     FAULT_LATENCY_MAX_MS, FAULT_RULES_MAX, FaultEffect, FaultPlan, FaultRule, FaultService,
 };
+pub(crate) use words::Told;
 
 use call::Call;
 use machine::Machine;
@@ -96,24 +99,21 @@ impl Faults {
         })
     }
 
-    /// What happens to a call. `body` is what was read of it; `shard_of` finds the shard of a hash
-    /// key. `None`: nothing.
+    /// What happens to a call. `body` is what was read of it; `find` answers what the call itself
+    /// does not tell. `None`: nothing.
     pub(crate) fn decide(
         &self,
         service: FaultService,
         head: &Parts,
         body: &[u8],
-        shard_of: impl Fn(&str, HashKey) -> Option<ShardId>,
+        find: impl Fn(Wanted<'_>) -> Option<String>,
     ) -> Option<Arc<Effects>> {
         if !self.inner.active.load(Ordering::Acquire) {
             return None;
         }
         let mut call = Call::of(service, head);
         if self.machine().asks_for_bodies() {
-            call.read(Body::new(call::format(&head.headers), body));
-            if let (Some(stream), Some(key)) = (&call.stream, call.hash_key) {
-                call.shard = shard_of(stream, key).map(|id| id.as_str().to_owned());
-            }
+            call.read(Body::new(call::format(&head.headers), body), find);
         }
         let now = self.inner.clock.now();
         Some(Arc::new(self.machine().decide(&call, now)))

@@ -195,6 +195,12 @@
 //! curl -X DELETE $AWS_ENDPOINT_URL/_local/faults
 //! ```
 //!
+//! An injected error has the text that the service has for its code, unless the rule gives one; the
+//! header `x-kinesis-local-fault` of the answer names the rule. `InternalFailureException` is a code of the
+//! operations whose API model lists it (PutRecord, PutRecords, GetRecords, GetShardIterator, policies, tags
+//! by ARN and queues), `InternalFailure` that of the others and of entries of PutRecords; a rule may
+//! name either. Who has to sign is told about a wrong signature first, by each of the three services.
+//!
 //! # Time on purpose
 //!
 //! In a test the clock is the caller's ([`Builder::clock`]) and follows tokio's paused time. Where the

@@ -38,14 +38,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::api::operation::Operation;
 use crate::auth::Refusal;
 use crate::body::{BoxError, ResponseBody};
-use crate::fault::{Effects, FaultService, Faults};
+use crate::fault::{Effects, FaultService, Faults, Injected, Wanted};
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::services::Services;
 use crate::stream::encryption::KmsKeys;
 use crate::wire::Format;
-use crate::wire::fault::Fault;
+use crate::wire::fault::{Fault, INTERNAL, INTERNAL_COMMON};
 
 mod bodies;
 mod target;
@@ -126,6 +127,7 @@ impl Service {
         }
         let service = self.clone();
         let edge = Edge::of(&request);
+        let internal = internal_code(&request);
         let work = self.inner.tasks.spawn(async move {
             let stopped = service.inner.stopped.clone();
             stopped
@@ -139,7 +141,7 @@ impl Service {
                 tracing::error!("a request handler panicked; the request was answered with 500");
                 Ok(edge.refusal(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "InternalFailure",
+                    internal,
                     "the request handler panicked; this is a fault of kinesis-local",
                 ))
             }
@@ -240,15 +242,12 @@ impl Service {
     async fn serve_dynamodb(&self, head: Parts, body: Bytes) -> Answer {
         let effects = self.effects(FaultService::DynamoDb, &head, &body);
         let work = async {
-            match effects
-                .as_deref()
-                .and_then(|effects| effects.refusal.as_ref())
-            {
+            if let Err(refusal) = self.check_auth("dynamodb", &head, Some(&body)) {
+                return unauthenticated(&head, &refusal);
+            }
+            match refusal_of(&effects) {
                 Some(refusal) => refusal.response(FaultService::DynamoDb),
                 None => {
-                    if let Err(refusal) = self.check_auth("dynamodb", &head, Some(&body)) {
-                        return unauthenticated(&head, &refusal);
-                    }
                     let request = Request::from_parts(head, body);
                     self.inner.services.dynamodb.call(request).await
                 }
@@ -270,15 +269,12 @@ impl Service {
     {
         let effects = self.effects(FaultService::S3, &head, &[]);
         let work = async {
-            match effects
-                .as_deref()
-                .and_then(|effects| effects.refusal.as_ref())
-            {
+            if let Err(refusal) = self.check_auth("s3", &head, None) {
+                return crate::s3::unauthenticated(&refusal);
+            }
+            match refusal_of(&effects) {
                 Some(refusal) => refusal.response(FaultService::S3),
-                None => match self.check_auth("s3", &head, None) {
-                    Ok(()) => self.inner.services.s3.call(head, body).await,
-                    Err(refusal) => crate::s3::unauthenticated(&refusal),
-                },
+                None => self.inner.services.s3.call(head, body).await,
             }
         };
         self.inner.faults.around(effects.as_deref(), work).await
@@ -309,8 +305,8 @@ impl Service {
     /// What happens to this call on purpose.
     fn effects(&self, service: FaultService, head: &Parts, body: &[u8]) -> Option<Arc<Effects>> {
         let kinesis = &self.inner.services.kinesis;
-        let shard_of = |stream: &str, key| kinesis.shard_of_key(head, stream, key);
-        self.inner.faults.decide(service, head, body, shard_of)
+        let find = |wanted: Wanted<'_>| kinesis.find(head, wanted);
+        self.inner.faults.decide(service, head, body, find)
     }
 
     /// Admits no further request.
@@ -354,6 +350,12 @@ impl Service {
     }
 }
 
+/// The error that a call of another service than Kinesis is to be told once it is known to be signed.
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
+fn refusal_of(effects: &Option<Arc<Effects>>) -> Option<&Injected> {
+    effects.as_deref()?.refusal.as_ref()
+}
+
 /// DynamoDB's answer to a request that no user has signed.
 #[cfg(feature = "dynamodb")]
 fn unauthenticated(head: &Parts, refusal: &Refusal) -> Response<ResponseBody> {
@@ -366,6 +368,16 @@ fn unauthenticated(head: &Parts, refusal: &Refusal) -> Response<ResponseBody> {
     };
     let kind = format!("com.amazon.coral.service#{code}");
     self::refusal(StatusCode::BAD_REQUEST, &kind, &text)
+}
+
+/// The code of a failure of ours, as the operation's model has it.
+fn internal_code<B>(request: &Request<B>) -> &'static str {
+    let target = request.headers().get("x-amz-target");
+    let operation = target.and_then(|target| Operation::from_target(target.to_str().ok()?));
+    match operation {
+        Some(operation) if operation.lists_internal_failure() => INTERNAL,
+        Some(_) | None => INTERNAL_COMMON,
+    }
 }
 
 /// The answer for a service that this build leaves out.

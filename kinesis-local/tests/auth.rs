@@ -9,7 +9,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_kinesis::error::ProvideErrorMetadata;
 use aws_smithy_http_client::Builder as HttpClientBuilder;
 use aws_types::SdkConfig;
-use kinesis_local::{ErrorKind, KinesisLocal, User, Users};
+use kinesis_local::{ErrorKind, FaultEffect, FaultPlan, FaultRule, KinesisLocal, User, Users};
 
 fn users() -> Users {
     let ann = User::new("ann", "AKIDANN", "ann's secret");
@@ -136,6 +136,32 @@ async fn users_are_served_by_their_own_account_and_nobody_else_is() {
             .await
             .unwrap_err();
         assert_eq!(told(&error).0, s3, "{error:?}");
+    }
+    local.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_is_not_signed_is_told_so_before_an_error_on_purpose() {
+    let local = listening().await;
+    let refused = FaultRule::new(FaultEffect::error("Injected"));
+    local
+        .set_faults(FaultPlan::seeded(1).rule(refused))
+        .unwrap();
+    for (secret, code, s3_code) in [
+        (
+            "a guess",
+            "InvalidSignatureException",
+            "SignatureDoesNotMatch",
+        ),
+        ("ann's secret", "Injected", "Injected"),
+    ] {
+        let config = signed_by(&local, "AKIDANN", secret, None);
+        let kinesis = aws_sdk_kinesis::Client::new(&config).list_streams().send();
+        assert_eq!(told(&kinesis.await.unwrap_err()).0, code);
+        let tables = aws_sdk_dynamodb::Client::new(&config).list_tables().send();
+        assert_eq!(told(&tables.await.unwrap_err()).0, code);
+        let buckets = aws_sdk_s3::Client::new(&config).list_buckets().send();
+        assert_eq!(told(&buckets.await.unwrap_err()).0, s3_code);
     }
     local.shutdown().await;
 }

@@ -90,31 +90,36 @@ async fn an_error_has_its_code_status_and_text_and_no_effect() {
             .times(1)
     };
     let codes = [
-        ("ProvisionedThroughputExceededException", 400),
-        ("KMSThrottlingException", 400),
-        ("InternalFailure", 500),
-        ("ServiceUnavailable", 503),
+        (
+            "ProvisionedThroughputExceededException",
+            400,
+            "Rate exceeded for shard ",
+        ),
+        ("KMSThrottlingException", 400, "Rate exceeded"),
+        ("InternalFailure", 500, "Internal service failure."),
+        (
+            "ServiceUnavailable",
+            503,
+            "The request has failed due to a temporary failure",
+        ),
+        ("MadeUp", 400, "A fault on purpose: rule 4."),
     ];
     let mut errors = FaultPlan::default();
-    for (number, (code, _)) in codes.iter().enumerate() {
+    for (number, (code, _, _)) in codes.iter().enumerate() {
         // Each takes one call; a call is told the first error only.
         errors = errors.rule(rule(code).skip(number as u64));
     }
     let (stream, client) = world(errors).await;
-    for (code, status) in codes {
+    for (at, (code, status, text)) in codes.into_iter().enumerate() {
         let put = client.put_record().stream_name(STREAM).partition_key("k");
         let error = put.data(Blob::new("x")).send().await.unwrap_err();
         assert_eq!(error.code(), Some(code));
         assert_eq!(error.raw_response().unwrap().status().as_u16(), status);
-        assert!(error.message().unwrap().contains("on purpose"), "{error:?}");
-        assert!(
-            error
-                .raw_response()
-                .unwrap()
-                .headers()
-                .get("x-amzn-requestid")
-                .is_some()
-        );
+        assert!(error.message().unwrap().starts_with(text), "{error:?}");
+        let headers = error.raw_response().unwrap().headers();
+        assert!(headers.get("x-amzn-requestid").is_some());
+        let rule = format!("rule {at}");
+        assert_eq!(headers.get("x-kinesis-local-fault"), Some(&*rule));
     }
     put(&client, 0).await.unwrap();
     assert_eq!(stored(&stream, 0).await.len(), 1);

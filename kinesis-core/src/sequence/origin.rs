@@ -44,6 +44,14 @@ impl SequenceNumber {
         }
     }
 
+    /// The version that a number of 186 bits says it is of, whether or not there is such a version;
+    /// `None` for the others, which say none.
+    #[must_use]
+    pub fn stated_version(&self) -> Option<u8> {
+        let [low, _, high] = from_decimal(self.as_str())?;
+        (high >> 56 == 2).then_some((low & 0xf) as u8)
+    }
+
     fn of_version_0([low, middle, _]: [u64; 3]) -> Option<SequenceOrigin> {
         let shard_created_s = middle >> 24 & 0xf_ffff_ffff;
         if shard_created_s >= CREATED_S_MAX {
@@ -118,6 +126,14 @@ mod tests {
         let told = "26227199374821822965252748908982894592";
         assert_eq!(large.origin().expect("an origin").number.as_str(), told);
         assert_eq!(decimal("13bb2cc3d80000000000000000000000").origin(), None);
+        assert_eq!(
+            decimal("13bb2cc3d80000000000000000000000").stated_version(),
+            None
+        );
+        for version in [0, 2, 3, 15] {
+            let said = decimal(&format!("2{}{version:x}", "0".repeat(45)));
+            assert_eq!(said.stated_version(), Some(version));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use kinesis_core::limits::KIB;
 use serde::Deserialize;
 
 use super::attached::{open_page, seal_page};
-use super::shards::{ShardAnswer, parse_shard_index};
+use super::shards::ShardAnswer;
 use super::warm::WarmAnswer;
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
@@ -14,6 +14,7 @@ use crate::stream::distribution::Distribution;
 use crate::stream::encryption::Key;
 use crate::stream::lifecycle::Status;
 use crate::stream::monitoring::Metrics;
+use crate::stream::shard::parse_shard_index;
 use crate::stream::{Mode, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;

@@ -18,7 +18,7 @@ use super::operation::Operation;
 use super::site::{Caller, Principal, Sites};
 use super::{Inner, Reply};
 use crate::body::ResponseBody;
-use crate::fault::Effects;
+use crate::fault::{Effects, Told};
 use crate::place::{is_account, is_region};
 use crate::wire::fault::{Fault, SERIALIZATION};
 use crate::wire::read;
@@ -124,8 +124,16 @@ async fn checked(sites: &Sites, request: &Request<Bytes>) -> Response<ResponseBo
     let caller = caller(sites, request.headers(), request.uri().query());
     let faults = request.extensions().get::<Arc<Effects>>();
     if let Some(refusal) = faults.and_then(|faults| faults.refusal.as_ref()) {
-        let now_ms = sites.home.clock.epoch_millis();
-        return fault(format, &refusal.fault(body, now_ms));
+        let told = Told {
+            operation: &operation.name(),
+            account: &caller.account,
+            principal: &caller.principal.to_string(),
+            now_ms: sites.home.clock.epoch_millis(),
+            ..Told::default()
+        };
+        let mut answer = fault(format, &refusal.fault(told));
+        refusal.name_rule(&mut answer);
+        return answer;
     }
     let body = Body {
         faults: faults.map(|faults| &faults.entries),
@@ -141,7 +149,8 @@ async fn checked(sites: &Sites, request: &Request<Bytes>) -> Response<ResponseBo
                 .insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
             response
         }
-        Err(refusal) => fault(format, &refusal),
+        Err(refusal) if operation.lists_internal_failure() => fault(format, &refusal),
+        Err(refusal) => fault(format, &refusal.common()),
     }
 }
 

@@ -12,14 +12,14 @@ use serde::Deserialize;
 
 use super::encryption::check_reading;
 use super::put::{encode_encryption, rate_exceeded};
-use super::shards::{encode_range, parse_shard_index};
+use super::shards::encode_range;
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::place::StreamArn;
 use crate::stream::Stream;
 use crate::stream::change::Holder;
 use crate::stream::iterator::{IteratorRefusal, ShardIterator};
-use crate::stream::shard::{Batch, Identity, Record, Shard, Start};
+use crate::stream::shard::{Batch, Identity, Record, Shard, Start, parse_shard_index};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;

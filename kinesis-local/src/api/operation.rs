@@ -71,6 +71,69 @@ impl Operation {
         format!("{self:?}") // the variants have the model's names
     }
 
+    /// Whether the model lists `InternalFailureException` for it.
+    pub(crate) fn lists_internal_failure(self) -> bool {
+        match self {
+            Self::PutRecord
+            | Self::PutRecords
+            | Self::GetRecords
+            | Self::GetShardIterator
+            | Self::TagResource
+            | Self::UntagResource
+            | Self::ListTagsForResource
+            | Self::CreateQueue
+            | Self::DescribeQueue
+            | Self::UpdateQueue
+            | Self::DeleteQueue
+            | Self::ListQueues
+            | Self::ReceiveQueueRecords
+            | Self::AcknowledgeQueueRecords
+            | Self::UpdateQueueRecordsVisibility
+            | Self::ReceiveDeadLetterQueueRecords
+            | Self::AcknowledgeDeadLetterQueueRecords
+            | Self::RestoreDeadLetterQueueRecords
+            | Self::UpdateDeadLetterQueueRecordsVisibility
+            | Self::PutResourcePolicy
+            | Self::GetResourcePolicy
+            | Self::DeleteResourcePolicy => true,
+            Self::SubscribeToShard
+            | Self::CreateStream
+            | Self::DeleteStream
+            | Self::ListStreams
+            | Self::DescribeStream
+            | Self::DescribeStreamSummary
+            | Self::ListShards
+            | Self::SplitShard
+            | Self::MergeShards
+            | Self::RegisterStreamConsumer
+            | Self::DescribeStreamConsumer
+            | Self::ListStreamConsumers
+            | Self::DeregisterStreamConsumer
+            | Self::AddTagsToStream
+            | Self::RemoveTagsFromStream
+            | Self::ListTagsForStream
+            | Self::IncreaseStreamRetentionPeriod
+            | Self::DecreaseStreamRetentionPeriod
+            | Self::UpdateShardCount
+            | Self::DescribeLimits
+            | Self::UpdateStreamMode
+            | Self::StartStreamEncryption
+            | Self::StopStreamEncryption
+            | Self::EnableEnhancedMonitoring
+            | Self::DisableEnhancedMonitoring
+            | Self::UpdateMaxRecordSize
+            | Self::UpdateStreamRecordDistributionStrategy
+            | Self::CreateChannel
+            | Self::DescribeChannel
+            | Self::UpdateChannel
+            | Self::DeleteChannel
+            | Self::ListChannels
+            | Self::DescribeAccountSettings
+            | Self::UpdateAccountSettings
+            | Self::UpdateStreamWarmThroughput => false,
+        }
+    }
+
     /// The operation in the target header; `None`: not one of the service's.
     pub(crate) fn from_target(target: &str) -> Option<Self> {
         Some(match target.strip_prefix(TARGET_PREFIX)? {

@@ -138,6 +138,10 @@ struct Incoming {
     data: Bytes,
 }
 
+/// The version of sequence numbers at which the service itself fails. Source: kinesalite
+/// `actions/putRecord.js`, whose suite ran against the service.
+const UNREADABLE_VERSION: u8 = 3;
+
 /// A record's place, or why it has none.
 type Placed = Result<Place, Fault>;
 
@@ -268,8 +272,10 @@ impl Inner {
                 None => stream.next_in_turn(),
             };
             let identity = &shard.identity;
-            match faults.and_then(|faults| faults.next(identity.id().as_str())) {
-                Some((code, text)) => placed.push((at, Err(Fault::new(code, text)))),
+            let (name, account) = (&*cell.name, &*cell.place.account);
+            let fault = |faults: &EntryFaults| faults.next(identity.id().as_str(), name, account);
+            match faults.and_then(fault) {
+                Some(fault) => placed.push((at, Err(fault))),
                 None => by_shard.push((identity.index, at, record)),
             }
         }
@@ -365,9 +371,12 @@ impl Inner {
                  strategy AUTO.",
             ));
         }
-        let origin = SequenceNumber::try_from(number)
-            .ok()
-            .and_then(|number| number.origin());
+        let parsed = SequenceNumber::try_from(number).ok();
+        let version = parsed.as_ref().and_then(SequenceNumber::stated_version);
+        if version == Some(UNREADABLE_VERSION) {
+            return Err(Fault::wordless());
+        }
+        let origin = parsed.and_then(|number| number.origin());
         let past = |written_s: u64| written_s * 1000 <= self.now_ms();
         if origin.is_some_and(|origin| origin.written_s.is_none_or(past)) {
             return Ok(());

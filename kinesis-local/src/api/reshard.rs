@@ -3,10 +3,10 @@
 use kinesis_core::{HashKey, ShardId};
 use serde::Deserialize;
 
-use super::shards::parse_shard_index;
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
+use crate::stream::shard::parse_shard_index;
 use crate::stream::{Mode, ReshardRefusal, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;

@@ -10,7 +10,7 @@ use super::{Inner, Reply, no_stream};
 use crate::catalog::StreamCell;
 use crate::stream::change::Holder;
 use crate::stream::filter::{FILTER_TYPES, ShardFilter};
-use crate::stream::shard::Shard;
+use crate::stream::shard::{Shard, parse_shard_index};
 use crate::stream::token::{Opened, Sealer};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
@@ -124,22 +124,6 @@ pub(super) fn encode_range(writer: &mut Writer, range: HashKeyRange) {
     });
 }
 
-/// The index in a shard id, which may be given short: `shardId-000000000007`, `shardId-7`, `7`.
-pub(super) fn parse_shard_index(id: &str) -> Option<u32> {
-    let digits = match id.split('-').nth(1) {
-        Some(digits) if !digits.is_empty() => digits,
-        _ => id,
-    };
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    // Greater ones are no ids at all. Source: service behaviour.
-    digits
-        .parse::<u32>()
-        .ok()
-        .filter(|&index| index <= i32::MAX as u32)
-}
-
 /// Where a page of ListShards goes on; the token carries it.
 #[derive(Copy, Clone, Debug)]
 struct Page {
@@ -149,6 +133,17 @@ struct Page {
 
 /// Tells ListShards' tokens from other sealed texts.
 const TOKEN_KIND: u8 = 2;
+/// Numbers in a token before the stream's name.
+const NUMBERS_IN_TOKEN: usize = 5;
+
+/// The name of the stream that a token of ListShards goes on in, however old it is.
+pub(super) fn stream_in_token(token: &str) -> Option<String> {
+    let mut opened = Opened::open(token, TOKEN_KIND)?;
+    for _ in 0..NUMBERS_IN_TOKEN {
+        opened.u64()?;
+    }
+    opened.text()
+}
 
 impl Inner {
     pub(super) async fn list_shards(&self, body: Body<'_>) -> Result<Reply, Fault> {

@@ -27,7 +27,6 @@ use super::get::{
     ChildShard, ITERATOR_TYPES, StartRequest, child_shards, encode_child_shards, encode_records,
     encoded_bytes,
 };
-use super::shards::parse_shard_index;
 use super::{Inner, Reply};
 use crate::body::ResponseBody;
 use crate::catalog::StreamCell;
@@ -36,7 +35,7 @@ use crate::log::Log;
 use crate::stream::consumer::parse_consumer_arn;
 use crate::stream::encryption::KmsKeys;
 use crate::stream::lifecycle::Status;
-use crate::stream::shard::{Batch, Identity, Record, Shard};
+use crate::stream::shard::{Batch, Identity, Record, Shard, parse_shard_index};
 
 use crate::wire::constraint::Constraints;
 use crate::wire::event;

@@ -7,34 +7,44 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response};
 use http_body::{Frame, SizeHint};
 
-use super::machine::{Cut, Refusal};
+use super::machine::{Cut, Refusal, on_purpose};
 use super::plan::FaultService;
+use super::words::{self, Told};
 use crate::body::{BoxError, ResponseBody};
-use crate::stream::iterator::ShardIterator;
-use crate::wire::Body;
 use crate::wire::fault::Fault;
-use crate::wire::read::{Text, decode};
 
 /// The namespace of DynamoDB's error codes.
 const DYNAMODB: &str = "com.amazonaws.dynamodb.v20120810#";
 
+/// Names the rule that an answer comes from.
+const RULE: HeaderName = HeaderName::from_static("x-kinesis-local-fault");
+
 impl Refusal {
-    /// The refusal of a request to Kinesis.
-    pub(crate) fn fault(&self, body: Body<'_>, now_ms: u64) -> Fault {
-        match self {
-            Self::Error {
-                status,
-                code,
-                message,
-            } => Fault {
-                status: *status,
-                code: Cow::Owned(code.clone()),
-                message: Some(message.clone()),
-            },
-            Self::ExpiredIterator => Fault::new("ExpiredIteratorException", expired(body, now_ms)),
+    /// The refusal of a request to Kinesis, with what of it the call itself does not tell.
+    pub(crate) fn fault(&self, told: Told<'_>) -> Fault {
+        let told = Told {
+            stream: self.call.streams.first().map(String::as_str),
+            shard: self.call.shards.first().map(String::as_str),
+            consumer_arn: self.call.consumer_arn.as_deref(),
+            iterator: self.call.iterator.as_ref(),
+            ..told
+        };
+        let text = self.message.clone();
+        let text = text.or_else(|| words::of_kinesis(&self.code, &told));
+        Fault {
+            status: self.status,
+            code: Cow::Owned(self.code.clone()),
+            message: Some(text.unwrap_or_else(|| on_purpose(&self.rule))),
+        }
+    }
+
+    /// Says in the answer which rule it comes from, because its text may be the service's.
+    pub(crate) fn name_rule(&self, answer: &mut Response<ResponseBody>) {
+        if let Ok(rule) = HeaderValue::from_str(&self.rule) {
+            answer.headers_mut().insert(RULE, rule);
         }
     }
 
@@ -44,17 +54,14 @@ impl Refusal {
         expect(dead_code, reason = "this build leaves out both")
     )]
     pub(crate) fn response(&self, service: FaultService) -> Response<ResponseBody> {
-        let (status, code, message) = match self {
-            Self::Error {
-                status,
-                code,
-                message,
-            } => (*status, &**code, &**message),
-            // Only GetRecords is told this.
-            Self::ExpiredIterator => (StatusCode::BAD_REQUEST, "ExpiredIteratorException", ""),
+        let code = &*self.code;
+        let message = match (&self.message, words::of_store(service, code)) {
+            (Some(message), _) => message.clone(),
+            (None, Some(usual)) => usual.to_owned(),
+            (None, None) => on_purpose(&self.rule),
         };
         let (kind, body) = match service {
-            FaultService::S3 => ("application/xml", xml(code, message)),
+            FaultService::S3 => ("application/xml", xml(code, &message)),
             FaultService::DynamoDb | FaultService::Kinesis => {
                 let namespace = if code.contains('#') { "" } else { DYNAMODB };
                 let code = format!("{namespace}{code}");
@@ -63,9 +70,10 @@ impl Refusal {
             }
         };
         let mut response = Response::new(ResponseBody::full(body));
-        *response.status_mut() = status;
+        *response.status_mut() = self.status;
         let kind = HeaderValue::from_static(kind);
         response.headers_mut().insert(CONTENT_TYPE, kind);
+        self.name_rule(&mut response);
         response
     }
 }
@@ -76,22 +84,6 @@ fn xml(code: &str, message: &str) -> String {
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
          <Error><Code>{code}</Code><Message>{message}</Message></Error>"
     )
-}
-
-/// What the service says of the iterator in `body` once it has expired.
-fn expired(body: Body<'_>, now_ms: u64) -> String {
-    #[derive(Debug, Default, serde::Deserialize)]
-    #[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
-    struct Request<'a> {
-        shard_iterator: Option<Text<'a>>,
-    }
-    let request: Option<Request<'_>> = decode(body).ok();
-    let text = request.and_then(|request| request.shard_iterator);
-    let iterator = text.as_deref().and_then(ShardIterator::read);
-    match iterator {
-        Some(iterator) => iterator.expired_text(now_ms),
-        None => "Iterator expired.".to_owned(),
-    }
 }
 
 /// A body of which only a part comes.
@@ -156,8 +148,10 @@ impl http_body::Body for CutBody {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use http_body_util::BodyExt as _;
 
+    use super::super::call::Call;
     use super::*;
 
     /// What comes of five frames of four bytes, and whether it then breaks.
@@ -205,13 +199,16 @@ mod tests {
 
     #[test]
     fn every_service_words_its_errors_its_own_way() {
-        let refusal = Refusal::Error {
+        let refusal = Refusal {
+            rule: "slow".to_owned(),
             status: StatusCode::SERVICE_UNAVAILABLE,
             code: "SlowDown".to_owned(),
-            message: "a < b & c".to_owned(),
+            message: Some("a < b & c".to_owned()),
+            call: Call::default(),
         };
         let response = refusal.response(FaultService::S3);
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()["x-kinesis-local-fault"], "slow");
         let ResponseBody::Full(body) = response.into_body() else {
             panic!("one buffer")
         };

@@ -1,13 +1,17 @@
 //! What a rule can know of a call, read from its head and, if any rule asks for it, its body.
 
+use std::collections::BTreeMap;
+
 use http::HeaderMap;
 use http::request::Parts;
 use kinesis_core::{HashKey, ShardId};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::plan::FaultService;
 use crate::stream::iterator::ShardIterator;
-use crate::wire::read::{Text, decode};
+use crate::stream::shard::parse_shard_index;
+use crate::wire::read::{List, Structure, Text, decode};
 use crate::wire::{Body, Format};
 
 /// A call as rules see it.
@@ -15,13 +19,25 @@ use crate::wire::{Body, Format};
 pub(crate) struct Call {
     pub(super) service: Option<FaultService>,
     pub(super) operation: String,
-    /// The stream, table or bucket.
-    pub(super) stream: Option<String>,
-    pub(super) shard: Option<String>,
-    /// The hash key of the one record that is put.
-    pub(super) hash_key: Option<HashKey>,
+    /// The streams, tables or the bucket that it is for: one, but in a list or a transaction.
+    pub(super) streams: Vec<String>,
+    /// The whole ids of its shards: one, but of MergeShards.
+    pub(super) shards: Vec<String>,
+    pub(super) consumer_arn: Option<String>,
+    pub(super) iterator: Option<ShardIterator>,
     pub(super) access_key: Option<String>,
     pub(super) user_agents: Vec<String>,
+}
+
+/// What only the service can tell of a call.
+#[derive(Debug)]
+pub(crate) enum Wanted<'a> {
+    /// The shard that takes a hash key.
+    ShardOf { stream: &'a str, key: HashKey },
+    /// The stream that a queue or channel belongs to, by its ARN.
+    StreamOf { arn: &'a str },
+    /// The stream that a token of ListShards goes on in.
+    StreamIn { token: &'a str },
 }
 
 /// The members by which requests of Kinesis say what they are for.
@@ -35,12 +51,39 @@ struct Named<'a> {
     consumer_arn: Option<Text<'a>>,
     #[serde(rename = "ResourceARN")]
     resource_arn: Option<Text<'a>>,
+    #[serde(rename = "QueueARN")]
+    queue_arn: Option<Text<'a>>,
+    #[serde(rename = "ChannelARN")]
+    channel_arn: Option<Text<'a>>,
+    stream_configuration_list: Option<List<Structure<Listed<'a>>>>,
+    stream_filter: Option<List<Structure<Listed<'a>>>>,
+    next_token: Option<Text<'a>>,
     shard_id: Option<Text<'a>>,
     shard_to_split: Option<Text<'a>>,
     shard_to_merge: Option<Text<'a>>,
+    adjacent_shard_to_merge: Option<Text<'a>>,
     shard_iterator: Option<Text<'a>>,
     partition_key: Option<Text<'a>>,
     explicit_hash_key: Option<Text<'a>>,
+}
+
+/// A stream in a list of streams.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+struct Listed<'a> {
+    #[serde(rename = "StreamARN")]
+    stream_arn: Option<Text<'a>>,
+}
+
+/// The members by which requests of DynamoDB say what they are for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Tables {
+    table_name: Option<String>,
+    /// Of batches, by table.
+    request_items: BTreeMap<String, IgnoredAny>,
+    /// Of transactions, each by what is done.
+    transact_items: Vec<BTreeMap<String, Table>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -62,47 +105,100 @@ impl Call {
         Self {
             service: Some(service),
             operation: operation.to_owned(),
-            stream,
+            streams: stream.into_iter().collect(),
             access_key: access_key(&head.headers, head.uri.query()),
             user_agents: agents.into_iter().flatten().map(str::to_owned).collect(),
             ..Self::default()
         }
     }
 
-    /// What the body tells too; one that cannot be read tells nothing.
-    pub(super) fn read(&mut self, body: Body<'_>) {
+    /// What the body tells too, and what `find` finds by it; a body that cannot be read tells nothing.
+    pub(super) fn read(&mut self, body: Body<'_>, find: impl Fn(Wanted<'_>) -> Option<String>) {
         match self.service {
-            Some(FaultService::Kinesis) => self.read_kinesis(body),
+            Some(FaultService::Kinesis) => self.read_kinesis(body, find),
             Some(FaultService::DynamoDb) => {
-                let table: Option<Table> = serde_json::from_slice(body.bytes).ok();
-                self.stream = table.and_then(|table| table.table_name);
+                let tables: Tables = serde_json::from_slice(body.bytes).unwrap_or_default();
+                let done = tables.transact_items.into_iter().flatten();
+                let done = done.filter_map(|(_, table)| table.table_name);
+                let named = tables.table_name.into_iter().chain(done);
+                let named = named.chain(tables.request_items.into_keys());
+                // The name or the ARN of the table.
+                let name = |table: String| match table.rsplit_once(":table/") {
+                    Some((_, name)) => name.to_owned(),
+                    None => table,
+                };
+                self.streams = named.map(name).collect();
             }
             Some(FaultService::S3) | None => {}
         }
     }
 
-    fn read_kinesis(&mut self, body: Body<'_>) {
+    fn read_kinesis(&mut self, body: Body<'_>, find: impl Fn(Wanted<'_>) -> Option<String>) {
         let Ok(named) = decode::<Named<'_>>(body) else {
             return;
         };
-        let arns = [named.stream_arn, named.consumer_arn, named.resource_arn];
-        let in_arn = arns.iter().flatten().find_map(|arn| name_in_arn(arn));
-        let name = named.stream_name.as_deref().or(in_arn);
-        self.stream = name.map(str::to_owned);
-        let shards = [named.shard_id, named.shard_to_split, named.shard_to_merge];
-        self.shard = shards.into_iter().flatten().next().map(|id| id.to_string());
-        if let Some(iterator) = named
+        let owned = |text: Option<Text<'_>>| text.map(|text| text.to_string());
+        let listed = [named.stream_configuration_list, named.stream_filter];
+        let listed = listed.into_iter().flatten().flat_map(|List(listed)| listed);
+        let arns = [
+            named.stream_arn,
+            named.consumer_arn.clone(),
+            named.resource_arn,
+            named.queue_arn,
+            named.channel_arn,
+        ];
+        let arns = arns.into_iter().flatten();
+        let arns = arns.chain(listed.filter_map(|Structure(stream)| stream.stream_arn));
+        let by_arn = |arn: Text<'_>| match name_in_arn(&arn) {
+            Some(name) => Some(name.to_owned()),
+            None => find(Wanted::StreamOf { arn: &arn }),
+        };
+        self.streams = owned(named.stream_name)
+            .into_iter()
+            .chain(arns.filter_map(by_arn))
+            .collect();
+        if self.operation == "ListShards"
+            && let Some(token) = &named.next_token
+        {
+            self.streams.extend(find(Wanted::StreamIn { token }));
+        }
+        let shards = [
+            named.shard_id,
+            named.shard_to_split,
+            named.shard_to_merge,
+            named.adjacent_shard_to_merge,
+        ];
+        self.shards = shards
+            .iter()
+            .flatten()
+            .map(|id| whole_shard_id(id))
+            .collect();
+        self.consumer_arn = owned(named.consumer_arn);
+        self.iterator = named
             .shard_iterator
             .as_deref()
-            .and_then(ShardIterator::read)
-        {
+            .and_then(ShardIterator::read);
+        if let Some(iterator) = &self.iterator {
             let id = ShardId::from_index(u64::from(iterator.shard_index));
-            self.shard = Some(id.as_str().to_owned());
-            self.stream = Some(iterator.stream);
+            self.shards.push(id.as_str().to_owned());
+            self.streams.push(iterator.stream.clone());
         }
         let explicit = named.explicit_hash_key.and_then(|key| key.parse().ok());
-        let key = named.partition_key.as_deref();
-        self.hash_key = explicit.or(key.map(HashKey::of_partition_key));
+        let key = named
+            .partition_key
+            .as_deref()
+            .map(HashKey::of_partition_key);
+        if let (Some(key), Some(stream)) = (explicit.or(key), self.streams.first()) {
+            self.shards.extend(find(Wanted::ShardOf { stream, key }));
+        }
+    }
+}
+
+/// The id as the service tells it, in whichever of its forms it is given; what is none stays as it is.
+pub(super) fn whole_shard_id(id: &str) -> String {
+    match parse_shard_index(id) {
+        Some(index) => ShardId::from_index(u64::from(index)).as_str().to_owned(),
+        None => id.to_owned(),
     }
 }
 
@@ -150,13 +246,24 @@ mod tests {
         Call::of(service, &head)
     }
 
+    /// A call of Kinesis, where shard 7 takes every key and every queue and token is of `q`.
     fn kinesis(operation: &str, body: &str) -> Call {
         let target = format!("Kinesis_20131202.{operation}");
         let mut call = call(
             FaultService::Kinesis,
             Request::post("/").header("x-amz-target", target),
         );
-        call.read(Body::new(Format::Json, body.as_bytes()));
+        call.read(
+            Body::new(Format::Json, body.as_bytes()),
+            |wanted| match wanted {
+                Wanted::ShardOf { stream, key } => {
+                    let expected = key == HashKey::of_partition_key("k");
+                    (stream == "s" && expected).then(|| "shardId-000000000007".to_owned())
+                }
+                Wanted::StreamOf { arn } => arn.contains(":queue/").then(|| "q".to_owned()),
+                Wanted::StreamIn { token } => (token == "token").then(|| "q".to_owned()),
+            },
+        );
         call
     }
 
@@ -176,15 +283,16 @@ mod tests {
         let presigned = Request::get("/logs/a?X-Amz-Credential=AKID%2F2026%2Fs3%2Faws4_request");
         let told = call(FaultService::S3, presigned);
         assert_eq!(
-            (&*told.operation, told.stream.as_deref()),
-            ("GET", Some("logs"))
+            (&*told.operation, &*told.streams),
+            ("GET", &["logs".to_owned()][..])
         );
         assert_eq!(told.access_key.as_deref(), Some("AKID"));
     }
 
     #[test]
-    fn the_body_tells_stream_and_shard_however_they_are_named() {
+    fn the_body_tells_streams_and_shards_however_they_are_named() {
         let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+        let queue = "arn:aws:kinesis:us-east-1:000000000000:queue/1";
         let iterator = ShardIterator {
             account: "000000000000".to_owned(),
             stream: "s".to_owned(),
@@ -193,48 +301,148 @@ mod tests {
             position: 0,
             created_ms: 0,
         };
+        let iterator = iterator.seal(1);
         let three = "shardId-000000000003";
-        let cases = [
-            ("DescribeStream", r#"{"StreamName":"s"}"#.to_owned(), None),
-            ("ListShards", format!(r#"{{"StreamARN":"{arn}"}}"#), None),
+        let of_s = format!(r#"[{{"StreamARN":"{arn}"}}]"#);
+        let cases: [(&str, String, &[&str], &[&str]); 17] = [
+            (
+                "DescribeStream",
+                r#"{"StreamName":"s"}"#.to_owned(),
+                &["s"],
+                &[],
+            ),
+            (
+                "ListShards",
+                format!(r#"{{"StreamARN":"{arn}"}}"#),
+                &["s"],
+                &[],
+            ),
+            (
+                "ListShards",
+                r#"{"NextToken":"token"}"#.to_owned(),
+                &["q"],
+                &[],
+            ),
+            (
+                "ListQueues",
+                r#"{"NextToken":"token"}"#.to_owned(),
+                &[],
+                &[],
+            ),
+            (
+                "DescribeStreamConsumer",
+                format!(r#"{{"ConsumerARN":"{arn}/consumer/c:1"}}"#),
+                &["s"],
+                &[],
+            ),
+            (
+                "TagResource",
+                format!(r#"{{"ResourceARN":"{arn}"}}"#),
+                &["s"],
+                &[],
+            ),
+            (
+                "TagResource",
+                format!(r#"{{"ResourceARN":"{queue}"}}"#),
+                &["q"],
+                &[],
+            ),
+            (
+                "ReceiveQueueRecords",
+                format!(r#"{{"QueueARN":"{queue}"}}"#),
+                &["q"],
+                &[],
+            ),
+            (
+                "DescribeChannel",
+                format!(r#"{{"ChannelARN":"{queue}"}}"#),
+                &["q"],
+                &[],
+            ),
+            (
+                "CreateQueue",
+                format!(r#"{{"StreamConfigurationList":{of_s}}}"#),
+                &["s"],
+                &[],
+            ),
+            (
+                "ListChannels",
+                format!(r#"{{"StreamFilter":{of_s}}}"#),
+                &["s"],
+                &[],
+            ),
             (
                 "SubscribeToShard",
-                format!(r#"{{"ConsumerARN":"{arn}/consumer/c:1","ShardId":"{three}"}}"#),
-                Some(three),
+                format!(r#"{{"ConsumerARN":"{arn}/consumer/c:1","ShardId":"3"}}"#),
+                &["s"],
+                &[three],
             ),
             (
                 "SplitShard",
-                format!(r#"{{"StreamName":"s","ShardToSplit":"{three}"}}"#),
-                Some(three),
+                r#"{"StreamName":"s","ShardToSplit":"shardId-3"}"#.to_owned(),
+                &["s"],
+                &[three],
+            ),
+            (
+                "MergeShards",
+                format!(
+                    r#"{{"StreamName":"s","ShardToMerge":"{three}","AdjacentShardToMerge":"04"}}"#
+                ),
+                &["s"],
+                &[three, "shardId-000000000004"],
             ),
             (
                 "GetRecords",
-                format!(r#"{{"ShardIterator":"{}"}}"#, iterator.seal(1)),
-                Some(three),
+                format!(r#"{{"ShardIterator":"{iterator}"}}"#),
+                &["s"],
+                &[three],
             ),
+            (
+                "PutRecord",
+                r#"{"StreamName":"s","PartitionKey":"k"}"#.to_owned(),
+                &["s"],
+                &["shardId-000000000007"],
+            ),
+            ("PutRecord", "{broken".to_owned(), &[], &[]),
         ];
-        for (operation, body, shard) in cases {
+        for (operation, body, streams, shards) in cases {
             let call = kinesis(operation, &body);
-            assert_eq!(call.stream.as_deref(), Some("s"), "{operation}");
-            assert_eq!(call.shard.as_deref(), shard, "{operation}");
+            assert_eq!(call.streams, streams, "{operation} {body}");
+            assert_eq!(call.shards, shards, "{operation} {body}");
         }
-        let put = kinesis("PutRecord", r#"{"StreamName":"s","PartitionKey":"k"}"#);
-        assert_eq!(put.hash_key, Some(HashKey::of_partition_key("k")));
-        assert_eq!(kinesis("PutRecord", "{broken").stream, None);
     }
 
     #[test]
-    fn a_call_of_dynamodb_tells_its_table() {
-        let target = "DynamoDB_20120810.UpdateItem";
-        let mut call = call(
-            FaultService::DynamoDb,
-            Request::post("/").header("x-amz-target", target),
-        );
-        call.read(Body::new(
-            Format::Json,
-            br#"{"TableName":"leases","Key":{}}"#,
-        ));
-        assert_eq!(call.operation, "UpdateItem");
-        assert_eq!(call.stream.as_deref(), Some("leases"));
+    fn a_call_of_dynamodb_tells_its_tables() {
+        for (operation, body, tables) in [
+            (
+                "UpdateItem",
+                r#"{"TableName":"leases","Key":{}}"#,
+                &["leases"][..],
+            ),
+            (
+                "GetItem",
+                r#"{"TableName":"arn:aws:dynamodb:us-east-1:000000000000:table/leases"}"#,
+                &["leases"],
+            ),
+            (
+                "BatchWriteItem",
+                r#"{"RequestItems":{"a":[],"b":[]}}"#,
+                &["a", "b"],
+            ),
+            (
+                "TransactWriteItems",
+                r#"{"TransactItems":[{"Put":{"TableName":"a","Item":{}}},{"Delete":{"TableName":"b"}}]}"#,
+                &["a", "b"],
+            ),
+            ("ListTables", "{}", &[]),
+        ] {
+            let target = format!("DynamoDB_20120810.{operation}");
+            let head = Request::post("/").header("x-amz-target", target);
+            let mut call = call(FaultService::DynamoDb, head);
+            call.read(Body::new(Format::Json, body.as_bytes()), |_| None);
+            assert_eq!(call.operation, operation);
+            assert_eq!(call.streams, tables, "{operation}");
+        }
     }
 }

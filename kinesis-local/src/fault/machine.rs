@@ -13,8 +13,10 @@ use kinesis_core::Rand;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::call::Call;
+use super::call::{Call, whole_shard_id};
 use super::plan::{FaultEffect, FaultPlan, FaultRule, usual_status};
+use super::words::{self, Told};
+use crate::wire::fault::Fault;
 
 /// What happens to one call.
 #[derive(Debug, Default)]
@@ -36,14 +38,15 @@ pub(crate) struct Effects {
 }
 
 /// An error that a rule asks for.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Refusal {
-    Error {
-        status: StatusCode,
-        code: String,
-        message: String,
-    },
-    ExpiredIterator,
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// The rule's name.
+    pub(super) rule: String,
+    pub(super) status: StatusCode,
+    pub(super) code: String,
+    /// The rule's text; `None`: what the service usually says.
+    pub(super) message: Option<String>,
+    pub(super) call: Call,
 }
 
 /// Where an answer breaks.
@@ -63,21 +66,33 @@ struct EntryFault {
     rate: f64,
     shard: Option<String>,
     code: Cow<'static, str>,
-    message: String,
+    /// The rule's text; `None`: what the service usually says.
+    message: Option<String>,
+    rule: String,
     /// This call's own, so that another call's entries change nothing.
     rand: Rand,
     entries: Arc<AtomicU64>,
 }
 
 impl EntryFaults {
-    /// The code and text by which the next entry is refused, if it is; it goes to this shard.
-    pub(crate) fn next(&self, shard: &str) -> Option<(Cow<'static, str>, String)> {
+    /// By what the next entry is refused, if it is; it goes to this shard of a stream in an account.
+    pub(crate) fn next(&self, shard: &str, stream: &str, account: &str) -> Option<Fault> {
         let mut refused = None;
         for fault in &self.0 {
             let here = fault.shard.as_deref().is_none_or(|wanted| wanted == shard);
             if here && fault.rand.unit() < fault.rate && refused.is_none() {
                 fault.entries.fetch_add(1, Ordering::Relaxed);
-                refused = Some((fault.code.clone(), fault.message.clone()));
+                let told = Told {
+                    operation: "PutRecords",
+                    account,
+                    stream: Some(stream),
+                    shard: Some(shard),
+                    ..Told::default()
+                };
+                let text = fault.message.clone();
+                let text = text.or_else(|| words::of_kinesis(&fault.code, &told));
+                let text = text.unwrap_or_else(|| on_purpose(&fault.rule));
+                refused = Some(Fault::new(fault.code.clone(), text));
             }
         }
         refused
@@ -110,6 +125,8 @@ pub(super) struct Machine {
 #[derive(Debug)]
 struct State {
     name: String,
+    /// The rule's shard by its whole id.
+    shard: Option<String>,
     rand: Rand,
     matched: u64,
     fired: u64,
@@ -121,6 +138,7 @@ impl Machine {
         let rand = Rand::seeded(plan.seed);
         let state = |(at, rule): (usize, &FaultRule)| State {
             name: rule.name.clone().unwrap_or_else(|| format!("rule {at}")),
+            shard: rule.shard.as_deref().map(whole_shard_id),
             rand: rand.fork(),
             matched: 0,
             fired: 0,
@@ -139,7 +157,18 @@ impl Machine {
 
     /// Whether any rule has to know what is in a call's body.
     pub(super) fn asks_for_bodies(&self) -> bool {
-        let asks = |rule: &FaultRule| rule.stream.is_some() || rule.shard.is_some();
+        let asks = |rule: &FaultRule| {
+            let words = match &rule.effect {
+                FaultEffect::Error { message, .. } => message.is_none(),
+                FaultEffect::ExpiredIterator => true,
+                FaultEffect::Latency { .. }
+                | FaultEffect::FailEntries { .. }
+                | FaultEffect::DropRequest
+                | FaultEffect::DropResponse
+                | FaultEffect::Cut { .. } => false,
+            };
+            words || rule.stream.is_some() || rule.shard.is_some()
+        };
         self.plan.rules.iter().any(asks)
     }
 
@@ -147,8 +176,8 @@ impl Machine {
         let at_ms = now.saturating_duration_since(self.since).as_millis();
         let mut effects = Effects::default();
         for (rule, state) in self.plan.rules.iter().zip(&mut self.rules) {
-            if rule.matches(call, at_ms) && state.takes(rule) {
-                state.add(rule, &mut effects);
+            if rule.matches(call, state.shard.as_deref(), at_ms) && state.takes(rule) {
+                state.add(rule, call, &mut effects);
             }
         }
         effects
@@ -166,9 +195,12 @@ impl Machine {
 }
 
 impl FaultRule {
-    fn matches(&self, call: &Call, at_ms: u128) -> bool {
-        let is =
-            |wanted: &Option<String>, found: &Option<String>| wanted.is_none() || wanted == found;
+    /// Whether the call is of this kind; `shard` is the rule's.
+    fn matches(&self, call: &Call, shard: Option<&str>, at_ms: u128) -> bool {
+        let among = |wanted: Option<&str>, found: &[String]| {
+            wanted.is_none_or(|wanted| found.iter().any(|found| found == wanted))
+        };
+        let key = self.access_key.as_deref();
         let entries = matches!(self.effect, FaultEffect::FailEntries { .. });
         let only = match self.effect {
             FaultEffect::FailEntries { .. } => Some("PutRecords"),
@@ -183,9 +215,9 @@ impl FaultRule {
                 .is_none_or(|wanted| call.service == Some(wanted))
             && only.is_none_or(|only| call.operation == only)
             && (self.operations.is_empty() || self.operations.contains(&call.operation))
-            && is(&self.stream, &call.stream)
-            && (entries || is(&self.shard, &call.shard))
-            && is(&self.access_key, &call.access_key)
+            && among(self.stream.as_deref(), &call.streams)
+            && (entries || among(shard, &call.shards))
+            && key.is_none_or(|key| call.access_key.as_deref() == Some(key))
             && agent.is_none_or(|part| call.user_agents.iter().any(|agent| agent.contains(part)))
     }
 }
@@ -203,7 +235,14 @@ impl State {
         taken
     }
 
-    fn add(&self, rule: &FaultRule, effects: &mut Effects) {
+    fn add(&self, rule: &FaultRule, call: &Call, effects: &mut Effects) {
+        let refusal = |status, code: &str, message: Option<&str>| Refusal {
+            rule: self.name.clone(),
+            status,
+            code: code.to_owned(),
+            message: message.map(str::to_owned),
+            call: call.clone(),
+        };
         match &rule.effect {
             FaultEffect::Latency {
                 min_ms,
@@ -227,14 +266,14 @@ impl State {
                 status,
             } => {
                 let given = status.and_then(|status| StatusCode::from_u16(status).ok());
-                effects.refusal.get_or_insert_with(|| Refusal::Error {
-                    status: given.unwrap_or_else(|| usual_status(code)),
-                    code: code.clone(),
-                    message: self.text(message.as_deref()),
-                });
+                let status = given.unwrap_or_else(|| usual_status(code));
+                let refusal = || refusal(status, code, message.as_deref());
+                effects.refusal.get_or_insert_with(refusal);
             }
             FaultEffect::ExpiredIterator => {
-                effects.refusal.get_or_insert(Refusal::ExpiredIterator);
+                let expired = "ExpiredIteratorException";
+                let refusal = || refusal(StatusCode::BAD_REQUEST, expired, None);
+                effects.refusal.get_or_insert_with(refusal);
             }
             FaultEffect::FailEntries {
                 rate,
@@ -242,9 +281,10 @@ impl State {
                 message,
             } => effects.entries.0.push(EntryFault {
                 rate: *rate,
-                shard: rule.shard.clone(),
+                shard: self.shard.clone(),
                 code: code.clone(),
-                message: self.text(message.as_deref()),
+                message: message.clone(),
+                rule: self.name.clone(),
                 rand: self.rand.fork(),
                 entries: Arc::clone(&self.entries),
             }),
@@ -263,13 +303,11 @@ impl State {
             }
         }
     }
+}
 
-    fn text(&self, message: Option<&str>) -> String {
-        match message {
-            Some(message) => message.to_owned(),
-            None => format!("A fault on purpose: {}.", self.name),
-        }
-    }
+/// The text with a code that no service has.
+pub(super) fn on_purpose(rule: &str) -> String {
+    format!("A fault on purpose: {rule}.")
 }
 
 #[cfg(test)]

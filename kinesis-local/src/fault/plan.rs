@@ -109,7 +109,8 @@ fn invalid(message: String) -> Error {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct FaultRule {
-    /// What the counters and the texts of injected errors call it. Default: `rule N`, from 0.
+    /// What the counters and the header `x-kinesis-local-fault` of injected errors call it. Default:
+    /// `rule N`, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The service that is called.
@@ -118,8 +119,9 @@ pub struct FaultRule {
     /// Names of operations, `PutRecords` for example. A call of S3 goes by its HTTP method: `PUT`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<String>,
-    /// The stream's name, whether a call gives it, an ARN of it or an iterator in it. For DynamoDB
-    /// the table, for S3 the bucket.
+    /// The stream's name, whether a call gives it, an ARN of it, of its consumer, queue or channel,
+    /// an iterator or a token of ListShards in it, or a list with it. For DynamoDB the table, also in
+    /// a batch or transaction; for S3 the bucket.
     #[serde(
         default,
         alias = "table",
@@ -127,7 +129,8 @@ pub struct FaultRule {
         skip_serializing_if = "Option::is_none"
     )]
     pub stream: Option<String>,
-    /// The shard's id, whether a call gives it, an iterator in it or the key of one record. Of
+    /// The shard's id, whole or short (`shardId-000000000001`, `shardId-1`, `1`), whether a call gives
+    /// it, in either form, an iterator in it or the key of one record; MergeShards gives two. Of
     /// PutRecords only [`FaultEffect::FailEntries`] knows the shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<String>,
@@ -191,8 +194,13 @@ pub enum FaultEffect {
     #[non_exhaustive]
     Error {
         /// The code, as SDKs name the error: letters, digits, `.`, `_` and `#`.
+        ///
+        /// It is answered as it is given. A failure of the service is `InternalFailureException` for
+        /// the operations whose API model lists that, which typed clients match on, and
+        /// `InternalFailure` for the others; kinesis-local tells its own failures so.
         code: String,
-        /// The text. Default: one that names the rule.
+        /// The text. Default: what the service usually says with this code, with the call's stream
+        /// and shard in it; for a code that it does not have, one that names the rule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
         /// The HTTP status, 400 to 599. Default: 500 or 503 for the codes by which services say
@@ -209,7 +217,8 @@ pub enum FaultEffect {
         /// The entry's `ErrorCode`. Default: `ProvisionedThroughputExceededException`.
         #[serde(default = "throttled")]
         code: Cow<'static, str>,
-        /// The entry's `ErrorMessage`. Default: one that names the rule.
+        /// The entry's `ErrorMessage`. Default: what the service usually says with this code; for a
+        /// code that it does not have, one that names the rule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<String>,
     },
@@ -263,7 +272,7 @@ impl FaultEffect {
         }
     }
 
-    /// An error of this code, with its usual status and a text that names the rule.
+    /// An error of this code, with its usual status and text.
     #[must_use]
     pub fn error(code: impl Into<String>) -> Self {
         Self::Error {

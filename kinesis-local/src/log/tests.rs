@@ -241,15 +241,21 @@ async fn concurrent_changes_share_a_sync() {
     );
 }
 
+impl Log {
+    /// From now on nothing can be written: a file that is only read stands for a disk that fails.
+    pub(crate) fn lose_disk(&self, dir: &Path) {
+        let file = File::open(dir.join(FILE_NAME)).unwrap();
+        self.file.as_ref().unwrap().writer.lock().unwrap().file = file;
+    }
+}
+
 #[tokio::test]
 async fn after_a_failed_write_nothing_is_acknowledged_or_readable_any_more() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(dir.path());
     let cell = create(&log, "orders", 1).await;
     append(&log, &cell, 0, "kept").stored().await.unwrap();
-    // A file that cannot be written stands for a disk that fails.
-    let path = dir.path().join(FILE_NAME);
-    log.file.as_ref().unwrap().writer.lock().unwrap().file = File::open(&path).unwrap();
+    log.lose_disk(dir.path());
     let failure = append(&log, &cell, 0, "lost").stored().await.unwrap_err();
     assert!(failure.to_string().contains("changes.log"), "{failure}");
     assert!(append(&log, &cell, 0, "later").stored().await.is_err());

@@ -170,6 +170,12 @@ impl Body for Bad {
     }
 }
 
+async fn code_of(answer: Response<ResponseBody>) -> serde_json::Value {
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    let mut told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    told["__type"].take()
+}
+
 #[tokio::test(start_paused = true)]
 async fn whatever_a_body_does_the_next_request_is_served() {
     let service = service();
@@ -192,6 +198,14 @@ async fn whatever_a_body_does_the_next_request_is_served() {
         assert!(body.starts_with(b"\xbf\x66__type"), "{body:?}");
         let answer = service.call(list_streams(bad)).await.unwrap();
         assert_eq!(answer.status(), status);
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            assert_eq!(code_of(answer).await, "InternalFailure");
+            let mut put = list_streams(bad);
+            let target = http::HeaderValue::from_static("Kinesis_20131202.PutRecord");
+            put.headers_mut().insert("x-amz-target", target);
+            let answer = service.call(put).await.unwrap();
+            assert_eq!(code_of(answer).await, "InternalFailureException");
+        }
         let answer = service.call(list_streams(Full::from("{}"))).await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK);
     }

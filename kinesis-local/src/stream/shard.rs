@@ -335,5 +335,21 @@ impl ShardLog {
     }
 }
 
+/// The index in a shard id, which may be given short: `shardId-000000000007`, `shardId-7`, `7`.
+pub(crate) fn parse_shard_index(id: &str) -> Option<u32> {
+    let digits = match id.split('-').nth(1) {
+        Some(digits) if !digits.is_empty() => digits,
+        _ => id,
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    // Greater ones are no ids at all. Source: service behaviour.
+    digits
+        .parse::<u32>()
+        .ok()
+        .filter(|&index| index <= i32::MAX as u32)
+}
+
 #[cfg(test)]
 mod tests;

@@ -69,20 +69,35 @@ impl Fault {
     /// A request that was only to be checked passed every check. Ends it there if it says so.
     pub(crate) fn unless_dry_run(dry_run: Option<Boolean>) -> Result<(), Self> {
         match dry_run {
-            Some(Boolean(true)) => Err(Self::new(
-                "DryRunOperationException",
-                "Request would have succeeded, but DryRun flag is set.",
-            )),
+            Some(Boolean(true)) => Err(Self::new(DRY_RUN, DRY_RUN_TEXT)),
             Some(Boolean(false)) | None => Ok(()),
         }
     }
 
-    /// The service itself failed: SDKs try again.
+    /// The service itself failed: SDKs try again. Whose model lists no such exception is told the
+    /// failure that all services have in common ([`common`](Self::common)).
     pub(crate) fn internal(message: impl Into<String>) -> Self {
         Self {
             status: StatusCode::INTERNAL_SERVER_ERROR,
-            code: Cow::Borrowed("InternalFailure"),
+            code: Cow::Borrowed(INTERNAL),
             message: Some(message.into()),
+        }
+    }
+
+    /// The same failure to an operation whose model does not list the exception; any other fault
+    /// stays what it is.
+    pub(crate) fn common(mut self) -> Self {
+        if self.code == INTERNAL {
+            self.code = Cow::Borrowed(INTERNAL_COMMON);
+        }
+        self
+    }
+
+    /// The service failed without a word.
+    pub(crate) fn wordless() -> Self {
+        Self {
+            status: StatusCode::INTERNAL_SERVER_ERROR,
+            ..Self::bare(INTERNAL_COMMON)
         }
     }
 
@@ -107,6 +122,16 @@ impl Fault {
 
 /// The code of a request that could not be read.
 pub(crate) const SERIALIZATION: &str = "SerializationException";
+
+/// The code of a failure of the service, as the API model of some operations has it.
+pub(crate) const INTERNAL: &str = "InternalFailureException";
+
+/// The same as all services have it, and as entries of PutRecords are told.
+pub(crate) const INTERNAL_COMMON: &str = "InternalFailure";
+
+/// The code and text of a request that was only to be checked and is good.
+pub(crate) const DRY_RUN: &str = "DryRunOperationException";
+pub(crate) const DRY_RUN_TEXT: &str = "Request would have succeeded, but DryRun flag is set.";
 
 /// The code of a shard whose throughput is used up; also in the entries of PutRecords.
 pub(crate) const THROTTLED: &str = "ProvisionedThroughputExceededException";

@@ -48,7 +48,9 @@ fn the_same_seed_and_calls_have_the_same_effects_and_another_seed_has_others() {
             for _ in 0..3 {
                 told.push_str(&format!(
                     "{:?}",
-                    effects.entries.next("shardId-000000000000")
+                    effects
+                        .entries
+                        .next("shardId-000000000000", "s", "000000000000")
                 ));
             }
         }
@@ -111,11 +113,11 @@ fn only_calls_that_are_all_that_a_rule_says_are_taken() {
     let full = Call {
         service: Some(FaultService::Kinesis),
         operation: "GetRecords".to_owned(),
-        stream: Some("s".to_owned()),
-        shard: Some("shardId-000000000001".to_owned()),
-        hash_key: None,
+        streams: vec!["s".to_owned()],
+        shards: vec!["shardId-000000000001".to_owned()],
         access_key: Some("AKID".to_owned()),
         user_agents: vec!["aws-sdk-rust/1".to_owned(), "app/worker".to_owned()],
+        ..Call::default()
     };
     let rule = error()
         .service(FaultService::Kinesis)
@@ -133,9 +135,9 @@ fn only_calls_that_are_all_that_a_rule_says_are_taken() {
     let others: [fn(&mut Call); 8] = [
         |call| call.service = Some(FaultService::S3),
         |call| call.operation = "ListShards".to_owned(),
-        |call| call.stream = Some("t".to_owned()),
-        |call| call.stream = None,
-        |call| call.shard = None,
+        |call| call.streams = vec!["t".to_owned()],
+        |call| call.streams.clear(),
+        |call| call.shards.clear(),
         |call| call.access_key = Some("OTHER".to_owned()),
         |call| call.user_agents.clear(),
         |call| call.user_agents = vec!["other".to_owned()],
@@ -162,16 +164,9 @@ fn the_effects_of_all_rules_add_up_and_the_first_error_counts() {
     let effects = machine.decide(&call("PutRecord"), now);
     assert_eq!(effects.after, Duration::from_millis(200));
     assert_eq!(effects.before, Duration::from_millis(7));
-    let Some(Refusal::Error {
-        status,
-        code,
-        message,
-    }) = effects.refusal
-    else {
-        panic!("{:?}", effects.refusal)
-    };
-    assert_eq!((status.as_u16(), &*code), (400, "First"));
-    assert!(message.contains("rule 2"), "{message}");
+    let refusal = effects.refusal.unwrap();
+    assert_eq!((refusal.status.as_u16(), &*refusal.code), (400, "First"));
+    assert_eq!((&*refusal.rule, refusal.message), ("rule 2", None));
     assert!(effects.response_lost && !effects.request_lost);
     assert_eq!(
         effects.cut.map(|cut| (cut.events, cut.bytes)),
@@ -181,16 +176,44 @@ fn the_effects_of_all_rules_add_up_and_the_first_error_counts() {
 
 #[test]
 fn entries_fail_by_shard_and_rate_and_are_counted() {
-    let rule = FaultRule::new(FaultEffect::fail_entries(1.0, "InternalFailure")).shard("b");
+    let rule = FaultRule::new(FaultEffect::fail_entries(1.0, "InternalFailure")).shard("1");
     let (mut machine, now) = machine(FaultPlan::default().rule(rule));
     let effects = machine.decide(&call("PutRecords"), now);
-    assert!(effects.entries.next("a").is_none());
-    assert_eq!(effects.entries.next("b").unwrap().0, "InternalFailure");
+    let next = |effects: &Effects, shard: &str| effects.entries.next(shard, "s", "000000000000");
+    assert!(next(&effects, "shardId-000000000000").is_none());
+    let refused = next(&effects, "shardId-000000000001").unwrap();
+    assert_eq!(refused.code, "InternalFailure");
+    assert_eq!(refused.message.unwrap(), "Internal service failure.");
     let other = machine.decide(&call("PutRecord"), now);
-    assert!(other.entries.next("b").is_none());
+    assert!(next(&other, "shardId-000000000001").is_none());
     let counts = machine.counts();
     assert_eq!(
         (counts[0].matched, counts[0].fired, counts[0].entries),
         (1, 1, 1)
     );
+}
+
+#[test]
+fn a_rule_meets_its_stream_and_shard_among_those_of_a_call_however_it_spells_them() {
+    let merge = Call {
+        streams: vec!["a".to_owned(), "b".to_owned()],
+        shards: vec![
+            "shardId-000000000001".to_owned(),
+            "shardId-000000000002".to_owned(),
+        ],
+        ..call("MergeShards")
+    };
+    for (rule, met) in [
+        (error().stream("a"), true),
+        (error().stream("b").shard("2"), true),
+        (error().shard("shardId-1"), true),
+        (error().shard("shardId-000000000001"), true),
+        (error().stream("c"), false),
+        (error().shard("3"), false),
+        (error().stream("c").shard("1"), false),
+    ] {
+        let (mut machine, now) = machine(FaultPlan::default().rule(rule.clone()));
+        let effects = machine.decide(&merge, now);
+        assert_eq!(effects.refusal.is_some(), met, "{rule:?}");
+    }
 }

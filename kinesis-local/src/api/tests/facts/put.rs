@@ -270,6 +270,17 @@ async fn a_number_for_ordering_has_to_be_of_the_past() {
     }
 }
 
+#[tokio::test]
+async fn a_number_for_ordering_of_version_3_makes_the_service_fail() {
+    let kinesis = with_stream(1).await;
+    const VERSION_3: &str = "49039857307708443467467104868809893875799651909875269635";
+    let body = json!({"StreamName": "s", "PartitionKey": "k", "Data": "",
+        "SequenceNumberForOrdering": VERSION_3});
+    let (status, told) = answer(&kinesis, "PutRecord", &body).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(told, json!({"__type": "InternalFailure"}));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_throttled_record_fails_alone_and_names_its_shard() {
     let kinesis = Kinesis::open(KinesisOptions {
