@@ -53,6 +53,28 @@ impl ResponseBody {
         let (sender, receiver) = mpsc::channel(capacity);
         (sender, Self::Frames(receiver))
     }
+
+    /// The bytes that it has in memory from the start.
+    pub(crate) fn in_memory(&self) -> usize {
+        match self {
+            Self::Full(bytes) => bytes.len(),
+            Self::Cut(body) => body.inner().in_memory(),
+            Self::Frames(_) => 0,
+            #[cfg(feature = "s3")]
+            Self::Object(_) => 0,
+        }
+    }
+
+    /// Whether more of it is made while it is read, ahead of its reader.
+    pub(crate) fn is_made_as_it_is_read(&self) -> bool {
+        match self {
+            Self::Frames(_) => true,
+            Self::Cut(body) => body.inner().is_made_as_it_is_read(),
+            Self::Full(_) => false,
+            #[cfg(feature = "s3")]
+            Self::Object(_) => false,
+        }
+    }
 }
 
 impl http_body::Body for ResponseBody {

@@ -224,6 +224,7 @@
 //! adds the module `testing`, with what tests on a stream have in common.
 
 mod admin;
+mod answers;
 mod api;
 mod auth;
 mod body;

@@ -455,6 +455,39 @@ impl Edge {
     }
 }
 
+/// How a request is refused while there is too much to do.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Busy {
+    target: Target,
+    edge: Edge,
+}
+
+impl Busy {
+    pub(crate) fn to(head: &Parts) -> Self {
+        Self {
+            target: Target::of(head),
+            edge: Edge::of_headers(&head.headers),
+        }
+    }
+
+    /// Source: the service's common errors, and S3's; the SDKs try again after either.
+    pub(crate) fn answer(self) -> Response<ResponseBody> {
+        match self.target {
+            #[cfg(feature = "s3")]
+            Target::S3 => crate::s3::busy(),
+            #[cfg(not(feature = "s3"))]
+            Target::S3 => not_built("s3"),
+            Target::Admin | Target::Kinesis | Target::DynamoDb | Target::DynamoDbStreams => {
+                self.edge.refusal(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "ServiceUnavailable",
+                    "kinesis-local has too much to do at once; try again",
+                )
+            }
+        }
+    }
+}
+
 /// An answer of the edge itself, in the JSON shape that the SDKs read errors from.
 pub(crate) fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<ResponseBody> {
     let body = serde_json::json!({ "__type": kind, "message": message }).to_string();

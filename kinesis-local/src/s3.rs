@@ -208,6 +208,15 @@ pub(crate) fn unauthenticated(refusal: &Refusal) -> Response<ResponseBody> {
     failure(StatusCode::FORBIDDEN, code, text)
 }
 
+/// The answer to a request that comes while there is too much to do.
+pub(crate) fn busy() -> Response<ResponseBody> {
+    failure(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "SlowDown",
+        "Please reduce your request rate.",
+    )
+}
+
 /// An error in S3's XML shape.
 fn failure(status: StatusCode, code: &str, message: &str) -> Response<ResponseBody> {
     let body = format!(

@@ -8,20 +8,34 @@
 //!       who comes then
 //! ```
 //!
-//! Promises: a connection that sends no request, or a half one, or no other one after the last, or does
-//! not read its answer, does not keep its place for ever;
-//! heads, streams and connections are bounded (bodies: see [`route`](crate::route)); at the end every
-//! connection finishes the requests it has, within a deadline.
+//! Promises: a connection that sends no request, or a half one, or no other one after the last, does not
+//! keep its place for ever. Nor does an answer of which not even 32 KiB could be written in that
+//! time: it is cut, alone on HTTP/2, with its connection on HTTP/1.1. A subscription that has nothing to push is no such
+//! answer and lives its five minutes. At the end every connection finishes the requests it has, within a
+//! deadline.
+//!
+//! What clients can make us hold is bounded, whatever they do and leave, beside what streams, tables and
+//! buckets are and what a handler makes of a request while it runs:
+//!
+//! | | in all |
+//! |---|---|
+//! | bodies of more than 16 KiB, from their first bytes until they were read (see [`route`](crate::route)) | 256 MiB |
+//! | answers of more than 16 KiB and events, until they are written (see [`answers`](crate::answers)) | 192 MiB, and 64 MiB that wait |
+//! | requests under way, [`REQUESTS_MAX`]: a head, 16 KiB of a body, then as much of an answer or 64 KiB of an object | 320 MiB |
+//! | what HTTP/2 clients send ahead on [`WIDE_WINDOWS`] connections | 128 MiB |
+//! | what a connection has read or is to write beside that: 128 KiB each | 64 MiB for 512 |
 //!
 //! Deliberately absent: the HTTP/1.1 upgrade to HTTP/2 (SDKs do not use it).
 
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::{Request, Response, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kinesis_core::Clock;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -30,14 +44,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::answers::{Answers, Full as NoRoom, PIECE_BYTES};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::CONNECTIONS;
-use crate::route::{Service, Unanswered};
+use crate::route::{Busy, Service, Unanswered};
 use crate::tls::{FIRST_BYTE, Identity};
 
 mod activity;
+mod answering;
+mod streams;
 
-use activity::Activity;
+use activity::{Activity, UnderWay};
+use answering::{Answering, Held};
+use streams::Streams;
 
 /// Longest head of an HTTP/1.1 request, in bytes. Source: none; a signed request has about 2 KiB.
 const HTTP1_HEAD_MAX_BYTES: usize = 64 * 1024;
@@ -56,10 +75,21 @@ const HTTP2_STREAMS_MAX: u32 = 256;
 /// client that waits for acknowledgements (Nagle's algorithm) 40 ms each.
 const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// The same for all bodies of a connection together: bodies that wait for memory leave room for those
-/// that have it, as long as there are less than 16 of them, beside 256 MiB of those. Source: none,
-/// reasonable default: what the connections can make us hold unread is as much for each.
+/// The same for all bodies of a connection together, of [`WIDE_WINDOWS`] connections: bodies that wait
+/// for memory leave room for those that have it, as long as there are less than 16 of them. Source:
+/// none, reasonable default.
 const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 16 * HTTP2_STREAM_WINDOW_BYTES;
+
+/// HTTP/2 connections at once that have windows of that size. Source: none, reasonable default: 128 MiB
+/// of them.
+const WIDE_WINDOWS: usize = 32;
+
+/// Both windows of the HTTP/2 connections beyond, in bytes. Source: RFC 9113, section 6.9.2.
+const HTTP2_NARROW_WINDOW_BYTES: u32 = 65_535;
+
+/// Requests under way at once on all connections, subscriptions included; others are told to come again.
+/// Source: none, reasonable default: the subscriptions of twenty consumers of two hundred shards.
+const REQUESTS_MAX: usize = 4096;
 
 /// How often an HTTP/2 peer is asked whether it is still there. Source: none, reasonable default.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -85,13 +115,18 @@ pub(crate) struct Server {
 }
 
 /// What a connection needs.
-#[derive(Clone)]
 struct Shared {
     service: Service,
     /// `None`: no TLS.
     identity: Option<Identity>,
-    /// How long a client may take for the head of a request, the pause before it included.
+    /// How long a client may take for the head of a request, the pause before it included; and how long
+    /// for the next piece of an answer.
     head_timeout: Duration,
+    answers: Answers,
+    /// Places for requests.
+    requests: Arc<Semaphore>,
+    /// Places for connections with wide windows.
+    wide_windows: Arc<Semaphore>,
     closing: CancellationToken,
     closed: CancellationToken,
 }
@@ -131,13 +166,16 @@ impl Server {
             closed: CancellationToken::new(),
             connections: TaskTracker::new(),
         };
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             service,
             identity,
             head_timeout,
+            answers: Answers::new(),
+            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            wide_windows: Arc::new(Semaphore::new(WIDE_WINDOWS)),
             closing: server.closing.clone(),
             closed: server.closed.clone(),
-        };
+        });
         let accepting = accept(
             listener,
             shared,
@@ -188,7 +226,7 @@ impl Drop for Server {
 
 async fn accept(
     listener: TcpListener,
-    shared: Shared,
+    shared: Arc<Shared>,
     max_connections: usize,
     connections: TaskTracker,
 ) {
@@ -203,7 +241,7 @@ async fn accept(
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(serve(stream, shared.clone(), place));
+                connections.spawn(serve(stream, Arc::clone(&shared), place));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -231,7 +269,7 @@ impl Drop for Open {
 }
 
 /// Serves one connection until its end.
-async fn serve(stream: TcpStream, shared: Shared, _place: OwnedSemaphorePermit) {
+async fn serve(stream: TcpStream, shared: Arc<Shared>, _place: OwnedSemaphorePermit) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "answers on this connection may be delayed");
     }
@@ -269,22 +307,23 @@ async fn is_tls(stream: &TcpStream, head_timeout: Duration) -> Option<bool> {
 }
 
 /// Answers the requests of one connection until its end.
-async fn converse<S>(stream: S, shared: &Shared)
+async fn converse<S>(stream: S, shared: &Arc<Shared>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let activity = Activity::begin();
-    let service = service_fn({
-        let (service, activity) = (shared.service.clone(), activity.clone());
-        move |request| {
-            let (service, under_way) = (service.clone(), activity.request());
-            async move {
-                let answer = service.call(request).await?;
-                Ok::<_, Unanswered>(answer.map(|body| under_way.until_the_end_of(body)))
-            }
+    let cut = CancellationToken::new();
+    let wide = Arc::clone(&shared.wide_windows).try_acquire_owned().ok();
+    let builder = protocol(shared.head_timeout, wide.is_some());
+    let wide = Mutex::new(wide);
+    let service = service_fn(|request: Request<Incoming>| {
+        if request.version() != Version::HTTP_2 {
+            // HTTP/1.1 has no windows.
+            drop(wide.lock().unwrap_or_else(PoisonError::into_inner).take());
         }
+        let (shared, under_way, cut) = (Arc::clone(shared), activity.request(), cut.clone());
+        async move { answer(request, shared, under_way, cut).await }
     });
-    let builder = protocol(shared.head_timeout);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // hyper knows a time limit for the heads of HTTP/1.1 alone: not for telling the protocols apart,
     // not for a pause of HTTP/2, not for an answer that nobody reads.
@@ -295,16 +334,19 @@ where
         tokio::select! {
             ended = connection.as_mut() => break ended,
             () = shared.closed.cancelled() => return,
+            () = cut.cancelled() => return,
             () = shared.closing.cancelled(), if !closing => {
                 closing = true;
                 connection.as_mut().graceful_shutdown();
             }
             () = look.as_mut() => {
                 let now = Clock::system().now();
+                let unread_until = activity.cut_the_unread(shared.head_timeout, now);
                 let idle_since = activity.idle_since().unwrap_or(now);
                 let idle_until = idle_since + shared.head_timeout;
                 if now < idle_until {
-                    look.as_mut().reset(idle_until);
+                    let next = unread_until.map_or(idle_until, |until| until.min(idle_until));
+                    look.as_mut().reset(next);
                 } else if said_goodbye || !activity.has_seen_a_request() {
                     return;
                 } else {
@@ -320,8 +362,43 @@ where
     }
 }
 
-fn protocol(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+/// Answers one request, if there is a place for it, and for its answer.
+async fn answer(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+    under_way: UnderWay,
+    connection: CancellationToken,
+) -> Result<Response<Answering>, Unanswered> {
+    let (mut head, body) = request.into_parts();
+    let busy = Busy::to(&head);
+    let place = Arc::clone(&shared.requests).try_acquire_owned().ok();
+    let (answer, share) = if place.is_none() {
+        (busy.answer(), None)
+    } else {
+        head.extensions.insert(shared.answers.clone());
+        let request = Request::from_parts(head, body);
+        let answer = shared.service.call(request).await?;
+        let share = shared.answers.share_of_made(answer.body().in_memory());
+        match share.await {
+            Ok(share) => (answer, share),
+            Err(NoRoom) => (busy.answer(), None),
+        }
+    };
+    let held = Held {
+        under_way,
+        place,
+        share,
+    };
+    let stream = streams::cut().unwrap_or_else(|| connection.clone());
+    Ok(answer.map(|body| Answering::begin(body, held, &shared.answers, stream, connection)))
+}
+
+fn protocol(head_timeout: Duration, wide: bool) -> auto::Builder<Streams> {
+    let (stream_window, connection_window) = match wide {
+        true => (HTTP2_STREAM_WINDOW_BYTES, HTTP2_CONNECTION_WINDOW_BYTES),
+        false => (HTTP2_NARROW_WINDOW_BYTES, HTTP2_NARROW_WINDOW_BYTES),
+    };
+    let mut builder = auto::Builder::new(Streams);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -334,8 +411,12 @@ fn protocol(head_timeout: Duration) -> auto::Builder<TokioExecutor> {
         .keep_alive_interval(HTTP2_PING_INTERVAL)
         .keep_alive_timeout(HTTP2_PING_TIMEOUT)
         .max_concurrent_streams(HTTP2_STREAMS_MAX)
-        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(PIECE_BYTES)
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(connection_window)
         .max_header_list_size(HTTP2_HEADERS_MAX_BYTES);
     builder
 }
+
+#[cfg(test)]
+mod tests;

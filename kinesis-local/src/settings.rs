@@ -91,8 +91,8 @@ pub struct Settings {
     /// not here is enabled. `KinesisLocal::set_kms_key` changes them later. Default: none.
     pub kms_keys: BTreeMap<String, KmsKeyState>,
     /// How long a connection may take for the head of a request, the pause before it included, in
-    /// milliseconds; 1 to an hour. An answer that nobody reads is given up after twice as long.
-    /// Default: 120,000.
+    /// milliseconds; 1 to an hour. An answer of which not even 32 KiB could be written in that time is
+    /// cut, too: its stream on HTTP/2, its connection on HTTP/1.1. Default: 120,000.
     pub head_timeout_ms: u64,
     /// How long the body of a request of Kinesis or DynamoDB may take to arrive, in milliseconds; 1 to
     /// an hour. One that stops, or nearly, is refused after a second while others wait for the memory

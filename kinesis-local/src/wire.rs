@@ -21,6 +21,7 @@
 //! | timestamp | seconds, with a fraction to the millisecond | tag 1 and integer *milliseconds* |
 //! | structure, list | | both forms are read; written without lengths, as the service does |
 
+use crate::answers::Answers;
 use crate::fault::EntryFaults;
 
 mod cbor;
@@ -55,6 +56,8 @@ pub(crate) struct Body<'a> {
     pub(crate) format: Format,
     /// Which of the records in it are to be refused, on purpose.
     pub(crate) faults: Option<&'a EntryFaults>,
+    /// The memory for what is pushed to who asks, if that is somebody behind a socket.
+    pub(crate) answers: Option<&'a Answers>,
 }
 
 impl<'a> Body<'a> {
@@ -63,6 +66,7 @@ impl<'a> Body<'a> {
             bytes,
             format,
             faults: None,
+            answers: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use kinesis_core::Rand;
 use super::operation::Operation;
 use super::site::{Caller, Principal, Sites};
 use super::{Inner, Reply};
+use crate::answers::Answers;
 use crate::body::ResponseBody;
 use crate::fault::{Effects, Told};
 use crate::place::{is_account, is_region};
@@ -137,6 +138,7 @@ async fn checked(sites: &Sites, request: &Request<Bytes>) -> Response<ResponseBo
     }
     let body = Body {
         faults: faults.map(|faults| &faults.entries),
+        answers: request.extensions().get::<Answers>(),
         ..body
     };
     match call(sites, operation, caller, body).await {

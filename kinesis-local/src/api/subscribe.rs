@@ -5,7 +5,8 @@
 //!                                  on write, and every 5 s without one
 //! ```
 //! Promises: an event comes when a record is stored, not on a timer; at most a few events wait for
-//! a slow reader, then the shard is not read on for it (nobody else is held up). One subscription
+//! a slow reader, then the shard is not read on for it (nobody else is held up), and over a socket they
+//! count among the [answers](crate::answers) that wait. One subscription
 //! per consumer and shard: a second within 5 s is refused, a later one takes over and the first
 //! ends with `ResourceInUseException`. Every event has either a `ContinuationSequenceNumber` and
 //! no `ChildShards`, or, as the last of a closed shard, no number and its `ChildShards`: the one
@@ -28,6 +29,7 @@ use super::get::{
     encoded_bytes,
 };
 use super::{Inner, Reply};
+use crate::answers::{Answers, Share};
 use crate::body::ResponseBody;
 use crate::catalog::StreamCell;
 use crate::limits::fan_out_pace;
@@ -218,6 +220,8 @@ struct Subscription {
     /// What the consumer's 2 MiB a second allow, if that is limited.
     pace: Option<TokenBucket>,
     frames: mpsc::Sender<Bytes>,
+    /// The memory for its events; `None`: the subscriber's, who is in this process.
+    answers: Option<Answers>,
     /// Cancelled by the next subscription, or when the consumer is deregistered.
     stop: CancellationToken,
     /// Cancelled when the service closes.
@@ -298,7 +302,13 @@ impl Subscription {
             if batch.ended {
                 self.log.settled().await.map_err(|_| End::StoreFailed)?;
             }
-            self.send(self.event(&batch)).await?;
+            let share = self.share(encoded_bytes(&batch.records)).await?;
+            let event = self.event(&batch);
+            let event = match share {
+                Some(share) => share.hold(event),
+                None => event,
+            };
+            self.send(event).await?;
             if batch.ended {
                 return Ok(());
             }
@@ -346,6 +356,18 @@ impl Subscription {
                 end = self.interrupted() => return Err(end),
                 () = self.clock.sleep(wait) => {}
             }
+        }
+    }
+
+    /// Waits for memory for an event of so many bytes; subscribers who do not read give up theirs.
+    async fn share(&self, bytes: usize) -> Result<Option<Share>, End> {
+        let Some(answers) = &self.answers else {
+            return Ok(None);
+        };
+        tokio::select! {
+            biased;
+            end = self.interrupted() => Err(end),
+            share = answers.share(bytes) => share.map(Some).map_err(|_| End::ServiceClosing),
         }
     }
 
@@ -421,6 +443,7 @@ impl Inner {
             next,
             pace: fan_out_pace(self.quotas.as_deref(), now),
             frames,
+            answers: body.answers.cloned(),
             stop,
             closing: self.subscriptions.ended.clone(),
             deadline: now + SUBSCRIPTION_LIFETIME,

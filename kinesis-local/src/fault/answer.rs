@@ -107,6 +107,11 @@ impl CutBody {
             silent: cut.silent,
         }
     }
+
+    /// The answer that breaks.
+    pub(crate) fn inner(&self) -> &ResponseBody {
+        &self.inner
+    }
 }
 
 impl http_body::Body for CutBody {
