@@ -33,6 +33,8 @@ use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
+#[cfg(feature = "s3")]
+use http_body_util::Full;
 use kinesis_core::Clock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -51,7 +53,9 @@ use crate::wire::fault::{Fault, INTERNAL, INTERNAL_COMMON};
 mod bodies;
 mod target;
 
-use bodies::Bodies;
+#[cfg(feature = "s3")]
+use bodies::NotArrived;
+use bodies::{BODY_MAX_BYTES, Bodies, UNSHARED_BODY_BYTES};
 use target::Target;
 
 /// An answer, which may be a refusal, or why there is none.
@@ -82,8 +86,6 @@ struct Inner {
     /// Cancelled: requests that are still under way are dropped.
     stopped: CancellationToken,
     tasks: TaskTracker,
-    /// How long a body may take to arrive.
-    body_timeout: Duration,
 }
 
 impl std::fmt::Debug for Service {
@@ -107,11 +109,10 @@ impl Service {
                 services,
                 faults,
                 clock,
-                bodies: Bodies::new(),
+                bodies: Bodies::new(body_timeout),
                 stopping: CancellationToken::new(),
                 stopped: CancellationToken::new(),
                 tasks: TaskTracker::new(),
-                body_timeout,
             }),
         }
     }
@@ -190,8 +191,7 @@ impl Service {
         answer
     }
 
-    /// Carries out a request whose body is read first. Its share of memory is held until it is
-    /// answered.
+    /// Carries out a request whose body is read first.
     async fn serve_whole<B>(&self, target: Target, head: Parts, body: B) -> Answer
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -201,18 +201,13 @@ impl Service {
             kinesis: target == Target::Kinesis,
             ..Edge::of_headers(&head.headers)
         };
-        let arriving = self.inner.bodies.arriving(body, edge);
-        let arrived = tokio::time::timeout(self.inner.body_timeout, arriving).await;
-        let (body, _share) = match arrived {
-            Ok(Ok(arrived)) => arrived,
-            Ok(Err(refusal)) => return Ok(refusal),
-            Err(_) => {
-                return Ok(edge.refusal(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "RequestTimeoutException",
-                    "the body of the request took too long to arrive",
-                ));
-            }
+        let longest = match waits(&head.headers) {
+            true => UNSHARED_BODY_BYTES,
+            false => BODY_MAX_BYTES,
+        };
+        let body = match self.inner.bodies.arriving(body, longest).await {
+            Ok(body) => body,
+            Err(why) => return Ok(edge.not_arrived(why)),
         };
         match target {
             Target::Admin => {
@@ -274,7 +269,13 @@ impl Service {
             }
             match refusal_of(&effects) {
                 Some(refusal) => refusal.response(FaultService::S3),
-                None => self.inner.services.s3.call(head, body).await,
+                None if crate::s3::is_streamed(&head) => {
+                    self.inner.services.s3.call(head, body).await
+                }
+                None => match self.inner.bodies.arriving(body, BODY_MAX_BYTES).await {
+                    Ok(body) => self.inner.services.s3.call(head, Full::new(body)).await,
+                    Err(why) => crate::s3::not_arrived(why == NotArrived::TooLarge),
+                },
             }
         };
         self.inner.faults.around(effects.as_deref(), work).await
@@ -390,6 +391,18 @@ fn not_built(feature: &str) -> Response<ResponseBody> {
     )
 }
 
+/// Whether what is asked for may wait for something to happen, for as long as 20 seconds.
+fn waits(headers: &HeaderMap) -> bool {
+    let target = headers.get("x-amz-target");
+    let operation = target
+        .and_then(|target| target.to_str().ok())
+        .and_then(Operation::from_target);
+    matches!(
+        operation,
+        Some(Operation::ReceiveQueueRecords | Operation::ReceiveDeadLetterQueueRecords)
+    )
+}
+
 /// How the edge itself has to answer a request.
 #[derive(Copy, Clone, Debug)]
 struct Edge {
@@ -443,14 +456,6 @@ impl Edge {
             StatusCode::PAYLOAD_TOO_LARGE,
             "RequestEntityTooLargeException",
             "the body of the request is larger than 16 MiB",
-        )
-    }
-
-    fn cut_short(self) -> Response<ResponseBody> {
-        self.refusal(
-            StatusCode::BAD_REQUEST,
-            "SerializationException",
-            "the body of the request ended before its time",
         )
     }
 }

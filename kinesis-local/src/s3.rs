@@ -208,6 +208,35 @@ pub(crate) fn unauthenticated(refusal: &Refusal) -> Response<ResponseBody> {
     failure(StatusCode::FORBIDDEN, code, text)
 }
 
+/// Whether the body of a request goes into a file as it arrives: the bytes of an object or of a part. All
+/// others are read whole, and are short.
+pub(crate) fn is_streamed(head: &Parts) -> bool {
+    let path = head.uri.path().trim_start_matches('/');
+    let has_key = path.split_once('/').is_some_and(|(_, key)| !key.is_empty());
+    // What is put beside an object (its ACL, its tags) is named by a parameter.
+    let of_its_bytes = |parameter: &str| {
+        let name = parameter.split('=').next().unwrap_or_default();
+        let is_known = ["", "partNumber", "uploadId", "x-id"].contains(&name);
+        is_known || unsigned::SIGNATURE_PARAMETERS.contains(&name)
+    };
+    let mut parameters = head.uri.query().unwrap_or_default().split('&');
+    head.method == http::Method::PUT && has_key && parameters.all(of_its_bytes)
+}
+
+/// The answer to a request whose body did not arrive, because it is too large, or too slow or broken off.
+pub(crate) fn not_arrived(is_too_large: bool) -> Response<ResponseBody> {
+    // Source: S3 API reference, "List of error codes".
+    let (code, text) = match is_too_large {
+        true => ("MaxMessageLengthExceeded", "Your request was too large."),
+        false => (
+            "RequestTimeout",
+            "Your socket connection to the server was not read from or written to within the timeout \
+             period. Idle connections will be closed.",
+        ),
+    };
+    failure(StatusCode::BAD_REQUEST, code, text)
+}
+
 /// The answer to a request that comes while there is too much to do.
 pub(crate) fn busy() -> Response<ResponseBody> {
     failure(

@@ -95,8 +95,9 @@ pub struct Settings {
     /// cut, too: its stream on HTTP/2, its connection on HTTP/1.1. Default: 120,000.
     pub head_timeout_ms: u64,
     /// How long the body of a request of Kinesis or DynamoDB may take to arrive, in milliseconds; 1 to
-    /// an hour. One that stops, or nearly, is refused after a second while others wait for the memory
-    /// that it takes. Default: 60,000.
+    /// an hour; the time in which it waits for memory is not counted. One that comes too slowly to be
+    /// whole by then, or stops, is refused after a second while others wait for the memory that it
+    /// takes. Default: 60,000.
     pub body_timeout_ms: u64,
     /// Connections served at once; 1 to 65,536.
     pub max_connections: usize,

@@ -2,16 +2,28 @@
 //!
 //! ```text
 //! the first 16 KiB ─▶ a share of the memory for bodies, of the announced length ─▶ the rest ─▶ whole
-//!                       └ waits while others have it                    └ slow, and others wait:
-//!                                                                         cut, its share given up
+//!                       └ waits while others have it            └ behind its time,      └ the share is of
+//!                                                                 and others wait: cut    the real length
 //! ```
 //! Promises: a body has at most 16 MiB and all together a bounded share of memory; who announces
 //! much and sends nothing takes nobody's place; who stops half-way keeps a place only while nobody
 //! else wants it, so a half-open client stalls another for [`LOOK_EVERY`] at most. An oversize body
 //! is read to its end, within bounds, so that its sender sees the answer.
 //!
+//! **Who keeps a share while others wait for one**: who sends fast enough to be whole at the time-out for
+//! bodies (of 16 MiB in a minute: 280 KiB a second, from the share's first second on), and in no case
+//! slower than 32 KiB a second. One that is behind would be refused in the end, and would only keep its
+//! place until then. So a share is given up after one time-out at most, and who waits for one waits for
+//! bodies that arrive.
+//!
+//! A share belongs to the bytes: it is free when they are, which is when the request was read and
+//! carried out, before the answer is written or held back on purpose. (A latency on purpose *before* a
+//! call holds its body, as a slow service would.) What waits for something to happen, a receive from a
+//! queue, is given no share at all: its requests are short, and longer ones are refused.
+//!
 //! Times are of the machine and not of the instance's clock, as all time-outs of connections are.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -20,7 +32,7 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Limited};
 use kinesis_core::Clock;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::Edge;
@@ -41,13 +53,13 @@ const OVERSIZE_DRAIN_BYTES: usize = 4 * BODY_MAX_BYTES;
 /// What a body may have sent before its share of [`BODIES_MAX_KIB`] is asked for, in bytes: most
 /// requests are shorter, and never wait. So what is not shared is bounded by this for each request
 /// that the connections can have at once. Source: none.
-const UNSHARED_BODY_BYTES: usize = 16 * 1024;
+pub(super) const UNSHARED_BODY_BYTES: usize = 16 * 1024;
 
 /// How often it is looked at whether a body comes fast enough to keep its share. Source: none,
 /// reasonable default: longer than a lost packet takes to be sent again.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What a body has to send between two looks to keep its share while others wait, in bytes. Source:
+/// What a body has to send at least between two looks to keep its share while others wait, in bytes. Source:
 /// none, reasonable default: what a quarter of a megabit a second carries.
 const KEEPS_SHARE_BYTES: usize = 32 * 1024;
 
@@ -55,19 +67,35 @@ const KEEPS_SHARE_BYTES: usize = 32 * 1024;
 #[derive(Debug)]
 pub(super) struct Bodies {
     /// KiB that are free.
-    room: Semaphore,
+    room: Arc<Semaphore>,
     /// Requests that wait for some.
     waiting: AtomicUsize,
+    /// How long a body may take to arrive.
+    timeout: Duration,
 }
 
-/// What a body has of the memory, until it is dropped.
-pub(super) type Share<'a> = Option<SemaphorePermit<'a>>;
+/// Why a body is not there.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum NotArrived {
+    TooLarge,
+    /// It ended before its time.
+    CutShort,
+    /// It held a share which others want, and was behind its time.
+    TooSlow,
+    /// It was not whole at the time-out.
+    TooLate,
+}
 
 impl Bodies {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self::with(BODIES_MAX_KIB, timeout)
+    }
+
+    pub(super) fn with(kib: usize, timeout: Duration) -> Self {
         Self {
-            room: Semaphore::new(BODIES_MAX_KIB),
+            room: Arc::new(Semaphore::new(kib)),
             waiting: AtomicUsize::new(0),
+            timeout,
         }
     }
 
@@ -76,83 +104,87 @@ impl Bodies {
         self.room.available_permits()
     }
 
-    /// Waits for a share. Cancel safe: who gives up waits no more.
-    async fn share(&self, kib: u32) -> Share<'_> {
-        if let Ok(share) = self.room.try_acquire_many(kib) {
+    /// Waits for a share; `None`: there is no room any more. Cancel safe: who gives up waits no more.
+    async fn share(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        let room = Arc::clone(&self.room);
+        if let Ok(share) = Arc::clone(&room).try_acquire_many_owned(kib) {
             return Some(share);
         }
         let _waiting = Waiting::count(&self.waiting);
-        self.room.acquire_many(kib).await.ok()
+        room.acquire_many_owned(kib).await.ok()
     }
 
     fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }
 
-    /// The whole body and its share, or the answer that refuses the request.
-    pub(super) async fn arriving<B>(
-        &self,
-        body: B,
-        edge: Edge,
-    ) -> Result<(Bytes, Share<'_>), Response<ResponseBody>>
+    /// The whole body, of `longest` bytes at most, which keeps its share until it is dropped.
+    pub(super) async fn arriving<B>(&self, body: B, longest: usize) -> Result<Bytes, NotArrived>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let now = || Clock::system().now();
         let hint = body.size_hint();
-        let mut body = Box::pin(Limited::new(body, BODY_MAX_BYTES + OVERSIZE_DRAIN_BYTES));
-        let mut chunks: Vec<Bytes> = Vec::new();
-        let mut length = 0;
-        let mut shared: Option<(Share<'_>, Pace)> = None;
-        let mut oversize = hint.lower() > BODY_MAX_BYTES as u64;
+        // An unannounced length counts as the largest.
+        let announced = hint.upper().unwrap_or(longest as u64).min(longest as u64) as usize;
+        let mut oversize = hint.lower() > longest as u64;
+        let mut body = Box::pin(Limited::new(body, longest + OVERSIZE_DRAIN_BYTES));
+        let mut first = Bytes::new();
+        let mut shared: Option<Shared> = None;
+        // The time in which it waits for its share is not the client's.
+        let mut until = now() + self.timeout;
         loop {
-            let frame = match &mut shared {
-                None => body.frame().await,
-                Some((_, pace)) => match self.next_frame(body.as_mut(), pace).await {
-                    Ok(frame) => frame,
-                    Err(TooSlow) => return Err(edge.too_slow()),
-                },
+            let frame = async {
+                match &mut shared {
+                    None => Ok(body.frame().await),
+                    Some(shared) => self.next_frame(body.as_mut(), &mut shared.pace).await,
+                }
             };
+            let frame = tokio::time::timeout_at(until, frame).await;
+            let frame = frame.map_err(|_| NotArrived::TooLate)??;
             let Some(frame) = frame else { break };
-            let Ok(frame) = frame else {
-                // Ended before its time, or larger than what is read to be polite.
-                return Err(if oversize {
-                    edge.too_large()
-                } else {
-                    edge.cut_short()
-                });
-            };
+            // Ended before its time, or larger than what is read to be polite.
+            let frame = frame.map_err(|_| match oversize {
+                true => NotArrived::TooLarge,
+                false => NotArrived::CutShort,
+            })?;
             let Ok(data) = frame.into_data() else {
                 continue; // trailers
             };
-            length += data.len();
-            oversize |= length > BODY_MAX_BYTES;
+            let length = match &shared {
+                Some(shared) => shared.bytes.len(),
+                None => first.len(),
+            };
+            oversize |= length + data.len() > longest;
             if oversize {
-                chunks.clear(); // read to its end, so that the sender sees the answer
-                shared = None;
+                (first, shared) = (Bytes::new(), None); // read to its end, so that the sender sees the answer
                 continue;
             }
             match &mut shared {
-                Some((_, pace)) => pace.sent += data.len(),
-                None if length > UNSHARED_BODY_BYTES => {
-                    // An unannounced length counts as the largest.
-                    let bytes = hint.upper().unwrap_or(BODY_MAX_BYTES as u64);
-                    let kib = bytes.min(BODY_MAX_BYTES as u64).div_ceil(1024) as u32;
-                    let share = self.share(kib).await;
-                    shared = Some((share, Pace::from(Clock::system().now())));
+                Some(shared) => shared.add(&data),
+                None if first.is_empty() && data.len() <= UNSHARED_BODY_BYTES => first = data,
+                None => {
+                    let mut bytes = Vec::with_capacity(UNSHARED_BODY_BYTES.max(data.len()));
+                    bytes.extend_from_slice(&first);
+                    bytes.extend_from_slice(&data);
+                    first = bytes.into();
                 }
-                None => {}
             }
-            chunks.push(data);
+            if shared.is_none() && first.len() > UNSHARED_BODY_BYTES {
+                let kib = announced.max(first.len()).div_ceil(1024) as u32;
+                let share = tokio::time::timeout(self.timeout, self.share(kib)).await;
+                let share = share.map_err(|_| NotArrived::TooLate)?;
+                let share = share.ok_or(NotArrived::CutShort)?;
+                until = now() + self.timeout;
+                shared = Some(Shared::begin(share, &first, announced, self.timeout));
+                first = Bytes::new();
+            }
         }
         if oversize {
-            return Err(edge.too_large());
+            return Err(NotArrived::TooLarge);
         }
-        let whole = match chunks.len() {
-            1 => chunks.remove(0),
-            _ => chunks.concat().into(),
-        };
-        Ok((whole, shared.and_then(|(share, _)| share)))
+        Ok(shared.map_or(first, Shared::whole))
     }
 
     /// The next frame of a body that has a share, unless it is too slow to keep it.
@@ -160,7 +192,7 @@ impl Bodies {
         &self,
         mut body: std::pin::Pin<&mut B>,
         pace: &mut Pace,
-    ) -> Result<Option<Result<Frame<Bytes>, B::Error>>, TooSlow>
+    ) -> Result<Option<Result<Frame<Bytes>, B::Error>>, NotArrived>
     where
         B: Body<Data = Bytes>,
     {
@@ -171,7 +203,7 @@ impl Bodies {
                 () = tokio::time::sleep_until(pace.next_look()) => {
                     let slow = pace.look(Clock::system().now());
                     if slow && self.is_wanted() {
-                        return Err(TooSlow);
+                        return Err(NotArrived::TooSlow);
                     }
                 }
             }
@@ -179,35 +211,82 @@ impl Bodies {
     }
 }
 
-/// A body that holds a share which others want, and does not send.
-struct TooSlow;
-
-/// How fast a body comes, from look to look.
+/// A body that has a share.
 #[derive(Debug)]
-struct Pace {
-    looked: Instant,
-    sent: usize,
+struct Shared {
+    share: OwnedSemaphorePermit,
+    bytes: Vec<u8>,
+    pace: Pace,
 }
 
-impl From<Instant> for Pace {
-    fn from(now: Instant) -> Self {
+impl Shared {
+    fn begin(share: OwnedSemaphorePermit, first: &[u8], length: usize, timeout: Duration) -> Self {
+        // Memory that is not written to costs nothing yet.
+        let mut bytes = Vec::with_capacity(length.max(first.len()));
+        bytes.extend_from_slice(first);
         Self {
-            looked: now,
-            sent: 0,
+            share,
+            bytes,
+            pace: Pace::begin(Clock::system().now(), length, timeout),
         }
+    }
+
+    fn add(&mut self, data: &[u8]) {
+        self.bytes.extend_from_slice(data);
+        self.pace.sent += data.len();
+    }
+
+    /// The whole body, with a share of its real length.
+    fn whole(mut self) -> Bytes {
+        self.bytes.shrink_to_fit();
+        let needed = self.bytes.len().div_ceil(1024);
+        let too_much = self.share.num_permits().saturating_sub(needed);
+        drop(self.share.split(too_much));
+        Bytes::from_owner(self)
     }
 }
 
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// How fast a body comes since it has a share.
+#[derive(Debug)]
+struct Pace {
+    began: Instant,
+    looked: Instant,
+    /// Bytes in all, and up to the last look.
+    sent: usize,
+    seen: usize,
+    /// Bytes that are to come in `timeout`.
+    length: usize,
+    timeout: Duration,
+}
+
 impl Pace {
+    fn begin(now: Instant, length: usize, timeout: Duration) -> Self {
+        Self {
+            began: now,
+            looked: now,
+            sent: 0,
+            seen: 0,
+            length,
+            timeout,
+        }
+    }
+
     fn next_look(&self) -> Instant {
         self.looked + LOOK_EVERY
     }
 
-    /// Whether too little has come since the last look.
+    /// Whether too little has come: since the last look, or for what is to come in all.
     fn look(&mut self, now: Instant) -> bool {
-        let slow = self.sent < KEEPS_SHARE_BYTES;
-        *self = Self::from(now);
-        slow
+        let since_then = self.sent - self.seen;
+        (self.looked, self.seen) = (now, self.sent);
+        let due = self.length as u128 * (now - self.began).as_millis() / self.timeout.as_millis();
+        since_then < KEEPS_SHARE_BYTES || (self.sent as u128) < due
     }
 }
 
@@ -228,11 +307,23 @@ impl Drop for Waiting<'_> {
 }
 
 impl Edge {
-    fn too_slow(self) -> Response<ResponseBody> {
-        self.refusal(
-            StatusCode::REQUEST_TIMEOUT,
-            "RequestTimeoutException",
-            "the body of the request came too slowly while others waited for its place",
-        )
+    /// What the edge of Kinesis and DynamoDB answers.
+    pub(super) fn not_arrived(self, why: NotArrived) -> Response<ResponseBody> {
+        let late = |text| {
+            let kind = "RequestTimeoutException";
+            self.refusal(StatusCode::REQUEST_TIMEOUT, kind, text)
+        };
+        match why {
+            NotArrived::TooLarge => self.too_large(),
+            NotArrived::CutShort => self.refusal(
+                StatusCode::BAD_REQUEST,
+                "SerializationException",
+                "the body of the request ended before its time",
+            ),
+            NotArrived::TooSlow => {
+                late("the body of the request came too slowly while others waited for its place")
+            }
+            NotArrived::TooLate => late("the body of the request took too long to arrive"),
+        }
     }
 }

@@ -5,7 +5,7 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use kinesis_core::Rand;
 
-use super::bodies::{BODIES_MAX_KIB, BODY_MAX_BYTES, LOOK_EVERY};
+use super::bodies::{BODIES_MAX_KIB, BODY_MAX_BYTES, Bodies, LOOK_EVERY, NotArrived};
 use super::*;
 use crate::fault::FaultPlan;
 use crate::settings::Settings;
@@ -34,10 +34,11 @@ fn list_streams<B>(body: B) -> Request<B> {
         .unwrap()
 }
 
-/// A body that may have 16 MiB, by what it says. Its first piece comes at once, the others at an
+/// A body that may have 16 MiB, by what it says, or what is announced. Its first piece comes at once, the others at an
 /// interval; `None`: never.
 struct Slow {
     left: Vec<Bytes>,
+    announced: usize,
     every: Option<Duration>,
     timer: Pin<Box<tokio::time::Sleep>>,
 }
@@ -48,6 +49,7 @@ impl Slow {
         left.push(Bytes::from(vec![b' '; at_once]));
         Self {
             left,
+            announced: BODY_MAX_BYTES,
             every,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
         }
@@ -74,7 +76,7 @@ impl Body for Slow {
 
     fn size_hint(&self) -> http_body::SizeHint {
         let mut hint = http_body::SizeHint::new();
-        hint.set_upper(BODY_MAX_BYTES as u64);
+        hint.set_upper(self.announced as u64);
         hint
     }
 }
@@ -115,18 +117,133 @@ async fn half_open_bodies_stall_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_comes_steadily_keeps_its_place_while_others_wait() {
-    let service = service();
-    let every = Some(Duration::from_millis(80));
-    let steady: Vec<_> = (0..40)
-        .map(|_| Slow::new(20 * KIB, 60, 4 * KIB, every))
-        .map(|body| tokio::spawn(status(service.clone(), body)))
-        .collect();
-    for body in steady {
-        let answered = body.await.unwrap();
-        assert_ne!(answered, StatusCode::REQUEST_TIMEOUT);
+async fn who_is_in_time_keeps_its_place_while_others_wait_and_who_is_behind_does_not() {
+    // Room for one of them, which are whole in time at 67 KiB a second.
+    const LENGTH: usize = 4096 * KIB;
+    let bodies = Arc::new(Bodies::with(LENGTH / KIB, Duration::from_secs(60)));
+    let second = Some(Duration::from_secs(1));
+    for (a_second, is_in_time) in [(80 * KIB, true), (56 * KIB, false)] {
+        let begin = a_second;
+        let pieces = (LENGTH - begin).div_ceil(a_second) - 1;
+        let slow = Slow {
+            announced: LENGTH,
+            ..Slow::new(begin, pieces, a_second, second)
+        };
+        let first = tokio::spawn({
+            let bodies = Arc::clone(&bodies);
+            async move {
+                bodies
+                    .arriving(slow, BODY_MAX_BYTES)
+                    .await
+                    .map(|body| body.len())
+            }
+        });
+        tokio::task::yield_now().await;
+        let began = Clock::system().now();
+        let next = bodies.arriving(Full::from(vec![b' '; 100 * KIB]), BODY_MAX_BYTES);
+        assert_eq!(next.await.unwrap().len(), 100 * KIB);
+        let waited = Clock::system().now() - began;
+        let first = first.await.unwrap();
+        if is_in_time {
+            assert_eq!(first, Ok(begin + pieces * a_second));
+            assert!(waited > Duration::from_secs(45), "{waited:?}");
+        } else {
+            assert_eq!(first, Err(NotArrived::TooSlow));
+            // It is a little ahead at first: what it sent before it had its share.
+            assert!(waited < Duration::from_secs(5), "{waited:?}");
+        }
+        assert_eq!(bodies.free_kib(), LENGTH / KIB);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_keeps_a_share_of_its_real_length_and_until_it_is_dropped() {
+    let bodies = Bodies::new(Duration::from_secs(60));
+    // It may have 16 MiB, by what it says.
+    let body = Slow::new(20 * KIB, 80, KIB, Some(Duration::ZERO));
+    let body = bodies.arriving(body, BODY_MAX_BYTES).await.unwrap();
+    assert_eq!(body.len(), 100 * KIB);
+    assert_eq!(bodies.free_kib(), BODIES_MAX_KIB - 100);
+    let piece = body.slice(..10);
+    drop(body);
+    assert_eq!(bodies.free_kib(), BODIES_MAX_KIB - 100);
+    drop(piece);
+    assert_eq!(bodies.free_kib(), BODIES_MAX_KIB);
+    let short = bodies.arriving(Full::from(vec![b' '; 16 * KIB]), BODY_MAX_BYTES);
+    let short = short.await.unwrap();
+    assert_eq!((short.len(), bodies.free_kib()), (16 * KIB, BODIES_MAX_KIB));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_held_back_on_purpose_keeps_no_body() {
+    use crate::fault::{FaultEffect, FaultRule};
+    let service = service();
+    let late = FaultEffect::Latency {
+        min_ms: 9000,
+        max_ms: 9000,
+        before: false,
+    };
+    service
+        .faults()
+        .set(FaultPlan::seeded(1).rule(FaultRule::new(late)))
+        .unwrap();
+    let body = Full::from(format!("{{}}{}", " ".repeat(100 * KIB)));
+    let call = tokio::spawn({
+        let service = service.clone();
+        async move { service.call(list_streams(body)).await.unwrap().status() }
+    });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!call.is_finished());
     assert_eq!(service.inner.bodies.free_kib(), BODIES_MAX_KIB);
+    assert_eq!(call.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_wait_for_records_takes_no_share_and_no_long_request() {
+    let service = service();
+    for operation in ["ReceiveQueueRecords", "ReceiveDeadLetterQueueRecords"] {
+        for (length, is_taken) in [(16 * KIB, true), (16 * KIB + 1, false)] {
+            let mut request = list_streams(Full::from(vec![b' '; length]));
+            let target = format!("Kinesis_20131202.{operation}").parse().unwrap();
+            request.headers_mut().insert("x-amz-target", target);
+            let status = service.call(request).await.unwrap().status();
+            let refused = status == StatusCode::PAYLOAD_TOO_LARGE;
+            assert_eq!(refused, !is_taken, "{operation} of {length}: {status}");
+        }
+    }
+}
+
+#[cfg(feature = "s3")]
+#[tokio::test(start_paused = true)]
+async fn what_s3_reads_whole_has_a_share_of_memory_and_an_object_has_none() {
+    let service = service();
+    let ask = |method: &str, path: &str| {
+        let request = Request::builder().method(method).uri(path);
+        let body = Slow::new(20 * KIB, 1, 8, None);
+        request.body(body).unwrap()
+    };
+    for (method, path, shares) in [
+        ("POST", "/bucket?delete", true),
+        ("PUT", "/bucket/key?tagging", true),
+        ("PUT", "/bucket", true),
+        ("PUT", "/bucket/key", false),
+        ("PUT", "/bucket/a/key?x-id=PutObject", false),
+    ] {
+        let call = tokio::spawn({
+            let (service, request) = (service.clone(), ask(method, path));
+            async move { service.call(request).await.unwrap() }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let has_share = service.inner.bodies.free_kib() < BODIES_MAX_KIB;
+        assert_eq!(has_share, shares, "{method} {path}");
+        if shares {
+            let answer = call.await.unwrap();
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+            let text = answer.into_body().collect().await.unwrap().to_bytes();
+            let text = String::from_utf8(text.to_vec()).unwrap();
+            assert!(text.contains("<Code>RequestTimeout</Code>"), "{text}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -136,10 +253,8 @@ async fn who_gives_up_waiting_leaves_no_trace() {
         .map(|_| tokio::spawn(status(service.clone(), Slow::new(20 * KIB, 1, 8, None))))
         .collect();
     tokio::task::yield_now().await;
-    let waits = service.inner.bodies.arriving(
-        Full::from(vec![b' '; 100 * KIB]),
-        Edge::of_headers(&HeaderMap::new()),
-    );
+    let body = Full::from(vec![b' '; 100 * KIB]);
+    let waits = service.inner.bodies.arriving(body, BODY_MAX_BYTES);
     let gave_up = tokio::time::timeout(LOOK_EVERY / 2, waits).await;
     assert!(gave_up.is_err());
     tokio::time::sleep(10 * LOOK_EVERY).await;
