@@ -21,7 +21,7 @@ use kinesis_core::{HashKeyRange, Rand, Shard, ShardMap};
 use crate::error::{Error, ErrorKind};
 use crate::stream::{Address, StreamId};
 
-pub(crate) use plan::{Known, covers_key_space, descendant_position, instant_of, missing_leases};
+pub(crate) use plan::{Known, Start, covers_key_space, missing_leases};
 
 /// First pause before a listing is tried again; doubles, with jitter. Source: none, reasonable
 /// default; the KCL pauses 1.5 s.

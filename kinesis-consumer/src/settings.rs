@@ -68,8 +68,10 @@ pub enum InitialPosition {
     /// of clocks), so nothing that came since is missed. The KCL starts at a new "latest" then.
     Latest,
     /// The first record at or after this instant, in milliseconds since the Unix epoch. It is stored
-    /// with the lease of a shard that is new to the application; for rows that a KCL made, and for
-    /// the children of shards, each worker's own setting counts.
+    /// with the lease of a shard that is new to the application, and goes on to the shard's children
+    /// while nothing was read: another instant at the next start changes nothing for a stream that
+    /// has leases. Only for rows that a KCL made, which have no instant, each worker's own setting
+    /// counts.
     AtTimestamp(u64),
 }
 

@@ -5,6 +5,9 @@
 //! - *coming* if a parent of it has a lease that is not `SHARD_END`, or is itself coming: the end of
 //!   its last parent creates it;
 //! - else, if a parent's lease is `SHARD_END`, *lost on the way*: created, from its beginning;
+//! - else, if the stream has leases, *missed*: the first start broke off before it, or the application
+//!   stood still until all shards between had gone. Created where the application began (see
+//!   [`History`]);
 //! - else *new to the application*: created at the initial position. With `LATEST` only if it is open,
 //!   since a closed shard has no newest end to start behind.
 //!
@@ -22,8 +25,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kinesis_core::{HashKey, Position, Shard, ShardId, ShardMap};
 
+use crate::fetch::LATEST_CLOCK_MARGIN;
 use crate::lease::{ChildShard, Lease};
 use crate::settings::InitialPosition;
+
+/// How far before an instant of a worker's wall clock reading begins: it and the service's differ.
+const CLOCK_MARGIN_MILLIS: u64 = LATEST_CLOCK_MARGIN.as_millis() as u64;
 
 /// The rows of the table, for the plan: unreadable ones are there, but nothing is known of them.
 #[derive(Clone, Copy, Debug)]
@@ -43,12 +50,57 @@ enum State {
     Done,
 }
 
-/// The leases to create, in this order.
+/// What the leases of a stream tell about when the application began to read it.
+///
+/// Starting a shard at the initial position of *now* would skip what came since, of an application
+/// that has been reading the stream all the while. Instants are of the wall clock, in milliseconds
+/// since the Unix epoch.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum History {
+    /// It begins now: there are no leases, or none that was ever read and none that says when it
+    /// was made (a KCL's first start that broke off).
+    None,
+    /// It is beginning, at the newest record of this instant; nothing was read yet.
+    Beginning(u64),
+    /// It began at this instant.
+    Since(u64),
+    /// It began nobody knows when, or at the beginning.
+    Long,
+}
+
+impl History {
+    fn of(leases: &[Lease]) -> Self {
+        let latest = |lease: &Lease| lease.checkpoint == Position::Latest;
+        let instants = leases.iter().filter_map(|lease| {
+            let millis = lease.starts_at_millis?;
+            Some(match lease.checkpoint {
+                Position::AtTimestamp => millis,
+                // Of a lease that moved on it is not known whether it is the time of a worker's clock.
+                _ => millis.saturating_sub(CLOCK_MARGIN_MILLIS),
+            })
+        });
+        let read = |lease: &Lease| !latest(lease) && lease.checkpoint != Position::AtTimestamp;
+        match instants.min() {
+            Some(millis) if leases.iter().all(latest) => {
+                Self::Beginning(millis + CLOCK_MARGIN_MILLIS)
+            }
+            Some(millis) => Self::Since(millis),
+            None if leases.iter().any(read) => Self::Long,
+            None => Self::None,
+        }
+    }
+}
+
+/// The leases to create, in this order. Those at an instant have it; it is `now_millis`, of the wall
+/// clock, for those that begin at the newest record: without it, each owner before the first
+/// checkpoint would start at a "latest" of its own and miss what arrived before.
 pub(crate) fn missing_leases(
     shards: &ShardMap,
     known: Known<'_>,
     initial: InitialPosition,
+    now_millis: u64,
 ) -> Vec<Lease> {
+    let history = History::of(known.leases);
     let state_of = |lease: &Lease| {
         if lease.is_ended() {
             State::Ended
@@ -78,9 +130,9 @@ pub(crate) fn missing_leases(
             states.insert(&shard.id, State::Ahead);
             continue;
         } else if parents.contains(&State::Ended) {
-            Some(descendant_position(initial))
+            Some(Start::BEGINNING)
         } else {
-            initial_position(shard, initial)
+            initial_start(shard, initial, history, now_millis)
         };
         states.insert(
             &shard.id,
@@ -90,59 +142,97 @@ pub(crate) fn missing_leases(
                 State::Done
             },
         );
-        missing.extend(start.map(|position| lease_of(shard, position)));
+        missing.extend(start.map(|start| lease_of(shard, start)));
     }
     missing
 }
 
-/// Where to start in a shard that is new to the application, if at all.
-fn initial_position(shard: &Shard, initial: InitialPosition) -> Option<Position> {
-    match initial {
-        InitialPosition::TrimHorizon => Some(Position::TrimHorizon),
-        InitialPosition::AtTimestamp(_) => Some(Position::AtTimestamp),
-        InitialPosition::Latest => shard.is_open().then_some(Position::Latest),
+/// The first checkpoint of a lease, and the instant that is stored with it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Start {
+    position: Position,
+    millis: Option<u64>,
+}
+
+impl Start {
+    const BEGINNING: Self = Self {
+        position: Position::TrimHorizon,
+        millis: None,
+    };
+
+    fn at(millis: u64) -> Self {
+        Self {
+            position: Position::AtTimestamp,
+            millis: Some(millis),
+        }
+    }
+
+    /// Where to start in a shard whose parents have these rows, one of which was just read to its
+    /// end: at the instant that they were to be read from, if none of them had a record since; else at
+    /// its beginning, since all of it is newer than what was read.
+    pub(crate) fn of_child<'a>(
+        parents: impl IntoIterator<Item = &'a Lease>,
+        initial: InitialPosition,
+    ) -> Self {
+        let mut earliest: Option<u64> = None;
+        for parent in parents {
+            let instant = match (&parent.checkpoint, parent.starts_at_millis, initial) {
+                (Position::AtTimestamp, Some(millis), _) => millis,
+                // A row of the KCL, which does not store it.
+                (Position::AtTimestamp, None, InitialPosition::AtTimestamp(millis)) => millis,
+                _ => return Self::BEGINNING,
+            };
+            earliest = Some(earliest.map_or(instant, |earliest| earliest.min(instant)));
+        }
+        earliest.map_or(Self::BEGINNING, Self::at)
     }
 }
 
-/// Where to start in a shard whose parent was read to its end.
-pub(crate) fn descendant_position(initial: InitialPosition) -> Position {
-    match initial {
-        InitialPosition::TrimHorizon | InitialPosition::Latest => Position::TrimHorizon,
-        // The parent may have ended before the instant.
-        InitialPosition::AtTimestamp(_) => Position::AtTimestamp,
-    }
-}
-
-/// The instant that `position` stands for, to be kept with a lease that is created at `now_millis`:
-/// without it, each owner before the first checkpoint would start at a "latest" of its own and miss
-/// what arrived before. In milliseconds since the Unix epoch.
-pub(crate) fn instant_of(
-    position: &Position,
+/// Where to start in a shard without a leased parent, if at all.
+fn initial_start(
+    shard: &Shard,
     initial: InitialPosition,
+    history: History,
     now_millis: u64,
-) -> Option<u64> {
-    match (position, initial) {
-        (Position::Latest, _) => Some(now_millis),
-        (Position::AtTimestamp, InitialPosition::AtTimestamp(epoch_millis)) => Some(epoch_millis),
-        _ => None,
+) -> Option<Start> {
+    let newest = |millis| Start {
+        position: Position::Latest,
+        millis: Some(millis),
+    };
+    match (initial, history) {
+        (InitialPosition::TrimHorizon, _) | (_, History::Long) => Some(Start::BEGINNING),
+        (_, History::Since(millis)) => Some(Start::at(millis)),
+        (InitialPosition::AtTimestamp(millis), History::None | History::Beginning(_)) => {
+            Some(Start::at(millis))
+        }
+        (InitialPosition::Latest, History::None) => shard.is_open().then(|| newest(now_millis)),
+        (InitialPosition::Latest, History::Beginning(millis)) if shard.is_open() => {
+            Some(newest(millis))
+        }
+        // Closed before that instant or since.
+        (InitialPosition::Latest, History::Beginning(millis)) => {
+            Some(Start::at(millis.saturating_sub(CLOCK_MARGIN_MILLIS)))
+        }
     }
 }
 
-fn lease_of(shard: &Shard, position: Position) -> Lease {
+fn lease_of(shard: &Shard, start: Start) -> Lease {
     Lease {
         parents: shard.parents().cloned().collect(),
         range: Some(shard.range),
-        ..Lease::new(shard.id.clone(), position)
+        starts_at_millis: start.millis,
+        ..Lease::new(shard.id.clone(), start.position)
     }
 }
 
 impl ChildShard {
     /// The child's first lease.
-    pub(crate) fn lease(&self, position: Position) -> Lease {
+    pub(crate) fn lease(&self, start: Start) -> Lease {
         Lease {
             parents: self.parents.iter().cloned().collect(),
             range: Some(self.range),
-            ..Lease::new(self.id.clone(), position)
+            starts_at_millis: start.millis,
+            ..Lease::new(self.id.clone(), start.position)
         }
     }
 }

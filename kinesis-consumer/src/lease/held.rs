@@ -28,10 +28,11 @@ use kinesis_core::{Backoff, Position, Rand, ShardId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::item::Row;
 use super::table::{LeaseTable, Outcome};
 use super::{ChildShard, Lease};
 use crate::checkpoint::PendingCheckpoint;
-use crate::discover;
+use crate::discover::Start;
 use crate::error::{Error, ErrorKind};
 use crate::stream::Source;
 
@@ -283,15 +284,20 @@ impl Shared {
     /// parent's end creates it (see `discover::plan`). It cannot have been there and gone, since a
     /// finished row goes only after the rows of its children are there.
     async fn create_child(&self, child: &ChildShard) -> Result<(), Error> {
+        let mut parents = vec![self.row()];
         for parent in child.parents.iter().filter(|parent| **parent != self.key) {
-            if self.table.get(parent).await?.is_none() {
-                tracing::info!(child = %child.id, %parent, "the shard's lease comes from its other parent");
-                return Ok(());
+            match self.table.get(parent).await? {
+                Some(Row::Lease(row)) => parents.push(*row),
+                // Nothing is known of where it was read to.
+                Some(_) => parents.push(Lease::new(parent.clone(), Position::TrimHorizon)),
+                None => {
+                    tracing::info!(child = %child.id, %parent, "the shard's lease comes from its other parent");
+                    return Ok(());
+                }
             }
         }
-        self.table
-            .create(&child.lease(discover::descendant_position(self.source.initial)))
-            .await?;
+        let start = Start::of_child(&parents, self.source.initial);
+        self.table.create(&child.lease(start)).await?;
         Ok(())
     }
 

@@ -26,11 +26,14 @@ fn missing(shards: &ShardMap, leases: &[Lease], initial: InitialPosition) -> Vec
         leases,
         unreadable: &[],
     };
-    missing_leases(shards, known, initial)
+    missing_leases(shards, known, initial, NOW)
         .into_iter()
         .map(|lease| (lease.shard_id.index().expect("an index"), lease.checkpoint))
         .collect()
 }
+
+/// A time of the wall clock, in milliseconds.
+const NOW: u64 = 1_767_225_600_000;
 
 const START: InitialPosition = InitialPosition::TrimHorizon;
 
@@ -132,6 +135,106 @@ fn a_first_start_that_broke_off_is_completed_at_the_initial_position() {
     }
 }
 
+fn since(index: u64, checkpoint: Position, starts_at_millis: u64) -> Lease {
+    Lease {
+        starts_at_millis: Some(starts_at_millis),
+        ..lease(index, checkpoint)
+    }
+}
+
+fn read_to(index: u64) -> Lease {
+    let sequence_number = "7".parse().expect("a number");
+    let sub_sequence_number = 0;
+    let position = Position::At {
+        sequence_number,
+        sub_sequence_number,
+    };
+    lease(index, position)
+}
+
+/// Position and instant of the leases that are missing.
+fn starts(shards: &ShardMap, leases: &[Lease], initial: InitialPosition) -> Vec<(u64, Start)> {
+    let known = Known {
+        leases,
+        unreadable: &[],
+    };
+    let start = |lease: Lease| Start {
+        position: lease.checkpoint,
+        millis: lease.starts_at_millis,
+    };
+    missing_leases(shards, known, initial, NOW)
+        .into_iter()
+        .map(|lease| (lease.shard_id.index().expect("an index"), start(lease)))
+        .collect()
+}
+
+/// What is left of a stream whose application stood still: all shards from 0 to 8 have gone.
+fn long_after() -> ShardMap {
+    shards(&[(9, &[5], false), (10, &[9], true), (11, &[6], true)])
+}
+
+#[test]
+fn an_application_that_stood_still_while_its_shards_went_skips_nothing_that_is_kept() {
+    for initial in [InitialPosition::Latest, InitialPosition::AtTimestamp(NOW)] {
+        let found = starts(&long_after(), &[read_to(0), read_to(1)], initial);
+        assert_eq!(found, [(9, Start::BEGINNING), (11, Start::BEGINNING)]);
+
+        let began = NOW - 1_000_000;
+        let leases = [since(0, Position::AtTimestamp, began), read_to(1)];
+        let found = starts(&long_after(), &leases, initial);
+        assert_eq!(found, [(9, Start::at(began)), (11, Start::at(began))]);
+    }
+}
+
+#[test]
+fn where_a_worker_s_clock_said_when_it_began_a_minute_more_is_read() {
+    let began = NOW - 1_000_000;
+    let moved = Lease {
+        starts_at_millis: Some(began),
+        ..read_to(0)
+    };
+    let found = starts(&long_after(), &[moved], InitialPosition::Latest);
+    let start = Start::at(began - 60_000);
+    assert_eq!(found, [(9, start.clone()), (11, start)]);
+}
+
+#[test]
+fn a_first_start_that_broke_off_is_completed_as_of_its_instant() {
+    let map = shards(&[(0, &[], true), (1, &[], true), (2, &[], false)]);
+    let began = NOW - 1_000;
+    let newest = |millis| Start {
+        position: Position::Latest,
+        millis: Some(millis),
+    };
+    let found = starts(&map, &[], InitialPosition::Latest);
+    assert_eq!(found, [(0, newest(NOW)), (1, newest(NOW))]);
+    let leases = [since(0, Position::Latest, began)];
+    let found = starts(&map, &leases, InitialPosition::Latest);
+    assert_eq!(found, [(1, newest(began)), (2, Start::at(began - 60_000))]);
+    let leases = [since(0, Position::AtTimestamp, began)];
+    let found = starts(&map, &leases, InitialPosition::AtTimestamp(NOW));
+    assert_eq!(found, [(1, Start::at(began)), (2, Start::at(began))]);
+}
+
+#[test]
+fn a_child_starts_at_the_instant_of_its_parents_only_if_nothing_of_them_was_read() {
+    let later = InitialPosition::AtTimestamp(NOW);
+    let unread = since(0, Position::AtTimestamp, 5);
+    assert_eq!(Start::of_child([&unread], later), Start::at(5));
+    assert_eq!(Start::of_child([&unread], START), Start::at(5));
+    assert_eq!(Start::of_child([&read_to(0)], later), Start::BEGINNING);
+    let earlier = since(1, Position::AtTimestamp, 3);
+    assert_eq!(Start::of_child([&unread, &earlier], later), Start::at(3));
+    let both = [&unread, &read_to(1)];
+    assert_eq!(Start::of_child(both, later), Start::BEGINNING);
+    let ended = since(1, Position::ShardEnd, 5);
+    assert_eq!(Start::of_child([&unread, &ended], later), Start::BEGINNING);
+    let of_kcl = lease(0, Position::AtTimestamp);
+    assert_eq!(Start::of_child([&of_kcl], later), Start::at(NOW));
+    let of_latest = since(0, Position::Latest, 5);
+    assert_eq!(Start::of_child([&of_latest], later), Start::BEGINNING);
+}
+
 #[test]
 fn a_row_that_cannot_be_read_is_not_created_again_nor_are_its_children() {
     let unreadable = [ShardId::from_index(0), ShardId::from_index(1)];
@@ -139,7 +242,7 @@ fn a_row_that_cannot_be_read_is_not_created_again_nor_are_its_children() {
         leases: &[],
         unreadable: &unreadable,
     };
-    assert_eq!(missing_leases(&resharded(), known, START), []);
+    assert_eq!(missing_leases(&resharded(), known, START, NOW), []);
 }
 
 #[test]
@@ -148,7 +251,7 @@ fn new_leases_carry_lineage_and_range() {
         leases: &[],
         unreadable: &[],
     };
-    let found = missing_leases(&resharded(), known, InitialPosition::Latest);
+    let found = missing_leases(&resharded(), known, InitialPosition::Latest, NOW);
     let parents = BTreeSet::from([ShardId::from_index(1), ShardId::from_index(3)]);
     assert_eq!(found[1].parents, parents);
     assert_eq!(found[1].range, Some(HashKeyRange::FULL));
@@ -221,7 +324,7 @@ proptest! {
             if sync || rows.is_empty() {
                 let leases: Vec<_> = rows.values().cloned().collect();
                 let known = Known { leases: &leases, unreadable: &[] };
-                for lease in missing_leases(&map, known, START) {
+                for lease in missing_leases(&map, known, START, NOW) {
                     rows.insert(lease.shard_id.clone(), lease);
                 }
             }
@@ -238,7 +341,7 @@ proptest! {
             let both_known = |child: &&Shard| child.parents().all(|p| rows.contains_key(p));
             let children: Vec<_> = map.children(&id).filter(both_known).collect();
             for child in children {
-                let fresh = lease_of(child, Position::TrimHorizon);
+                let fresh = lease_of(child, Start::BEGINNING);
                 rows.entry(child.id.clone()).or_insert(fresh);
             }
             let shard = map.get(&id).expect("listed");
