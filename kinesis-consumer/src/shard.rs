@@ -201,6 +201,7 @@ impl ShardTask {
             (_, Some(Fetched::End(children))) => self.take_end(children),
             (_, Some(Fetched::Expired { error, children })) => {
                 self.count_not_found();
+                self.lease.source().doubt();
                 self.expired = children;
                 error!(
                     %error,
@@ -210,9 +211,10 @@ impl ShardTask {
             }
             (_, Some(Fetched::NotFound(error))) => {
                 self.count_not_found();
+                self.lease.source().doubt();
                 error!(
                     %error,
-                    "There is no such stream any more. The shard is not marked as ended; its lease is kept, idle, until it is deleted or the worker stops."
+                    "There is no such stream any more. The shard is not marked as ended; its lease is kept, idle, until it is deleted, the worker stops, or, where several streams are read, another stream is found under the name."
                 );
             }
             (_, None) => {

@@ -19,6 +19,7 @@
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kinesis_core::{Shard, ShardId, ShardMap};
 use tokio::sync::watch;
@@ -257,9 +258,14 @@ impl From<&str> for StreamSource {
 ///
 /// A stream that is added is picked up by the next look at the lease table (`lease_assignment_interval`).
 /// One that is removed is let go at once: its processors get `shutdown_requested`, and its leases are
-/// released and stay in the table with their checkpoints, for when the stream is added again. The
-/// list belongs to one process: change it in every worker of the application, since a worker that
-/// still has the stream goes on with it.
+/// released and stay in the table with their checkpoints, for when the stream is added again. A stream
+/// that is deleted and created anew under its name is another stream, read from its initial position
+/// as soon as a worker finds its shards gone.
+///
+/// The list belongs to one process: change it in every worker of the application. While the lists
+/// differ, a stream that the leader does not have is given to nobody, and leases of one that only some
+/// have may go round: a worker that is given one and does not have the stream leaves it alone, and it
+/// waits `failover_time` for the next, unread meanwhile (nothing is lost; the leader logs it).
 #[derive(Clone, Debug)]
 pub struct Streams {
     list: Arc<watch::Sender<Vec<StreamSource>>>,
@@ -360,9 +366,16 @@ pub(crate) struct Source {
     /// Cancelled when the worker stops, or is not to read this stream any more.
     pub(crate) stop: CancellationToken,
     pub(crate) events: Announcer,
+    /// It was not found where it was read: it may be gone, or another stream may have its name.
+    pub(crate) doubted: AtomicBool,
 }
 
 impl Source {
+    /// Has the keeper look whether the stream is still the one that it was.
+    pub(crate) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
     /// Tells whoever listens what happened to a shard of this stream.
     pub(crate) fn announce(&self, shard_id: ShardId, kind: EventKind) {
         self.events.announce(self.label(), shard_id, kind);

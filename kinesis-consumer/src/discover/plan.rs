@@ -131,6 +131,9 @@ pub(crate) fn missing_leases(
             continue;
         } else if parents.contains(&State::Ended) {
             Some(Start::BEGINNING)
+        } else if history == History::Long && parents.contains(&State::Done) {
+            // A sibling of it has a lease, so it was there when the application began.
+            initial_start(shard, initial, History::None, now_millis)
         } else {
             initial_start(shard, initial, history, now_millis)
         };

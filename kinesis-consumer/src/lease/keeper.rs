@@ -114,7 +114,8 @@ impl LeaseKeeper {
     /// Keeps the leases until `shutdown`; each lease taken is sent to `gained`.
     ///
     /// After `shutdown`, or when `gained` is closed, nothing is taken any more; held leases are renewed until they are released or
-    /// lost. What is still held a little after `shutdown_timeout` is fenced and given away.
+    /// lost. What is still held a little after `shutdown_timeout` is fenced and given away. An error
+    /// cancels `shutdown` too.
     ///
     /// # Errors
     /// When the table or the stream cannot be used as they are at the start, or the table is deleted
@@ -134,6 +135,8 @@ impl LeaseKeeper {
             Ok(()) => service.keep().await,
             Err(error) => Err(error),
         };
+        // Also after an error: the processors still have to stop and checkpoint.
+        shutdown.cancel();
         service.drain().await;
         outcome
     }

@@ -24,7 +24,7 @@ use super::lock::{Claim, Leadership, Step};
 use super::metrics as names;
 use super::stats::{CPU, CPU_RANGE, WorkerStats};
 use super::table::{LeaseTable, Locked};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// How often the states of the KCL's migrations are looked at. Source: KCL, workers look every 60 s.
 const STATES_INTERVAL: Duration = Duration::from_secs(60);
@@ -294,10 +294,12 @@ impl Pulse {
         match found.await {
             Ok(Some(version)) => version.permit(self.table.name())?,
             Ok(None) => {}
-            Err(error) if error.kind().is_retryable() => {
+            // A state that was read, and that this crate must not work with.
+            Err(error) if error.kind() == ErrorKind::InvalidInput => return Err(error),
+            // Such as a credential that has expired: what else it stops tells of itself.
+            Err(error) => {
                 tracing::warn!("the states of the fleet are looked at later: {error}");
             }
-            Err(error) => return Err(error),
         }
         Ok(())
     }

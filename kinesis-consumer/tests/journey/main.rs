@@ -18,5 +18,7 @@ mod poison;
 mod prepared;
 mod queue;
 mod resharding;
+mod starts;
 mod streams;
+mod troubles;
 mod world;

@@ -144,10 +144,9 @@ fn since(index: u64, checkpoint: Position, starts_at_millis: u64) -> Lease {
 
 fn read_to(index: u64) -> Lease {
     let sequence_number = "7".parse().expect("a number");
-    let sub_sequence_number = 0;
     let position = Position::At {
         sequence_number,
-        sub_sequence_number,
+        sub_sequence: 0,
     };
     lease(index, position)
 }

@@ -29,6 +29,7 @@ fn registration(kinesis: &Client, stream: &str, arn: &str, clock: &Clock) -> Reg
         consumer_arn: Some(arn.to_owned()),
         stop: CancellationToken::new(),
         events: Hub::default().announcer(),
+        doubted: std::sync::atomic::AtomicBool::new(false),
     };
     Registration::new(
         kinesis.clone(),

@@ -138,15 +138,17 @@ impl HeldTask {
                 }
                 Turn::Command(Some(Command::Release { reply })) => {
                     let released = self.give_up().await;
+                    let ending = self.released(&released);
                     // Whoever asked may have gone; the lease is given away all the same.
                     drop(reply.send(released));
-                    break self.released();
+                    break ending;
                 }
                 Turn::Command(None) | Turn::Abandon => {
-                    if let Err(error) = self.give_up().await {
+                    let released = self.give_up().await;
+                    if let Err(error) = &released {
                         tracing::warn!(shard = %self.shared.key, "not released: {error}");
                     }
-                    break self.released();
+                    break self.released(&released);
                 }
             };
             if let Some(loss) = lost {
@@ -171,8 +173,11 @@ impl HeldTask {
         ending
     }
 
-    fn released(&self) -> Ending {
-        if self.tenure.handoff_requested() {
+    /// A lease that could not be given away expires, as one that was lost.
+    fn released(&self, given_up: &Result<(), Error>) -> Ending {
+        if given_up.is_err() {
+            Ending::Lost(Loss::NotRenewed)
+        } else if self.tenure.handoff_requested() {
             Ending::HandedOver
         } else {
             Ending::Released

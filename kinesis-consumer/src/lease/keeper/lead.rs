@@ -20,7 +20,7 @@ use crate::lease::stats::WorkerStats;
 use crate::lease::table::{Outcome, Rows};
 use crate::lease::write::Write;
 use crate::lease::{Lease, LeaseAssignment};
-use crate::stream::StreamId;
+use crate::stream::{Sources, StreamId};
 
 /// Assignments under way at once. Source: none; the KCL has a pool of CPUs × 2 threads.
 const ASSIGNS_AT_ONCE: usize = 32;
@@ -224,6 +224,7 @@ impl Service {
                 to_me.push((row.clone(), gain(self.observer.standing(row, now))));
                 return None;
             }
+            self.report_untaken(row);
             Some(Write::assign(row, to))
         });
         let writes: Vec<Write> = writes.collect();
@@ -232,6 +233,25 @@ impl Service {
         // What falls to the leader itself needs no detour.
         to_me.retain(|(row, _)| self.is_free_for_me(&row.shard_id));
         self.take_all(to_me).await
+    }
+
+    /// Reports a lease of one of several streams that its owner was given and never took.
+    fn report_untaken(&self, row: &Lease) {
+        let Some(owner) = &row.owner else {
+            return;
+        };
+        let taken = row
+            .acquisition
+            .as_ref()
+            .and_then(|acquisition| acquisition.strip_prefix(owner.as_str()))
+            .is_some_and(|process| process.starts_with('/'));
+        if !taken && matches!(self.keeper.sources, Sources::Many(_)) {
+            tracing::warn!(
+                shard = %row.shard_id, %owner,
+                "the worker did not take the lease it was given, and another gets it; does it have \
+                 the stream in its list?"
+            );
+        }
     }
 
     async fn hand_over(&mut self, board: &Board, plan: &Plan) -> Result<(), Error> {

@@ -1,9 +1,10 @@
 //! The streams whose shards have leases here: which they are, and the leases they lack.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kinesis_core::ShardId;
+use kinesis_core::{Shard, ShardId, ShardMap};
 use tokio::time::Instant;
 
 use super::{Service, names};
@@ -25,6 +26,8 @@ const HOLE_CONFIDENCE: u32 = 3;
 pub(super) struct Stream {
     source: Arc<Source>,
     next_sync: Instant,
+    /// When to look at the earliest whether it still is the same stream, if that is in doubt.
+    next_look: Instant,
     /// This worker, as the leader, made sure of its leases.
     synced: bool,
     /// How many scans running found its key space not covered.
@@ -48,6 +51,7 @@ impl Service {
                         consumer_arn: None,
                         stop: self.shutdown.child_token(),
                         events: self.keeper.events.clone(),
+                        doubted: AtomicBool::new(false),
                     };
                     self.read(source);
                 }
@@ -65,6 +69,7 @@ impl Service {
         }
         self.unknown
             .retain(|stream, _| is_wanted(&stream.as_str().into()));
+        self.look_again().await;
         for stream in wanted {
             let known = |known: &Stream| known.source.address == stream.address;
             let now = self.keeper.clock.now();
@@ -85,6 +90,7 @@ impl Service {
                         consumer_arn: stream.consumer_arn,
                         stop: self.shutdown.child_token(),
                         events: self.keeper.events.clone(),
+                        doubted: AtomicBool::new(false),
                     });
                 }
                 Err(error) => {
@@ -99,10 +105,43 @@ impl Service {
         Ok(())
     }
 
+    /// Lets go of streams that were deleted and created anew under their names: those are others, and
+    /// their shards, which have the same ids, get leases of their own.
+    async fn look_again(&mut self) {
+        for at in (0..self.streams.len()).rev() {
+            let now = self.keeper.clock.now();
+            let stream = &mut self.streams[at];
+            if !stream.source.doubted.load(Ordering::Relaxed) || now < stream.next_look {
+                continue;
+            }
+            stream.next_look = now + self.keeper.settings.shard_sync_interval;
+            let source = Arc::clone(&stream.source);
+            match discover::identify(&self.keeper.kinesis, &source.address).await {
+                Ok(id) if source.id.as_ref() == Some(&id) => {
+                    source.doubted.store(false, Ordering::Relaxed);
+                }
+                Ok(id) => {
+                    tracing::error!(
+                        stream = %source.label(), now = %id,
+                        "the stream was deleted and created anew; the new one is read from its \
+                         initial position, and what was left of the old one is lost with it"
+                    );
+                    source.stop.cancel();
+                    self.streams.remove(at);
+                }
+                // It may come back as another.
+                Err(error) => {
+                    tracing::warn!(stream = %source.label(), "the stream is looked for again: {error}");
+                }
+            }
+        }
+    }
+
     fn read(&mut self, source: Source) {
         self.streams.push(Stream {
             source: Arc::new(source),
             next_sync: self.keeper.clock.now(),
+            next_look: self.keeper.clock.now(),
             synced: false,
             holes_seen: 0,
         });
@@ -209,12 +248,9 @@ impl Service {
             leases: &leases,
             unreadable,
         };
-        let mut missing = discover::missing_leases(&shards, known, source.initial);
         let now_millis = keeper.clock.epoch_millis();
-        for lease in &mut missing {
-            lease.starts_at_millis =
-                discover::instant_of(&lease.checkpoint, source.initial, now_millis);
-        }
+        let missing = discover::missing_leases(&shards, known, source.initial, now_millis);
+        report_lives_of_others(&shards, &leases, &source, keeper.table.name());
         let created = create_in_order(&*keeper.table, &missing).await?;
         if created > 0 {
             metrics::counter!(names::LEASES_CREATED).increment(created as u64);
@@ -257,6 +293,21 @@ impl Service {
             }
         }
         Ok(())
+    }
+}
+
+/// Reports open shards that count as read to their end. Where the application reads one stream, whose
+/// leases do not say of which stream of that name they are, that is a stream that was created anew.
+fn report_lives_of_others(shards: &ShardMap, leases: &[Lease], source: &Source, table: &str) {
+    let ended = leases.iter().filter(|lease| lease.is_ended());
+    for lease in ended.filter(|lease| shards.get(&lease.shard_id).is_some_and(Shard::is_open)) {
+        tracing::error!(
+            table,
+            stream = %source.label(),
+            shard = %lease.shard_id,
+            "an open shard has a finished lease, so nobody reads it: was the stream deleted and \
+             created anew under its name? Reset this lease (`leases reset`), or delete its row"
+        );
     }
 }
 

@@ -36,13 +36,14 @@ impl DynamoDbTable {
             Err(error) => match aws_kind(&error) {
                 ErrorKind::NotFound => Layout::single(self.name()),
                 // Without the permission there is no knowing; an application that never had a KCL
-                // 3.0 to 3.4 needs none.
+                // 3.0 to 3.4 needs none. One that was found out before stays.
                 ErrorKind::Denied => {
                     tracing::warn!(
                         table = name,
-                        "may not look whether there is a table of KCL 3.0 to 3.4; taken as none"
+                        "may not look whether there is a table of KCL 3.0 to 3.4; it is taken for as \
+                         it was found before, at first for none"
                     );
-                    Layout::single(self.name())
+                    return Ok(());
                 }
                 _ => return Err(Error::aws(format_args!("looking for table {name}"), error)),
             },
