@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt;
-use kinesis_core::{HashKeyRange, Position, SequenceNumber};
+use kinesis_core::{HashKeyRange, Position, SequenceNumber, limits};
 use tokio::sync::mpsc;
 
 pub use crate::lease::bench::{Fleet, Moves};
@@ -69,7 +69,11 @@ impl Reading {
     pub fn run(&mut self, process: impl FnOnce(&[Record])) {
         let unpacked = self.unpacker.unpack(self.answer.clone());
         let (bytes, count) = (unpacked.bytes, unpacked.records.len());
-        let slot = self.filler.slot().now_or_never().flatten();
+        let slot = self
+            .filler
+            .slot(limits::GET_RECORDS_MAX_BYTES)
+            .now_or_never()
+            .flatten();
         slot.expect("room")
             .send(bytes, count, |hold| Batch::new(unpacked.records, 0, hold));
         match self.receiver.recv().now_or_never().flatten() {

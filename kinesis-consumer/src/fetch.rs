@@ -237,11 +237,12 @@ impl Task {
     }
 
     async fn records(&mut self, iterator: String, filler: &Filler) -> Step {
-        let Some(slot) = filler.slot().await else {
+        let most = self.context.settings.max_records;
+        let Some(slot) = filler.slot(self.poll.wanted(most)).await else {
             return Step::Abandoned;
         };
         let begun = self.context.clock.now();
-        let limit = self.poll.limit(self.context.settings.max_records);
+        let limit = self.poll.limit(most, slot.bytes());
         let page = match self.reader.records(&iterator, limit).await {
             Ok(page) => page,
             Err(failure) => return self.trouble(failure),

@@ -42,6 +42,10 @@ const MAX_RECORDS_COUNT_DEFAULT: usize = 30_000;
 /// Source: none, reasonable default: 25 full answers of `GetRecords` in flight or buffered at once.
 const MAX_BUFFERED_BYTES_DEFAULT: usize = 256 * 1024 * 1024;
 
+/// Two full answers: with room for one a single stuck shard could take all of it.
+/// Source: the service's limit for an answer.
+const MAX_BUFFERED_BYTES_MIN: usize = 2 * limits::GET_RECORDS_MAX_BYTES;
+
 /// Source: KCL `GracefulLeaseHandoffConfig.gracefulLeaseHandoffTimeoutMillis`.
 const SHUTDOWN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 
@@ -129,8 +133,10 @@ pub struct Settings {
     /// User records of one shard, fetched and not yet processed, at which reading ahead stops.
     pub max_records_count: usize,
     /// Bytes that all shards of this worker together may hold fetched and not yet processed, at
-    /// least 10 MiB. Each read reserves a full answer from it beforehand and gives back the rest,
-    /// so the sum stays below it, save for what opening aggregates of very small records adds.
+    /// least 20 MiB. Each read reserves from it beforehand what it expects, so the sum stays below it,
+    /// save for records that are larger than those before them, and for what opening aggregates of
+    /// very small records adds. A quarter of it is handed out only in small pieces to shards that hold
+    /// nothing, so that shards whose processors are stuck do not stop the others.
     pub max_buffered_bytes: usize,
     /// From the request to stop, or to hand a lease over, until the lease is released, 100 ms to
     /// 24 h. The batch in hand may use two thirds of it, `shutdown_requested` the rest. In a handoff
@@ -217,13 +223,10 @@ impl Settings {
         {
             return Err(out_of_bounds("on_failure.attempts", "at least 1", 0));
         }
-        if self.max_buffered_bytes < limits::GET_RECORDS_MAX_BYTES {
+        if self.max_buffered_bytes < MAX_BUFFERED_BYTES_MIN {
             return Err(out_of_bounds(
                 "max_buffered_bytes",
-                format_args!(
-                    "at least {} (one full answer of GetRecords)",
-                    limits::GET_RECORDS_MAX_BYTES
-                ),
+                format_args!("at least {MAX_BUFFERED_BYTES_MIN} (two full answers of GetRecords)"),
                 self.max_buffered_bytes,
             ));
         }

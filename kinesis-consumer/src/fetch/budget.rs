@@ -1,9 +1,21 @@
 //! One byte budget over all shards of a worker.
 //!
-//! Promise: a reservation is granted only while the sum stays within the total, in the order in
-//! which reservations were asked for, so that no shard starves. A holder may then correct its
-//! reservation to the true size at once; that alone can take the sum above the total (what opening
-//! aggregates of tiny records adds), and the next reservation waits it out.
+//! ```text
+//! total ─┬─ common, three quarters: first come, first served
+//!        └─ pieces, one quarter: for shards that hold nothing, at most an even part each
+//! ```
+//!
+//! Promise: a reservation is granted only while the sum of its pool stays within that, in the order
+//! in which reservations were asked for, so that no shard starves. A holder may then correct its
+//! reservation to the true size at once; that alone can take the sum above the total (records that are
+//! larger than those before them, and what opening aggregates of tiny records adds), and the next
+//! reservation waits it out.
+//!
+//! Shards whose processors are stuck keep what they hold, for ever if they are stuck for ever, and
+//! enough of them fill the common pool. The pieces are there for the others: a shard has at most one,
+//! and they add up to no more than their pool, so there always is one for a shard that holds nothing.
+//! It reads in small steps then. The exception are single records that are larger than a piece: stuck
+//! shards can fill the pieces with them.
 //!
 //! Waiting is cancel safe: a dropped wait gives up its turn and holds nothing.
 
@@ -12,24 +24,41 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
+/// The part of the budget that is handed out in pieces.
+/// Source: none, reasonable default: 64 KiB each for a thousand shards at the default budget.
+const PIECES_PART: usize = 4;
+
 #[derive(Debug)]
 pub(crate) struct Budget {
+    common: Pool,
+    pieces: Pool,
+    members: AtomicUsize,
+}
+
+/// Bytes that are handed out.
+#[derive(Debug)]
+struct Pool {
     total: usize,
     used: Mutex<usize>,
-    members: AtomicUsize,
     /// Queue of those who wait; tokio's mutex is first come, first served.
     turn: AsyncMutex<()>,
     freed: Notify,
 }
 
+/// Which pool a reservation is of.
+#[derive(Clone, Copy, Debug)]
+enum Of {
+    Common,
+    Pieces,
+}
+
 impl Budget {
     pub(crate) fn new(total_bytes: usize) -> Arc<Self> {
+        let pieces = total_bytes / PIECES_PART;
         Arc::new(Self {
-            total: total_bytes,
-            used: Mutex::new(0),
+            common: Pool::new(total_bytes - pieces),
+            pieces: Pool::new(pieces),
             members: AtomicUsize::new(0),
-            turn: AsyncMutex::new(()),
-            freed: Notify::new(),
         })
     }
 
@@ -41,34 +70,88 @@ impl Budget {
         }
     }
 
-    /// An even part of the total for each shard: what one shard may read ahead. Without it a few
-    /// shards whose processors are stuck would fill the budget and stop all the others.
+    /// An even part of the common pool for each shard: what one shard may read ahead.
     pub(crate) fn share(&self) -> usize {
-        self.total / self.members.load(Ordering::Relaxed).max(1)
+        self.common.total / self.members()
     }
 
-    /// Most bytes that may be reserved.
-    pub(crate) fn total(&self) -> usize {
-        self.total
+    /// Most bytes of one reservation.
+    pub(crate) fn largest(&self) -> usize {
+        self.common.total
     }
 
     /// Bytes reserved now.
     pub(crate) fn used(&self) -> usize {
+        self.common.used() + self.pieces.used()
+    }
+
+    /// Waits until `bytes` fit. `bytes` must not be more than [`Self::largest`].
+    pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
+        debug_assert!(bytes <= self.largest(), "would wait for ever");
+        self.common.take(bytes).await;
+        self.reserved(Of::Common, bytes)
+    }
+
+    /// The same for a shard that holds nothing, which need not wait for those that do: it gets a piece
+    /// where `bytes` are not free at once, unless that is less than `least`.
+    pub(crate) async fn reserve_first(self: &Arc<Self>, bytes: usize, least: usize) -> Reservation {
+        debug_assert!(bytes <= self.largest(), "would wait for ever");
+        if self.common.take_now(bytes) {
+            return self.reserved(Of::Common, bytes);
+        }
+        let piece = bytes.min(self.pieces.total / self.members());
+        tokio::select! {
+            biased;
+            () = self.common.take(bytes) => self.reserved(Of::Common, bytes),
+            () = self.pieces.take(piece), if piece >= least => self.reserved(Of::Pieces, piece),
+        }
+    }
+
+    fn reserved(self: &Arc<Self>, of: Of, bytes: usize) -> Reservation {
+        Reservation {
+            budget: Arc::clone(self),
+            of,
+            bytes,
+        }
+    }
+
+    fn members(&self) -> usize {
+        self.members.load(Ordering::Relaxed).max(1)
+    }
+
+    fn pool(&self, of: Of) -> &Pool {
+        match of {
+            Of::Common => &self.common,
+            Of::Pieces => &self.pieces,
+        }
+    }
+}
+
+impl Pool {
+    fn new(total: usize) -> Self {
+        Self {
+            total,
+            used: Mutex::new(0),
+            turn: AsyncMutex::new(()),
+            freed: Notify::new(),
+        }
+    }
+
+    fn used(&self) -> usize {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until `bytes` fit. `bytes` must not be more than the total.
-    pub(crate) async fn reserve(self: &Arc<Self>, bytes: usize) -> Reservation {
-        debug_assert!(bytes <= self.total, "would wait for ever");
+    async fn take(&self, bytes: usize) {
         let _turn = self.turn.lock().await;
         while !self.try_take(bytes) {
             // Only the holder of the turn waits here, and a release before this line leaves a permit.
             self.freed.notified().await;
         }
-        Reservation {
-            budget: Arc::clone(self),
-            bytes,
-        }
+    }
+
+    /// Takes `bytes` if they are free and nobody waits.
+    fn take_now(&self, bytes: usize) -> bool {
+        self.turn.try_lock().is_ok_and(|_turn| self.try_take(bytes))
     }
 
     fn try_take(&self, bytes: usize) -> bool {
@@ -106,20 +189,25 @@ impl Drop for Member {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     budget: Arc<Budget>,
+    of: Of,
     bytes: usize,
 }
 
 impl Reservation {
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Corrects the reservation to the true size, up or down, without waiting.
     pub(crate) fn resize(&mut self, bytes: usize) {
-        self.budget.change(self.bytes, bytes);
+        self.budget.pool(self.of).change(self.bytes, bytes);
         self.bytes = bytes;
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.budget.change(self.bytes, 0);
+        self.budget.pool(self.of).change(self.bytes, 0);
     }
 }
 

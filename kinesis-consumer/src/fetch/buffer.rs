@@ -8,13 +8,13 @@
 //!
 //! Promise: at most [`PENDING_BATCHES_MAX`] batches wait; a slot is given only while the shard is
 //! below its limits of bytes and records and below its share of the worker's budget (a shard that
-//! holds nothing always gets one), and only with bytes of the budget reserved: a full answer's for
-//! polling, the length of the event for fan-out.
+//! holds nothing always gets one), and only with bytes of the budget reserved: for polling what an
+//! answer is expected to hold, or as much as there is for a shard that holds nothing and asks for less
+//! then; for fan-out the length of the event.
 //! Dropping either end drops what waits and gives everything back.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kinesis_core::limits;
 use tokio::sync::{Notify, mpsc};
 
 use crate::fetch::budget::{Budget, Member, Reservation};
@@ -56,10 +56,11 @@ pub(crate) struct Filler {
 }
 
 impl Filler {
-    /// Waits for room for one answer of `GetRecords`; `None` when nobody reads any more.
-    pub(crate) async fn slot(&self) -> Option<Slot<'_>> {
+    /// Waits for room for one answer of `GetRecords` of `wanted` bytes; `None` when nobody reads any
+    /// more. The slot of a shard that holds nothing may be smaller: the answer has to be, too.
+    pub(crate) async fn slot(&self, wanted: usize) -> Option<Slot<'_>> {
         let room = self.room().await?;
-        let reservation = self.reserve(limits::GET_RECORDS_MAX_BYTES).await;
+        let reservation = self.reserve_at_least(wanted, 0).await;
         Some(room.with(reservation))
     }
 
@@ -88,7 +89,31 @@ impl Filler {
 
     /// Waits until `bytes` of the budget are free, or all of it if that is less. Cancel safe.
     pub(crate) async fn reserve(&self, bytes: usize) -> Reservation {
-        self.budget.reserve(bytes.min(self.budget.total())).await
+        self.reserve_at_least(bytes, bytes).await
+    }
+
+    /// The same; `least` are enough for a shard that holds nothing.
+    async fn reserve_at_least(&self, bytes: usize, least: usize) -> Reservation {
+        let bytes = bytes.min(self.budget.largest());
+        if !self.holds_nothing() {
+            tokio::select! {
+                biased;
+                reservation = self.budget.reserve(bytes) => return reservation,
+                // What it held was processed while it waited behind those that are stuck.
+                () = self.nothing_held() => {}
+            }
+        }
+        self.budget.reserve_first(bytes, least).await
+    }
+
+    async fn nothing_held(&self) {
+        while !self.holds_nothing() {
+            self.held.freed.notified().await;
+        }
+    }
+
+    fn holds_nothing(&self) -> bool {
+        self.held.now().0 == 0
     }
 
     /// Sends what is not a batch: the end of the shard, or of reading it.
@@ -137,6 +162,11 @@ pub(crate) struct Slot<'a> {
 }
 
 impl Slot<'_> {
+    /// What an answer may hold.
+    pub(crate) fn bytes(&self) -> usize {
+        self.reservation.bytes()
+    }
+
     /// Puts a batch of `records` user records and `bytes` into the buffer; an answer without
     /// records only gives the room back.
     pub(crate) fn send(

@@ -39,6 +39,9 @@ const ANSWER_BYTES: u64 = limits::SHARD_READ_BYTES_PER_SECOND as u64;
 /// KPL's and our producer's default, an answer's worth. Source: none, reasonable default.
 const FIRST_RECORDS: u32 = 40;
 
+/// What of a room a record takes whose size is not known. Source: the same aggregates.
+const FIRST_RECORD_BYTES: u64 = 50 * limits::KIB as u64;
+
 /// `leaseCounter` of a lease that has just been taken for the first time: created with 0, raised by
 /// the take. Source: the writes of the lease table.
 const FIRST_OWNER_COUNTER: u64 = 1;
@@ -159,12 +162,26 @@ impl Poll {
         }
     }
 
-    /// How many records to ask for, `most` at most: as many as fill an answer if they are like those
-    /// that came last.
-    pub(crate) fn limit(&self, most: u32) -> u32 {
-        let fitting = self.record_bytes.map_or(u64::from(FIRST_RECORDS), |bytes| {
-            ANSWER_BYTES / bytes.max(1)
-        });
+    /// Bytes to have room for before records are asked for: of `most` records what is expected, or all
+    /// that an answer can hold while it is not known how large they are.
+    pub(crate) fn wanted(&self, most: u32) -> usize {
+        let all = limits::GET_RECORDS_MAX_BYTES;
+        let Some(bytes) = self.record_bytes else {
+            return all;
+        };
+        let expected = u64::from(self.limit(most, all)).saturating_mul(bytes);
+        usize::try_from(expected).map_or(all, |expected| expected.min(all))
+    }
+
+    /// How many records to ask for, `most` at most: as many as fill an answer, or the `room` that there
+    /// is for it, if they are like those that came last.
+    pub(crate) fn limit(&self, most: u32, room: usize) -> u32 {
+        let room = room as u64;
+        let fitting = match self.record_bytes {
+            Some(bytes) => ANSWER_BYTES.min(room) / bytes.max(1),
+            None if room >= limits::GET_RECORDS_MAX_BYTES as u64 => u64::from(FIRST_RECORDS),
+            None => (room / FIRST_RECORD_BYTES).min(u64::from(FIRST_RECORDS)),
+        };
         u32::try_from(fitting.max(1)).map_or(most, |fitting| fitting.min(most))
     }
 

@@ -88,7 +88,7 @@ fn a_setting_out_of_bounds_is_named_with_its_bound() {
                 ..Settings::default()
             },
             "max_buffered_bytes",
-            "10485760",
+            "20971520",
         ),
     ];
     for (settings, field, bound) in cases {

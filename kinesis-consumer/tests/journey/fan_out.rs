@@ -254,12 +254,13 @@ async fn a_worker_that_died_is_replaced_within_seconds_beyond_the_lease() {
 #[tokio::test(start_paused = true)]
 async fn slow_processors_take_no_more_than_the_budget_and_keep_their_leases() {
     const MIB: usize = 1024 * 1024;
-    const SHARDS: usize = 16;
+    const SHARDS: usize = 32;
+    const BUDGET: usize = 20 * MIB;
     let mut world = World::new(SHARDS as i32).await;
     let network = Faulty::counting(world.http_client());
     world.network = Some(network.clone());
     let settings = Settings {
-        max_buffered_bytes: 10 * MIB,
+        max_buffered_bytes: BUDGET,
         ..by_fan_out()
     };
     let slow = Arc::new(AtomicBool::new(true));
@@ -283,7 +284,7 @@ async fn slow_processors_take_no_more_than_the_budget_and_keep_their_leases() {
     assert_eq!(world.ledger.processed().len(), SHARDS, "all slow, or wait");
     // Base64 takes a third more. A shard that waits for room holds a chunk, and one more of each
     // subscription that was let go; the rest of the time there are signs of life.
-    let budget = 10 * MIB * 4 / 3;
+    let budget = BUDGET * 4 / 3;
     let chunks = SHARDS * 2 * Faulty::CHUNK_BYTES + MIB / 2;
     let read = usize::try_from(network.bytes() - before).expect("small");
     println!("{read} bytes of {budget} and {chunks}");

@@ -215,7 +215,7 @@ fn as_many_records_are_asked_for_as_a_shard_gives_in_a_second() {
             ..answer(Some("5"), 9)
         };
         poll.on_answer(answer, now);
-        poll.limit(most)
+        poll.limit(most, limits::GET_RECORDS_MAX_BYTES)
     };
     let second = limits::SHARD_READ_BYTES_PER_SECOND as u64;
     assert_eq!(after(0, 0, 10_000), FIRST_RECORDS, "nothing is known yet");
@@ -229,4 +229,30 @@ fn as_many_records_are_asked_for_as_a_shard_gives_in_a_second() {
     assert_eq!(after(1, 5 * second, 10_000), 1);
     assert_eq!(after(3, 0, 10_000), 10_000, "empty records without keys");
     assert_eq!(after(0, 0, 7), 7);
+}
+
+#[test]
+fn room_is_asked_for_as_much_as_is_expected_and_an_answer_asks_for_no_more_than_there_is() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    let all = limits::GET_RECORDS_MAX_BYTES;
+    assert_eq!(poll.wanted(10_000), all, "nothing is known yet");
+    assert_eq!(poll.limit(10_000, 500 * limits::KIB), 10);
+    assert_eq!(poll.limit(10_000, 0), 1, "one at least");
+    let mut after = |records, bytes| {
+        let answer = Answer {
+            records,
+            bytes,
+            ..answer(Some("5"), 9)
+        };
+        poll.on_answer(answer, now);
+        (
+            poll.wanted(10_000),
+            poll.limit(10_000, all),
+            poll.limit(10_000, 64 * limits::KIB),
+        )
+    };
+    let kib = limits::KIB as u64;
+    assert_eq!(after(10, 10 * 100), (1_000_000, 10_000, 655));
+    assert_eq!(after(10, 10 * 32 * kib), (2 * limits::MIB, 64, 2));
+    assert_eq!(after(1, 3_000 * kib), (3_000 * limits::KIB, 1, 1));
 }
