@@ -4,7 +4,9 @@
 //! Invariants:
 //! - A record that is held has its visibility extended before it ends, half of it beforehand.
 //! - A record is told of once: acknowledged, or made visible, never both. It is not extended once it
-//!   is no longer held, also not where an extension failed before.
+//!   is no longer held, also not where an extension failed before. One that is given back while an
+//!   extension of it is under way is told of only after that was answered: carried out in the other
+//!   order, the extension would hide it again.
 //! - What failed waits out its pause, however much waits with it.
 //! - What is told goes in requests of at most [`ENTRIES_MAX`]; a full one at once, others after
 //!   `acknowledge_after`.
@@ -36,12 +38,16 @@ pub(super) struct Book {
     next_id: u64,
     done: Waiting<String>,
     hide: Waiting<(String, u64)>,
+    /// Given back while an extension was under way, and the seconds they are to be hidden for.
+    behind: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
 struct Held {
     handle: String,
     extend_at: Instant,
+    /// An extension is under way.
+    extending: bool,
 }
 
 /// Entries that wait to be told, and since when.
@@ -109,6 +115,7 @@ impl Book {
             next_id: 0,
             done: Waiting::new(),
             hide: Waiting::new(),
+            behind: BTreeMap::new(),
         }
     }
 
@@ -117,7 +124,13 @@ impl Book {
         let id = self.next_id;
         self.next_id += 1;
         let extend_at = asked + self.visibility / 2;
-        self.held.insert(id, Held { handle, extend_at });
+        let extending = false;
+        let held = Held {
+            handle,
+            extend_at,
+            extending,
+        };
+        self.held.insert(id, held);
         id
     }
 
@@ -131,14 +144,22 @@ impl Book {
     /// It is to be received again, after `pause`.
     pub(super) fn give_back(&mut self, id: u64, pause: Duration, now: Instant) {
         if let Some(held) = self.held.remove(&id) {
-            self.hide.push((held.handle, pause.as_secs()), now);
+            self.hide(held, pause.as_secs(), now);
+        }
+    }
+
+    fn hide(&mut self, held: Held, seconds: u64, now: Instant) {
+        if held.extending {
+            self.behind.insert(held.handle, seconds);
+        } else {
+            self.hide.push((held.handle, seconds), now);
         }
     }
 
     /// Everything that is held is to be received again, now.
     pub(super) fn give_back_all(&mut self, now: Instant) {
         for (_, held) in std::mem::take(&mut self.held) {
-            self.hide.push((held.handle, 0), now);
+            self.hide(held, 0, now);
         }
     }
 
@@ -148,6 +169,7 @@ impl Book {
         let ending = self.held.values_mut().filter(|held| held.extend_at <= now);
         let extended = ending.take(ENTRIES_MAX).map(|held| {
             held.extend_at = now + visibility / 2;
+            held.extending = true;
             (held.handle.clone(), visibility.as_secs())
         });
         let extended: Vec<_> = extended.collect();
@@ -160,6 +182,19 @@ impl Book {
         self.done
             .is_due(now)
             .then(|| Tell::Acknowledge(self.done.take()))
+    }
+
+    /// An extension was answered, or failed.
+    pub(super) fn extended(&mut self, entries: &[(String, u64)], now: Instant) {
+        let answered: BTreeSet<_> = entries.iter().map(|(handle, _)| handle).collect();
+        let held = self.held.values_mut();
+        held.filter(|held| answered.contains(&held.handle))
+            .for_each(|held| held.extending = false);
+        for handle in answered {
+            if let Some((handle, seconds)) = self.behind.remove_entry(handle) {
+                self.hide.push((handle, seconds), now);
+            }
+        }
     }
 
     /// When something has to be told, if nothing happens before.
@@ -186,7 +221,7 @@ impl Book {
     /// Records that no handler has any more and that the queue could not be told of yet, beyond those
     /// that wait to fill a request.
     pub(super) fn backlog(&self) -> usize {
-        self.done.backlog() + self.hide.backlog()
+        self.done.backlog() + self.hide.backlog() + self.behind.len()
     }
 
     /// Records in the hands of handlers.
@@ -196,7 +231,8 @@ impl Book {
 
     /// Whether nothing is held and nothing waits to be told.
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.done.entries.is_empty() && self.hide.entries.is_empty()
+        let waiting = self.done.entries.len() + self.hide.entries.len() + self.behind.len();
+        self.held.is_empty() && waiting == 0
     }
 
     /// Tells what waits without waiting for more.
@@ -274,9 +310,10 @@ mod tests {
         let now = book.next(begun).expect("they are held");
         let extended = book.tell(now).expect("both are due");
         let entries = vec![("a".to_owned(), 30), ("b".to_owned(), 30)];
-        assert_eq!(extended, Tell::Extend(entries));
+        assert_eq!(extended, Tell::Extend(entries.clone()));
         book.give_back(first, Duration::from_secs(2), now);
         let again = now + Duration::from_secs(1);
+        book.extended(&entries, now);
         book.again(extended, again);
         let back = Tell::Hide(vec![("a".to_owned(), 2)]);
         assert_eq!(book.tell(now), Some(back));
@@ -284,6 +321,27 @@ mod tests {
         let held = Tell::Extend(vec![("b".to_owned(), 30)]);
         assert_eq!(book.tell(again), Some(held));
         assert_eq!(book.tell(again), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_during_an_extension_is_told_of_once_that_is_answered() {
+        let begun = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        let first = book.received("a".into(), begun);
+        book.received("b".into(), begun);
+        let now = book.next(begun).expect("they are held");
+        let Some(Tell::Extend(entries)) = book.tell(now) else {
+            panic!("both are due");
+        };
+        book.give_back(first, Duration::from_secs(2), now);
+        book.give_back_all(now);
+        assert_eq!(book.tell(now), None, "the extension might come later");
+        assert_eq!(book.next(now), None);
+        assert!(!book.is_empty());
+        book.extended(&entries, now);
+        let both = vec![("a".to_owned(), 2), ("b".to_owned(), 0)];
+        assert_eq!(book.tell(now), Some(Tell::Hide(both)));
+        assert!(book.is_empty());
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,6 +12,7 @@
 //! Source: API model of 2026-11-17 (Kinesis API 2013-12-02, AWS JSON 1.1).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
@@ -21,6 +22,8 @@ use aws_smithy_runtime_api::client::interceptors::context::{
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+use tracing::error;
 
 use super::QueueRecord;
 use super::settings::Lane;
@@ -28,6 +31,10 @@ use crate::error::{Error, ErrorKind};
 
 /// Entries of one request, and records of one receive. Source: API model.
 const RECORDS_MAX: usize = super::book::ENTRIES_MAX;
+
+/// How long a call may take, with the SDK's attempts; a receive besides what it waits for records.
+/// Source: as `Settings::kinesis_request_timeout`.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Rounds of [`QueueClient::restore_all`]. Source: none; ten million dead letters.
 const ROUNDS_MAX: usize = 1_000_000;
@@ -57,8 +64,12 @@ impl QueueClient {
     /// Receives up to ten records: those there are, or those that come within `wait_seconds` (1 to
     /// 20). Each is hidden from others for `visibility_seconds`.
     ///
+    /// A record whose data cannot be read is left out, with an ERROR: it comes again after its visibility
+    /// timeout, until the queue makes a dead letter of it.
+    ///
     /// # Errors
-    /// As the service answers; the kind says what to do.
+    /// As the service answers; the kind says what to do. [`ErrorKind::Unavailable`] when there is no
+    /// answer for 30 s longer than `wait_seconds`.
     ///
     /// # Cancel safety
     /// What a dropped call had received stays hidden for its visibility timeout.
@@ -80,15 +91,17 @@ impl QueueClient {
             wait_time_seconds: wait_seconds,
             visibility_timeout_seconds: visibility_seconds,
         };
-        let answer: ReceiveAnswer = self.call(operation, queue_arn, &request).await?;
-        let records = answer.queue_records.into_iter();
-        records.map(|record| record.read(queue_arn)).collect()
+        let within = Duration::from_secs(wait_seconds) + CALL_TIMEOUT;
+        let call = self.call(operation, queue_arn, &request, within);
+        let answer: ReceiveAnswer = call.await?;
+        Ok(answer.read(queue_arn))
     }
 
     /// Acknowledges up to ten records: they do not come again.
     ///
     /// # Errors
-    /// As [`receive`](Self::receive). An entry that was refused is told of alone.
+    /// As the service answers, or [`ErrorKind::Unavailable`] without an answer for 30 s. An entry that
+    /// was refused is told of alone.
     pub async fn acknowledge(
         &self,
         queue_arn: &str,
@@ -179,7 +192,8 @@ impl QueueClient {
         if request.entries.is_empty() {
             return Ok(Vec::new());
         }
-        let answer: EntriesAnswer = self.call(operation, queue_arn, &request).await?;
+        let call = self.call(operation, queue_arn, &request, CALL_TIMEOUT);
+        let answer: EntriesAnswer = call.await?;
         let all = answer.successful.into_iter().chain(answer.failed);
         Ok(all
             .map(|entry| Entry {
@@ -194,6 +208,7 @@ impl QueueClient {
         operation: &'static str,
         queue_arn: &str,
         request: &impl Serialize,
+        within: Duration,
     ) -> Result<A, Error> {
         let unreadable = |error| {
             let text = format!("the answer to {operation} on queue {queue_arn} cannot be read");
@@ -217,8 +232,12 @@ impl QueueClient {
             .tags("carrier", "carrier")
             .customize()
             .interceptor(carrier);
-        Box::pin(request.send())
+        timeout(within, Box::pin(request.send()))
             .await
+            .map_err(|elapsed| {
+                let text = format!("{operation} on queue {queue_arn} took longer than {within:?}");
+                Error::new(ErrorKind::Unavailable, text).with_source(elapsed)
+            })?
             .map_err(|error| Error::aws(format_args!("{operation} on queue {queue_arn}"), error))?;
         let answer = std::mem::take(&mut *answer.lock().unwrap_or_else(PoisonError::into_inner));
         serde_json::from_slice(&answer).map_err(unreadable)
@@ -332,12 +351,26 @@ struct EntryAnswer {
     error_code: Option<String>,
 }
 
+impl ReceiveAnswer {
+    /// The records that can be read.
+    fn read(self, queue_arn: &str) -> Vec<QueueRecord> {
+        let mut records = Vec::with_capacity(self.queue_records.len());
+        for record in self.queue_records {
+            let record_id = record.record_id.clone();
+            match record.read() {
+                Ok(record) => records.push(record),
+                Err(error) => {
+                    error!(%error, queue_arn, record_id, "A record of the queue is not Base64: it is left to come again, until it is a dead letter.");
+                }
+            }
+        }
+        records
+    }
+}
+
 impl RecordAnswer {
-    fn read(self, queue_arn: &str) -> Result<QueueRecord, Error> {
-        let data = aws_smithy_types::base64::decode(&self.data).map_err(|error| {
-            let text = format!("a record of queue {queue_arn} is not Base64");
-            Error::new(ErrorKind::Corrupt, text).with_source(error)
-        })?;
+    fn read(self) -> Result<QueueRecord, aws_smithy_types::base64::DecodeError> {
+        let data = aws_smithy_types::base64::decode(&self.data)?;
         Ok(QueueRecord {
             receipt_handle: self.receipt_handle,
             record_id: self.record_id,
@@ -353,4 +386,26 @@ impl RecordAnswer {
 /// Seconds since the Unix epoch, with a fraction.
 fn millis(seconds: f64) -> u64 {
     (seconds * 1_000.0).round().max(0.0) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_read_does_not_take_the_others_with_it() {
+        let record = |id: &str, data: &str| {
+            serde_json::json!({"ReceiptHandle": id, "RecordId": id, "Data": data})
+        };
+        let records = [
+            record("a", "YQ=="),
+            record("b", "no base64"),
+            record("c", "Yw=="),
+        ];
+        let answer = serde_json::json!({ "QueueRecords": records });
+        let answer: ReceiveAnswer = serde_json::from_value(answer).expect("an answer");
+        let records = answer.read("arn");
+        let data: Vec<_> = records.iter().map(|record| &record.data[..]).collect();
+        assert_eq!(data, [b"a", b"c"]);
+    }
 }

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kinesis_core::{Backoff, Clock, Rand};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
 
@@ -37,6 +37,11 @@ const CALL_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::f
 /// Failures up to which the wait for an extension grows, because half a timeout is left for it.
 /// Source: none, reasonable default; 1.6 s.
 const EXTEND_ATTEMPTS_MAX: u32 = 3;
+
+/// The part of the visibility timeout after which telling the queue something is given up and tried
+/// again: an extension begins when half of it is left.
+/// Source: none, reasonable default: half of what is left, and no longer than the client waits.
+const TELL_PART: u32 = 4;
 
 /// Requests that tell the queue something, under way at once. Source: none, reasonable default.
 const TELLS_AT_ONCE: usize = 8;
@@ -206,11 +211,21 @@ impl Work {
                 Arc::clone(&self.consumer.queue_arn),
             );
             let lane = self.consumer.settings.lane;
+            let within = self.consumer.settings.visibility_timeout / TELL_PART;
             self.telling.push(Box::pin(async move {
-                let answer = match &tell {
-                    Tell::Acknowledge(handles) => client.acknowledge(&arn, lane, handles).await,
-                    Tell::Extend(handles) | Tell::Hide(handles) => {
-                        client.hide(&arn, lane, handles).await
+                let answer = async {
+                    match &tell {
+                        Tell::Acknowledge(handles) => client.acknowledge(&arn, lane, handles).await,
+                        Tell::Extend(handles) | Tell::Hide(handles) => {
+                            client.hide(&arn, lane, handles).await
+                        }
+                    }
+                };
+                let answer = match timeout(within, answer).await {
+                    Ok(answer) => answer,
+                    Err(elapsed) => {
+                        let text = format!("telling queue {arn} took longer than {within:?}");
+                        Err(Error::new(ErrorKind::Unavailable, text).with_source(elapsed))
                     }
                 };
                 (tell, answer)
@@ -301,7 +316,9 @@ impl Work {
                 continue;
             }
             let receives = record.receive_count;
-            let handled = AssertUnwindSafe((self.consumer.handler)(record)).catch_unwind();
+            let handler = Arc::clone(&self.consumer.handler);
+            // Called in there too: it may panic before it returns a future.
+            let handled = AssertUnwindSafe(async move { handler(record).await }).catch_unwind();
             let handled = async move { (id, receives, handled.await) };
             self.running.spawn(handled.in_current_span());
         }
@@ -341,6 +358,9 @@ impl Work {
     }
 
     fn told(&mut self, (tell, answer): Told) {
+        if let Tell::Extend(entries) = &tell {
+            self.book.extended(entries, self.consumer.clock.now());
+        }
         match answer {
             Ok(entries) => {
                 self.tell_failures = 0;

@@ -17,6 +17,7 @@ mod one_by_one;
 mod poison;
 mod prepared;
 mod queue;
+mod queue_faults;
 mod resharding;
 mod starts;
 mod streams;

@@ -67,7 +67,7 @@ impl Intercept for CreateQueue {
 }
 
 /// A queue on a stream of its own whose records are dead letters after `receives`; its ARN.
-async fn queue(world: &World, receives: u32) -> String {
+pub(crate) async fn queue(world: &World, receives: u32) -> String {
     let mode = StreamModeDetails::builder()
         .stream_mode(StreamMode::OnDemand)
         .build();
@@ -116,7 +116,7 @@ async fn queue(world: &World, receives: u32) -> String {
     arn
 }
 
-async fn put(world: &World, numbers: std::ops::Range<u32>) {
+pub(crate) async fn put(world: &World, numbers: std::ops::Range<u32>) {
     for number in numbers {
         let request = world.kinesis.put_record().stream_name(STREAM);
         let data = Blob::new(number.to_string());
@@ -130,14 +130,14 @@ async fn put(world: &World, numbers: std::ops::Range<u32>) {
 }
 
 /// A running consumer, and the numbers that its handler was done with.
-struct Running {
+pub(crate) struct Running {
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), Error>>,
     done: Arc<Mutex<Vec<u32>>>,
 }
 
 impl Running {
-    fn start<F>(world: &World, arn: &str, settings: QueueSettings, handle: F) -> Self
+    pub(crate) fn start<F>(world: &World, arn: &str, settings: QueueSettings, handle: F) -> Self
     where
         F: AsyncHandle,
     {
@@ -167,18 +167,18 @@ impl Running {
         }
     }
 
-    fn done(&self) -> Vec<u32> {
+    pub(crate) fn done(&self) -> Vec<u32> {
         let mut done = self.done.lock().expect("no panic").clone();
         done.sort_unstable();
         done
     }
 
-    async fn until_done(&self, numbers: std::ops::Range<u32>) {
+    pub(crate) async fn until_done(&self, numbers: std::ops::Range<u32>) {
         let numbers: Vec<u32> = numbers.collect();
         until("all are handled", async || self.done() == numbers).await;
     }
 
-    async fn stop(self) -> Result<(), Error> {
+    pub(crate) async fn stop(self) -> Result<(), Error> {
         self.shutdown.cancel();
         let patience = Duration::from_secs(600);
         let ended = tokio::time::timeout(patience, self.task).await;
@@ -187,7 +187,7 @@ impl Running {
 }
 
 /// What a handler does with a number that is received for the nth time.
-trait AsyncHandle: Send + Sync + 'static {
+pub(crate) trait AsyncHandle: Send + Sync + 'static {
     fn handle(
         &self,
         number: u32,
@@ -211,12 +211,12 @@ where
     }
 }
 
-fn at_once(_: u32, _: u32) -> futures::future::BoxFuture<'static, Result<(), ProcessorError>> {
+pub(crate) fn at_once(_: u32, _: u32) -> futures::future::BoxFuture<'static, Result<(), ProcessorError>> {
     Box::pin(async { Ok(()) })
 }
 
 /// What is left in the queue once every visibility timeout is over.
-async fn left(world: &World, arn: &str, lane: Lane) -> Vec<String> {
+pub(crate) async fn left(world: &World, arn: &str, lane: Lane) -> Vec<String> {
     tokio::time::sleep(Duration::from_secs(120)).await;
     let client = QueueClient::new(world.kinesis.clone());
     let records = client.receive(arn, lane, 10, 1, 0).await.expect("received");
