@@ -6,17 +6,25 @@
 //! acknowledged.
 //!
 //! The file is opened and locked for each letter, so that several workers of a machine may share
-//! it, and so that it may be moved away at any time. Letters are appended: one that is written
-//! twice is two lines.
+//! it, and so that it may be moved away at any time. No thread waits for the lock: while another has
+//! it, it is tried again and again, and a write that is given up leaves nothing behind that would
+//! append the letter later, save where the disk itself hangs. Letters are appended: one that is
+//! written twice is two lines.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{DeadLetter, DeadLetters};
 use crate::error::BoxError;
+
+/// Between two tries for the lock. Source: none, reasonable default: some writes of a local disk.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a letter is not in the file.
 #[derive(Debug, thiserror::Error)]
@@ -53,21 +61,41 @@ impl DeadLetters for FileDeadLetters {
     async fn write(&self, letter: &DeadLetter) -> Result<(), BoxError> {
         let mut line = letter.to_json();
         line.push(b'\n');
-        let path = self.path.clone();
-        let written = tokio::task::spawn_blocking(move || append(&path, &line)).await?;
-        let path = self.path.display().to_string();
-        Ok(written.map_err(|source| NotWritten { path, source })?)
+        let line: Arc<[u8]> = line.into();
+        loop {
+            let (path, line) = (self.path.clone(), Arc::clone(&line));
+            let append = tokio::task::spawn_blocking(move || append(&path, &line));
+            let appended = AbortOnDropHandle::new(append).await?;
+            match appended {
+                Ok(Appended::Done) => return Ok(()),
+                Ok(Appended::Locked) => tokio::time::sleep(LOCK_PAUSE).await,
+                Err(source) => {
+                    let path = self.path.display().to_string();
+                    return Err(NotWritten { path, source }.into());
+                }
+            }
+        }
     }
 }
 
-fn append(path: &Path, line: &[u8]) -> io::Result<()> {
+enum Appended {
+    Done,
+    /// Somebody else has the lock.
+    Locked,
+}
+
+fn append(path: &Path, line: &[u8]) -> io::Result<Appended> {
     let mut file = OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
         .open(path)?;
     // Given back when the file is closed.
-    file.lock()?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(Appended::Locked),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
     let is_new = file.metadata()?.len() == 0;
     if !is_new && !ends_a_line(&mut file)? {
         file.write_all(b"\n")?;
@@ -77,7 +105,7 @@ fn append(path: &Path, line: &[u8]) -> io::Result<()> {
     if is_new {
         sync_directory(path)?;
     }
-    Ok(())
+    Ok(Appended::Done)
 }
 
 fn ends_a_line(file: &mut File) -> io::Result<bool> {

@@ -172,6 +172,30 @@ async fn a_file_that_cannot_be_written_is_an_error_that_names_it_and_no_payload(
     assert!(!format!("{error:?}").contains("payload"));
 }
 
+#[test]
+fn writes_that_were_given_up_while_the_file_was_locked_append_nothing_later() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (destination, path) = file(&directory);
+    let holder = std::fs::File::create(&path).expect("a file");
+    holder.lock().expect("locked");
+    let letter = letter(1, 0, "x");
+    let runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = { runtime }.enable_time().build().expect("a runtime");
+    runtime.block_on(async {
+        for _ in 0..3 {
+            let write = destination.write(&letter);
+            let given_up = tokio::time::timeout(std::time::Duration::from_millis(100), write);
+            assert!(given_up.await.is_err(), "it is locked");
+        }
+        drop(holder);
+        destination.write(&letter).await.expect("stored");
+    });
+    // Waits for whatever is still at work.
+    drop(runtime);
+    let text = std::fs::read_to_string(&path).expect("a file");
+    assert_eq!(text.lines().count(), 1);
+}
+
 struct Stream {
     destination: KinesisDeadLetters,
     client: aws_sdk_kinesis::Client,
