@@ -147,6 +147,8 @@ impl FetchContext {
         };
         let (filler, receiver) = buffer(limits, &self.budget);
         let start_at = StartAt::of_lease(lease, self.source.initial);
+        // Of a row that names no instant it is this one, whatever registering or throttling take.
+        let start_at = start_at.pinned(self.clock.epoch_millis());
         let idle = self.settings.idle_time_between_reads;
         let now = self.clock.now();
         let listening = self.registration.as_ref().map(|registration| {
@@ -226,10 +228,9 @@ impl Task {
     }
 
     async fn new_iterator(&mut self, start_at: StartAt) -> Step {
-        let asked_at = self.context.clock.epoch_millis();
         match self.reader.iterator(&start_at).await {
             Ok(iterator) => {
-                self.poll.on_iterator(iterator, asked_at);
+                self.poll.on_iterator(iterator);
                 Step::Continue
             }
             Err(failure) => self.trouble(failure),

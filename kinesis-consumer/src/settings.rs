@@ -67,9 +67,11 @@ pub enum InitialPosition {
     /// The oldest record kept. The default, because it is the only one that cannot miss a record.
     #[default]
     TrimHorizon,
-    /// The next record written. The instant is stored with the shard's lease: a worker that takes
-    /// the shard over before its first checkpoint starts there (a minute earlier, for the difference
-    /// of clocks), so nothing that came since is missed. The KCL starts at a new "latest" then.
+    /// The next record written, counted from when the leases were made, by the clock of the worker
+    /// that made them. The instant is stored with the lease: every worker that reads the shard before
+    /// its first checkpoint starts there, so nothing that came since is missed, however long it takes
+    /// until reading succeeds. For rows that a KCL made it is when a worker begins with the shard, as it
+    /// is in the KCL for all.
     Latest,
     /// The first record at or after this instant, in milliseconds since the Unix epoch. It is stored
     /// with the lease of a shard that is new to the application, and goes on to the shard's children

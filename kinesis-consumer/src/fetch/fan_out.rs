@@ -190,14 +190,12 @@ impl FanOut {
         self.record.clone()
     }
 
-    /// A subscription was made; it was asked for at `epoch_millis` of the wall clock.
-    pub(crate) fn on_subscribed(&mut self, epoch_millis: u64, now: Instant) {
+    /// A subscription was made.
+    pub(crate) fn on_subscribed(&mut self, now: Instant) {
         self.listening = true;
         self.heard = false;
         self.subscribed_at = Some(now);
         self.unknown_since = None;
-        self.start.pin_latest(epoch_millis);
-        self.record.pin_latest(epoch_millis);
     }
 
     /// An event was taken. Returns whether the shard has ended.

@@ -101,7 +101,6 @@ impl Task {
             Err(failure) => return self.fan_out_trouble(failure).await,
         };
         listening.arn = Some(Arc::clone(&arn));
-        let asked_at = self.context.clock.epoch_millis();
         let subscribed = self.reader.subscribe(&arn, &start_at).await;
         match subscribed {
             Ok(subscription) => {
@@ -110,7 +109,7 @@ impl Task {
                 if let Some(listening) = &mut self.listening {
                     listening.subscription = Some(subscription);
                     let now = self.context.clock.now();
-                    listening.rules.on_subscribed(asked_at, now);
+                    listening.rules.on_subscribed(now);
                 }
                 Step::Continue
             }

@@ -42,14 +42,6 @@ const FIRST_RECORDS: u32 = 40;
 /// What of a room a record takes whose size is not known. Source: the same aggregates.
 const FIRST_RECORD_BYTES: u64 = 50 * limits::KIB as u64;
 
-/// `leaseCounter` of a lease that has just been taken for the first time: created with 0, raised by
-/// the take. Source: the writes of the lease table.
-const FIRST_OWNER_COUNTER: u64 = 1;
-
-/// How far before its start a `LATEST` reader begins again when its first iterator expired unused:
-/// the worker's clock and the service's differ. Source: none, reasonable default.
-pub(crate) const LATEST_CLOCK_MARGIN: Duration = Duration::from_secs(60);
-
 const _: () = assert!(FETCH_BACKOFF_MAX.as_millis() < NOT_FOUND_PATIENCE.as_millis());
 
 /// Where an iterator is to start.
@@ -185,13 +177,12 @@ impl Poll {
         u32::try_from(fitting.max(1)).map_or(most, |fitting| fitting.min(most))
     }
 
-    /// An iterator was answered; it was asked for at `epoch_millis` of the wall clock.
-    pub(crate) fn on_iterator(&mut self, iterator: String, epoch_millis: u64) {
+    /// An iterator was answered.
+    pub(crate) fn on_iterator(&mut self, iterator: String) {
         // Not a success yet: the failures count on until records are answered, or an iterator that
         // is answered and then refused would be asked for again and again without a pause.
         self.iterator = Some(iterator);
         self.unknown_since = None;
-        self.start.pin_latest(epoch_millis);
     }
 
     /// Where reading goes on: behind the last record answered.
@@ -252,32 +243,27 @@ impl Poll {
 }
 
 impl StartAt {
-    /// "Latest" was asked for at `epoch_millis` of the wall clock: from then on it is a point in
-    /// time, since asking for `LATEST` again would miss what arrives in between.
-    pub(crate) fn pin_latest(&mut self, epoch_millis: u64) {
-        if *self == Self::Latest {
-            let margin = u64::try_from(LATEST_CLOCK_MARGIN.as_millis()).unwrap_or(u64::MAX);
-            *self = Self::Timestamp {
-                epoch_millis: epoch_millis.saturating_sub(margin),
-            };
+    /// Makes an instant of "latest", at which everybody who reads the shard begins, however long it
+    /// takes until a call succeeds and however often one has to be made again.
+    pub(crate) fn pinned(self, epoch_millis: u64) -> Self {
+        match self {
+            Self::Latest => Self::Timestamp { epoch_millis },
+            other => other,
         }
     }
 
-    /// Where reading begins for `lease`. Without a checkpoint, whoever owns it first starts at the
-    /// newest record, and every later owner at the instant that was stored with the lease, a little
-    /// earlier for the difference of clocks.
+    /// Where reading begins for `lease`: the instant that its row was made with, where its checkpoint
+    /// stands for one. Rows of the KCL have none.
     pub(crate) fn of_lease(lease: &Lease, initial: InitialPosition) -> Self {
         let stored = match (&lease.checkpoint, lease.starts_at_millis) {
             (Position::AtTimestamp, Some(millis)) => InitialPosition::AtTimestamp(millis),
             _ => initial,
         };
-        let mut start = Self::checkpoint(&lease.checkpoint, stored);
-        if let Some(millis) = lease.starts_at_millis
-            && lease.counter > FIRST_OWNER_COUNTER
-        {
-            start.pin_latest(millis);
+        let start = Self::checkpoint(&lease.checkpoint, stored);
+        match lease.starts_at_millis {
+            Some(millis) => start.pinned(millis),
+            None => start,
         }
-        start
     }
 
     /// Where reading begins for a lease whose checkpoint is `checkpoint`.

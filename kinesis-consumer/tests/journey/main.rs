@@ -9,6 +9,7 @@ mod failures;
 mod fan_out;
 mod faulty;
 mod handover;
+mod latest;
 mod ledger;
 mod measured;
 mod memory;

@@ -40,7 +40,7 @@ fn subscribes(fan_out: &FanOut, now: Instant) -> (Instant, StartAt) {
 fn after_five_minutes_it_subscribes_at_once_behind_the_last_event() {
     let (mut fan_out, now) = fan_out(StartAt::TrimHorizon);
     assert_eq!(fan_out.next(now), Ask::Subscribe(StartAt::TrimHorizon));
-    fan_out.on_subscribed(0, now);
+    fan_out.on_subscribed(now);
     assert_eq!(fan_out.next(now), Ask::Listen);
     assert!(!fan_out.on_event(event(Some("5"), "5")));
     assert!(!fan_out.on_event(event(None, "9")));
@@ -53,7 +53,7 @@ fn after_five_minutes_it_subscribes_at_once_behind_the_last_event() {
 #[test]
 fn a_subscription_that_was_cut_is_made_again_when_the_service_would_take_it() {
     let (mut fan_out, now) = fan_out(StartAt::AtSequence(number("3")));
-    fan_out.on_subscribed(0, now);
+    fan_out.on_subscribed(now);
     let cut_at = now + Duration::from_secs(1);
     assert!(matches!(
         fan_out.on_trouble(Trouble::Other, cut_at),
@@ -65,23 +65,9 @@ fn a_subscription_that_was_cut_is_made_again_when_the_service_would_take_it() {
 }
 
 #[test]
-fn latest_is_a_point_in_time_from_the_first_subscription_on() {
-    let (mut fan_out, now) = fan_out(StartAt::Latest);
-    fan_out.on_trouble(Trouble::Other, now);
-    assert_eq!(subscribes(&fan_out, now).1, StartAt::Latest);
-    fan_out.on_subscribed(1_000_000, now);
-    fan_out.on_trouble(Trouble::Other, now);
-    let pinned = StartAt::Timestamp {
-        epoch_millis: 940_000,
-    };
-    assert_eq!(subscribes(&fan_out, now).1, pinned);
-    assert_eq!(fan_out.position(), pinned);
-}
-
-#[test]
 fn the_last_event_of_a_shard_has_no_continuation() {
     let (mut fan_out, now) = fan_out(StartAt::TrimHorizon);
-    fan_out.on_subscribed(0, now);
+    fan_out.on_subscribed(now);
     let last = Heard {
         continuation: None,
         last: Some(number("8")),
@@ -112,7 +98,7 @@ fn calls_that_fail_are_never_closer_than_a_second_nor_further_apart_than_the_bou
 #[test]
 fn a_subscription_taken_over_waits_until_it_may_take_over_itself() {
     let (mut fan_out, now) = fan_out(StartAt::TrimHorizon);
-    fan_out.on_subscribed(0, now);
+    fan_out.on_subscribed(now);
     let taken_at = now + Duration::from_secs(60);
     fan_out.on_trouble(Trouble::InUse, taken_at);
     let (at, _) = subscribes(&fan_out, taken_at);
@@ -124,7 +110,7 @@ fn two_that_take_over_from_each_other_for_ever_fall_back() {
     let (mut fan_out, mut now) = fan_out(StartAt::TrimHorizon);
     for round in 1..=FAILURES_BEFORE_FALL_BACK {
         now = subscribes(&fan_out, now).0;
-        fan_out.on_subscribed(0, now);
+        fan_out.on_subscribed(now);
         fan_out.on_event(event(None, "4"));
         let verdict = fan_out.on_trouble(Trouble::InUse, now);
         let fell_back = matches!(
@@ -142,7 +128,7 @@ fn two_that_take_over_from_each_other_for_ever_fall_back() {
 fn stalls_in_a_row_fall_back_and_an_event_in_between_resets_the_count() {
     let (mut fan_out, now) = fan_out(StartAt::TrimHorizon);
     let mut stall = |with_event: bool| {
-        fan_out.on_subscribed(0, now);
+        fan_out.on_subscribed(now);
         if with_event {
             fan_out.on_event(event(None, "4"));
         }
@@ -176,11 +162,11 @@ fn a_refusal_falls_back_at_once_if_that_is_allowed() {
 fn subscriptions_that_end_without_an_event_count_as_failures() {
     let (mut fan_out, mut now) = fan_out(StartAt::TrimHorizon);
     for _ in 1..FAILURES_BEFORE_FALL_BACK {
-        fan_out.on_subscribed(0, now);
+        fan_out.on_subscribed(now);
         assert!(matches!(fan_out.on_end(now), Some(Verdict::Again { .. })));
         now = subscribes(&fan_out, now).0;
     }
-    fan_out.on_subscribed(0, now);
+    fan_out.on_subscribed(now);
     assert!(matches!(
         fan_out.on_end(now),
         Some(Verdict::FallBack { .. })
@@ -190,7 +176,7 @@ fn subscriptions_that_end_without_an_event_count_as_failures() {
 #[test]
 fn a_position_that_is_refused_gives_way_to_the_last_record() {
     let (mut fan_out, now) = fan_out(StartAt::TrimHorizon);
-    fan_out.on_subscribed(0, now);
+    fan_out.on_subscribed(now);
     fan_out.on_event(event(Some("5"), "9"));
     fan_out.on_end(now);
     fan_out.on_trouble(Trouble::Position, now);
@@ -216,7 +202,7 @@ fn what_stays_unknown_is_given_up_and_never_polled_instead() {
 #[test]
 fn a_subscription_let_go_for_want_of_room_goes_on_behind_the_last_event() {
     let (mut fan_out, now) = fan_out(StartAt::TrimHorizon);
-    fan_out.on_subscribed(0, now);
+    fan_out.on_subscribed(now);
     fan_out.on_event(event(Some("5"), "5"));
     fan_out.on_let_go();
     let later = now + UNREAD_PATIENCE;

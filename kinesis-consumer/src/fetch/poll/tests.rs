@@ -27,7 +27,7 @@ fn sequence(digits: &str) -> SequenceNumber {
 fn reading_goes_on_at_once_while_behind_and_pauses_at_the_tip() {
     let (mut poll, now) = poll(StartAt::TrimHorizon);
     assert_eq!(poll.next(now), Ask::Iterator(StartAt::TrimHorizon));
-    poll.on_iterator("first".into(), 0);
+    poll.on_iterator("first".into());
     assert_eq!(poll.next(now), Ask::Records("first".into()));
     assert!(!poll.on_answer(answer(Some("5"), 1000), now));
     assert_eq!(poll.next(now), Ask::Records("next".into()));
@@ -39,7 +39,7 @@ fn reading_goes_on_at_once_while_behind_and_pauses_at_the_tip() {
 #[test]
 fn a_reader_that_is_behind_keeps_to_five_reads_a_second() {
     let (mut poll, start) = poll(StartAt::TrimHorizon);
-    poll.on_iterator("first".into(), 0);
+    poll.on_iterator("first".into());
     let mut now = start;
     let mut reads = 0;
     while now < start + Duration::from_secs(10) {
@@ -58,7 +58,7 @@ fn a_reader_that_is_behind_keeps_to_five_reads_a_second() {
 #[test]
 fn a_reader_of_full_answers_keeps_to_two_mebibytes_a_second() {
     let (mut poll, start) = poll(StartAt::TrimHorizon);
-    poll.on_iterator("first".into(), 0);
+    poll.on_iterator("first".into());
     let mut now = start;
     let mut bytes = 0;
     while now < start + Duration::from_secs(60) {
@@ -85,7 +85,7 @@ fn a_reader_of_full_answers_keeps_to_two_mebibytes_a_second() {
 #[test]
 fn an_expired_iterator_is_replaced_at_once_behind_the_last_record() {
     let (mut poll, now) = poll(StartAt::AtSequence(sequence("3")));
-    poll.on_iterator("first".into(), 0);
+    poll.on_iterator("first".into());
     assert_eq!(
         poll.on_trouble(Trouble::Iterator, now),
         Verdict::Again {
@@ -98,7 +98,7 @@ fn an_expired_iterator_is_replaced_at_once_behind_the_last_record() {
         Ask::Iterator(StartAt::AtSequence(sequence("3"))),
         "nothing was read yet"
     );
-    poll.on_iterator("second".into(), 0);
+    poll.on_iterator("second".into());
     poll.on_answer(answer(Some("8"), 5), now);
     poll.on_answer(answer(None, 5), now);
     poll.on_trouble(Trouble::Iterator, now);
@@ -113,7 +113,7 @@ fn iterators_that_are_refused_again_and_again_are_asked_for_with_pauses() {
     let (mut poll, now) = poll(StartAt::TrimHorizon);
     let mut pauses = Duration::ZERO;
     for _ in 0..20 {
-        poll.on_iterator("refused".into(), 0);
+        poll.on_iterator("refused".into());
         let Verdict::Again { pause, .. } = poll.on_trouble(Trouble::Iterator, now) else {
             panic!("gave up")
         };
@@ -124,23 +124,33 @@ fn iterators_that_are_refused_again_and_again_are_asked_for_with_pauses() {
 }
 
 #[test]
-fn latest_becomes_a_point_in_time_so_that_an_expired_first_iterator_misses_nothing() {
-    let (mut poll, now) = poll(StartAt::Latest);
-    assert_eq!(poll.next(now), Ask::Iterator(StartAt::Latest));
-    poll.on_iterator("first".into(), 1_000_000);
-    poll.on_trouble(Trouble::Iterator, now);
-    assert_eq!(
-        poll.next(now),
-        Ask::Iterator(StartAt::Timestamp {
-            epoch_millis: 940_000
-        })
-    );
+fn latest_is_the_instant_of_the_row_for_every_owner_and_without_one_that_of_the_start() {
+    let lease = |checkpoint, counter, starts_at_millis| Lease {
+        counter,
+        starts_at_millis,
+        ..Lease::new(kinesis_core::ShardId::from_index(0), checkpoint)
+    };
+    let start = |lease: &Lease| StartAt::of_lease(lease, InitialPosition::Latest).pinned(9_000);
+    let at = |epoch_millis| StartAt::Timestamp { epoch_millis };
+    // 1 is whoever made the lease and took it; 2 another whom it was given to; and so on.
+    for counter in [1, 2, 3, 77] {
+        let row = lease(Position::Latest, counter, Some(5_000));
+        assert_eq!(start(&row), at(5_000), "{counter}");
+        let of_kcl = lease(Position::Latest, counter, None);
+        assert_eq!(start(&of_kcl), at(9_000), "{counter}");
+        let instant = lease(Position::AtTimestamp, counter, Some(5_000));
+        assert_eq!(start(&instant), at(5_000), "{counter}");
+        let read = lease(Position::at(sequence("4"), 0), counter, Some(5_000));
+        assert_eq!(start(&read), StartAt::AtSequence(sequence("4")));
+        let horizon = lease(Position::TrimHorizon, counter, Some(5_000));
+        assert_eq!(start(&horizon), StartAt::TrimHorizon);
+    }
 }
 
 #[test]
 fn failures_are_never_given_up_except_a_shard_that_stays_unknown() {
     let (mut poll, mut now) = poll(StartAt::TrimHorizon);
-    poll.on_iterator("first".into(), 0);
+    poll.on_iterator("first".into());
     for _ in 0..1000 {
         let Verdict::Again { pause, .. } = poll.on_trouble(Trouble::Other, now) else {
             panic!("gave up")
@@ -160,7 +170,7 @@ fn failures_are_never_given_up_except_a_shard_that_stays_unknown() {
 fn a_shard_that_is_found_again_gets_its_patience_back() {
     let (mut poll, now) = poll(StartAt::TrimHorizon);
     poll.on_trouble(Trouble::NotFound, now);
-    poll.on_iterator("found".into(), 0);
+    poll.on_iterator("found".into());
     assert_eq!(poll.unknown_since, None);
     poll.on_trouble(Trouble::NotFound, now);
     poll.on_found();
@@ -174,7 +184,7 @@ fn a_shard_that_is_found_again_gets_its_patience_back() {
 #[test]
 fn a_shard_ends_when_there_is_no_next_iterator() {
     let (mut poll, now) = poll(StartAt::TrimHorizon);
-    poll.on_iterator("first".into(), 0);
+    poll.on_iterator("first".into());
     assert!(poll.on_answer(
         Answer {
             next_iterator: None,

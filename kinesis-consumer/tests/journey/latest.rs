@@ -1,0 +1,109 @@
+//! `LATEST` is one instant: that at which the lease was made, whoever reads and however long it takes.
+
+use std::time::Duration;
+
+use kinesis_consumer::{EventKind, InitialPosition, Settings};
+use kinesis_local::{FaultEffect, FaultPlan};
+
+use crate::fan_out::by_fan_out;
+use crate::ledger::Behaviour;
+use crate::world::{World, for_workers};
+
+fn latest(settings: Settings) -> Settings {
+    Settings {
+        initial_position: InitialPosition::Latest,
+        ..settings
+    }
+}
+
+/// A stream that has old records, the youngest some seconds old.
+async fn world(shards: i32) -> World {
+    let world = World::new(shards).await;
+    world.put_numbers(0..20, 13).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world
+}
+
+/// Puts what is new to leases that are made by now, and sees that it comes and nothing else does.
+async fn only_new(world: &World) {
+    world.ledger.until_processed(20).await;
+    world.ledger.assert_each_once(20..40);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_workers_begin_at_the_same_instant_whoever_made_the_leases() {
+    let world = world(8).await;
+    let start = |name| {
+        let settings = latest(Settings::default());
+        world.worker_with(name, settings, |_| Behaviour::Process)
+    };
+    let mut workers = [start("one"), start("two-")];
+    for worker in &mut workers {
+        let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+        worker.until_event("it has a shard", started).await;
+    }
+    world.put_numbers(20..40, 13).await;
+    only_new(&world).await;
+    for worker in workers {
+        worker.stop().await.expect("a clean stop");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_fan_out_consumer_is_registered_is_not_skipped() {
+    let world = world(2).await;
+    let throttled = for_workers(FaultEffect::error("LimitExceededException"));
+    let describe = for_workers(FaultEffect::error("ProvisionedThroughputExceededException"));
+    let faults = FaultPlan::default()
+        .rule(describe.operation("DescribeStreamConsumer"))
+        .rule(throttled.operation("SubscribeToShard"));
+    world.faults(faults);
+    let mut worker = world.worker_with("one", latest(by_fan_out()), |_| Behaviour::Process);
+    let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+    worker.until_event("it has a shard", started).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.put_numbers(20..40, 13).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(world.hits()[0] > 0, "it is held up");
+    world.faults(FaultPlan::default());
+    only_new(&world).await;
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_first_iterator_is_throttled_is_not_skipped() {
+    let world = world(2).await;
+    let throttled = for_workers(FaultEffect::error("ProvisionedThroughputExceededException"));
+    world.faults(FaultPlan::default().rule(throttled.operation("GetShardIterator")));
+    let settings = latest(Settings::default());
+    let mut worker = world.worker_with("one", settings, |_| Behaviour::Process);
+    let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+    worker.until_event("it has a shard", started).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    world.put_numbers(20..40, 13).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(world.hits()[0] > 0, "it is held up");
+    world.faults(FaultPlan::default());
+    only_new(&world).await;
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_before_the_first_read_by_the_successor_of_a_worker_that_never_read_is_not_skipped()
+ {
+    let world = world(1).await;
+    let throttled = for_workers(FaultEffect::error("ProvisionedThroughputExceededException"));
+    world.faults(FaultPlan::default().rule(throttled.operation("GetShardIterator")));
+    let settings = latest(Settings::default());
+    let mut first = world.worker_with("one", settings.clone(), |_| Behaviour::Process);
+    let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+    first.until_event("it has a shard", started).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    world.put_numbers(20..30, 13).await;
+    first.kill().await;
+    world.faults(FaultPlan::default());
+    let second = world.worker_with("two-", settings, |_| Behaviour::Process);
+    world.put_numbers(30..40, 13).await;
+    only_new(&world).await;
+    second.stop().await.expect("a clean stop");
+}
