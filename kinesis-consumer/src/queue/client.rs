@@ -394,9 +394,7 @@ mod tests {
 
     #[test]
     fn a_record_that_cannot_be_read_does_not_take_the_others_with_it() {
-        let record = |id: &str, data: &str| {
-            serde_json::json!({"ReceiptHandle": id, "RecordId": id, "Data": data})
-        };
+        let record = |id: &str, data: &str| serde_json::json!({"ReceiptHandle": id, "RecordId": id, "Data": data});
         let records = [
             record("a", "YQ=="),
             record("b", "no base64"),

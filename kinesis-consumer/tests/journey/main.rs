@@ -12,6 +12,7 @@ mod handover;
 mod latest;
 mod ledger;
 mod measured;
+mod measured_shards;
 mod memory;
 mod network;
 mod one_by_one;

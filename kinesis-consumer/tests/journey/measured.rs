@@ -9,7 +9,7 @@ use kinesis_core::{Aggregate, HashKeyRange, UserRecord};
 use kinesis_local::{FaultEffect, FaultPlan};
 use md5::{Digest, Md5};
 use metrics::{
-    Counter, CounterFn, Gauge, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
 };
 
@@ -17,7 +17,8 @@ use crate::ledger::Behaviour;
 use crate::world::{World, for_workers};
 
 /// Sums of counters, and of what histograms recorded, by name, whatever their labels; and by name and
-/// the label that tells kinds apart, as in `name cause=dead_letter`.
+/// the label that tells kinds apart, as in `name cause=dead_letter`. `name times` is how often a histogram
+/// recorded; of a gauge it is the newest value, and `name most` the greatest.
 #[derive(Clone, Default)]
 pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 
@@ -49,7 +50,27 @@ impl Count {
 
 impl HistogramFn for Count {
     fn record(&self, value: f64) {
-        self.increment(value.round() as u64);
+        CounterFn::increment(self, value.round() as u64);
+        let mut counts = self.0.0.lock().expect("no panic under the lock");
+        *counts.entry(format!("{} times", self.1[0])).or_default() += 1;
+    }
+}
+
+impl GaugeFn for Count {
+    fn increment(&self, by: f64) {
+        self.set(self.0.of(&self.1[0]) as f64 + by);
+    }
+
+    fn decrement(&self, by: f64) {
+        self.set(self.0.of(&self.1[0]) as f64 - by);
+    }
+
+    fn set(&self, value: f64) {
+        let (name, value) = (&self.1[0], value.round() as u64);
+        let mut counts = self.0.0.lock().expect("no panic under the lock");
+        counts.insert(name.clone(), value);
+        let most = counts.entry(format!("{name} most")).or_default();
+        *most = value.max(*most);
     }
 }
 
@@ -73,8 +94,8 @@ impl Recorder for Counts {
         Counter::from_arc(Count::of(self, key))
     }
 
-    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::noop()
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Count::of(self, key))
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {

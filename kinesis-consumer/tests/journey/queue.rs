@@ -211,7 +211,10 @@ where
     }
 }
 
-pub(crate) fn at_once(_: u32, _: u32) -> futures::future::BoxFuture<'static, Result<(), ProcessorError>> {
+pub(crate) fn at_once(
+    _: u32,
+    _: u32,
+) -> futures::future::BoxFuture<'static, Result<(), ProcessorError>> {
     Box::pin(async { Ok(()) })
 }
 

@@ -1,0 +1,194 @@
+//! The metrics of shards: each rises when what it tells of happens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kinesis_consumer::metrics as names;
+use kinesis_consumer::{EventKind, OnFailure, Settings};
+use kinesis_local::{FaultEffect, FaultPlan};
+
+use crate::ledger::Behaviour;
+use crate::measured::Counts;
+use crate::world::{World, for_workers, until};
+
+/// How often a histogram recorded.
+fn times(counts: &Counts, name: &str) -> u64 {
+    counts.of(&format!("{name} times"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_handoff_is_timed_and_a_clean_stop_is_none() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(4).await;
+    let first = world.worker("one", |_| Behaviour::Process);
+    world.put_numbers(0..40, 13).await;
+    world.ledger.until_processed(40).await;
+    let mut second = world.worker("two-", |_| Behaviour::Process);
+    for _ in 0..2 {
+        let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+        second.until_event("two has its share", started).await;
+    }
+    assert_eq!(times(&counts, names::HANDOFF_SECONDS), 2);
+    let most = 2 * Settings::default().lease.handoff_timeout.as_secs();
+    assert!(counts.of(names::HANDOFF_SECONDS) < most);
+    first.stop().await.expect("a clean stop");
+    second.stop().await.expect("a clean stop");
+    assert_eq!(times(&counts, names::HANDOFF_SECONDS), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_of_a_checkpoint_grows_until_one_is_made() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    let fails = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&fails);
+    let worker = world.worker("one", move |_| match still.load(Ordering::Relaxed) {
+        true => Behaviour::Fail,
+        false => Behaviour::Process,
+    });
+    world.put_numbers(0..1, 1).await;
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    let age = counts.of(names::CHECKPOINT_AGE_SECONDS);
+    assert!((280..=301).contains(&age), "{age} s");
+    fails.store(false, Ordering::Relaxed);
+    world.ledger.until_processed(1).await;
+    let renewed = Settings::default().lease.failover_time;
+    tokio::time::sleep(renewed).await;
+    let age = counts.of(names::CHECKPOINT_AGE_SECONDS);
+    assert!(age <= renewed.as_secs(), "{age} s");
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_are_buffered_until_their_records_are_processed() {
+    const BYTES: usize = 200_000;
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    let slow = Duration::from_secs(60);
+    let worker = world.worker("one", move |_| Behaviour::Slow(slow));
+    world.put("a", vec![b'0'; BYTES]).await;
+    tokio::time::sleep(slow / 2).await;
+    let buffered = counts.of(names::BUFFERED_BYTES);
+    assert!(buffered >= BYTES as u64, "{buffered} bytes");
+    world.ledger.until_processed(1).await;
+    tokio::time::sleep(slow).await;
+    assert_eq!(counts.of(names::BUFFERED_BYTES), 0);
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_of_a_record_is_timed_from_its_arrival_until_it_is_processed() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    world.put_numbers(0..1, 1).await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    let slow = Duration::from_secs(50);
+    let begun = world.clock.now();
+    let worker = world.worker("one", move |_| Behaviour::Slow(slow));
+    world.ledger.until_processed(1).await;
+    worker.stop().await.expect("a clean stop");
+    let took = 100 + (world.clock.now() - begun).as_secs();
+    assert_eq!(times(&counts, names::END_TO_END_SECONDS), 1);
+    let told = counts.of(names::END_TO_END_SECONDS);
+    assert!((150..=took + 1).contains(&told), "{told} s of {took} s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn iterators_that_expired_are_counted() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    world.faults(FaultPlan::default().rule(for_workers(FaultEffect::ExpiredIterator).times(3)));
+    world.put_numbers(0..10, 3).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(10).await;
+    worker.stop().await.expect("a clean stop");
+    world.ledger.assert_each_once(0..10);
+    assert_eq!(counts.of(names::EXPIRED_ITERATORS), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_stops_by_the_settings_is_counted() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(2).await;
+    let settings = Settings {
+        on_failure: OnFailure::Stop { attempts: 2 },
+        ..Settings::default()
+    };
+    let mut worker = world.worker_with("one", settings, |_| Behaviour::Fail);
+    world.put_numbers(0..1, 1).await;
+    let stopped = |kind: &EventKind| matches!(kind, EventKind::ShardStopped);
+    worker.until_event("it stops", stopped).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(counts.of(names::SHARDS_STOPPED), 1);
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn shards_that_are_gone_with_their_stream_are_counted() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(2).await;
+    world.put_numbers(0..10, 13).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(10).await;
+    assert_eq!(counts.of(names::SHARDS_NOT_FOUND), 0);
+    world.delete_stream().await;
+    until("both are counted", async || {
+        counts.of(names::SHARDS_NOT_FOUND) == 2
+    })
+    .await;
+    worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpoint_whose_record_is_trimmed_is_counted() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    world.put_numbers(0..5, 3).await;
+    let first = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(5).await;
+    first.stop().await.expect("a clean stop");
+    // Longer than records are kept.
+    tokio::time::sleep(Duration::from_secs(25 * 60 * 60)).await;
+    world.put_numbers(5..8, 3).await;
+    assert_eq!(counts.of(names::TRIMMED_CHECKPOINTS), 0);
+    let second = world.worker("two-", |_| Behaviour::Process);
+    world.ledger.until_processed(8).await;
+    second.stop().await.expect("a clean stop");
+    world.ledger.assert_each_once(0..8);
+    assert_eq!(counts.of(names::TRIMMED_CHECKPOINTS), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_that_are_not_stored_are_counted_until_they_are() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    world.letters.away.store(true, Ordering::Relaxed);
+    let settings = Settings {
+        on_failure: OnFailure::DeadLetter { attempts: 1 },
+        ..Settings::default()
+    };
+    let worker = world.worker_with("one", settings, |_| Behaviour::Poison);
+    world.put_numbers(0..1, 1).await;
+    until("it is tried again and again", async || {
+        counts.of(names::DEAD_LETTER_FAILURES) >= 3
+    })
+    .await;
+    assert_eq!(counts.of(names::DEAD_LETTERS), 0);
+    world.letters.away.store(false, Ordering::Relaxed);
+    until("it is stored", async || world.ledger.letters().len() == 1).await;
+    let failures = counts.of(names::DEAD_LETTER_FAILURES);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(counts.of(names::DEAD_LETTER_FAILURES), failures);
+    assert_eq!(counts.of(names::DEAD_LETTERS), 1);
+    worker.stop().await.expect("a clean stop");
+}
