@@ -1,4 +1,5 @@
-//! Queues and channels: how their ARNs and lists lead to streams.
+//! Queues and channels, which have much in common: how their ARNs and lists lead to streams, what is
+//! asked before one is created or deleted, and how they are listed.
 
 use std::sync::Arc;
 
@@ -6,24 +7,111 @@ use kinesis_core::limits::NEXT_TOKEN_LIFETIME;
 use serde::Deserialize;
 
 use super::Inner;
-use crate::catalog::StreamCell;
+use crate::catalog::{StreamCell, Streams};
+use crate::log::Ticket;
 use crate::stream::attached::AttachedId;
-use crate::stream::lifecycle::Status;
+use crate::stream::change::Change;
+use crate::stream::channel::change::ChannelChange;
+use crate::stream::lifecycle::{Delays, Status};
+use crate::stream::queue::change::QueueChange;
 use crate::stream::token::{Opened, Sealer};
+use crate::stream::{Mode, Stream};
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
-use crate::wire::read::{List, Structure, Text, Timestamp};
+use crate::wire::read::{Integer, List, Structure, Text, Timestamp};
 use crate::wire::write::Writer;
 
 /// Streams, queues or channels that may be CREATING or DELETING at once. Source: `CreateStream`;
 /// quotas for queues, developer guide.
-pub(super) const PASSING_MAX: usize = 5;
+const PASSING_MAX: usize = 5;
 
 /// Streams that one list of a request may name. Source: API model.
 pub(super) const STREAMS_PER_LIST_MAX: usize = 10_000;
 
 /// Entries of a list that are looked at one by one. Source: none; more failures than are told.
 const ENTRIES_CHECKED: usize = 10;
+
+/// What hangs on a stream and has an ARN of its own.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Queue,
+    Channel,
+}
+
+impl Kind {
+    /// The word in its ARN, and in texts.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Queue => "queue",
+            Self::Channel => "channel",
+        }
+    }
+
+    fn plural(self) -> &'static str {
+        match self {
+            Self::Queue => "queues",
+            Self::Channel => "channels",
+        }
+    }
+
+    /// The word at the beginning of a text.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Queue => "Queue",
+            Self::Channel => "Channel",
+        }
+    }
+
+    /// The name and state of one; `None`: the stream has no such.
+    fn of(self, stream: &Stream, id: u64, now_ms: u64, delays: Delays) -> Option<(String, Status)> {
+        Some(match self {
+            Self::Queue => {
+                let queue = stream.queue(id)?;
+                (queue.name.clone(), queue.status(now_ms, delays))
+            }
+            Self::Channel => {
+                let channel = stream.channel(id)?;
+                (
+                    channel.settings.name.clone(),
+                    channel.status(now_ms, delays),
+                )
+            }
+        })
+    }
+
+    /// The names and states of all that a stream has.
+    fn all(self, stream: &Stream, now_ms: u64, delays: Delays) -> Vec<(String, Status)> {
+        let ids: Vec<u64> = match self {
+            Self::Queue => stream.queues.keys().copied().collect(),
+            Self::Channel => stream.channels.keys().copied().collect(),
+        };
+        let all = ids.into_iter();
+        all.filter_map(|id| self.of(stream, id, now_ms, delays))
+            .collect()
+    }
+
+    fn deletion(self, id: u64) -> Change {
+        match self {
+            Self::Queue => Change::Queue {
+                id,
+                change: QueueChange::Delete,
+            },
+            Self::Channel => Change::Channel {
+                id,
+                change: ChannelChange::Delete,
+            },
+        }
+    }
+}
+
+/// ListQueues and ListChannels.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
+pub(super) struct ListRequest<'a> {
+    pub(super) max_results: Option<Integer>,
+    pub(super) next_token: Option<Text<'a>>,
+    pub(super) stream_filter: Filter<'a>,
+}
 
 /// One stream that ListQueues or ListChannels is asked for.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -98,17 +186,126 @@ pub(super) fn open_page(token: Option<&Text<'_>>, kind: u8, now_ms: u64) -> Resu
     Ok(after)
 }
 
-pub(super) fn seal_page(kind: u8, last_name: &str, now_ms: u64) -> String {
-    Sealer::new(kind).u64(now_ms).text(last_name).seal()
+/// The first `max` in the order of their names, and the token of the page behind them if there is one.
+pub(super) fn page<T>(
+    mut listed: Vec<T>,
+    max: usize,
+    name: impl Fn(&T) -> &str,
+    kind: u8,
+    now_ms: u64,
+) -> (Vec<T>, Option<String>) {
+    listed.sort_by(|one, other| name(one).cmp(name(other)));
+    let has_more = listed.len() > max;
+    listed.truncate(max);
+    let last = listed.last().filter(|_| has_more);
+    let token = last.map(|last| Sealer::new(kind).u64(now_ms).text(name(last)).seal());
+    (listed, token)
 }
 
 impl Inner {
-    /// The stream and id behind an ARN of the caller's account and region with `kind` (`queue`,
-    /// `channel`); whether the stream has it is not said.
-    pub(super) fn attached(&self, arn: &str, kind: &str) -> Option<(Arc<StreamCell>, AttachedId)> {
-        let (place, id) = AttachedId::in_arn(arn, kind)?;
+    /// The stream and id behind an ARN of the caller's account and region; whether the stream has it
+    /// is not said.
+    pub(super) fn attached(&self, arn: &str, kind: Kind) -> Option<(Arc<StreamCell>, AttachedId)> {
+        let (place, id) = AttachedId::in_arn(arn, kind.word())?;
         let cell = (place == *self.place).then(|| self.catalog.by_id(id.stream));
         Some((cell??, id))
+    }
+
+    /// The refusal of an ARN that leads to none.
+    pub(super) fn none_there(&self, kind: Kind, arn: &str) -> Fault {
+        let (title, account) = (kind.title(), self.account_of(kind, arn));
+        Fault::not_found(format!("{title} {arn} under account {account} not found."))
+    }
+
+    /// The account that an ARN names.
+    pub(super) fn account_of(&self, kind: Kind, arn: &str) -> Arc<str> {
+        let named = AttachedId::in_arn(arn, kind.word());
+        named.map_or_else(
+            || Arc::clone(&self.place.account),
+            |(place, _)| place.account,
+        )
+    }
+
+    /// Whether another of this name may be created: the name is free, and not too many are under way.
+    pub(super) fn check_creation(
+        &self,
+        streams: &Streams,
+        kind: Kind,
+        name: &str,
+    ) -> Result<(), Fault> {
+        let taken = |taken: &str, status| taken == name && status != Status::Gone;
+        if self.count_attached(streams, kind, taken) > 0 {
+            let (title, account) = (kind.title(), &self.place.account);
+            return Err(Fault::in_use(format!(
+                "{title} {name} under account {account} already exists."
+            )));
+        }
+        let passing = self.count_attached(streams, kind, |_, status| is_passing(status));
+        self.check_passing(passing, kind.plural())
+    }
+
+    /// Whether the stream is in a state and mode to have another.
+    pub(super) fn check_takes(
+        &self,
+        stream: &Stream,
+        cell: &StreamCell,
+        kind: Kind,
+    ) -> Result<(), Fault> {
+        let status = stream.status(self.now_ms(), self.delays);
+        if !matches!(status, Status::Active | Status::Updating) {
+            self.check_active(stream, cell)?;
+        }
+        if stream.mode == Mode::OnDemand {
+            return Ok(());
+        }
+        Err(Fault::validation(format!(
+            "{}s are supported only on streams in ON_DEMAND mode. Stream {} under account {} is in \
+             {} mode.",
+            kind.title(),
+            cell.name,
+            cell.place.account,
+            stream.mode.name()
+        )))
+    }
+
+    /// Deletes what `arn` names; `None`: it is already on its way.
+    pub(super) fn delete_attached(
+        &self,
+        cell: &StreamCell,
+        id: AttachedId,
+        kind: Kind,
+        arn: &str,
+    ) -> Result<Option<Ticket>, Fault> {
+        let passing =
+            self.count_attached(&self.catalog.read(), kind, |_, status| is_passing(status));
+        let mut stream = cell.write();
+        let found = kind.of(&stream, id.own, self.now_ms(), self.delays);
+        match found.ok_or_else(|| self.none_there(kind, arn))? {
+            (_, Status::Deleting) => return Ok(None),
+            (_, Status::Creating) => {} // it is counted already
+            (_, Status::Active | Status::Updating | Status::Gone) => {
+                self.check_passing(passing, kind.plural())?;
+            }
+        }
+        let ticket = self.change(cell, &mut stream, kind.deletion(id.own))?;
+        stream.wake(); // who waits learns that it is gone
+        Ok(Some(ticket))
+    }
+
+    /// How many of all streams have such a name and state.
+    fn count_attached(
+        &self,
+        streams: &Streams,
+        kind: Kind,
+        is: impl Fn(&str, Status) -> bool,
+    ) -> usize {
+        let of = |cell: &Arc<StreamCell>| {
+            let all = kind.all(&cell.read(), self.now_ms(), self.delays);
+            all.iter()
+                .filter(|(name, status)| is(name, *status))
+                .count()
+        };
+        streams.values().map(of).sum()
     }
 
     /// Refuses another creation or deletion while too many are under way, in the words that the

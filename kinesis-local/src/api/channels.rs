@@ -13,27 +13,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use super::attached::{
-    Filter, StreamIdentifier, admits, check_filter, is_passing, open_page, seal_page,
-};
+use super::attached::{Kind, ListRequest, StreamIdentifier, admits, check_filter, open_page, page};
 use super::encryption::{check_key, check_writing};
 use super::site::Site;
 use super::tags::Tagged;
 use super::{Inner, Reply};
-use crate::catalog::{StreamCell, Streams};
+use crate::catalog::StreamCell;
+use crate::stream::Stream;
 use crate::stream::attached::AttachedId;
 use crate::stream::change::Change;
 use crate::stream::channel::Channel;
 use crate::stream::channel::change::{Bucket, ChannelChange, Logging, NewChannel};
 use crate::stream::channel::object::{Compression, Format, KEY_TEMPLATE_DEFAULT, check_template};
 use crate::stream::lifecycle::Status;
-use crate::stream::{Mode, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
 use crate::wire::read::{Integer, List, Structure, Text, decode};
-
-use serde::Deserialize;
 
 mod answer;
 pub(crate) mod buckets;
@@ -86,14 +82,6 @@ impl Channels {
         self.tasks.close();
         self.tasks.wait().await;
     }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
-struct ListRequest<'a> {
-    stream_filter: Filter<'a>,
-    max_results: Option<Integer>,
-    next_token: Option<Text<'a>>,
 }
 
 impl Site {
@@ -152,10 +140,10 @@ impl Inner {
         let id = new.id;
         let (ticket, answer) = {
             let streams = self.catalog.write(); // one creation at a time: names are taken once
-            self.check_channel_name_is_free(&streams, &new.name)?;
-            self.check_passing(self.passing_channels(&streams), "channels")?;
+            self.check_creation(&streams, Kind::Channel, &new.name)?;
             let mut stream = cell.write();
-            self.check_takes_channel(&stream, &cell)?;
+            self.check_takes(&stream, &cell, Kind::Channel)?;
+            self.check_channel_limit(&stream, &cell)?;
             stream.forget_gone_channels(self.now_ms(), self.delays);
             new.cursors = NewChannel::cursors(&stream);
             let change = Change::Channel {
@@ -328,24 +316,8 @@ impl Inner {
         self.check_writable()?;
         let arn = request.channel_arn.as_deref().unwrap_or_default();
         let (cell, id) = self.channel_cell(arn)?;
-        let passing = self.passing_channels(&self.catalog.read());
-        let ticket = {
-            let mut stream = cell.write();
-            let status = {
-                let channel = stream.channel(id.own).ok_or_else(|| self.no_channel(arn))?;
-                channel.status(self.now_ms(), self.delays)
-            };
-            if status == Status::Deleting {
-                return Ok(Reply::Empty); // already on its way
-            }
-            if status != Status::Creating {
-                self.check_passing(passing, "channels")?;
-            }
-            let change = Change::Channel {
-                id: id.own,
-                change: ChannelChange::Delete,
-            };
-            self.change(&cell, &mut stream, change)?
+        let Some(ticket) = self.delete_attached(&cell, id, Kind::Channel, arn)? else {
+            return Ok(Reply::Empty);
         };
         if let Some(changed) = self.channels.changed().remove(&id) {
             changed.notify_one(); // its task ends
@@ -376,11 +348,8 @@ impl Inner {
                 }
             }
         }
-        channels.sort_by(|one, other| one.name.cmp(&other.name));
-        let has_more = channels.len() > max;
-        channels.truncate(max);
-        let last = channels.last().filter(|_| has_more);
-        let next_token = last.map(|last| seal_page(TOKEN_KIND, &last.name, now_ms));
+        let (channels, next_token) =
+            page(channels, max, |channel| &channel.name, TOKEN_KIND, now_ms);
         self.settled().await?;
         let answer = ListAnswer {
             channels,
@@ -391,7 +360,7 @@ impl Inner {
 
     /// The stream and id of a channel that is not gone.
     pub(super) fn channel_cell(&self, arn: &str) -> Result<(Arc<StreamCell>, AttachedId), Fault> {
-        let found = self.attached(arn, "channel").filter(|(cell, id)| {
+        let found = self.attached(arn, Kind::Channel).filter(|(cell, id)| {
             let (now_ms, delays) = (self.now_ms(), self.delays);
             let stream = cell.read();
             let channel = stream.channel(id.own);
@@ -406,8 +375,7 @@ impl Inner {
     }
 
     fn no_channel(&self, arn: &str) -> Fault {
-        let account = &self.place.account;
-        Fault::not_found(format!("Channel {arn} under account {account} not found."))
+        self.none_there(Kind::Channel, arn)
     }
 
     fn check_channel_active(&self, channel: &Channel, arn: &str) -> Result<(), Fault> {
@@ -432,46 +400,15 @@ impl Inner {
         }
     }
 
-    fn check_channel_name_is_free(&self, streams: &Streams, name: &str) -> Result<(), Fault> {
-        let (now_ms, delays) = (self.now_ms(), self.delays);
-        let taken = count_channels(streams, |channel| {
-            channel.settings.name == name && channel.status(now_ms, delays) != Status::Gone
-        });
-        if taken == 0 {
-            return Ok(());
-        }
-        let account = &self.place.account;
-        Err(Fault::in_use(format!(
-            "Channel {name} under account {account} already exists."
-        )))
-    }
-
-    fn passing_channels(&self, streams: &Streams) -> usize {
-        let (now_ms, delays) = (self.now_ms(), self.delays);
-        count_channels(streams, |channel| {
-            is_passing(channel.status(now_ms, delays))
-        })
-    }
-
-    fn check_takes_channel(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
-        let (name, account) = (&cell.name, &self.place.account);
-        let status = stream.status(self.now_ms(), self.delays);
-        if !matches!(status, Status::Active | Status::Updating) {
-            self.check_active(stream, cell)?;
-        }
-        if stream.mode != Mode::OnDemand {
-            return Err(Fault::validation(format!(
-                "Channels are supported only on streams in ON_DEMAND mode. Stream {name} under \
-                 account {account} is in {} mode.",
-                stream.mode.name()
-            )));
-        }
+    /// Whether the stream may have another channel.
+    fn check_channel_limit(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
         if stream.channel_count(self.now_ms(), self.delays) < CHANNELS_PER_STREAM_MAX {
             return Ok(());
         }
         Err(Fault::limit_exceeded(format!(
             "This request would exceed the limit of {CHANNELS_PER_STREAM_MAX} channel to a general \
-             purpose bucket for stream {name} under account {account}."
+             purpose bucket for stream {} under account {}.",
+            cell.name, cell.place.account
         )))
     }
 
@@ -521,16 +458,6 @@ impl Inner {
             },
         }
     }
-}
-
-/// How many channels of all streams are like that.
-fn count_channels(streams: &Streams, is: impl Fn(&Channel) -> bool) -> usize {
-    let of = |cell: &Arc<StreamCell>| {
-        let stream = cell.read();
-        let channels = stream.channels.keys().filter_map(|&id| stream.channel(id));
-        channels.filter(|channel| is(channel)).count()
-    };
-    streams.values().map(of).sum()
 }
 
 /// The one stream and the one destination of a request.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::attached::{open_page, seal_page};
+use super::attached::{open_page, page};
 use super::tags::{Tagged, check_tags};
 use super::{Inner, Reply, no_stream, unwritable};
 use crate::catalog::StreamCell;
@@ -222,7 +222,7 @@ impl Inner {
         let max = request
             .max_results
             .map_or(PAGE_DEFAULT, |max| max.0.max(1) as usize);
-        let mut consumers: Vec<ConsumerAnswer> = {
+        let consumers: Vec<ConsumerAnswer> = {
             let stream = cell.read();
             let later = stream.consumers.iter().filter(|(name, _)| **name > after);
             later
@@ -230,10 +230,13 @@ impl Inner {
                 .map(|(name, consumer)| self.describe(&cell, name, consumer, false))
                 .collect()
         };
-        let has_more = consumers.len() > max;
-        consumers.truncate(max);
-        let last = consumers.last().filter(|_| has_more);
-        let next_token = last.map(|last| seal_page(TOKEN_KIND, &last.name, now_ms));
+        let (consumers, next_token) = page(
+            consumers,
+            max,
+            |consumer| &consumer.name,
+            TOKEN_KIND,
+            now_ms,
+        );
         self.settled().await?;
         Ok(Reply::to(
             body,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kinesis_core::limits::KIB;
 use serde::Deserialize;
 
-use super::attached::{open_page, seal_page};
+use super::attached::{open_page, page};
 use super::shards::ShardAnswer;
 use super::warm::WarmAnswer;
 use super::{Inner, Reply};
@@ -207,7 +207,7 @@ impl Inner {
         let max = request
             .limit
             .map_or(PAGE_DEFAULT, |limit| limit.0.max(1) as usize);
-        let mut streams: Vec<StreamFacts> = {
+        let streams: Vec<StreamFacts> = {
             let catalog = self.catalog.read();
             let facts = catalog
                 .values()
@@ -217,16 +217,13 @@ impl Inner {
                 .take(max.saturating_add(1))
                 .collect()
         };
-        let has_more = streams.len() > max;
-        streams.truncate(max);
-        let last = streams.last().filter(|_| has_more);
-        let next_token = last.map(|last| seal_page(TOKEN_KIND, &last.name, now_ms));
+        let (streams, next_token) = page(streams, max, |facts| &facts.name, TOKEN_KIND, now_ms);
         self.settled().await?;
         Ok(Reply::to(
             body,
             &ListStreamsAnswer {
                 streams,
-                has_more,
+                has_more: next_token.is_some(),
                 next_token,
             },
         ))

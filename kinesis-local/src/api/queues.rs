@@ -11,18 +11,18 @@ use kinesis_core::limits::{CONSUMERS_PER_ADVANTAGE_STREAM_MAX, CONSUMERS_PER_STR
 use serde::Deserialize;
 
 use super::attached::{
-    Filter, STREAMS_PER_LIST_MAX, StreamIdentifier, admits, check_filter, is_passing, open_page,
-    seal_page,
+    Kind, ListRequest, STREAMS_PER_LIST_MAX, StreamIdentifier, admits, check_filter, open_page,
+    page,
 };
 use super::tags::{Tagged, check_tags};
 use super::{Inner, Reply};
-use crate::catalog::{StreamCell, Streams};
+use crate::catalog::StreamCell;
+use crate::stream::Stream;
 use crate::stream::attached::AttachedId;
 use crate::stream::change::Change;
 use crate::stream::lifecycle::Status;
 use crate::stream::queue::change::{Asked, NewQueue, QueueChange, StartingPosition};
 use crate::stream::queue::{Attributes, Queue};
-use crate::stream::{Mode, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
@@ -93,14 +93,6 @@ struct QueueRequest<'a> {
     queue_attributes: Option<Structure<AttributesRequest<'a>>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
-struct ListRequest<'a> {
-    max_results: Option<Integer>,
-    next_token: Option<Text<'a>>,
-    stream_filter: Filter<'a>,
-}
-
 impl Inner {
     pub(super) async fn create_queue(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: CreateQueueRequest<'_> = decode(body)?;
@@ -124,10 +116,10 @@ impl Inner {
         self.check_new_tags(&tags, 0, &Tagged::Queue(name))?;
         let (ticket, answer) = {
             let streams = self.catalog.write(); // one creation at a time: names are taken once
-            self.check_name_is_free(&streams, name)?;
-            self.check_passing(self.passing_queues(&streams), "queues")?;
+            self.check_creation(&streams, Kind::Queue, name)?;
             let mut stream = cell.write();
-            self.check_takes_queue(&stream, &cell)?;
+            self.check_takes(&stream, &cell, Kind::Queue)?;
+            self.check_consumer_limit(&stream, &cell)?;
             let now_ms = self.now_ms();
             stream.forget_gone_queues(now_ms, self.delays);
             let start = StartingPosition::settle(asked, &stream, now_ms);
@@ -194,26 +186,8 @@ impl Inner {
         self.check_writable()?;
         let arn = request.queue_arn.as_deref().unwrap_or_default();
         let (cell, id) = self.queue_cell(arn)?;
-        let passing = self.passing_queues(&self.catalog.read());
-        let ticket = {
-            let mut stream = cell.write();
-            let status = {
-                let queue = stream.queue(id.own).ok_or_else(|| self.no_queue(arn))?;
-                queue.status(self.now_ms(), self.delays)
-            };
-            if status == Status::Deleting {
-                return Ok(Reply::Empty); // already on its way
-            }
-            if status != Status::Creating {
-                self.check_passing(passing, "queues")?;
-            }
-            let change = Change::Queue {
-                id: id.own,
-                change: QueueChange::Delete,
-            };
-            let ticket = self.change(&cell, &mut stream, change)?;
-            stream.wake(); // who waits learns that it is gone
-            ticket
+        let Some(ticket) = self.delete_attached(&cell, id, Kind::Queue, arn)? else {
+            return Ok(Reply::Empty);
         };
         self.stored(ticket).await?;
         Ok(Reply::Empty)
@@ -252,11 +226,7 @@ impl Inner {
                 }
             }
         }
-        queues.sort_by(|one, other| one.name.cmp(&other.name));
-        let has_more = queues.len() > max;
-        queues.truncate(max);
-        let last = queues.last().filter(|_| has_more);
-        let next_token = last.map(|last| seal_page(TOKEN_KIND, &last.name, now_ms));
+        let (queues, next_token) = page(queues, max, |queue| &queue.name, TOKEN_KIND, now_ms);
         self.settled().await?;
         Ok(Reply::to(body, &ListAnswer { queues, next_token }))
     }
@@ -271,16 +241,7 @@ impl Inner {
     }
 
     fn no_queue(&self, arn: &str) -> Fault {
-        let account = self.account_of(arn);
-        Fault::not_found(format!("Queue {arn} under account {account} not found."))
-    }
-
-    fn account_of(&self, queue_arn: &str) -> Arc<str> {
-        let named = AttachedId::in_arn(queue_arn, "queue");
-        named.map_or_else(
-            || Arc::clone(&self.place.account),
-            |(place, _)| place.account,
-        )
+        self.none_there(Kind::Queue, arn)
     }
 
     /// Whether the queue is in one of the states that an operation takes; the refusal is the
@@ -297,7 +258,7 @@ impl Inner {
             Status::Gone => Err(self.no_queue(arn)),
             status => Err(refusal(format!(
                 "Queue {arn} under account {} not ACTIVE, instead in state {}",
-                self.account_of(arn),
+                self.account_of(Kind::Queue, arn),
                 status.name()
             ))),
         }
@@ -324,41 +285,6 @@ impl Inner {
             (Some("TRIM_HORIZON"), None) => Ok(Asked::TrimHorizon),
             (_, None) => Ok(Asked::Latest),
         }
-    }
-
-    fn check_name_is_free(&self, streams: &Streams, name: &str) -> Result<(), Fault> {
-        let (now_ms, delays) = (self.now_ms(), self.delays);
-        let taken = count_queues(streams, |queue| {
-            queue.name == name && queue.status(now_ms, delays) != Status::Gone
-        });
-        if taken == 0 {
-            return Ok(());
-        }
-        let account = &self.place.account;
-        Err(Fault::in_use(format!(
-            "Queue {name} under account {account} already exists."
-        )))
-    }
-
-    fn passing_queues(&self, streams: &Streams) -> usize {
-        let (now_ms, delays) = (self.now_ms(), self.delays);
-        count_queues(streams, |queue| is_passing(queue.status(now_ms, delays)))
-    }
-
-    fn check_takes_queue(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
-        let (name, account) = (&cell.name, &cell.place.account);
-        let status = stream.status(self.now_ms(), self.delays);
-        if !matches!(status, Status::Active | Status::Updating) {
-            self.check_active(stream, cell)?;
-        }
-        if stream.mode != Mode::OnDemand {
-            return Err(Fault::validation(format!(
-                "Queues are supported only on streams in ON_DEMAND mode. Stream {name} under \
-                 account {account} is in {} mode.",
-                stream.mode.name()
-            )));
-        }
-        self.check_consumer_limit(stream, cell)
     }
 
     /// Whether the stream may have another consumer or queue.
@@ -420,16 +346,6 @@ impl Inner {
             attributes: queue.attributes,
         })
     }
-}
-
-/// How many queues of all streams are like that.
-fn count_queues(streams: &Streams, is: impl Fn(&Queue) -> bool) -> usize {
-    let of = |cell: &Arc<StreamCell>| {
-        let stream = cell.read();
-        let queues = stream.queues.keys().filter_map(|&id| stream.queue(id));
-        queues.filter(|queue| is(queue)).count()
-    };
-    streams.values().map(of).sum()
 }
 
 /// The attributes with what the request changes.

@@ -6,6 +6,7 @@
 use super::super::encoding::{decoded, encoded, event_payload, request_in};
 use super::super::*;
 use super::FORMAT;
+use crate::stream::encryption::KmsKeyState;
 
 mod account;
 mod auth;
@@ -91,15 +92,51 @@ pub(crate) async fn assert_refused(
 }
 
 pub(crate) async fn with_stream(shards: u32) -> Kinesis {
-    let kinesis = kinesis();
-    ok(
-        &kinesis,
-        "CreateStream",
-        json!({"StreamName": "s", "ShardCount": shards}),
-    )
-    .await;
+    stream_of(options(), shards).await
+}
+
+/// A service of these options that has a stream.
+pub(crate) async fn stream_of(options: KinesisOptions, shards: u32) -> Kinesis {
+    let kinesis = Kinesis::open(options).unwrap();
+    let create = json!({"StreamName": "s", "ShardCount": shards});
+    ok(&kinesis, "CreateStream", create).await;
     kinesis
 }
+
+/// The states by which the key `alias/a` is refused, each with its code and text.
+pub(crate) const KEY_STATES: [(KmsKeyState, &str, &str); 6] = [
+    (
+        KmsKeyState::Disabled,
+        "KMSDisabledException",
+        "alias/a is disabled.",
+    ),
+    (
+        KmsKeyState::PendingDeletion,
+        "KMSInvalidStateException",
+        "alias/a is pending deletion.",
+    ),
+    (
+        KmsKeyState::AccessDenied,
+        "KMSAccessDeniedException",
+        "The ciphertext refers to a customer master key that does not exist, does not exist in \
+         this region, or you are not allowed to access.",
+    ),
+    (
+        KmsKeyState::NotFound,
+        "KMSNotFoundException",
+        "Key 'alias/a' does not exist",
+    ),
+    (
+        KmsKeyState::OptInRequired,
+        "KMSOptInRequired",
+        "The AWS Access Key Id needs a subscription for the service",
+    ),
+    (
+        KmsKeyState::Throttling,
+        "KMSThrottlingException",
+        "Rate exceeded",
+    ),
+];
 
 /// Puts a record whose data is `text`; its sequence number.
 pub(crate) async fn put(kinesis: &Kinesis, key: &str, text: &str) -> String {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::*;
-use crate::stream::encryption::KmsKeyState;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -80,13 +79,14 @@ async fn a_key_comes_into_force_when_the_stream_is_active_again() {
         update: Duration::from_millis(500),
         ..Delays::default()
     };
-    let kinesis = Kinesis::open(KinesisOptions {
-        delays,
-        ..options()
-    })
-    .unwrap();
-    let create = json!({"StreamName": "s", "ShardCount": 1});
-    ok(&kinesis, "CreateStream", create).await;
+    let kinesis = stream_of(
+        KinesisOptions {
+            delays,
+            ..options()
+        },
+        1,
+    )
+    .await;
     start(&kinesis, "alias/a").await;
     let busy = "Stream s under account 000000000000 not ACTIVE, instead in state UPDATING";
     let stop = with_key("alias/a");
@@ -132,21 +132,13 @@ async fn only_kms_and_the_forms_of_a_key_are_taken() {
 
 #[tokio::test]
 async fn a_key_that_cannot_be_used_refuses_starts_writes_and_reads_of_its_records() {
-    use KmsKeyState::*;
     let kinesis = with_stream(1).await;
     put(&kinesis, "k", "plain").await;
     start(&kinesis, "alias/a").await;
     put(&kinesis, "k", "secret").await;
     let all = iterator(&kinesis, "0", "TRIM_HORIZON").await;
     let plain = json!({"ShardIterator": all, "Limit": 1});
-    for (state, code) in [
-        (Disabled, "KMSDisabledException"),
-        (PendingDeletion, "KMSInvalidStateException"),
-        (AccessDenied, "KMSAccessDeniedException"),
-        (NotFound, "KMSNotFoundException"),
-        (OptInRequired, "KMSOptInRequired"),
-        (Throttling, "KMSThrottlingException"),
-    ] {
+    for (state, code, _) in KEY_STATES {
         kinesis.kms().set("alias/a", state);
         kinesis.kms().set("alias/b", state);
         let one = json!({"StreamName": "s", "PartitionKey": "k", "Data": ""});
@@ -168,10 +160,10 @@ async fn a_key_that_cannot_be_used_refuses_starts_writes_and_reads_of_its_record
         let got = ok(&kinesis, "GetRecords", plain.clone()).await;
         assert_eq!(texts(&got), ["plain"]);
     }
-    kinesis.kms().set("alias/a", Enabled);
+    kinesis.kms().set("alias/a", KmsKeyState::Enabled);
     assert_eq!(texts(&get(&kinesis, &all).await), ["plain", "secret"]);
     let disabled = "alias/b is disabled.";
-    kinesis.kms().set("alias/b", Disabled);
+    kinesis.kms().set("alias/b", KmsKeyState::Disabled);
     let code = "KMSDisabledException";
     assert_refused(
         &kinesis,

@@ -12,7 +12,6 @@ use super::super::super::encoding::ANSWERS;
 use super::*;
 use crate::fault::{FaultEffect, FaultPlan, FaultRule, FaultService, Faults};
 use crate::limits::Quotas;
-use crate::stream::encryption::KmsKeyState;
 
 mod arguments;
 mod faults;

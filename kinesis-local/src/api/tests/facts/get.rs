@@ -429,15 +429,12 @@ async fn records_past_their_retention_are_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn with_the_services_limits_a_shard_is_read_five_times_a_second() {
-    let kinesis = Kinesis::open(KinesisOptions {
-        limits: Limits::Aws,
-        ..options()
-    })
-    .unwrap();
-    ok(
-        &kinesis,
-        "CreateStream",
-        json!({"StreamName": "s", "ShardCount": 1}),
+    let kinesis = stream_of(
+        KinesisOptions {
+            limits: Limits::Aws,
+            ..options()
+        },
+        1,
     )
     .await;
     let start = iterator(&kinesis, "0", "TRIM_HORIZON").await;
@@ -502,13 +499,14 @@ async fn a_read_gives_ten_thousand_records_at_most() {
 #[tokio::test(start_paused = true)]
 async fn a_read_gives_ten_mebibytes_at_most_and_the_next_has_to_wait_for_five_seconds() {
     let limits = Limits::Aws;
-    let kinesis = Kinesis::open(KinesisOptions {
-        limits,
-        ..options()
-    })
-    .unwrap();
-    let create = json!({"StreamName": "s", "ShardCount": 1});
-    ok(&kinesis, "CreateStream", create).await;
+    let kinesis = stream_of(
+        KinesisOptions {
+            limits,
+            ..options()
+        },
+        1,
+    )
+    .await;
     // Written in CBOR in any case: JSON of this size is slow without optimisation.
     let data = base64_simd::STANDARD.encode_to_string(vec![b'x'; (1 << 20) - 1]);
     let large = json!({"StreamName": "s", "PartitionKey": "k", "Data": data});

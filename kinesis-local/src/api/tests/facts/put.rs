@@ -283,15 +283,12 @@ async fn a_number_for_ordering_of_version_3_makes_the_service_fail() {
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_record_fails_alone_and_names_its_shard() {
-    let kinesis = Kinesis::open(KinesisOptions {
-        limits: Limits::Aws,
-        ..options()
-    })
-    .unwrap();
-    ok(
-        &kinesis,
-        "CreateStream",
-        json!({"StreamName": "s", "ShardCount": 2}),
+    let kinesis = stream_of(
+        KinesisOptions {
+            limits: Limits::Aws,
+            ..options()
+        },
+        2,
     )
     .await;
     let on = |hash_key: &str, bytes: usize| {

@@ -82,13 +82,14 @@ async fn a_stream_is_updating_for_the_configured_time_and_takes_records_meanwhil
         update: Duration::from_millis(500),
         ..Delays::default()
     };
-    let kinesis = Kinesis::open(KinesisOptions {
-        delays,
-        ..options()
-    })
-    .unwrap();
-    let create = json!({"StreamName": "s", "ShardCount": 1});
-    ok(&kinesis, "CreateStream", create).await;
+    let kinesis = stream_of(
+        KinesisOptions {
+            delays,
+            ..options()
+        },
+        1,
+    )
+    .await;
     ok(&kinesis, "UpdateShardCount", to(2)).await;
     assert_eq!(summary(&kinesis).await["StreamStatus"], "UPDATING");
     put(&kinesis, "k", "data").await;

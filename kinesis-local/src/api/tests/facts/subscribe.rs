@@ -8,7 +8,6 @@ use tokio::time::{advance, timeout};
 
 use super::super::super::encoding::ANSWERS;
 use super::*;
-use crate::stream::encryption::KmsKeyState;
 use crate::wire::Format;
 
 /// One frame: its event or exception type, and its payload.
@@ -291,39 +290,7 @@ async fn deregistering_and_deleting_end_the_subscriptions() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_does_not_work_ends_the_subscription_by_its_exception() {
-    for (state, code, text) in [
-        (
-            KmsKeyState::Disabled,
-            "KMSDisabledException",
-            "alias/a is disabled.",
-        ),
-        (
-            KmsKeyState::PendingDeletion,
-            "KMSInvalidStateException",
-            "alias/a is pending deletion.",
-        ),
-        (
-            KmsKeyState::AccessDenied,
-            "KMSAccessDeniedException",
-            "The ciphertext refers to a customer master key that does not exist, does not exist in \
-             this region, or you are not allowed to access.",
-        ),
-        (
-            KmsKeyState::NotFound,
-            "KMSNotFoundException",
-            "Key 'alias/a' does not exist",
-        ),
-        (
-            KmsKeyState::OptInRequired,
-            "KMSOptInRequired",
-            "The AWS Access Key Id needs a subscription for the service",
-        ),
-        (
-            KmsKeyState::Throttling,
-            "KMSThrottlingException",
-            "Rate exceeded",
-        ),
-    ] {
+    for (state, code, text) in KEY_STATES {
         let kinesis = with_stream(1).await;
         let arn = register(&kinesis, "c").await;
         put(&kinesis, "k", "plain").await;
@@ -373,15 +340,12 @@ async fn only_a_registered_consumer_can_subscribe() {
 
 #[tokio::test(start_paused = true)]
 async fn with_the_services_limits_a_consumer_gets_two_mebibytes_a_second() {
-    let kinesis = Kinesis::open(KinesisOptions {
-        limits: Limits::Aws,
-        ..options()
-    })
-    .unwrap();
-    ok(
-        &kinesis,
-        "CreateStream",
-        json!({"StreamName": "s", "ShardCount": 1}),
+    let kinesis = stream_of(
+        KinesisOptions {
+            limits: Limits::Aws,
+            ..options()
+        },
+        1,
     )
     .await;
     for _ in 0..8 {
@@ -400,20 +364,12 @@ async fn with_the_services_limits_a_consumer_gets_two_mebibytes_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_used_ends_the_subscription_with_an_event_of_its_own() {
-    use crate::KmsKeyState::*;
     let kinesis = with_stream(1).await;
     let arn = register(&kinesis, "c").await;
     let key = json!({"StreamName": "s", "EncryptionType": "KMS", "KeyId": "alias/a"});
     ok(&kinesis, "StartStreamEncryption", key).await;
     put(&kinesis, "k", "secret").await;
-    for (state, code) in [
-        (Disabled, "KMSDisabledException"),
-        (PendingDeletion, "KMSInvalidStateException"),
-        (AccessDenied, "KMSAccessDeniedException"),
-        (NotFound, "KMSNotFoundException"),
-        (OptInRequired, "KMSOptInRequired"),
-        (Throttling, "KMSThrottlingException"),
-    ] {
+    for (state, code, _) in KEY_STATES {
         kinesis.kms().set("alias/a", state);
         advance(Duration::from_secs(5)).await; // behind the one before
         let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
@@ -422,7 +378,7 @@ async fn a_key_that_cannot_be_used_ends_the_subscription_with_an_event_of_its_ow
         assert!(!payload["message"].as_str().unwrap().is_empty(), "{code}");
         assert_eq!(frame(&mut body).await, None, "{code}");
     }
-    kinesis.kms().set("alias/a", Enabled);
+    kinesis.kms().set("alias/a", KmsKeyState::Enabled);
     advance(Duration::from_secs(5)).await;
     let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
     assert_eq!(texts(&event(&mut body).await), ["secret"]);
@@ -438,7 +394,7 @@ async fn a_key_that_cannot_be_used_ends_the_subscription_with_an_event_of_its_ow
         log.append("k".into(), Bytes::from_static(b"lost"), key, NOW_MS);
         let end = log.taken_end();
         drop(log);
-        kinesis.kms().set("alias/b", Disabled);
+        kinesis.kms().set("alias/b", KmsKeyState::Disabled);
         shard.publish(end);
     }
     let (kind, _) = frame(&mut body).await.unwrap();

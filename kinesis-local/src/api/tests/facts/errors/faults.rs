@@ -181,13 +181,14 @@ fn the_model_says_whether_a_failure_of_the_service_is_an_exception_or_the_common
 #[tokio::test]
 async fn a_store_that_fails_is_told_as_the_operation_s_model_has_it() {
     let dir = tempfile::tempdir().unwrap();
-    let kinesis = Kinesis::open(KinesisOptions {
-        data_dir: Some(dir.path().to_owned()),
-        ..options()
-    })
-    .unwrap();
-    let create = json!({"StreamName": "s", "ShardCount": 1});
-    ok(&kinesis, "CreateStream", create).await;
+    let kinesis = stream_of(
+        KinesisOptions {
+            data_dir: Some(dir.path().to_owned()),
+            ..options()
+        },
+        1,
+    )
+    .await;
     kinesis.sites.home.log.lose_disk(dir.path());
     let put = json!({"StreamName": "s", "PartitionKey": "k", "Data": ""});
     let tag = json!({"StreamName": "s", "Tags": {"a": "b"}});

@@ -87,39 +87,7 @@ pub(super) async fn keys_that_do_not_work(reached: &mut Reached) {
         dead.body("ReceiveQueueRecords"),
     )
     .await;
-    for (state, code, text) in [
-        (
-            KmsKeyState::Disabled,
-            "KMSDisabledException",
-            "alias/a is disabled.",
-        ),
-        (
-            KmsKeyState::PendingDeletion,
-            "KMSInvalidStateException",
-            "alias/a is pending deletion.",
-        ),
-        (
-            KmsKeyState::AccessDenied,
-            "KMSAccessDeniedException",
-            "The ciphertext refers to a customer master key that does not exist, does not exist in \
-             this region, or you are not allowed to access.",
-        ),
-        (
-            KmsKeyState::NotFound,
-            "KMSNotFoundException",
-            "Key 'alias/a' does not exist",
-        ),
-        (
-            KmsKeyState::OptInRequired,
-            "KMSOptInRequired",
-            "The AWS Access Key Id needs a subscription for the service",
-        ),
-        (
-            KmsKeyState::Throttling,
-            "KMSThrottlingException",
-            "Rate exceeded",
-        ),
-    ] {
+    for (state, code, text) in KEY_STATES {
         for operation in listed(code) {
             let world = if operation == "ReceiveDeadLetterQueueRecords" {
                 &dead

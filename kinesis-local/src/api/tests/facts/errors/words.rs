@@ -307,15 +307,12 @@ async fn who_is_denied_and_what_is_not_active_yet() {
         create: Duration::from_secs(5),
         ..Delays::default()
     };
-    let kinesis = Kinesis::open(KinesisOptions {
-        delays,
-        ..options()
-    })
-    .unwrap();
-    ok(
-        &kinesis,
-        "CreateStream",
-        json!({"StreamName": "s", "ShardCount": 1}),
+    let kinesis = stream_of(
+        KinesisOptions {
+            delays,
+            ..options()
+        },
+        1,
     )
     .await;
     let told =
