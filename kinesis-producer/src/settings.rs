@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::kpl::KplWarning;
 use crate::Error;
+use crate::pipeline::intake::{memory_of, record_that_fits};
 
 /// Most bytes that may be outstanding in one producer.
 /// Source: half of what a tokio semaphore counts.
@@ -35,11 +36,14 @@ const DURATION_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Bytes of data and partition key that may be accepted and not yet resolved. At the bound
-    /// `send` and `enqueue` wait and `try_send` refuses. The encoded copy of what is in flight
-    /// comes on top. A record larger than this is refused. Bounds: `max_user_record_size`, or 1 MiB
-    /// without one..=`usize::MAX / 16`.
-    /// Source of the default (64 MiB): none, reasonable default.
+    /// Memory in bytes that records may take while they are accepted and not yet resolved, waiting
+    /// or in flight. A record counts with 512 bytes and four times its data and partition key: itself,
+    /// and its place in a request, which the SDK writes as base64. At the bound `send` and `enqueue`
+    /// wait and `try_send` refuses; a record that cannot fit at all is refused. What comes on top does
+    /// not grow with the load: the queues of the shards, and the encoding of one request for each
+    /// thread of the runtime. Bounds: what a record of `max_user_record_size`, or 1 MiB without one,
+    /// takes..=`usize::MAX / 16`.
+    /// Source of the default (64 MiB; 65,000 records of 120 bytes): none, reasonable default.
     pub max_buffered_bytes: usize,
     /// Records that may be accepted and not yet resolved. Bounds: 1..=100,000,000.
     /// Source of the default (100,000): none, reasonable default.
@@ -212,7 +216,7 @@ impl Settings {
             .max_user_record_size
             .unwrap_or(RECORD_MAX_BYTES_LARGEST);
         given
-            .min(self.max_buffered_bytes)
+            .min(record_that_fits(self.max_buffered_bytes))
             .min(self.collection_max_size)
     }
 
@@ -248,7 +252,7 @@ impl Settings {
             (
                 "max_buffered_bytes",
                 self.max_buffered_bytes,
-                record_max,
+                memory_of(1, record_max),
                 BUFFERED_BYTES_MAX,
             ),
             (

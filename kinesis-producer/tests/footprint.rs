@@ -13,15 +13,16 @@ use aws_smithy_runtime_api::client::http::{
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
-use kinesis_core::HashKey;
+use kinesis_core::{HashKey, HashKeyRange};
 use kinesis_producer::{Producer, Settings, UserRecord};
 
 /// One test at a time: both look at the whole process.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// A stream of four shards that takes every request and never answers PutRecords.
-#[derive(Clone, Debug, Default)]
+/// A stream that takes every request and never answers PutRecords.
+#[derive(Clone, Debug)]
 struct Stalled {
+    shards: u32,
     credentials: Arc<Mutex<std::collections::BTreeSet<String>>>,
     /// The body of PutRecords, if it is to be kept.
     body: Option<Arc<Mutex<Vec<u8>>>>,
@@ -44,15 +45,17 @@ impl HttpConnector for Stalled {
                 std::future::pending().await
             });
         }
-        let quarter = u128::MAX / 4 + 1;
-        let shards = [0, 1, 2, 3].map(|index: u128| {
-            let start = quarter * index;
-            let end = start + (quarter - 1);
-            format!(
-                r#"{{"ShardId":"shardId-{index:012}","HashKeyRange":{{"StartingHashKey":"{start}",
-                "EndingHashKey":"{end}"}},"SequenceNumberRange":{{"StartingSequenceNumber":"1"}}}}"#
-            )
-        });
+        let ranges = HashKeyRange::FULL.split_even(self.shards).into_iter();
+        let shards: Vec<_> = ranges
+            .zip(0..)
+            .map(|(range, index): (_, u32)| {
+                let (start, end) = (range.start(), range.end());
+                format!(
+                    r#"{{"ShardId":"shardId-{index:012}","HashKeyRange":{{"StartingHashKey":"{start}",
+                    "EndingHashKey":"{end}"}},"SequenceNumberRange":{{"StartingSequenceNumber":"1"}}}}"#
+                )
+            })
+            .collect();
         let body = format!(r#"{{"Shards":[{}]}}"#, shards.join(","));
         let status = 200.try_into().expect("a status");
         HttpConnectorFuture::ready(Ok(HttpResponse::new(status, SdkBody::from(body))))
@@ -70,6 +73,14 @@ impl HttpClient for Stalled {
 }
 
 impl Stalled {
+    fn with_shards(shards: u32) -> Self {
+        Self {
+            shards,
+            credentials: Arc::default(),
+            body: None,
+        }
+    }
+
     fn client(&self, access_key: String) -> Client {
         let credentials = Credentials::from_keys(access_key, "secret", None);
         let config = aws_sdk_kinesis::Config::builder()
@@ -112,7 +123,7 @@ fn threads() -> usize {
 #[cfg(target_os = "linux")]
 fn a_hundred_streams_and_credential_sets_share_one_thread() {
     let _alone = ALONE.lock();
-    let service = Stalled::default();
+    let service = Stalled::with_shards(4);
     runtime().block_on(async {
         let before = threads();
         let mut outcomes = Vec::new();
@@ -137,50 +148,61 @@ fn a_hundred_streams_and_credential_sets_share_one_thread() {
     });
 }
 
+/// Fills a producer of a stalled stream to its bound; the peak of this process's allocations, and
+/// the bytes of data and keys that it held.
+fn stall(shards: u32, budget: usize, record_bytes: usize) -> (usize, usize) {
+    let mut outstanding = 0;
+    let measured = allocation_counter::measure(|| {
+        outstanding = runtime().block_on(async {
+            let service = Stalled::with_shards(shards);
+            let producer = Producer::builder(service.client("KEY".to_owned()), "flights");
+            let producer = producer.settings(Settings {
+                max_buffered_bytes: budget,
+                max_buffered_records: 1_000_000,
+                ..Settings::default()
+            });
+            let producer = producer.build().expect("a producer");
+            // Each sender has one record in hand while it waits for room.
+            let senders: Vec<_> = (0..50)
+                .map(|sender| {
+                    let producer = producer.clone();
+                    tokio::spawn(async move {
+                        for number in 0.. {
+                            let key = format!("key-{sender}-{}", number % 100);
+                            let record = UserRecord::new(key, vec![0; record_bytes]);
+                            drop(producer.enqueue(record).await);
+                        }
+                    })
+                })
+                .collect();
+            settle().await;
+            settle().await;
+            senders.iter().for_each(tokio::task::JoinHandle::abort);
+            producer.outstanding().bytes as usize
+        });
+    });
+    (measured.bytes_max as usize, outstanding)
+}
+
 #[test]
 fn a_stalled_stream_holds_no_more_memory_than_the_budget_and_a_constant() {
     let _alone = ALONE.lock();
-    const RECORD_BYTES: usize = 1000;
-    for budget in [4 << 20, 16 << 20] {
-        let measured = allocation_counter::measure(|| {
-            runtime().block_on(async {
-                let service = Stalled::default();
-                let producer = Producer::builder(service.client("KEY".to_owned()), "flights");
-                let producer = producer.settings(Settings {
-                    max_buffered_bytes: budget,
-                    ..Settings::default()
-                });
-                let producer = producer.build().expect("a producer");
-                // Each sender has one record in hand while it waits for room.
-                let senders: Vec<_> = (0..50)
-                    .map(|sender| {
-                        let producer = producer.clone();
-                        tokio::spawn(async move {
-                            for number in 0.. {
-                                let key = format!("key-{sender}-{}", number % 100);
-                                let record = UserRecord::new(key, vec![0; RECORD_BYTES]);
-                                drop(producer.enqueue(record).await);
-                            }
-                        })
-                    })
-                    .collect();
-                settle().await;
-                settle().await;
-                let outstanding = producer.outstanding().bytes as usize;
-                assert!(outstanding <= budget && outstanding > budget - 100 * RECORD_BYTES);
-                senders.iter().for_each(tokio::task::JoinHandle::abort);
-            });
-        });
-        // Beside the payload: what an entry, its outcome and its key take.
-        const PER_RECORD: usize = 512;
-        const CONSTANT: usize = 4 << 20;
-        let bound = budget + budget / RECORD_BYTES * PER_RECORD + CONSTANT;
-        let peak = measured.bytes_max as usize;
-        assert!(
-            peak < bound,
-            "{peak} bytes at a budget of {budget}, bound {bound}"
-        );
-        assert!(peak > budget, "the budget was used: {peak}");
+    const CONSTANT: usize = 4 << 20;
+    for shards in [4, 64, 1_000] {
+        for (budget, record_bytes) in [(8 << 20, 1_000), (16 << 20, 20), (64 << 20, 60_000)] {
+            let (peak, outstanding) = stall(shards, budget, record_bytes);
+            println!(
+                "{shards} shards, {record_bytes} bytes a record: {peak} bytes at a budget of {budget}, \
+                 {outstanding} of payload"
+            );
+            assert!(
+                peak < budget + CONSTANT,
+                "{peak} bytes at a budget of {budget}, {shards} shards"
+            );
+            // The budget was used, and every record has its place in it.
+            let record = record_bytes + "key-49-99".len();
+            assert!(outstanding * 4 + outstanding / record * 512 > budget - (1 << 20));
+        }
     }
 }
 
@@ -238,7 +260,7 @@ fn a_payload_is_copied_once_before_the_sdk_encodes_it() {
     let records: Vec<_> = (0..RECORDS).map(record).collect();
     let keeping = Stalled {
         body: Some(Arc::default()),
-        ..Stalled::default()
+        ..Stalled::with_shards(4)
     };
     produce(&keeping, &records);
     let body = keeping.body.expect("it is kept");
@@ -251,7 +273,7 @@ fn a_payload_is_copied_once_before_the_sdk_encodes_it() {
     );
     let body: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
 
-    let service = Stalled::default();
+    let service = Stalled::with_shards(4);
     let ours = allocation_counter::measure(|| produce(&service, &records)).bytes_total as usize;
     // Its one copy is what `base64::decode` returns.
     let alone = allocation_counter::measure(|| put(&service, &body)).bytes_total as usize;

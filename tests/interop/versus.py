@@ -26,8 +26,8 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent.parent / "target")).resolve()
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-# Of records that have no answer yet; the default of our producer.
-OUTSTANDING = 100_000
+# Of records that have no answer yet; what fits into the budget of our producer, which is its default.
+OUTSTANDING = 65_000
 # A small heap and the collector that takes least, so that the JVM is seen at its best.
 JVM = ["java", "-Xmx256m", "-XX:+UseSerialGC"]
 PATIENCE_S = 600
