@@ -48,10 +48,13 @@
 //! ```
 //!
 //! # When a record leaves
-//! As soon as its shard can take it, unless company is likely: while a request is in flight, a
-//! record waits until its aggregate is full, the request comes back, or
-//! [`Settings::record_max_buffered_time`] is over. So an idle producer adds no latency, and a busy
-//! one fills its aggregates without a timer. A flush, a close and a retry wait for nobody.
+//! As soon as its shard can take it, unless company is likely. While nothing is in flight it leaves at
+//! once, so an idle producer adds no latency. Otherwise a request leaves a quarter of a round trip
+//! after the one before it, with all that has gathered for shards that have nothing in flight: the
+//! linger adapts, and a light load over many shards makes four requests in a round trip, not one for
+//! each shard. [`Settings::record_max_buffered_time`] bounds that wait; with 0 there is none. Full
+//! aggregates, a flush, a close and a retry wait for nobody. While its shard has a request in flight,
+//! or all [`Settings::max_in_flight`] slots are taken, a record gathers company in any case.
 //!
 //! # What a failure does
 //! Throttles, 5xx answers, timeouts and broken connections are retried per record, for as long as

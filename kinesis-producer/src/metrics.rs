@@ -56,7 +56,8 @@ pub const OLDEST_RECORD_AGE: &str = "OldestRecordAge";
 /// Not in the KPL.
 pub const LIMITER_WAIT: &str = "LimiterWait";
 /// Kinesis records that left their queue, by `reason`: `full`, `timed` (`record_max_buffered_time`),
-/// `manual` (flush, close), `idle` (no request was in flight), `retry`. The KPL logs such counts.
+/// `manual` (flush, close), `idle` (no request was in flight), `slot` (the last request had left a
+/// while ago), `retry`. The KPL logs such counts.
 pub const FLUSHES_BY_REASON: &str = "FlushesByReason";
 /// Per cent of a request's room that was used: of its records or of its bytes, whichever was
 /// nearer to `collection_max_count` or `collection_max_size`. Not in the KPL.
@@ -186,15 +187,22 @@ pub(crate) enum Flushed {
     Timed,
     Manual,
     Idle,
+    Slot,
     Retry,
 }
 
 impl Flushed {
-    const ALL: [(Self, &str); 5] = [
+    /// Whether nothing asked for it: it left because it could.
+    pub(crate) fn is_unasked(self) -> bool {
+        matches!(self, Self::Idle | Self::Slot | Self::Timed)
+    }
+
+    const ALL: [(Self, &str); 6] = [
         (Self::Full, "full"),
         (Self::Timed, "timed"),
         (Self::Manual, "manual"),
         (Self::Idle, "idle"),
+        (Self::Slot, "slot"),
         (Self::Retry, "retry"),
     ];
 }

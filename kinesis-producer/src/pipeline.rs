@@ -20,6 +20,7 @@
 
 mod aggregate;
 mod collect;
+mod depart;
 pub(crate) mod intake;
 mod lanes;
 mod limit;
@@ -38,6 +39,7 @@ use tokio::time::Instant;
 
 use self::aggregate::KinesisRecord;
 use self::collect::{Lane, RequestLimits, Urgency, collect};
+use self::depart::Departures;
 use self::intake::{Entry, Epochs};
 use self::lanes::Lanes;
 use self::outcome::Place;
@@ -69,6 +71,7 @@ pub(crate) struct Pipeline {
     epochs: Epochs,
     next_entry: u64,
     draining: bool,
+    departures: Departures,
 }
 
 /// A part of a request that the service refused whole.
@@ -123,6 +126,7 @@ impl Pipeline {
             epochs: Epochs::new(),
             next_entry: 0,
             draining: false,
+            departures: Departures::default(),
         }
     }
 
@@ -190,7 +194,10 @@ impl Pipeline {
             None => {
                 let urgency = self.urgency(now);
                 let limits = RequestLimits::new(&self.settings);
-                let records = collect(&mut self.lanes, &urgency, &limits, &self.meters);
+                let (records, unasked) = collect(&mut self.lanes, &urgency, &limits, &self.meters);
+                if unasked {
+                    self.departures.left(now);
+                }
                 (records, false)
             }
         };
@@ -334,6 +341,7 @@ impl Pipeline {
         Urgency {
             now,
             idle: self.flights.is_empty() && self.parts.is_empty(),
+            departs_from: self.departures.next(),
             draining: self.draining,
             epoch: self.epochs.current(),
             unmapped_from: self.keeper.unmapped_from(now, self.draining),

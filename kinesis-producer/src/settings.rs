@@ -72,9 +72,10 @@ pub struct Settings {
     /// Most bytes in a request. Bounds: `max_user_record_size` and
     /// `aggregation_max_size`..=10 MiB. Source of the default (10 MiB): service quota.
     pub collection_max_size: usize,
-    /// The longest that a record waits for company while its shard could take it. It only waits
-    /// while a request is in flight: an idle producer sends at once. 0 sends as soon as the shard
-    /// is free. Bounds: 0..=one year. Source of the default (100 ms): KPL.
+    /// The longest that a record waits for company while its shard could take it. It waits less where
+    /// that is not worth it: not at all while nothing is in flight, else until a quarter of a round
+    /// trip after the last request that left unfilled. 0 sends as soon as the shard and a slot are
+    /// free, in more and smaller requests. Bounds: 0..=one year. Source of the default (100 ms): KPL.
     #[serde(with = "millis")]
     pub record_max_buffered_time: Duration,
     /// PutRecords requests at one time. Bounds: 1..=256.

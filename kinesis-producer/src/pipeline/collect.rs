@@ -2,7 +2,8 @@
 //!
 //! A lane is a shard's queue with its pace. It is *due* when waiting longer would serve nothing:
 //! its next Kinesis record is full, it is a retry, a flush or close waits for it, nothing at all is
-//! in flight, or it has waited `record_max_buffered_time`. A due lane whose shard may be sent to
+//! in flight, the last request left some while ago (`depart.rs`), or it has waited
+//! `record_max_buffered_time`. A due lane whose shard may be sent to
 //! and has nothing in flight is *ready*. A request takes from the ready lanes in turn, beginning
 //! behind the one served last, until 500 records or 10 MiB are full. The first lane whose next record
 //! found no room begins the next request: others would fill that one before its turn too.
@@ -46,6 +47,8 @@ pub(crate) struct Urgency {
     pub(crate) now: Instant,
     /// Nothing is in flight.
     pub(crate) idle: bool,
+    /// When a request that is not full may leave beside others; `None` = at once.
+    pub(crate) departs_from: Option<Instant>,
     /// Nothing new is accepted.
     pub(crate) draining: bool,
     /// Entries of earlier epochs are being flushed.
@@ -88,6 +91,8 @@ impl Lane {
             Flushed::Manual
         } else if urgency.idle {
             Flushed::Idle
+        } else if urgency.departs_from.is_none_or(|at| at <= urgency.now) {
+            Flushed::Slot
         } else {
             Flushed::Timed
         }
@@ -107,7 +112,10 @@ impl Lane {
         let mut at = if due {
             urgency.now
         } else {
-            head.accepted_at + urgency.linger
+            let departs_from = urgency.departs_from.unwrap_or(urgency.now);
+            departs_from
+                .min(head.accepted_at + urgency.linger)
+                .max(urgency.now)
         };
         if key.is_none() {
             at = at.max(urgency.unmapped_from?);
@@ -140,15 +148,16 @@ impl RequestLimits {
     }
 }
 
-/// Takes a request's worth out of the ready lanes and holds them. Empty if no lane is ready.
+/// Takes a request's worth out of the ready lanes and holds them. Empty if no lane is ready. Tells too
+/// whether any of it left unasked, before it was full.
 pub(crate) fn collect(
     lanes: &mut Lanes,
     urgency: &Urgency,
     limits: &RequestLimits,
     meters: &Meters,
-) -> Vec<KinesisRecord> {
+) -> (Vec<KinesisRecord>, bool) {
     let mut request = Vec::new();
-    let mut bytes = 0;
+    let (mut bytes, mut unasked) = (0, false);
     let mut too_large = None;
     for slot in lanes.turn(urgency) {
         lanes.serve(slot, |key, lane| {
@@ -169,6 +178,7 @@ pub(crate) fn collect(
                     break;
                 };
                 meters.flushed(why);
+                unasked |= why.is_unasked();
                 if let Some(waited) = lane.limiter.waited(urgency.now) {
                     meters.limiter_wait.record(as_millis(waited));
                 }
@@ -188,7 +198,7 @@ pub(crate) fn collect(
     if let Some(slot) = too_large {
         lanes.begin_at(slot);
     }
-    request
+    (request, unasked)
 }
 
 /// Whether the lane's next Kinesis record may go into the same request as those before it without
@@ -249,6 +259,7 @@ mod tests {
         let urgency = Urgency {
             now,
             idle: true,
+            departs_from: None,
             draining: false,
             epoch: 0,
             unmapped_from: None,
@@ -267,7 +278,7 @@ mod tests {
             // The others always have something to send.
             push(&mut lanes, 0, 100);
             push(&mut lanes, 2, 100);
-            let request = collect(&mut lanes, &urgency, &limits, &meters);
+            let (request, _) = collect(&mut lanes, &urgency, &limits, &meters);
             sizes.push(request.iter().map(KinesisRecord::size).max());
             for index in 0..3 {
                 let lane = lanes.get_mut(&Some(ShardId::from_index(index)));

@@ -173,6 +173,7 @@ impl Pipeline {
         let mut after = Aftermath::default();
         match reply {
             Ok(answers) => {
+                self.departures.answered(took);
                 for (record, answer) in records.into_iter().zip(answers) {
                     self.answered(record, answer, trip, now, &mut after);
                 }

@@ -1,5 +1,6 @@
 //! The producer against kinesis-local in process, under virtual time, with faults by script.
 
+mod accounts;
 mod batches;
 mod delivery;
 mod ending;

@@ -1,5 +1,7 @@
 //! A producer whose ListShards is refused, while PutRecords works or does not.
 
+use proptest::prelude::*;
+
 use super::*;
 
 proptest! {
