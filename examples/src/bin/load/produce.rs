@@ -1,4 +1,4 @@
-//! `load produce`: sends records as fast as they are taken.
+//! `load produce`: sends records as fast as they are taken, or at a `--rate`.
 //!
 //! Each of `--concurrency` senders is a task with a handle of its own, and beside it a task that
 //! awaits the outcomes in the order of sending. So a latency counts from the hand-over (room
@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aws_sdk_kinesis::config::interceptors::BeforeTransmitInterceptorContextRef;
+use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use bytes::Bytes;
 use kinesis_consumer::BoxError;
 use kinesis_core::{Clock, UserRecord};
@@ -54,6 +56,9 @@ pub(crate) struct Args {
     /// Records sent before, not measured.
     #[arg(long, default_value_t = 100_000)]
     warm_up: u64,
+    /// Records a second, spread evenly; as fast as they are taken otherwise.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// Ends after so many seconds, with what was sent by then.
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -70,6 +75,8 @@ pub(crate) struct Args {
 struct Load {
     records: u64,
     senders: u64,
+    begin: Instant,
+    rate: Option<u32>,
     deadline: Instant,
     keys: Vec<Arc<str>>,
     data: Bytes,
@@ -77,10 +84,43 @@ struct Load {
     acknowledged: Arc<AtomicU64>,
 }
 
+impl Load {
+    /// When a record is to be sent, if that is not at once.
+    fn due(&self, number: u64) -> Option<Instant> {
+        let rate = self.rate?;
+        Some(self.begin + Duration::from_secs_f64(number as f64 / f64::from(rate)))
+    }
+}
+
+/// Counts requests of PutRecords.
+#[derive(Clone, Debug, Default)]
+struct Requests(Arc<AtomicU64>);
+
+impl Intercept for Requests {
+    fn name(&self) -> &'static str {
+        "Requests"
+    }
+
+    fn read_before_transmit(
+        &self,
+        context: &BeforeTransmitInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let target = context.request().headers().get("x-amz-target");
+        if target.is_some_and(|target| target.ends_with(".PutRecords")) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
 /// What came of it.
 #[derive(Debug)]
 struct Sent {
     latencies: Latencies,
+    /// Records in the sense of the service, aggregates among them.
+    kinesis_records: u64,
     failed: u64,
     last_error: Option<BoxError>,
 }
@@ -89,6 +129,7 @@ impl Sent {
     fn nothing() -> Result<Self, BoxError> {
         Ok(Self {
             latencies: Latencies::new()?,
+            kinesis_records: 0,
             failed: 0,
             last_error: None,
         })
@@ -111,14 +152,19 @@ pub(crate) fn keys(count: u32) -> Vec<Arc<str>> {
 
 pub(crate) async fn run(args: &Args) -> Result<(), BoxError> {
     let place = Place::open(&args.place).await?;
-    let producer = Producer::builder(place.kinesis.clone(), args.place.stream.as_str())
+    let requests = Requests::default();
+    let config = place.kinesis.config().to_builder();
+    let kinesis = aws_sdk_kinesis::Client::from_conf(config.interceptor(requests.clone()).build());
+    let producer = Producer::builder(kinesis, args.place.stream.as_str())
         .settings(settings(args.ordered))
         .build()?;
     let clock = Clock::system();
-    let load = |records| {
+    let load = |records, rate| {
         Arc::new(Load {
             records,
             senders: args.concurrency.into(),
+            begin: clock.now(),
+            rate,
             deadline: clock.now() + Duration::from_secs(args.seconds),
             keys: keys(args.records.keys),
             data: vec![b'x'; args.records.size as usize].into(),
@@ -126,13 +172,18 @@ pub(crate) async fn run(args: &Args) -> Result<(), BoxError> {
             acknowledged: Arc::default(),
         })
     };
-    send("warm-up", &producer, &load(args.warm_up)).await?;
+    send("warm-up", &producer, &load(args.warm_up, None)).await?;
     let (before, began) = (Usage::now(), clock.now());
-    let sent = send("produce", &producer, &load(args.records.records)).await?;
+    let requests_before = requests.0.load(Ordering::Relaxed);
+    let sent = send("produce", &producer, &load(args.records.records, args.rate)).await?;
     let (after, seconds) = (Usage::now(), (clock.now() - began).as_secs_f64());
+    let requests = requests.0.load(Ordering::Relaxed) - requests_before;
     producer.close(Duration::from_secs(10)).await?;
     place.close().await;
-    report(args, &sent, seconds, after.cpu_s_since(&before), after).print(args.json);
+    let mut report = report(args, &sent, seconds, after.cpu_s_since(&before), after);
+    report.add("kinesis_records", sent.kinesis_records as f64);
+    report.add("requests", requests as f64);
+    report.print(args.json);
     match sent.last_error {
         Some(error) => Err(error),
         None => Ok(()),
@@ -176,6 +227,7 @@ async fn send(
     for task in tasks {
         let sent = task.await??;
         all.latencies.add(&sent.latencies)?;
+        all.kinesis_records += sent.kinesis_records;
         all.failed += sent.failed;
         all.last_error = all.last_error.or(sent.last_error);
     }
@@ -193,6 +245,13 @@ async fn sender_task(
 ) {
     let mut group = Vec::with_capacity(GROUP);
     for number in (sender..load.records).step_by(load.senders as usize) {
+        if let Some(due) = load.due(number).filter(|due| *due > load.clock.now()) {
+            // Whoever watches is to see the outcomes of what was sent when they come.
+            if groups.send(std::mem::take(&mut group)).await.is_err() {
+                return;
+            }
+            tokio::time::sleep_until(due).await;
+        }
         let begin = load.clock.now();
         if begin > load.deadline {
             break;
@@ -224,7 +283,10 @@ async fn watch(mut groups: mpsc::Receiver<Group>, load: Arc<Load>) -> Result<Sen
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(_) => sent.latencies.record(load.clock.now() - begin),
+                Ok(delivery) => {
+                    sent.latencies.record(load.clock.now() - begin);
+                    sent.kinesis_records += u64::from(delivery.sub_sequence == 0);
+                }
                 Err(error) => {
                     sent.failed += 1;
                     sent.last_error = Some(error.into());
