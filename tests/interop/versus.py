@@ -142,9 +142,13 @@ def where(port, ca):
     return ["--endpoint", f"https://localhost:{port}", "--ca", ca]
 
 
-def figures(records, seconds, cpu, rss_mb, threads):
+ACKS = ["ack_ms_p50", "ack_ms_p99", "ack_ms_p999"]
+
+
+def figures(args, records, seconds, cpu, rss_mb, threads):
     return {
         "records_per_s": records / seconds,
+        "mb_per_s": records * args.size / 1e6 / seconds,
         "cpu_s_per_million_records": cpu / records * 1e6,
         "rss_mb": rss_mb,
         "threads": threads,
@@ -158,8 +162,8 @@ def our_producer(args, port, ca):
         "--concurrency", 1, "--seconds", PATIENCE_S,
     )  # fmt: skip
     assert sent["failed"] == 0 and sent["records"] == args.records, sent
-    return figures(args.records, sent["seconds"], sent["cpu_s_per_million_records"] * args.records / 1e6,
-                   sent["rss_mb"], sent["threads"])  # fmt: skip
+    return figures(args, args.records, sent["seconds"], sent["cpu_s_per_million_records"] * args.records / 1e6,
+                   sent["rss_mb"], sent["threads"]) | {name: sent[name] for name in ACKS}  # fmt: skip
 
 
 def kpl(args, port, ca):
@@ -177,7 +181,8 @@ def kpl(args, port, ca):
         done = peer.line("done")
         cpu = peer.cpu_s() - before
     peer.end()
-    return figures(args.records, float(done[2]), cpu, peer.rss_mb, peer.threads)
+    acks = dict(zip(ACKS, map(float, done[3:6])))
+    return figures(args, args.records, float(done[2]), cpu, peer.rss_mb, peer.threads) | acks
 
 
 def make_stream(args, port, ca):
@@ -197,7 +202,7 @@ def our_consumer(args, port, ca):
         "consume", *where(port, ca), "--no-fill", "--warm-up", args.records, "--records", args.records,
         "--live-seconds", 0, "--seconds", PATIENCE_S,
     )  # fmt: skip
-    return figures(read["records"], read["seconds"], read["cpu_s_per_million_records"] * read["records"] / 1e6,
+    return figures(args, read["records"], read["seconds"], read["cpu_s_per_million_records"] * read["records"] / 1e6,
                    read["rss_mb"], read["threads"])  # fmt: skip
 
 
@@ -212,7 +217,7 @@ def kcl(args, port, ca):
     done = peer.line("done")
     cpu, seconds = peer.cpu_s() - before, time.monotonic() - begin
     peer.end()
-    return figures(int(done[1]) - int(warm[1]), seconds, cpu, peer.rss_mb, peer.threads)
+    return figures(args, int(done[1]) - int(warm[1]), seconds, cpu, peer.rss_mb, peer.threads)
 
 
 def main():
@@ -239,13 +244,19 @@ def main():
     theirs, ours = (median[name] for name in turns)
     print(f"\n| | {' | '.join(turns)} | |\n| --- | ---: | ---: | ---: |")
     rows = [
-        ("records/s", "records_per_s", "{:,.0f}", ours["records_per_s"] / theirs["records_per_s"]),
-        ("CPU s per million records", "cpu_s_per_million_records", "{:.2f}",
-         theirs["cpu_s_per_million_records"] / ours["cpu_s_per_million_records"]),
-        ("resident memory, MB", "rss_mb", "{:.0f}", theirs["rss_mb"] / ours["rss_mb"]),
-        ("threads", "threads", "{:.0f}", theirs["threads"] / ours["threads"]),
-    ]  # fmt: skip
-    for title, key, shown, ratio in rows:
+        ("records/s", "records_per_s", "{:,.0f}"),
+        ("MB/s", "mb_per_s", "{:.1f}"),
+        ("CPU s per million records", "cpu_s_per_million_records", "{:.2f}"),
+        ("acknowledged after, p50, ms", "ack_ms_p50", "{:.1f}"),
+        ("… p99, ms", "ack_ms_p99", "{:.1f}"),
+        ("… p99.9, ms", "ack_ms_p999", "{:.1f}"),
+        ("resident memory, MB", "rss_mb", "{:.0f}"),
+        ("threads", "threads", "{:.0f}"),
+    ]
+    more_is_better = ["records_per_s", "mb_per_s"]
+    for title, key, shown in (row for row in rows if row[1] in ours):
+        better, worse = (ours, theirs) if key in more_is_better else (theirs, ours)
+        ratio = better[key] / worse[key]
         print(f"| {title} | {shown.format(theirs[key])} | {shown.format(ours[key])} | {ratio:.1f}× |")
     print(json.dumps(median))
 
