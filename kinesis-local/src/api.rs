@@ -19,6 +19,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Request, Response};
 use kinesis_core::{Clock, Rand};
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::Auth;
 use crate::body::ResponseBody;
@@ -100,7 +101,13 @@ struct Inner {
     site: Arc<Site>,
     operation: Operation,
     caller: Caller,
+    /// Cancelled when nobody waits for the answer any more.
+    left: CancellationToken,
 }
+
+/// Who knows whether the caller still waits puts this beside the request; cancelled when it does not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallerLeft(pub(crate) CancellationToken);
 
 /// A handler works on its site.
 impl Deref for Inner {

@@ -21,7 +21,7 @@
 //! `/_local/` are open either way.
 //!
 //! Promises: a request that was admitted is carried out to its end even if the caller goes away
-//! (its task belongs to the server, not to the connection); a panic in a handler is a 500 and an
+//! (its task belongs to the server, not to the connection; one that only waits is told and may stop); a panic in a handler is a 500 and an
 //! ERROR in the log, not the end of the server; bodies are bounded, each and together (see
 //! [`bodies`]).
 
@@ -40,6 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin;
+use crate::api::CallerLeft;
 use crate::api::operation::Operation;
 use crate::auth::Refusal;
 use crate::body::{BoxError, ResponseBody};
@@ -117,8 +118,9 @@ impl Service {
         }
     }
 
-    /// Carries out one request. Cancel safe: dropping the future does not stop an admitted request.
-    pub(crate) async fn call<B>(&self, request: Request<B>) -> Answer
+    /// Carries out one request. Cancel safe: dropping the future does not stop an admitted request,
+    /// unless it is a receive that still waits for something to take.
+    pub(crate) async fn call<B>(&self, mut request: Request<B>) -> Answer
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
@@ -129,6 +131,9 @@ impl Service {
         let service = self.clone();
         let edge = Edge::of(&request);
         let internal = internal_code(&request);
+        let left = CallerLeft::default();
+        let _waits = left.0.clone().drop_guard();
+        request.extensions_mut().insert(left);
         let work = self.inner.tasks.spawn(async move {
             let stopped = service.inner.stopped.clone();
             stopped

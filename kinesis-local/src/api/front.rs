@@ -13,10 +13,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use kinesis_core::Rand;
+use tokio_util::sync::CancellationToken;
 
 use super::operation::Operation;
 use super::site::{Caller, Principal, Sites};
-use super::{Inner, Reply};
+use super::{CallerLeft, Inner, Reply};
 use crate::answers::Answers;
 use crate::body::ResponseBody;
 use crate::fault::{Effects, Told};
@@ -141,7 +142,9 @@ async fn checked(sites: &Sites, request: &Request<Bytes>) -> Response<ResponseBo
         answers: request.extensions().get::<Answers>(),
         ..body
     };
-    match call(sites, operation, caller, body).await {
+    let left = request.extensions().get::<CallerLeft>();
+    let left = left.map(|left| left.0.clone()).unwrap_or_default();
+    match call(sites, operation, caller, left, body).await {
         Ok(Reply::Empty) => respond(StatusCode::OK, Some(format.content_type()), ""),
         Ok(Reply::Answer(body)) => respond(StatusCode::OK, Some(format.content_type()), body),
         Ok(Reply::Events(body)) => {
@@ -161,6 +164,7 @@ async fn call(
     sites: &Sites,
     operation: Operation,
     caller: Caller,
+    left: CancellationToken,
     body: Body<'_>,
 ) -> Result<Reply, Fault> {
     let site = sites.site_for(&caller.account, &caller.region, operation.creates())?;
@@ -168,6 +172,7 @@ async fn call(
         site,
         operation,
         caller,
+        left,
     };
     inner.run(body).await
 }

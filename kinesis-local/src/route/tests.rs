@@ -4,6 +4,7 @@ use std::task::{Context, Poll};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use kinesis_core::Rand;
+use serde_json::json;
 
 use super::bodies::{BODIES_MAX_KIB, BODY_MAX_BYTES, Bodies, LOOK_EVERY, NotArrived};
 use super::*;
@@ -405,4 +406,38 @@ async fn an_error_on_purpose_comes_in_the_encoding_of_the_request() {
             }
         }
     }
+}
+
+/// The answer to a request with a body.
+async fn told(service: &Service, operation: &str, body: serde_json::Value) -> serde_json::Value {
+    let mut request = list_streams(Full::from(body.to_string()));
+    let target = format!("Kinesis_20131202.{operation}");
+    let headers = request.headers_mut();
+    headers.insert("x-amz-target", target.parse().unwrap());
+    let answer = service.call(request).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK, "{operation}");
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    serde_json::from_slice(&body).unwrap_or_default()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receive_whose_caller_went_away_while_it_waited_takes_nothing() {
+    let service = service();
+    let create = json!({"StreamName": "s", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}});
+    told(&service, "CreateStream", create).await;
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
+    let create = json!({"QueueName": "q", "StreamConfigurationList": [
+        {"StreamARN": arn, "StartingPosition": {"Type": "TRIM_HORIZON"}}]});
+    let created = told(&service, "CreateQueue", create).await;
+    let queue = created["QueueDescription"]["QueueARN"].as_str().unwrap();
+    let wait = json!({"QueueARN": queue, "WaitTimeSeconds": 20});
+    let waiting = told(&service, "ReceiveQueueRecords", wait);
+    let second = Duration::from_secs(1);
+    assert!(tokio::time::timeout(second, waiting).await.is_err());
+    let put = json!({"StreamName": "s", "PartitionKey": "k", "Data": "AAAA"});
+    told(&service, "PutRecord", put).await;
+    let wait = json!({"QueueARN": queue, "WaitTimeSeconds": 1});
+    let received = told(&service, "ReceiveQueueRecords", wait).await;
+    let records = received["QueueRecords"].as_array();
+    assert_eq!(records.map(Vec::len), Some(1), "{received}");
 }

@@ -2,8 +2,9 @@
 //! letters with RestoreDeadLetterQueueRecords.
 //!
 //! Promises: a receive that finds nothing waits and is woken by a record that is written, made
-//! visible or whose timeout ends; it does not poll. What a receive takes is in flight from then on,
-//! also if the caller goes away before the answer: it becomes visible again after its timeout.
+//! visible or whose timeout ends; it does not poll. A receive whose caller goes away while it waits
+//! takes nothing any more. What a receive takes is in flight from then on, also if the caller goes
+//! away before the answer: it becomes visible again after its timeout.
 //! With a data directory deliveries and acknowledgements are on the disk before they are answered,
 //! so handles, receive counts and timeouts outlive a crash; only a delivery that was not answered
 //! may be one that never was.
@@ -220,6 +221,9 @@ impl Inner {
         let mut news = cell.read().watch();
         loop {
             news.mark_unchanged(); // before looking: nothing that comes later is missed
+            if self.left.is_cancelled() {
+                return Ok(Reply::to(body, &ReceiveAnswer(Vec::new()))); // nobody reads it
+            }
             let next_ms = match self.look(&request, arn, &cell, id, lane)? {
                 Found::Records(ticket, records) => {
                     self.stored(ticket).await?;
@@ -234,6 +238,7 @@ impl Inner {
             let next = until_next.map(|ms| self.clock.now() + Duration::from_millis(ms));
             tokio::select! {
                 biased;
+                () = self.left.cancelled() => {}
                 _ = news.changed() => {}
                 () = self.clock.sleep_until(next.map_or(deadline, |at| at.min(deadline))) => {}
                 () = cell.gone.cancelled() => return Err(self.no_queue(arn)),
