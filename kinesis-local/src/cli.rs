@@ -89,7 +89,7 @@ struct Arguments {
         default_value_t = 0
     )]
     update_delay_ms: u64,
-    /// How long a deleted stream is DELETING, in milliseconds
+    /// How long a deleted stream, consumer, queue or channel is DELETING, in milliseconds
     #[arg(
         long,
         env = "KINESIS_LOCAL_DELETE_DELAY_MS",

@@ -82,7 +82,8 @@ pub struct Settings {
     /// How long a new stream, consumer, queue or channel is CREATING, in milliseconds; at most an
     /// hour. Default: 0.
     pub create_delay_ms: u64,
-    /// How long a deleted stream is DELETING, in milliseconds; at most an hour. Default: 0.
+    /// How long a deleted stream, consumer, queue or channel is DELETING, in milliseconds; at most an
+    /// hour. Default: 0.
     pub delete_delay_ms: u64,
     /// How long a stream is UPDATING after its shards, mode or encryption were changed, in
     /// milliseconds; at most an hour. Default: 0.

@@ -106,6 +106,7 @@ pub(crate) struct Stream {
     /// Its resource policy, as it was given.
     pub(crate) policy: Option<String>,
     pub(crate) life: Life,
+    /// By name; those that are gone too, until another is registered or deregistered.
     pub(crate) consumers: BTreeMap<String, Consumer>,
     /// By the part of their id that is their own; those that are gone too, until another is created.
     pub(crate) queues: BTreeMap<u64, Mutex<Queue>>,
@@ -207,6 +208,26 @@ impl Stream {
     pub(crate) fn channel(&self, id: u64) -> Option<MutexGuard<'_, Channel>> {
         let channel = self.channels.get(&id)?;
         Some(channel.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The consumer, if it is not gone.
+    pub(crate) fn consumer(&self, name: &str, now_ms: u64, delays: Delays) -> Option<&Consumer> {
+        let consumer = self.consumers.get(name)?;
+        (!consumer.is_gone(now_ms, delays)).then_some(consumer)
+    }
+
+    /// Consumers that are not gone.
+    pub(crate) fn consumer_count(&self, now_ms: u64, delays: Delays) -> usize {
+        let consumers = self.consumers.values();
+        consumers
+            .filter(|consumer| !consumer.is_gone(now_ms, delays))
+            .count()
+    }
+
+    /// Gives up what is left of consumers that are gone.
+    pub(crate) fn forget_gone_consumers(&mut self, now_ms: u64, delays: Delays) {
+        self.consumers
+            .retain(|_, consumer| !consumer.is_gone(now_ms, delays));
     }
 
     /// Channels that are not gone.

@@ -10,6 +10,7 @@ use super::tags::{Tagged, check_tags};
 use super::{Inner, Reply, no_stream, unwritable};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
+use crate::place::StreamArn;
 use crate::stream::Stream;
 use crate::stream::consumer::{Consumer, consumer_arn, parse_consumer_arn};
 use crate::stream::lifecycle::Status;
@@ -135,6 +136,7 @@ impl Inner {
         let name = request.consumer_name.as_deref().unwrap_or_default();
         let (ticket, answer) = {
             let mut stream = cell.write();
+            stream.forget_gone_consumers(self.now_ms(), self.delays);
             let account = &cell.place.account;
             if stream.consumers.contains_key(name) {
                 return Err(Fault::in_use(format!(
@@ -170,10 +172,8 @@ impl Inner {
         let (cell, name) = self.consumer_of(&request)?;
         let answer = {
             let stream = cell.read();
-            let consumer = stream
-                .consumers
-                .get(&name)
-                .ok_or_else(|| self.no_consumer(&name))?;
+            let consumer = stream.consumer(&name, self.now_ms(), self.delays);
+            let consumer = consumer.ok_or_else(|| no_consumer(&name, &cell.place.account))?;
             self.describe(&cell, &name, consumer, true)
         };
         self.settled().await?;
@@ -188,11 +188,15 @@ impl Inner {
         let at_ms = self.now_ms();
         let ticket = {
             let mut stream = cell.write();
-            let consumer = stream
-                .consumers
-                .remove(&name)
-                .ok_or_else(|| self.no_consumer(&name))?;
+            stream.forget_gone_consumers(at_ms, self.delays);
+            let consumer = stream.consumers.get_mut(&name);
+            let consumer = consumer.ok_or_else(|| no_consumer(&name, &cell.place.account))?;
+            if consumer.life.deleted_ms.is_some() {
+                return Ok(Reply::Empty); // already on its way
+            }
+            consumer.life.deleted_ms = Some(at_ms);
             let arn = consumer_arn(&cell.arn(), &name, consumer.life.created_ms);
+            stream.forget_gone_consumers(at_ms, self.delays);
             self.subscriptions.end_consumer(&arn);
             let entry = Entry::DeregisterConsumer {
                 stream: cell.id,
@@ -224,7 +228,9 @@ impl Inner {
             .map_or(PAGE_DEFAULT, |max| max.0.max(1) as usize);
         let consumers: Vec<ConsumerAnswer> = {
             let stream = cell.read();
-            let later = stream.consumers.iter().filter(|(name, _)| **name > after);
+            let later = stream.consumers.iter().filter(|(name, consumer)| {
+                **name > after && !consumer.is_gone(now_ms, self.delays)
+            });
             later
                 .take(max.saturating_add(1))
                 .map(|(name, consumer)| self.describe(&cell, name, consumer, false))
@@ -289,17 +295,17 @@ impl Inner {
         &self,
         arn: &'a str,
     ) -> Result<(Arc<StreamCell>, &'a str), Fault> {
-        let (_, name, created_s) = parse_consumer_arn(arn).ok_or_else(|| self.no_consumer(arn))?;
+        let missing = || no_consumer(arn, StreamArn::read(arn).account);
+        let (_, name, created_s) = parse_consumer_arn(arn).ok_or_else(missing)?;
         let cell = self.stream_by_arn(arn)?;
         let same = cell
             .read()
-            .consumers
-            .get(name)
+            .consumer(name, self.now_ms(), self.delays)
             .is_some_and(|consumer| consumer.life.created_ms / 1000 == created_s);
         if same {
             Ok((cell, name))
         } else {
-            Err(self.no_consumer(arn))
+            Err(missing())
         }
     }
 
@@ -316,13 +322,10 @@ impl Inner {
             cell.name, cell.place.account
         )))
     }
+}
 
-    fn no_consumer(&self, name: &str) -> Fault {
-        Fault::not_found(format!(
-            "Consumer {name}, account {} not found.",
-            self.place.account
-        ))
-    }
+fn no_consumer(name: &str, account: &str) -> Fault {
+    Fault::not_found(format!("Consumer {name}, account {account} not found."))
 }
 
 fn check_register(request: &RegisterRequest<'_>) -> Result<(), Fault> {

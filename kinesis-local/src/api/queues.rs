@@ -301,7 +301,8 @@ impl Inner {
         } else {
             CONSUMERS_PER_STREAM_MAX
         };
-        if stream.consumers.len() + queues < most {
+        let consumers = stream.consumer_count(self.now_ms(), self.delays);
+        if consumers + queues < most {
             return Ok(());
         }
         Err(Fault::limit_exceeded(format!(

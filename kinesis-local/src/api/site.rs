@@ -146,6 +146,9 @@ impl Sites {
         let now_ms = options.clock.epoch_millis();
         for streams in places.values_mut() {
             streams.retain(|_, cell| !cell.read().is_gone(now_ms, options.delays));
+            for cell in streams.values() {
+                cell.write().forget_gone_consumers(now_ms, options.delays);
+            }
         }
         let mut commitments = held.commitments;
         for place in commitments.keys() {

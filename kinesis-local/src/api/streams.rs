@@ -170,7 +170,8 @@ impl Inner {
             self.check_has_no_queues(&stream, &cell, "DeleteStream")?;
             self.check_has_no_channels(&stream, &cell)?;
             let arn = cell.arn();
-            if !enforced && !stream.consumers.is_empty() {
+            let mut consumers = stream.consumers.values();
+            if !enforced && consumers.any(|consumer| consumer.life.deleted_ms.is_none()) {
                 return Err(Fault::in_use(format!(
                     "DeleteStream can't delete {arn} because there are consumers associated with \
                      this data stream. To delete {} anyway, set the EnforceConsumerDeletion \

@@ -250,18 +250,25 @@ impl Replay {
                 tags,
             } => {
                 let consumer = Consumer::registered(at_ms, tags);
-                match self.cell(stream)?.write().consumers.insert(name, consumer) {
-                    None => Ok(()),
-                    Some(_) => Err("a consumer was registered twice"),
+                let earlier = self.cell(stream)?.write().consumers.insert(name, consumer);
+                match earlier {
+                    Some(earlier) if earlier.life.deleted_ms.is_none() => {
+                        Err("a consumer was registered twice")
+                    }
+                    Some(_) | None => Ok(()),
                 }
             }
             Entry::DeregisterConsumer {
                 stream,
                 name,
-                at_ms: _,
+                at_ms,
             } => {
-                let removed = self.cell(stream)?.write().consumers.remove(&name);
-                removed.map(drop).ok_or("a consumer was not registered")
+                let mut stream = self.cell(stream)?.write();
+                let consumer = stream.consumers.get_mut(&name);
+                let consumer = consumer.filter(|consumer| consumer.life.deleted_ms.is_none());
+                let consumer = consumer.ok_or("a consumer was not registered")?;
+                consumer.life.deleted_ms = Some(at_ms);
+                Ok(())
             }
             Entry::Change {
                 stream,

@@ -1,7 +1,7 @@
 //! A registered consumer of a stream: who may subscribe to its shards.
 
 use super::change::Tags;
-use super::lifecycle::Life;
+use super::lifecycle::{Delays, Life, Status};
 
 /// One registration; its name is the key that the stream keeps it under.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,6 +19,10 @@ impl Consumer {
             tags,
             policy: None,
         }
+    }
+
+    pub(crate) fn is_gone(&self, now_ms: u64, delays: Delays) -> bool {
+        self.life.status(now_ms, delays) == Status::Gone
     }
 }
 

@@ -90,3 +90,61 @@ async fn an_arn_of_an_earlier_registration_is_unknown() {
     .await;
     assert_eq!(code, "ResourceNotFoundException");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_deregistered_consumer_is_deleting_for_its_time_also_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let minute = std::time::Duration::from_secs(60);
+    let clock = Clock::starting_at(NOW_MS);
+    let open = || {
+        let options = KinesisOptions {
+            clock: clock.clone(),
+            data_dir: Some(dir.path().to_owned()),
+            delays: Delays {
+                delete: minute,
+                ..Delays::default()
+            },
+            ..options()
+        };
+        Kinesis::open(options).unwrap()
+    };
+    let kinesis = open();
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    let arn = register(&kinesis, "c").await;
+    let deregister = json!({"ConsumerARN": arn});
+    ok(&kinesis, "DeregisterStreamConsumer", deregister.clone()).await;
+    drop(kinesis);
+    let kinesis = open();
+    ok(&kinesis, "DeregisterStreamConsumer", deregister.clone()).await;
+    let told = ok(&kinesis, "DescribeStreamConsumer", deregister.clone()).await;
+    assert_eq!(told["ConsumerDescription"]["ConsumerStatus"], "DELETING");
+    let list = json!({"StreamARN": STREAM_ARN});
+    let told = ok(&kinesis, "ListStreamConsumers", list.clone()).await;
+    assert_eq!(told["Consumers"][0]["ConsumerStatus"], "DELETING");
+    let subscribe = json!({"ConsumerARN": arn, "ShardId": "0",
+        "StartingPosition": {"Type": "LATEST"}});
+    let again = json!({"StreamARN": STREAM_ARN, "ConsumerName": "c"});
+    for (operation, body) in [
+        ("SubscribeToShard", subscribe),
+        ("RegisterStreamConsumer", again),
+    ] {
+        let (code, _) = refused(&kinesis, operation, body).await;
+        assert_eq!(code, "ResourceInUseException", "{operation}");
+    }
+    tokio::time::advance(minute).await;
+    for operation in ["DescribeStreamConsumer", "DeregisterStreamConsumer"] {
+        let (code, _) = refused(&kinesis, operation, deregister.clone()).await;
+        assert_eq!(code, "ResourceNotFoundException", "{operation}");
+    }
+    let told = ok(&kinesis, "ListStreamConsumers", list).await;
+    assert_eq!(told["Consumers"], json!([]));
+    let summary = json!({"StreamName": "s"});
+    let summary = ok(&kinesis, "DescribeStreamSummary", summary).await;
+    assert_eq!(summary["StreamDescriptionSummary"]["ConsumerCount"], 0);
+    assert_ne!(register(&kinesis, "c").await, arn);
+    drop(kinesis);
+    let told = json!({"StreamARN": STREAM_ARN, "ConsumerName": "c"});
+    let told = ok(&open(), "DescribeStreamConsumer", told).await;
+    assert_eq!(told["ConsumerDescription"]["ConsumerStatus"], "ACTIVE");
+}
