@@ -20,7 +20,8 @@ pub(crate) struct StreamCell {
     pub(crate) id: u64,
     pub(crate) name: Arc<str>,
     pub(crate) place: Arc<Place>,
-    /// Cancelled when the stream is gone: who still waits at its shards is to stop.
+    /// Cancelled when its deletion is asked for: who still waits at its shards is to stop once it is
+    /// gone.
     pub(crate) gone: CancellationToken,
     /// The calls of operations that are limited per stream.
     pub(crate) calls: Calls<Operation>,

@@ -1,7 +1,8 @@
 //! CreateChannel, DescribeChannel, UpdateChannel, DeleteChannel and ListChannels.
 //!
-//! Promises: a channel belongs to one stream, which is on demand when it is created and stays while
-//! it has one; its name is taken once in an account and region; what arrives once it is ACTIVE is
+//! Promises: a channel belongs to one stream, which is on demand when it is created (the model names
+//! only queues as what keeps a stream from being provisioned later) and stays while it has one; its
+//! name is taken once in an account and region; what arrives once it is ACTIVE is
 //! delivered to a bucket of this instance's S3, not later than its data freshness, see `delivery`.
 //!
 //! Deliberately absent: S3 Tables, which are refused; logs to CloudWatch and encryption of objects,

@@ -6,6 +6,7 @@ use kinesis_core::limits::KIB;
 use serde::Deserialize;
 
 use super::attached::{open_page, page};
+use super::get::could_not_find_shard;
 use super::shards::ShardAnswer;
 use super::warm::WarmAnswer;
 use super::{Inner, Reply};
@@ -14,7 +15,7 @@ use crate::stream::distribution::Distribution;
 use crate::stream::encryption::Key;
 use crate::stream::lifecycle::Status;
 use crate::stream::monitoring::Metrics;
-use crate::stream::shard::parse_shard_index;
+use crate::stream::shard::{Shard, parse_shard_index};
 use crate::stream::{Mode, Stream};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
@@ -237,15 +238,16 @@ impl Inner {
             None => 0,
             Some(id) => parse_shard_index(id)
                 .map(|index| index as usize + 1)
-                .ok_or_else(|| self.could_not_find_shard(id, &cell.name))?,
+                .ok_or_else(|| could_not_find_shard(id, &cell))?,
         };
         let max = request
             .limit
             .map_or(PAGE_DEFAULT, |limit| limit.0.max(1) as usize);
         let answer = {
             let stream = cell.read();
-            let rest = stream.shards().get(from..).unwrap_or_default();
             let now_ms = self.now_ms();
+            let rest = self.shards_told(&stream, now_ms);
+            let rest = rest.get(from..).unwrap_or_default();
             let mut rest = rest
                 .iter()
                 .filter(|shard| !stream.is_expired(shard, now_ms));
@@ -274,8 +276,11 @@ impl Inner {
             let now_ms = self.now_ms();
             DescribeStreamSummaryAnswer {
                 facts: self.facts(&cell, &stream, now_ms),
-                open_shards: stream.open_count(),
-                consumers: stream.consumers.len(),
+                open_shards: match self.shards_told(&stream, now_ms) {
+                    [] => 0,
+                    _ => stream.open_count(),
+                },
+                consumers: stream.consumer_count(now_ms, self.delays),
                 queues: stream.queue_count(now_ms, self.delays),
                 channels: stream.channel_count(now_ms, self.delays),
                 warm: stream
@@ -290,6 +295,15 @@ impl Inner {
         };
         self.settled().await?;
         Ok(Reply::to(body, &answer))
+    }
+
+    /// The shards that a description tells of: none while the stream is CREATING. Source: kinesalite's
+    /// suite.
+    fn shards_told<'s>(&self, stream: &'s Stream, now_ms: u64) -> &'s [Arc<Shard>] {
+        match stream.status(now_ms, self.delays) {
+            Status::Creating => &[],
+            Status::Active | Status::Updating | Status::Deleting | Status::Gone => stream.shards(),
+        }
     }
 
     fn facts(&self, cell: &StreamCell, stream: &Stream, now_ms: u64) -> StreamFacts {

@@ -19,6 +19,7 @@ use crate::place::StreamArn;
 use crate::stream::Stream;
 use crate::stream::change::Holder;
 use crate::stream::iterator::{IteratorRefusal, ShardIterator};
+use crate::stream::lifecycle::Status;
 use crate::stream::shard::{Batch, Identity, Record, Shard, Start, parse_shard_index};
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
@@ -262,7 +263,7 @@ impl Inner {
         iterator: &ShardIterator,
     ) -> Result<(Arc<StreamCell>, Arc<Shard>), Fault> {
         let id = ShardId::from_index(u64::from(iterator.shard_index));
-        let missing = || self.no_shard(id.as_str(), &iterator.stream);
+        let missing = || no_shard(id.as_str(), &iterator.stream, &iterator.account);
         let cell = self
             .stream_in(
                 &iterator.account,
@@ -290,23 +291,26 @@ impl Inner {
         shard_id: &str,
     ) -> Result<(Arc<StreamCell>, Arc<Shard>), Fault> {
         let index = parse_shard_index(shard_id);
-        let stream_name = match (name, arn) {
-            (Some(name), _) => name,
-            (None, Some(arn)) => StreamArn::read(arn).stream,
-            (None, None) => "",
+        let (stream, account) = match (name, arn) {
+            (None, Some(arn)) => {
+                let arn = StreamArn::read(arn);
+                (arn.stream, arn.account)
+            }
+            (name, _) => (name.map_or("", |name| name), &*self.place.account),
         };
         let Some(index) = index else {
-            return Err(self.could_not_find_shard(shard_id, stream_name));
+            return Err(not_found_shard(shard_id, stream, account));
         };
         let id = ShardId::from_index(u64::from(index));
-        let missing = || self.no_shard(id.as_str(), stream_name);
+        let missing = || no_shard(id.as_str(), stream, account);
         let cell = self.stream(name, arn);
         let cell = cell.map_err(|fault| if_not_found(fault, missing))?;
         let shard = self.readable_shard(&cell, index)?;
         Ok((cell, shard))
     }
 
-    /// A shard of the stream that has or had something to read.
+    /// A shard of the stream that has or had something to read. A stream has none while it is
+    /// CREATING. Source: kinesalite's suite.
     pub(super) fn readable_shard(
         &self,
         cell: &StreamCell,
@@ -314,25 +318,13 @@ impl Inner {
     ) -> Result<Arc<Shard>, Fault> {
         let stream = cell.read();
         let shard = stream.shard(index);
-        let shard = shard.filter(|shard| !stream.is_expired(shard, self.now_ms()));
+        let now_ms = self.now_ms();
+        let is_there = stream.status(now_ms, self.delays) != Status::Creating;
+        let shard = shard.filter(|shard| is_there && !stream.is_expired(shard, now_ms));
         shard.cloned().ok_or_else(|| {
             let id = ShardId::from_index(u64::from(index));
-            self.no_shard(id.as_str(), &cell.name)
+            no_shard(id.as_str(), &cell.name, &cell.place.account)
         })
-    }
-
-    fn no_shard(&self, id: &str, stream: &str) -> Fault {
-        let account = &self.place.account;
-        Fault::not_found(format!(
-            "Shard {id} in stream {stream} under account {account} does not exist"
-        ))
-    }
-
-    pub(super) fn could_not_find_shard(&self, id: &str, stream: &str) -> Fault {
-        let account = &self.place.account;
-        Fault::not_found(format!(
-            "Could not find shard {id} in stream {stream} under account {account}."
-        ))
     }
 
     /// What a starting position stands for, checked against the shard it is used on.
@@ -423,6 +415,22 @@ pub(super) struct StartRequest<'a> {
     pub(super) kind: &'a str,
     pub(super) sequence_number: Option<&'a str>,
     pub(super) timestamp: Option<Timestamp>,
+}
+
+fn no_shard(id: &str, stream: &str, account: &str) -> Fault {
+    Fault::not_found(format!(
+        "Shard {id} in stream {stream} under account {account} does not exist"
+    ))
+}
+
+pub(super) fn could_not_find_shard(id: &str, cell: &StreamCell) -> Fault {
+    not_found_shard(id, &cell.name, &cell.place.account)
+}
+
+fn not_found_shard(id: &str, stream: &str, account: &str) -> Fault {
+    Fault::not_found(format!(
+        "Could not find shard {id} in stream {stream} under account {account}."
+    ))
 }
 
 /// A stream that is not there is told as a shard that is not there.

@@ -3,9 +3,11 @@
 use kinesis_core::{HashKey, ShardId};
 use serde::Deserialize;
 
+use super::get::could_not_find_shard;
 use super::{Inner, Reply};
 use crate::catalog::StreamCell;
 use crate::log::entry::Entry;
+use crate::stream::lifecycle::Status;
 use crate::stream::shard::parse_shard_index;
 use crate::stream::{Mode, ReshardRefusal, Stream};
 use crate::wire::Body;
@@ -50,9 +52,12 @@ impl Inner {
             let open_shards = self.open_shards_of(&streams);
             let mut stream = cell.write();
             let refused = |refusal| self.reshard_refused(refusal, &cell, (shard, shard), asked);
-            stream.check_split(shard, key).map_err(refused)?;
-            self.check_resharding(&stream, &cell)?;
+            // In this order by the service. Source: kinesalite's suite.
+            self.check_has_shard(&stream, &cell, shard)?;
+            self.check_provisioned(&stream, &cell)?;
             self.check_shard_limit(open_shards, 1)?;
+            stream.check_split(shard, key).map_err(refused)?;
+            self.check_active(&stream, &cell)?;
             let at_ms = self.now_ms();
             stream.split(shard, key, at_ms).map_err(refused)?;
             self.log.submit(
@@ -80,6 +85,8 @@ impl Inner {
         let ticket = {
             let mut stream = cell.write();
             let refused = |refusal| self.reshard_refused(refusal, &cell, (shard, adjacent), "");
+            self.check_has_shard(&stream, &cell, shard)?;
+            self.check_has_shard(&stream, &cell, adjacent)?;
             stream.check_merge(shard, adjacent).map_err(refused)?;
             self.check_resharding(&stream, &cell)?;
             let at_ms = self.now_ms();
@@ -101,18 +108,33 @@ impl Inner {
 
     fn shard_index(&self, id: Option<&str>, cell: &StreamCell) -> Result<u32, Fault> {
         let id = id.unwrap_or_default();
-        parse_shard_index(id).ok_or_else(|| self.could_not_find_shard(id, &cell.name))
+        parse_shard_index(id).ok_or_else(|| could_not_find_shard(id, cell))
+    }
+
+    /// Whether there is the shard to be split or merged; a stream has none while it is CREATING.
+    fn check_has_shard(&self, stream: &Stream, cell: &StreamCell, index: u32) -> Result<(), Fault> {
+        let creating = stream.status(self.now_ms(), self.delays) == Status::Creating;
+        if !creating && stream.shard(index).is_some() {
+            return Ok(());
+        }
+        let id = ShardId::from_index(u64::from(index));
+        Err(could_not_find_shard(id.as_str(), cell))
     }
 
     /// Whether the stream's mode and state allow a split or merge.
     pub(super) fn check_resharding(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
-        let (name, account) = (&cell.name, &cell.place.account);
-        if stream.mode == Mode::OnDemand {
-            return Err(Fault::validation(format!(
-                "Request is invalid. Stream {name} under account {account} is in On-Demand mode."
-            )));
-        }
+        self.check_provisioned(stream, cell)?;
         self.check_active(stream, cell)
+    }
+
+    fn check_provisioned(&self, stream: &Stream, cell: &StreamCell) -> Result<(), Fault> {
+        if stream.mode == Mode::Provisioned {
+            return Ok(());
+        }
+        Err(Fault::validation(format!(
+            "Request is invalid. Stream {} under account {} is in On-Demand mode.",
+            cell.name, cell.place.account
+        )))
     }
 
     fn reshard_refused(
@@ -128,9 +150,7 @@ impl Inner {
             cell.name, cell.place.account
         );
         match refusal {
-            ReshardRefusal::NoSuchShard(index) => {
-                self.could_not_find_shard(id(index).as_str(), &cell.name)
-            }
+            ReshardRefusal::NoSuchShard(index) => could_not_find_shard(id(index).as_str(), cell),
             ReshardRefusal::AlreadyClosed(index) => Fault::invalid_argument(format!(
                 "Shard {} {place} has already been merged or split, and thus is not eligible for \
                  merging or splitting.",

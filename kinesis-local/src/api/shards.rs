@@ -6,6 +6,7 @@ use kinesis_core::limits::{LIST_SHARDS_MAX, NEXT_TOKEN_LIFETIME};
 use kinesis_core::{HashKeyRange, ShardId};
 use serde::Deserialize;
 
+use super::get::could_not_find_shard;
 use super::{Inner, Reply, no_stream};
 use crate::catalog::StreamCell;
 use crate::stream::change::Holder;
@@ -188,9 +189,7 @@ impl Inner {
         }
         let after = match request.exclusive_start_shard_id.as_deref() {
             None => None,
-            Some(id) => Some(
-                parse_shard_index(id).ok_or_else(|| self.could_not_find_shard(id, &cell.name))?,
-            ),
+            Some(id) => Some(parse_shard_index(id).ok_or_else(|| could_not_find_shard(id, &cell))?),
         };
         let filter = match &request.shard_filter {
             None => ShardFilter::All,
@@ -222,8 +221,7 @@ impl Inner {
                     .shard_id
                     .as_deref()
                     .ok_or_else(|| missing("ShardId"))?;
-                let index = parse_shard_index(id)
-                    .ok_or_else(|| self.could_not_find_shard(id, &cell.name))?;
+                let index = parse_shard_index(id).ok_or_else(|| could_not_find_shard(id, cell))?;
                 ShardFilter::After(index)
             }
             "AT_TRIM_HORIZON" => ShardFilter::AtTrimHorizon,

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::encryption::check_reading;
 use super::get::{
-    ChildShard, ITERATOR_TYPES, StartRequest, child_shards, encode_child_shards, encode_records,
-    encoded_bytes,
+    ChildShard, ITERATOR_TYPES, StartRequest, child_shards, could_not_find_shard,
+    encode_child_shards, encode_records, encoded_bytes,
 };
 use super::{Inner, Reply};
 use crate::answers::{Answers, Share};
@@ -36,7 +36,7 @@ use crate::limits::fan_out_pace;
 use crate::log::Log;
 use crate::stream::consumer::parse_consumer_arn;
 use crate::stream::encryption::KmsKeys;
-use crate::stream::lifecycle::Status;
+use crate::stream::lifecycle::{Delays, Status};
 use crate::stream::shard::{Batch, Identity, Record, Shard, parse_shard_index};
 
 use crate::wire::constraint::Constraints;
@@ -82,6 +82,7 @@ struct StartingPosition<'a> {
 struct SubscribeToShardEvent<'a> {
     shard: &'a Identity,
     batch: &'a Batch,
+    /// Not before the last record that there is.
     now_ms: u64,
     child_shards: Vec<ChildShard>,
 }
@@ -212,6 +213,7 @@ struct Subscription {
     clock: Clock,
     log: Log,
     kms: KmsKeys,
+    delays: Delays,
     consumer_arn: String,
     cell: Arc<StreamCell>,
     shard: Arc<Shard>,
@@ -333,7 +335,11 @@ impl Subscription {
         SubscribeToShardEvent {
             shard: &self.shard.identity,
             batch,
-            now_ms: self.clock.epoch_millis(),
+            // Below the last record's it would lead a reader back to that record.
+            now_ms: self
+                .clock
+                .epoch_millis()
+                .max(self.shard.log().last_arrival_ms()),
             child_shards: children.unwrap_or_default(),
         }
         .encode(&mut writer);
@@ -386,16 +392,29 @@ impl Subscription {
             biased;
             () = self.frames.closed() => End::ReaderLeft,
             () = self.stop.cancelled() => End::Stopped,
-            () = self.cell.gone.cancelled() => End::StreamGone,
+            () = self.stream_gone() => End::StreamGone,
             () = self.closing.cancelled() => End::ServiceClosing,
             () = self.clock.sleep_until(self.deadline) => End::LifeOver,
         }
     }
 
+    /// Waits until the stream is gone: while it is DELETING it is read on, as by GetRecords.
+    async fn stream_gone(&self) {
+        self.cell.gone.cancelled().await;
+        let deleted_ms = self.cell.read().life.deleted_ms.unwrap_or_default();
+        let past_ms = self.clock.epoch_millis().saturating_sub(deleted_ms);
+        let left = self
+            .delays
+            .delete
+            .saturating_sub(Duration::from_millis(past_ms));
+        self.clock.sleep(left).await;
+    }
+
     fn is_registered(&self) -> bool {
         let stream = self.cell.read();
-        parse_consumer_arn(&self.consumer_arn)
-            .is_some_and(|(_, name, _)| stream.consumers.contains_key(name))
+        let consumer = parse_consumer_arn(&self.consumer_arn)
+            .and_then(|(_, name, _)| stream.consumers.get(name));
+        consumer.is_some_and(|consumer| consumer.life.deleted_ms.is_none())
     }
 }
 
@@ -409,7 +428,7 @@ impl Inner {
         let shard_id = request.shard_id.as_deref().unwrap_or_default();
         let shard = match parse_shard_index(shard_id) {
             Some(index) => self.readable_shard(&cell, index)?,
-            None => return Err(self.could_not_find_shard(shard_id, &cell.name)),
+            None => return Err(could_not_find_shard(shard_id, &cell)),
         };
         let Structure(position) = request.starting_position.unwrap_or_default();
         let start = StartRequest {
@@ -439,6 +458,7 @@ impl Inner {
             clock: self.clock.clone(),
             log: self.log.clone(),
             kms: self.kms.clone(),
+            delays: self.delays,
             consumer_arn: arn.to_owned(),
             next,
             pace: fan_out_pace(self.quotas.as_deref(), now),

@@ -27,7 +27,7 @@ pub(crate) enum ShardFilter {
     AtTrimHorizon,
     /// Those that are open now.
     AtLatest,
-    /// Those that were open then.
+    /// Those that were open then; one that closed at that instant may have a record of it.
     At(u64),
     /// Those that were open then or opened later.
     From(u64),
@@ -39,7 +39,7 @@ impl ShardFilter {
         let horizon_ms = stream.horizon_ms(now_ms).max(stream.life.created_ms);
         let created_ms = shard.identity.created_ms;
         let closed_ms = shard.closed_ms();
-        let open_at = |at_ms: u64| created_ms <= at_ms && closed_ms.is_none_or(|end| end > at_ms);
+        let open_at = |at_ms: u64| created_ms <= at_ms && closed_ms.is_none_or(|end| end >= at_ms);
         if stream.is_expired(shard, now_ms) {
             return false;
         }

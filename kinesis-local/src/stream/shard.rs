@@ -233,6 +233,12 @@ impl ShardLog {
         true
     }
 
+    /// When its last record arrived, in milliseconds since the Unix epoch; 0: it never had one. It can
+    /// lie ahead of a clock that was set back.
+    pub(crate) fn last_arrival_ms(&self) -> u64 {
+        self.last_arrival_ms
+    }
+
     /// Where the records that were taken so far end: what [`Shard::publish`] gets once all of them
     /// are stored.
     pub(crate) fn taken_end(&self) -> u64 {

@@ -145,7 +145,8 @@ fn a_filter_tells_the_shards_of_its_time() {
     assert_eq!(listed(ShardFilter::AtLatest, now_ms), [1, 2]);
     assert_eq!(listed(ShardFilter::AtTrimHorizon, now_ms), [0]);
     assert_eq!(listed(ShardFilter::At(split_ms - 1), now_ms), [0]);
-    assert_eq!(listed(ShardFilter::At(split_ms), now_ms), [1, 2]);
+    assert_eq!(listed(ShardFilter::At(split_ms), now_ms), [0, 1, 2]);
+    assert_eq!(listed(ShardFilter::At(split_ms + 1), now_ms), [1, 2]);
     assert_eq!(listed(ShardFilter::From(split_ms), now_ms), [0, 1, 2]);
     assert_eq!(listed(ShardFilter::From(split_ms + 1), now_ms), [1, 2]);
     let expired_ms = split_ms + 24 * MILLIS_PER_HOUR + 1;

@@ -130,6 +130,14 @@ async fn filters_tell_the_shards_of_their_time() {
             vec![0],
         ),
         (
+            json!({"Type": "AT_TIMESTAMP", "Timestamp": before + 5}),
+            vec![0, 1, 2],
+        ),
+        (
+            json!({"Type": "AT_TIMESTAMP", "Timestamp": before + 6}),
+            vec![1, 2],
+        ),
+        (
             json!({"Type": "FROM_TIMESTAMP", "Timestamp": before}),
             vec![0, 1, 2],
         ),
@@ -288,7 +296,13 @@ async fn an_account_without_room_for_a_shard_neither_splits_nor_scales() {
     ok(&kinesis, "CreateStream", rest).await;
     let scale = json!({"StreamName": "s", "TargetShardCount": 7, "ScalingType": "UNIFORM_SCALING"});
     let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"});
-    for (operation, body, more) in [("SplitShard", split, 1), ("UpdateShardCount", scale, 3)] {
+    // The limit is looked at before the key, and the shard before the limit.
+    let key = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "0"});
+    for (operation, body, more) in [
+        ("SplitShard", split, 1),
+        ("SplitShard", key, 1),
+        ("UpdateShardCount", scale, 3),
+    ] {
         let text = format!(
             "This request would exceed the shard limit for the account 000000000000 in us-east-1. \
              Current shard count for the account: 20000. Limit: 20000. Number of additional shards \
@@ -298,6 +312,48 @@ async fn an_account_without_room_for_a_shard_neither_splits_nor_scales() {
         );
         assert_refused(&kinesis, operation, body, "LimitExceededException", &text).await;
     }
+    let missing = json!({"StreamName": "s", "ShardToSplit": "4", "NewStartingHashKey": "1000"});
+    let (code, _) = refused(&kinesis, "SplitShard", missing).await;
+    assert_eq!(code, "ResourceNotFoundException");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_has_no_shards_while_it_is_creating() {
+    let second = Duration::from_secs(1);
+    let kinesis = Kinesis::open(KinesisOptions {
+        delays: Delays {
+            create: second,
+            ..Delays::default()
+        },
+        ..options()
+    })
+    .unwrap();
+    let create = json!({"StreamName": "s", "ShardCount": 2});
+    ok(&kinesis, "CreateStream", create).await;
+    let name = json!({"StreamName": "s"});
+    let told = ok(&kinesis, "DescribeStream", name.clone()).await;
+    let told = &told["StreamDescription"];
+    assert_eq!(
+        (&told["Shards"], &told["HasMoreShards"]),
+        (&json!([]), &json!(false))
+    );
+    let summary = ok(&kinesis, "DescribeStreamSummary", name.clone()).await;
+    assert_eq!(summary["StreamDescriptionSummary"]["OpenShardCount"], 0);
+    let start = json!({"StreamName": "s", "ShardId": "0", "ShardIteratorType": "LATEST"});
+    let text = "Shard shardId-000000000000 in stream s under account 000000000000 does not exist";
+    let not_found = "ResourceNotFoundException";
+    assert_refused(&kinesis, "GetShardIterator", start.clone(), not_found, text).await;
+    let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "9"});
+    let merge = json!({"StreamName": "s", "ShardToMerge": "0", "AdjacentShardToMerge": "1"});
+    let text = "Could not find shard shardId-000000000000 in stream s under account 000000000000.";
+    for (operation, body) in [("SplitShard", split), ("MergeShards", merge)] {
+        assert_refused(&kinesis, operation, body, not_found, text).await;
+    }
+    tokio::time::advance(second).await;
+    let told = ok(&kinesis, "DescribeStream", name).await;
+    let shards = told["StreamDescription"]["Shards"].as_array();
+    assert_eq!(shards.map(Vec::len), Some(2));
+    ok(&kinesis, "GetShardIterator", start).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -181,6 +181,21 @@ async fn a_resource_policy_lets_another_account_do_what_it_names_until_it_is_tak
     assert_eq!(got["Records"].as_array().unwrap().len(), 1);
     let list = call(&kinesis, other, "ListShards", json!({"StreamARN": arn})).await;
     assert_eq!(list["__type"], "AccessDeniedException");
+    // A shard that is not there is told by the account that it would be in.
+    for (shard, told) in [
+        (
+            "9",
+            "Shard shardId-000000000009 in stream s under account 000000000000 does not exist",
+        ),
+        (
+            "nine",
+            "Could not find shard nine in stream s under account 000000000000.",
+        ),
+    ] {
+        let start = json!({"StreamARN": arn, "ShardId": shard, "ShardIteratorType": "LATEST"});
+        let refused = call(&kinesis, other, "GetShardIterator", start).await;
+        assert_eq!(refused["message"], told);
+    }
     let stranger = ("444455556666", "us-east-1");
     let refused = call(&kinesis, stranger, "PutRecord", put.clone()).await;
     assert_eq!(refused["__type"], "AccessDeniedException");
@@ -193,6 +208,10 @@ async fn a_resource_policy_lets_another_account_do_what_it_names_until_it_is_tak
     assert_eq!(refused["__type"], "AccessDeniedException");
     let allow = policy(consumer, &["kinesis:DescribeStreamConsumer"]);
     ok(&kinesis, "PutResourcePolicy", allow).await;
+    let earlier = json!({"ConsumerARN": format!("{consumer}0")});
+    let refused = call(&kinesis, other, "DescribeStreamConsumer", earlier).await;
+    let told = format!("Consumer {consumer}0, account 000000000000 not found.");
+    assert_eq!(refused["message"], *told);
     let described = call(&kinesis, other, "DescribeStreamConsumer", describe).await;
     assert_eq!(described["ConsumerDescription"]["ConsumerName"], "c");
     ok(

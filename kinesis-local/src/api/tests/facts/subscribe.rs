@@ -401,3 +401,64 @@ async fn a_key_that_cannot_be_used_ends_the_subscription_with_an_event_of_its_ow
     assert_eq!(kind, "KMSDisabledException");
     assert_eq!(frame(&mut body).await, None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_the_clock_was_set_back_no_record_comes_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |at_ms| {
+        let options = KinesisOptions {
+            clock: Clock::starting_at(at_ms),
+            data_dir: Some(dir.path().to_owned()),
+            ..options()
+        };
+        Kinesis::open(options).unwrap()
+    };
+    let kinesis = open(NOW_MS);
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    let arn = register(&kinesis, "c").await;
+    put(&kinesis, "k", "a").await;
+    drop(kinesis);
+    let kinesis = open(NOW_MS - 60_000);
+    let mut body = subscribe(&kinesis, &arn, "0", json!({"Type": "LATEST"})).await;
+    let idle = event(&mut body).await;
+    assert_eq!(idle["Records"], json!([]));
+    drop(body);
+    advance(Duration::from_secs(5)).await;
+    let number = &idle["ContinuationSequenceNumber"];
+    let after = json!({"Type": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": number});
+    let mut body = subscribe(&kinesis, &arn, "0", after).await;
+    put(&kinesis, "k", "b").await;
+    assert_eq!(texts(&event(&mut body).await), ["b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_read_on_while_it_is_being_deleted() {
+    let minute = Duration::from_secs(60);
+    let kinesis = Kinesis::open(KinesisOptions {
+        delays: Delays {
+            delete: minute,
+            ..Delays::default()
+        },
+        ..options()
+    })
+    .unwrap();
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    let arn = register(&kinesis, "c").await;
+    put(&kinesis, "k", "a").await;
+    let mut body = subscribe(&kinesis, &arn, "0", trim_horizon()).await;
+    let began = kinesis.clock().now();
+    let delete = json!({"StreamName": "s", "EnforceConsumerDeletion": true});
+    ok(&kinesis, "DeleteStream", delete).await;
+    assert_eq!(texts(&event(&mut body).await), ["a"]);
+    let fault = loop {
+        let (kind, payload) = frame(&mut body).await.expect("an end that is told");
+        if kind != "SubscribeToShardEvent" {
+            break (kind, payload["message"].clone());
+        }
+    };
+    let text = "Stream s under account 000000000000 not found.";
+    assert_eq!(fault, ("ResourceNotFoundException".to_owned(), json!(text)));
+    assert_eq!(kinesis.clock().now() - began, minute);
+}
