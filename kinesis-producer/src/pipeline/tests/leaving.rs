@@ -137,3 +137,102 @@ fn a_flush_cuts_the_linger_of_what_came_before_it() {
     world.settle();
     assert!(world.flushes[0].2);
 }
+
+/// What became of an even load.
+struct Played {
+    /// From acceptance to answer.
+    latencies: Vec<Duration>,
+    requests: usize,
+    kinesis_records: usize,
+}
+
+impl Played {
+    fn quantile(&self, quantile: f64) -> Duration {
+        self.latencies[((self.latencies.len() - 1) as f64 * quantile) as usize]
+    }
+}
+
+/// Plays two seconds of `per_second` records of 100 bytes over a thousand keys.
+fn play(shards: u32, per_second: u32, round_trip: Duration) -> Played {
+    let settings = Settings {
+        rate_limit: 1_000_000,
+        ..Settings::default()
+    };
+    let mut world = ready(settings, shards);
+    let (start, records) = (world.now, 2 * per_second);
+    let data = Bytes::from(vec![0; 100]);
+    let mut outcomes = Vec::new();
+    let mut on_their_way: VecDeque<(Instant, u64)> = VecDeque::new();
+    let mut played = Played {
+        latencies: Vec::new(),
+        requests: 0,
+        kinesis_records: 0,
+    };
+    loop {
+        world.pump();
+        world.load_map();
+        for (flight, puts, _) in &world.requests {
+            if on_their_way
+                .back()
+                .is_none_or(|(_, newest)| newest < flight)
+            {
+                on_their_way.push_back((world.now + round_trip, *flight));
+                played.requests += 1;
+                played.kinesis_records += puts.len();
+            }
+        }
+        let number = outcomes.len() as u32;
+        let arrival = start + Duration::from_secs(1) * number / per_second;
+        let arrival = Some(arrival).filter(|_| number < records);
+        let back = on_their_way.front().map(|(at, _)| *at);
+        if arrival.is_none() && back.is_none() && world.pipeline.is_empty() {
+            break;
+        }
+        let wake = world.pipeline.next_wake(world.now);
+        let next = arrival.into_iter().chain(back).chain(wake).min();
+        world.now = next.expect("something to wait for").max(world.now);
+        if arrival == Some(world.now) {
+            let key = format!("vehicle-{}", number * 7919 % 1000);
+            let record = UserRecord::new(key, data.clone());
+            world.slots.room().try_take(record.size()).expect("room");
+            let (entry, outcome) = Entry::new(record, &world.slots, world.now);
+            world.pipeline.accept(entry, world.now);
+            outcomes.push(outcome);
+        }
+        if back == Some(world.now) {
+            let (_, flight) = on_their_way.pop_front().expect("it is back");
+            let at = world.requests.iter().position(|(of, ..)| *of == flight);
+            let (_, puts, _) = world.requests.remove(at.expect("it was sent"));
+            let stored = |put: &Put| Answer::Stored {
+                shard_id: put.predicted().expect("the map is known"),
+                sequence_number: "1".parse().expect("a number"),
+            };
+            let answers = puts.iter().map(stored).collect();
+            world.pipeline.completed(flight, Ok(answers), world.now);
+        }
+    }
+    for outcome in outcomes {
+        let delivery = outcome.now_or_never().expect("settled").expect("delivered");
+        played.latencies.push(delivery.sent_after + delivery.took);
+    }
+    played.latencies.sort_unstable();
+    played
+}
+
+#[test]
+fn at_any_load_a_record_waits_for_its_shard_and_hardly_for_company() {
+    let round_trip = Duration::from_millis(10);
+    for (shards, per_second) in [(4, 1_000), (4, 10_000), (64, 1_000), (64, 10_000)] {
+        let played = play(shards, per_second, round_trip);
+        let (p50, p99) = (played.quantile(0.5), played.quantile(0.99));
+        let per_round_trip = played.requests / 200;
+        println!(
+            "{shards} shards, {per_second} records/s: p50 {p50:?}, p99 {p99:?}, {} requests, {} \
+             Kinesis records",
+            played.requests, played.kinesis_records
+        );
+        // A record that just missed a request of its shard waits for that to come back.
+        assert!(p99 <= round_trip * 9 / 4, "{p99:?}");
+        assert!(per_round_trip <= 5, "{} requests", played.requests);
+    }
+}
