@@ -42,10 +42,6 @@ const FIRST_RECORDS: u32 = 40;
 /// What of a room a record takes whose size is not known. Source: the same aggregates.
 const FIRST_RECORD_BYTES: u64 = 50 * limits::KIB as u64;
 
-/// How far before an instant of a worker's wall clock a shard begins that was not there, or had no lease,
-/// at that instant: the worker's clock and the service's differ. Source: none, reasonable default.
-pub(crate) const LATEST_CLOCK_MARGIN: Duration = Duration::from_secs(60);
-
 const _: () = assert!(FETCH_BACKOFF_MAX.as_millis() < NOT_FOUND_PATIENCE.as_millis());
 
 /// Where an iterator is to start.
