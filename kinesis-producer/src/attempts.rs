@@ -73,6 +73,13 @@ impl History {
         Some(Arc::clone(&latest.cause))
     }
 
+    /// How many of those that are kept failed by the time of their signature.
+    pub(crate) fn stale(&self) -> u32 {
+        let failed = self.kept.as_ref().map_or(&[][..], |kept| &kept.failed);
+        let stale = failed.iter().filter(|failed| failed.cause.stale);
+        u32::try_from(stale.count()).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = FailedAttempt<'_>> {
         let failed = self.kept.as_ref().map_or(&[][..], |kept| &kept.failed);
         failed.iter().map(|failed| FailedAttempt {

@@ -14,6 +14,10 @@ use kinesis_core::{InvalidRecord, UserRecord};
 
 use crate::attempts::{FailedAttempt, History};
 
+/// Requests with a signature of the wrong time before the machine's clock is taken to be wrong.
+/// Source: none, reasonable default; after a freeze the first new signature passes.
+pub(crate) const STALE_ATTEMPTS_MAX: u32 = 4;
+
 /// What the caller can do about an [`Error`].
 #[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -67,10 +71,13 @@ pub(crate) enum Reason {
     Setting { field: &'static str, bounds: String },
     #[error("a producer needs a tokio runtime: call build() inside one")]
     NoRuntime,
-    #[error("the record for stream {stream} was not accepted")]
+    #[error("a producer needs a tokio runtime with timers: enable_time() on its builder")]
+    NoTimers,
+    #[error("the record for stream {stream} was not accepted{bound}")]
     Record {
         stream: Arc<str>,
         source: InvalidRecord,
+        bound: Bound,
     },
     #[error("the value for stream {stream} did not become a record")]
     Value {
@@ -113,10 +120,39 @@ pub(crate) enum Reason {
     Stopped,
 }
 
+/// What sets the size that a record was held against.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Bound {
+    /// It was not about size.
+    None,
+    /// The service, of any record.
+    Service,
+    /// `max_user_record_size`.
+    Setting,
+    /// `max_buffered_bytes`.
+    Buffer,
+    /// The stream.
+    Stream,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "",
+            Self::Service => ": no record of the service is so large",
+            Self::Setting => ": max_user_record_size bounds it",
+            Self::Buffer => ": max_buffered_bytes bounds it",
+            Self::Stream => ": the stream's maximum record size bounds it",
+        })
+    }
+}
+
 impl Error {
     pub(crate) fn new(reason: Reason) -> Self {
         let kind = match &reason {
-            Reason::Setting { .. } | Reason::NoRuntime => ErrorKind::InvalidSettings,
+            Reason::Setting { .. } | Reason::NoRuntime | Reason::NoTimers => {
+                ErrorKind::InvalidSettings
+            }
             Reason::Record { .. } | Reason::Value { .. } => ErrorKind::InvalidRecord,
             Reason::Full { .. } => ErrorKind::Full,
             Reason::Closed { .. } => ErrorKind::Closed,
@@ -284,6 +320,10 @@ pub(crate) struct Cause {
     pub(crate) detail: Option<String>,
     /// The records of the request that the service found guilty, from 0, if it named them.
     pub(crate) guilty: Vec<usize>,
+    /// It is about the content of the request: without a guilty record it would pass.
+    pub(crate) of_content: bool,
+    /// It is about the time of the signature: after a freeze a new one passes.
+    pub(crate) stale: bool,
 }
 
 impl Cause {
@@ -294,6 +334,8 @@ impl Cause {
             code: code.into(),
             detail: None,
             guilty: Vec::new(),
+            of_content: false,
+            stale: false,
         }
     }
 
@@ -305,5 +347,21 @@ impl Cause {
     pub(crate) fn with_guilty(mut self, guilty: Vec<usize>) -> Self {
         self.guilty = guilty;
         self
+    }
+
+    pub(crate) fn of_content(mut self, of_content: bool) -> Self {
+        self.of_content = of_content;
+        self
+    }
+
+    pub(crate) fn stale(mut self, stale: bool) -> Self {
+        self.stale = stale;
+        self
+    }
+
+    /// Whether the same request can succeed later without anybody's help, after so many failures
+    /// in a row, this one included.
+    pub(crate) fn is_transient_after(&self, failures: u32) -> bool {
+        self.class.is_transient() || self.stale && failures < STALE_ATTEMPTS_MAX
     }
 }

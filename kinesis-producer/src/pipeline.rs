@@ -46,7 +46,7 @@ use self::outcome::Place;
 use self::retry::{Verdict, judge};
 use self::send::Put;
 use crate::Settings;
-use crate::error::Reason;
+use crate::error::{Bound, Reason};
 use crate::metrics::{Meters, as_millis};
 use crate::shard_map::MapKeeper;
 use crate::stream::{Inquiry, StreamTraits};
@@ -68,6 +68,8 @@ pub(crate) struct Pipeline {
     /// Parts of invalid requests, to be sent as they are.
     parts: VecDeque<Part>,
     undecided: Vec<Landed>,
+    /// Requests refused in a row that were to find guilty records.
+    refused_in_a_row: u32,
     epochs: Epochs,
     next_entry: u64,
     draining: bool,
@@ -86,6 +88,8 @@ struct Flight {
     records: Vec<KinesisRecord>,
     /// It is a [`Part`] that was cut so.
     named: bool,
+    /// It is sent to find which records the service refuses.
+    suspect: bool,
     sent_at: Instant,
     /// When its oldest member was accepted.
     oldest: Option<Instant>,
@@ -123,6 +127,7 @@ impl Pipeline {
             next_flight: 0,
             parts: VecDeque::new(),
             undecided: Vec::new(),
+            refused_in_a_row: 0,
             epochs: Epochs::new(),
             next_entry: 0,
             draining: false,
@@ -149,7 +154,15 @@ impl Pipeline {
         }
         let stream = Arc::clone(&self.stream);
         let source = InvalidRecord::TooLarge { bytes, max_bytes };
-        self.fail(entry, Reason::Record { stream, source });
+        let bound = Bound::Stream;
+        self.fail(
+            entry,
+            Reason::Record {
+                stream,
+                source,
+                bound,
+            },
+        );
     }
 
     fn verdict(&self, record: &KinesisRecord, stored_in: &ShardId) -> Verdict {
@@ -184,12 +197,12 @@ impl Pipeline {
         if self.flights.len() >= self.settings.max_in_flight {
             return None;
         }
-        let (mut records, named) = match self.parts.pop_front() {
+        let (mut records, named, suspect) = match self.parts.pop_front() {
             Some(Part { mut records, named }) => {
                 for member in records.iter_mut().flat_map(|record| &mut record.members) {
                     member.attempts = member.attempts.saturating_add(1);
                 }
-                (records, named)
+                (records, named, true)
             }
             None => {
                 let urgency = self.urgency(now);
@@ -198,7 +211,10 @@ impl Pipeline {
                 if unasked {
                     self.departures.left(now);
                 }
-                (records, false)
+                let halved = |entry: &Entry| entry.company < usize::MAX;
+                let first = records.first().and_then(|record| record.members.first());
+                let suspect = records.len() == 1 && first.is_some_and(halved);
+                (records, false, suspect)
             }
         };
         if records.is_empty() {
@@ -212,6 +228,7 @@ impl Pipeline {
             flight,
             Flight {
                 named,
+                suspect,
                 oldest: oldest_of(&records),
                 records,
                 sent_at: now,
@@ -363,7 +380,8 @@ impl Pipeline {
         let Some(oldest) = now.checked_sub(ttl) else {
             return;
         };
-        let expired = self.lanes.expire(oldest);
+        let mut expired = self.lanes.expire(oldest);
+        expired.extend(self.expire_parts(oldest));
         if !expired.is_empty() {
             tracing::error!(
                 stream = %self.stream, records = expired.len(),
@@ -382,6 +400,22 @@ impl Pipeline {
                 },
             );
         }
+    }
+
+    /// Takes out what expired in a part; what is left of its Kinesis record goes back to its lane.
+    fn expire_parts(&mut self, oldest: Instant) -> Vec<Entry> {
+        let is_expired = |entry: &Entry| entry.accepted_at <= oldest;
+        let has_expired = |record: &KinesisRecord| record.members.iter().any(is_expired);
+        let mut cut_up = Vec::new();
+        for part in &mut self.parts {
+            cut_up.extend(part.records.extract_if(.., |record| has_expired(record)));
+        }
+        self.parts.retain(|part| !part.records.is_empty());
+        cut_up.iter().for_each(|record| self.release(record));
+        let members = cut_up.into_iter().flat_map(|record| record.members);
+        let (expired, kept) = members.partition(is_expired);
+        self.lanes.put_back(kept);
+        expired
     }
 
     fn measure_request(&self, records: &[KinesisRecord], now: Instant) -> usize {

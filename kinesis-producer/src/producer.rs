@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use kinesis_core::{Clock, Rand, UserRecord};
+use kinesis_core::{Clock, InvalidRecord, Rand, UserRecord};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Reason;
+use crate::error::{Bound, Reason};
 use crate::pipeline::Pipeline;
 use crate::pipeline::intake::{Entry, Message, Room};
 use crate::pipeline::outcome::Slots;
@@ -119,7 +119,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`ErrorKind::InvalidSettings`](crate::ErrorKind::InvalidSettings) if a setting is out of
-    /// bounds, the stream is neither a name nor a stream's ARN, or there is no tokio runtime here.
+    /// bounds, the stream is neither a name nor a stream's ARN, or there is no tokio runtime here
+    /// that has its timers enabled.
     pub fn build(self) -> Result<Producer, Error> {
         let Self {
             client,
@@ -133,6 +134,9 @@ impl Builder {
         let stream = Arc::clone(&target.name);
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_no_runtime| Error::new(Reason::NoRuntime))?;
+        // Nothing else tells whether a runtime has timers. The task would panic as this does.
+        std::panic::catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO)))
+            .map_err(|_no_timers| Error::new(Reason::NoTimers))?;
         let room = Arc::new(Room::new(
             Arc::clone(&stream),
             settings.max_buffered_records,
@@ -146,7 +150,7 @@ impl Builder {
             CancellationToken::new(),
         );
         let rand = rand.unwrap_or_else(Rand::from_entropy);
-        let board = Arc::new(Board::new(settings.record_bytes_max(), clock.now()));
+        let board = Arc::new(Board::new(&settings, clock.now()));
         let service = Service {
             client,
             stream: target,
@@ -271,16 +275,7 @@ impl Producer {
         match self.inner.room.try_take(record.size()) {
             Ok(()) => self.hand_over(record),
             Err(TryAcquireError::Closed) => Err(self.closed(record)),
-            Err(TryAcquireError::NoPermits) => {
-                let Outstanding { records, bytes, .. } = self.outstanding();
-                let stream = Arc::clone(self.inner.room.stream());
-                Err(Error::new(Reason::Full {
-                    stream,
-                    records,
-                    bytes,
-                })
-                .about(record, 0))
-            }
+            Err(TryAcquireError::NoPermits) => Err(self.full(record)),
         }
     }
 
@@ -353,7 +348,16 @@ impl Producer {
             Ok(()) => Ok(record),
             Err(source) => {
                 let stream = Arc::clone(self.inner.room.stream());
-                Err(Error::new(Reason::Record { stream, source }).about(record, 0))
+                let bound = match source {
+                    InvalidRecord::TooLarge { .. } => self.inner.board.bound(),
+                    _ => Bound::None,
+                };
+                let reason = Reason::Record {
+                    stream,
+                    source,
+                    bound,
+                };
+                Err(Error::new(reason).about(record, 0))
             }
         }
     }
@@ -370,6 +374,17 @@ impl Producer {
                 Message::Flush { .. } => Err(Error::stopped()),
             },
         }
+    }
+
+    pub(crate) fn full(&self, record: UserRecord) -> Error {
+        let Outstanding { records, bytes, .. } = self.outstanding();
+        let stream = Arc::clone(self.inner.room.stream());
+        let reason = Reason::Full {
+            stream,
+            records,
+            bytes,
+        };
+        Error::new(reason).about(record, 0)
     }
 
     fn closed(&self, record: UserRecord) -> Error {

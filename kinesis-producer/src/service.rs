@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
+use kinesis_core::limits::RECORD_MAX_BYTES_LARGEST;
 use kinesis_core::{Clock, ShardMap};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
@@ -19,8 +20,9 @@ use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
 use tracing::Instrument;
 
+use crate::Settings;
 use crate::attempts::micros;
-use crate::error::{Cause, Class};
+use crate::error::{Bound, Cause, Class};
 use crate::pipeline::Pipeline;
 use crate::pipeline::intake::{Message, Room};
 use crate::pipeline::retry::Answer;
@@ -45,6 +47,8 @@ pub(crate) struct Board {
     /// Data and key of the largest record that is accepted: as set, and as the stream says.
     record_bytes_max: AtomicUsize,
     record_bytes_max_set: usize,
+    /// What set it.
+    bound_set: Bound,
     started: Instant,
     /// When the oldest outstanding record was accepted, in microseconds after `started`, plus 1;
     /// 0 = there is none.
@@ -52,10 +56,19 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    pub(crate) fn new(record_bytes_max: usize, started: Instant) -> Self {
+    pub(crate) fn new(settings: &Settings, started: Instant) -> Self {
+        let record_bytes_max = settings.record_bytes_max();
+        let bound_set = if settings.max_user_record_size == Some(record_bytes_max) {
+            Bound::Setting
+        } else if record_bytes_max < RECORD_MAX_BYTES_LARGEST {
+            Bound::Buffer
+        } else {
+            Bound::Service
+        };
         Self {
             record_bytes_max: AtomicUsize::new(record_bytes_max),
             record_bytes_max_set: record_bytes_max,
+            bound_set,
             started,
             oldest: AtomicU64::new(0),
         }
@@ -63,6 +76,15 @@ impl Board {
 
     pub(crate) fn record_bytes_max(&self) -> usize {
         self.record_bytes_max.load(Ordering::Relaxed)
+    }
+
+    /// What sets [`Self::record_bytes_max`].
+    pub(crate) fn bound(&self) -> Bound {
+        if self.record_bytes_max() < self.record_bytes_max_set {
+            Bound::Stream
+        } else {
+            self.bound_set
+        }
     }
 
     fn stream_takes(&self, bytes: usize) {
@@ -292,6 +314,7 @@ impl Service {
         let abandoned = self.pipeline.abandon();
         self.abandoned.store(abandoned, Ordering::Release);
         self.board.oldest_is(None);
+        self.pipeline.measure_pending(0, 0, None);
         if abandoned > 0 {
             tracing::error!(
                 stream = %self.stream.name, records = abandoned,

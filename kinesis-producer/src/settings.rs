@@ -69,7 +69,7 @@ pub struct Settings {
     pub envelope_key: EnvelopeKey,
     /// Most Kinesis records in a request. Bounds: 1..=500. Source of the default: service quota.
     pub collection_max_count: usize,
-    /// Most bytes in a request. Bounds: `max_user_record_size` and
+    /// Most bytes in a request of several Kinesis records; a larger record goes by itself. Bounds:
     /// `aggregation_max_size`..=10 MiB. Source of the default (10 MiB): service quota.
     pub collection_max_size: usize,
     /// The longest that a record waits for company while its shard could take it. It waits less where
@@ -109,7 +109,9 @@ pub struct Settings {
     /// Keep the order of all records of a shard among each other, not only of those of a hash key,
     /// also when a part of a request fails. A request then carries one Kinesis record of a shard:
     /// an aggregate, or a single record. Needs `ordered`, and another `envelope_key` than
-    /// [`EnvelopeKey::Common`]. Source of the default (false): none; the KPL has no such mode.
+    /// [`EnvelopeKey::Common`]. A merge joins the orders of two shards: what is under way to either
+    /// of them then may change places with records of the other one, not with its own.
+    /// Source of the default (false): none; the KPL has no such mode.
     pub ordered_per_shard: bool,
 }
 
@@ -205,20 +207,12 @@ impl Settings {
         kpl::read(text)
     }
 
-    /// The smallest `collection_max_size` that has room for every record.
-    fn request_bytes_min(&self) -> usize {
-        let record = self.max_user_record_size.unwrap_or(0);
-        record.max(self.aggregation_max_size)
-    }
-
     /// Data and key of the largest record that goes through, whatever the stream takes.
     pub(crate) fn record_bytes_max(&self) -> usize {
         let given = self
             .max_user_record_size
             .unwrap_or(RECORD_MAX_BYTES_LARGEST);
-        given
-            .min(record_that_fits(self.max_buffered_bytes))
-            .min(self.collection_max_size)
+        given.min(record_that_fits(self.max_buffered_bytes))
     }
 
     /// Checks every bound.
@@ -271,7 +265,7 @@ impl Settings {
             (
                 "collection_max_size",
                 self.collection_max_size,
-                self.request_bytes_min(),
+                self.aggregation_max_size,
                 PUT_RECORDS_MAX_BYTES,
             ),
             ("max_in_flight", self.max_in_flight, 1, IN_FLIGHT_MAX),

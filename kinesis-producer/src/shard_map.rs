@@ -204,7 +204,8 @@ impl MapKeeper {
         self.loading = false;
         self.next_at = Some(now + BACKOFF.delay(self.failures_in_a_row, rand));
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-        let hopeless = self.map.is_none() && !cause.class.is_transient();
+        let transient = cause.is_transient_after(self.failures_in_a_row);
+        let hopeless = self.map.is_none() && !transient;
         if hopeless {
             self.next_at = None;
             self.cold_since = None;

@@ -144,6 +144,11 @@ pub(crate) struct Queue {
     layout: AggregateLayout,
     /// `forming` takes no more.
     full: bool,
+    /// Most members that `forming` may have for the sake of one of them.
+    company: usize,
+    /// Some entry had an explicit hash key since the queue was empty: records of different
+    /// partition keys may have an order among each other.
+    explicit: bool,
     rest: VecDeque<Entry>,
     /// Members of the last Kinesis record.
     last_cut: usize,
@@ -156,6 +161,8 @@ impl Queue {
             forming: Vec::new(),
             layout: AggregateLayout::new(),
             full: false,
+            company: usize::MAX,
+            explicit: false,
             rest: VecDeque::new(),
             last_cut: 0,
         }
@@ -177,9 +184,11 @@ impl Queue {
 
     /// Adds the youngest entry.
     pub(crate) fn push_back(&mut self, entry: Entry) {
+        self.explicit |= entry.record.explicit_hash_key.is_some();
         // Among records of one key nothing of another key is overtaken that has an order with it.
         let common = self.limits.envelope == EnvelopeKey::Common;
-        if (self.rest.is_empty() || common) && self.joins(&entry) {
+        let overtakes = !self.rest.is_empty() && (!common || self.overtakes(&entry));
+        if !overtakes && self.joins(&entry) {
             self.form(entry);
         } else {
             self.full |= !common || self.is_of_forming(&entry);
@@ -194,6 +203,7 @@ impl Queue {
         all.append(&mut self.rest);
         // In order already, except after a merge of shards whose records were both in flight.
         all.make_contiguous().sort_by_key(|entry| entry.id);
+        self.explicit |= all.iter().any(|e| e.record.explicit_hash_key.is_some());
         self.rest = all;
         self.refill();
     }
@@ -269,16 +279,21 @@ impl Queue {
 
     /// Takes everything out, in order.
     pub(crate) fn drain(&mut self) -> Vec<Entry> {
-        self.full = false;
-        self.layout.clear();
+        self.clear();
         let mut all = std::mem::take(&mut self.forming);
         all.extend(std::mem::take(&mut self.rest));
         all
     }
 
-    fn refill(&mut self) {
+    fn clear(&mut self) {
         self.full = false;
+        self.company = usize::MAX;
         self.layout.clear();
+    }
+
+    fn refill(&mut self) {
+        self.clear();
+        self.explicit &= !self.rest.is_empty();
         if self.limits.envelope == EnvelopeKey::Common {
             return self.refill_by_key();
         }
@@ -305,7 +320,7 @@ impl Queue {
         let beyond = self.rest.split_off(self.rest.len().min(SAME_KEY_SCAN));
         for entry in std::mem::take(&mut self.rest) {
             let of_forming = self.is_of_forming(&entry);
-            if of_forming && self.joins(&entry) {
+            if of_forming && !self.overtakes(&entry) && self.joins(&entry) {
                 self.form(entry);
             } else {
                 // Nothing of its key may join any more: it would overtake.
@@ -315,6 +330,13 @@ impl Queue {
         }
         self.full |= !beyond.is_empty();
         self.rest.extend(beyond);
+    }
+
+    /// Whether a record of another partition key, but of this one's hash key, waits in `rest`.
+    fn overtakes(&self, entry: &Entry) -> bool {
+        let same = |waiting: &Entry| waiting.hash_key == entry.hash_key;
+        // Beyond the scan it is taken for granted.
+        self.explicit && (self.rest.len() > SAME_KEY_SCAN || self.rest.iter().any(same))
     }
 
     fn is_of_forming(&self, entry: &Entry) -> bool {
@@ -345,18 +367,24 @@ impl Queue {
                 true
             }
             (false, true) => false,
-            (false, false) => !self.full && self.layout.add_within(&entry.record, max_len),
+            (false, false) => {
+                !self.full
+                    && self.forming.len() < self.company.min(entry.company)
+                    && self.layout.add_within(&entry.record, max_len)
+            }
         }
     }
 
     /// Appends an entry that joined.
     fn form(&mut self, entry: Entry) {
-        self.full = self.goes_alone(&entry) || self.forming.len() + 1 >= self.limits.count;
+        self.company = self.company.min(entry.company);
+        let count = self.limits.count.min(self.company);
+        self.full = self.goes_alone(&entry) || self.forming.len() + 1 >= count;
         self.forming.push(entry);
     }
 
     fn goes_alone(&self, entry: &Entry) -> bool {
-        entry.alone || self.limits.count == 1 || entry.record.size() >= self.limits.bytes
+        entry.company <= 1 || self.limits.count == 1 || entry.record.size() >= self.limits.bytes
     }
 }
 

@@ -5,7 +5,8 @@
 //! in flight, the last request left some while ago (`depart.rs`), or it has waited
 //! `record_max_buffered_time`. A due lane whose shard may be sent to
 //! and has nothing in flight is *ready*. A request takes from the ready lanes in turn, beginning
-//! behind the one served last, until 500 records or 10 MiB are full. The first lane whose next record
+//! behind the one served last, until 500 records or 10 MiB are full. A record larger than
+//! `collection_max_size` is a request of its own. The first lane whose next record
 //! found no room begins the next request: others would fill that one before its turn too.
 //!
 //! Order: a lane has one request in flight at a time (`held`), so the order of its records is kept
@@ -164,7 +165,7 @@ pub(crate) fn collect(
             let before = request.len();
             let mut keys = BTreeSet::new();
             while request.len() < limits.count
-                && bytes + lane.queue.next_size() <= limits.bytes
+                && (request.is_empty() || bytes + lane.queue.next_size() <= limits.bytes)
                 && lane
                     .ready_at(key, urgency)
                     .is_some_and(|at| at <= urgency.now)
@@ -185,7 +186,10 @@ pub(crate) fn collect(
                 bytes += record.size();
                 request.push(record);
             }
-            if request.len() == before && bytes + lane.queue.next_size() > limits.bytes {
+            if request.len() == before
+                && before > 0
+                && bytes + lane.queue.next_size() > limits.bytes
+            {
                 too_large = too_large.or(Some(slot));
             }
             lane.held += request.len() - before;

@@ -149,8 +149,9 @@ pub(crate) struct Entry {
     pub(crate) accepted_at: Instant,
     /// Requests that carried it so far.
     pub(crate) attempts: u32,
-    /// Must not share a Kinesis record with others any more.
-    pub(crate) alone: bool,
+    /// Most members of a Kinesis record that has it: less with each aggregate that the service
+    /// refused for a member, and 1 once an aggregate landed where readers drop it.
+    pub(crate) company: usize,
     pub(crate) history: History,
     /// Taken when it settles.
     settler: Option<Settler>,
@@ -172,7 +173,7 @@ impl Entry {
             hash_key,
             accepted_at: before,
             attempts: 0,
-            alone: false,
+            company: usize::MAX,
             history: History::default(),
             settler: Some(settler),
         };
@@ -253,6 +254,7 @@ pub(crate) struct Epochs {
 
 #[derive(Debug, Default)]
 struct Epoch {
+    accepted: usize,
     unsettled: usize,
     waiting: Vec<oneshot::Sender<()>>,
 }
@@ -272,6 +274,7 @@ impl Epochs {
 
     pub(crate) fn accepted(&mut self) {
         if let Some(epoch) = self.open.back_mut() {
+            epoch.accepted += 1;
             epoch.unsettled += 1;
         }
     }
@@ -288,10 +291,20 @@ impl Epochs {
     }
 
     pub(crate) fn flush(&mut self, done: oneshot::Sender<()>) {
-        if let Some(epoch) = self.open.back_mut() {
-            epoch.waiting.push(done);
+        // Nothing was accepted since the last flush: this one waits for the same.
+        let unused = self.open.back().is_some_and(|epoch| epoch.accepted == 0);
+        let joins = unused && self.open.len() > 1;
+        let at = self.open.len().saturating_sub(if joins { 2 } else { 1 });
+        if let Some(Epoch { waiting, .. }) = self.open.get_mut(at) {
+            // Before it grows: whoever flushes with a timeout again and again has gone.
+            if waiting.len() == waiting.capacity() {
+                waiting.retain(|done| !done.is_closed());
+            }
+            waiting.push(done);
         }
-        self.open.push_back(Epoch::default());
+        if !joins {
+            self.open.push_back(Epoch::default());
+        }
         self.finish();
     }
 
@@ -381,5 +394,25 @@ mod tests {
             waiting.try_recv().is_ok(),
             "nothing outstanding: done at once"
         );
+    }
+
+    #[test]
+    fn flushes_that_nobody_waits_for_any_more_take_no_room() {
+        let mut epochs = Epochs::new();
+        epochs.accepted();
+        let of = epochs.current();
+        let (done, mut first) = oneshot::channel();
+        epochs.flush(done);
+        for _ in 0..10_000 {
+            epochs.flush(oneshot::channel().0);
+        }
+        let (done, mut last) = oneshot::channel();
+        epochs.flush(done);
+        assert!(epochs.open.len() <= 2, "{} epochs", epochs.open.len());
+        let waiting: usize = epochs.open.iter().map(|epoch| epoch.waiting.len()).sum();
+        assert!(waiting < 100, "{waiting} flushes");
+        assert!(first.try_recv().is_err() && last.try_recv().is_err());
+        epochs.settled(of, 1);
+        assert!(first.try_recv().is_ok() && last.try_recv().is_ok());
     }
 }

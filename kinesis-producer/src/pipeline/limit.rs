@@ -32,6 +32,8 @@ use tokio::time::Instant;
 /// second, an outage need not be asked about more than every five.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 
+/// How often an outage is told of. Source: none, reasonable default.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
 /// How often the share is set anew. Source: simulated; a round trip is much shorter.
 const SHARE_PERIOD: Duration = Duration::from_secs(1);
 /// By which part of itself the share grows each period. Source: simulated.
@@ -130,6 +132,8 @@ pub(crate) struct Limiter {
     /// `None` for records whose shard is not known.
     quota: Option<Quota>,
     failures_in_a_row: u32,
+    /// When a failure was told of.
+    told_at: Option<Instant>,
     not_before: Option<Instant>,
     /// Since when the quota has kept a Kinesis record from leaving.
     short_since: Option<Instant>,
@@ -167,6 +171,7 @@ impl Limiter {
         Self {
             quota,
             failures_in_a_row: 0,
+            told_at: None,
             not_before: None,
             short_since: None,
         }
@@ -227,11 +232,16 @@ impl Limiter {
         Some(now.saturating_duration_since(since))
     }
 
-    /// Notes a failure; `true` for the first in a row.
+    /// Notes a failure; whether to tell of it: the first in a row, and one each minute after it.
     pub(crate) fn failed(&mut self, now: Instant, rand: &Rand) -> bool {
         self.not_before = Some(now + BACKOFF.delay(self.failures_in_a_row, rand));
+        let tells =
+            self.failures_in_a_row == 0 || self.told_at.is_none_or(|at| at + TELL_INTERVAL <= now);
+        if tells {
+            self.told_at = Some(now);
+        }
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-        self.failures_in_a_row == 1
+        tells
     }
 
     pub(crate) fn succeeded(&mut self) {

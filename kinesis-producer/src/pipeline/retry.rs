@@ -9,10 +9,13 @@
 //! | aggregate stored in a shard of a known id that was made at another time | as above: another stream has the name |
 //! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff (throttled, with `fail_if_throttled`: failed) |
 //! | access denied, no such stream, KMS, SDK client without region or credentials | failed; no such stream: what is known of it is forgotten |
-//! | request invalid, the answer names a few of its Kinesis records | the others at once, those each by itself |
-//! | request invalid, several Kinesis records in it | each half by itself, until the guilty one is alone |
-//! | request invalid, one aggregate in it | its members, each by itself |
-//! | request invalid, one user record in it | failed |
+//! | signed too long ago | again, up to four times; then failed |
+//! | content of the request invalid, the answer names a few of its Kinesis records | the others at once, those each by itself |
+//! | content invalid, several Kinesis records in the request | each half by itself, until the guilty one is alone |
+//! | content invalid, one aggregate in it | its members in two halves, until the guilty one is alone |
+//! | content invalid, one user record in it | failed |
+//! | content invalid, and so of the 64 requests before that looked for the guilty ones | failed: it is not the records |
+//! | refused otherwise (another 4xx) | failed |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,12 +29,16 @@ use super::intake::Entry;
 use super::outcome::Place;
 use super::{Flight, Landed, Part, Pipeline};
 use crate::attempts::Trip;
-use crate::error::{Cause, Class, Reason};
+use crate::error::{Cause, Class, Reason, STALE_ATTEMPTS_MAX};
 use crate::metrics::as_millis;
 
 /// Most records of a request that are sent each by itself because the service named them.
 /// Source: none; half of what halving takes at most to find one in a request (2 · log2 500).
 const NAMED_MAX: usize = 9;
+
+/// Requests in a row that look for guilty records and are refused, before all are held guilty.
+/// Source: none, reasonable default; thirty-two guilty ones spread over a request are found.
+const REFUSED_IN_A_ROW_MAX: u32 = 64;
 
 /// The service's answer to one Kinesis record.
 #[derive(Clone, Debug)]
@@ -86,18 +93,19 @@ pub(crate) enum Remedy {
     Retry,
     /// Send parts of it as they are, each by itself.
     Part,
-    /// Send the members of the one aggregate, each by itself.
-    Unpack,
+    /// Send the members of the one aggregate in two halves.
+    Halve,
     /// Fail all members.
     Fail,
 }
 
-pub(crate) fn remedy(class: Class, records: &[KinesisRecord], fail_if_throttled: bool) -> Remedy {
-    match (class, records) {
+pub(crate) fn remedy(cause: &Cause, records: &[KinesisRecord], fail_if_throttled: bool) -> Remedy {
+    match (cause.class, records) {
         (Class::Throttled, _) if fail_if_throttled => Remedy::Fail,
         (Class::Throttled | Class::Unavailable | Class::WrongShard, _) => Remedy::Retry,
-        (Class::Rejected, [_, _, ..]) => Remedy::Part,
-        (Class::Rejected, [one]) if one.members.len() > 1 => Remedy::Unpack,
+        (Class::AccessDenied, _) if cause.stale => Remedy::Retry,
+        (Class::Rejected, [_, _, ..]) if cause.of_content => Remedy::Part,
+        (Class::Rejected, [one]) if cause.of_content && one.members.len() > 1 => Remedy::Halve,
         (
             Class::Rejected
             | Class::NotFound
@@ -142,6 +150,11 @@ fn part_of(mut records: Vec<KinesisRecord>, guilty: &[usize]) -> Vec<Part> {
         .collect()
 }
 
+/// Whether every new signature of a record's requests was of a wrong time too.
+fn is_stale_for_good(member: &Entry) -> bool {
+    member.history.stale() >= STALE_ATTEMPTS_MAX
+}
+
 /// What a batch of answers leaves to do, collected so that each lane is touched once.
 #[derive(Default)]
 pub(super) struct Aftermath {
@@ -161,12 +174,20 @@ impl Pipeline {
         let Some(Flight {
             records,
             named,
+            suspect,
             sent_at,
             ..
         }) = self.flights.remove(&flight)
         else {
             return;
         };
+        match &reply {
+            Err(cause) if cause.of_content && suspect => {
+                self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+            }
+            Ok(_) if suspect || self.parts.is_empty() => self.refused_in_a_row = 0,
+            Ok(_) | Err(_) => {}
+        }
         let took = now - sent_at;
         let trip = Trip { sent_at, took };
         self.meters.request.record(as_millis(took));
@@ -327,7 +348,9 @@ impl Pipeline {
         let same_again = first.is_some_and(|key| self.lanes.key_of(key) == record.predicted);
         let cause = Arc::new(Cause::new("PutRecords", Class::WrongShard, "WrongShard"));
         for member in &mut record.members {
-            member.alone |= alone || same_again;
+            if alone || same_again {
+                member.company = 1;
+            }
             member
                 .history
                 .push(Arc::clone(&cause), member.accepted_at, trip);
@@ -341,7 +364,12 @@ impl Pipeline {
             let accepted_at = member.accepted_at;
             member.history.push(Arc::clone(cause), accepted_at, trip);
         }
-        let remedy = remedy(cause.class, &records, self.settings.fail_if_throttled);
+        let mut remedy = remedy(cause, &records, self.settings.fail_if_throttled);
+        if cause.of_content && self.refused_in_a_row >= REFUSED_IN_A_ROW_MAX {
+            remedy = Remedy::Fail;
+            let parts = std::mem::take(&mut self.parts);
+            records.extend(parts.into_iter().flat_map(|part| part.records));
+        }
         if remedy == Remedy::Part {
             // What was parted by name and is refused again was parted wrongly, or not enough.
             let guilty = if named { &[][..] } else { &cause.guilty };
@@ -359,9 +387,12 @@ impl Pipeline {
                     .failed_lanes
                     .extend(record.holds.into_iter().map(|key| (key, Arc::clone(cause))));
             }
+            let half = record.members.len().div_ceil(2);
             for mut member in record.members {
-                member.alone |= remedy == Remedy::Unpack;
-                if remedy == Remedy::Fail {
+                if remedy == Remedy::Halve {
+                    member.company = member.company.min(half);
+                }
+                if remedy == Remedy::Fail || cause.stale && is_stale_for_good(&member) {
                     let stream = Arc::clone(&self.stream);
                     self.fail(
                         member,
@@ -414,7 +445,7 @@ impl Pipeline {
         }
     }
 
-    fn release(&mut self, record: &KinesisRecord) {
+    pub(super) fn release(&mut self, record: &KinesisRecord) {
         for key in &record.holds {
             if let Some(lane) = self.lanes.get_mut(key) {
                 lane.held -= 1;

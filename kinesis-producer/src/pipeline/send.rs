@@ -81,7 +81,9 @@ pub(crate) async fn put_records(
             .partition_key(&*put.partition_key)
             .set_explicit_hash_key(put.explicit_hash_key.map(|key| key.to_string()))
             .build()
-            .map_err(|_missing| Cause::new(OPERATION, Class::Rejected, "InvalidEntry"))?;
+            .map_err(|_missing| {
+                Cause::new(OPERATION, Class::Rejected, "InvalidEntry").of_content(true)
+            })?;
         request = request.records(entry);
     }
     let no_retries =
@@ -104,10 +106,9 @@ pub(crate) async fn put_records(
 fn answer(entry: &PutRecordsResultEntry) -> Answer {
     if let Some(code) = entry.error_code() {
         let class = class_of_code(code).unwrap_or(Class::Unavailable);
-        let detail = quotable(class, entry.error_message());
-        return Answer::Failed(Arc::new(
-            Cause::new(OPERATION, class, code).with_detail(detail),
-        ));
+        let detail = quotable(class, code, entry.error_message());
+        let cause = Cause::new(OPERATION, class, code).with_detail(detail);
+        return Answer::Failed(Arc::new(cause.of_content(is_of_content(code))));
     }
     let number = entry.sequence_number().map(SequenceNumber::try_from);
     match (entry.shard_id(), number) {
@@ -137,17 +138,23 @@ pub(crate) fn cause_of<E: ProvideErrorMetadata + std::error::Error + 'static>(
                 .and_then(class_of_code)
                 .unwrap_or(match status {
                     429 => Class::Throttled,
+                    // Of the service, or of a proxy on the way.
+                    401 | 403 | 407 => Class::AccessDenied,
                     400..=499 if status != 408 => Class::Rejected,
                     _ => Class::Unavailable,
                 });
             let code = metadata
                 .code()
                 .map_or_else(|| format!("Http{status}"), str::to_owned);
-            let detail = quotable(class, metadata.message());
+            let detail = quotable(class, &code, metadata.message());
             let guilty = guilty(class, metadata.message());
+            let of_content = status == 413 || is_of_content(&code);
+            let stale = is_stale(&code, metadata.message());
             Cause::new(operation, class, code)
                 .with_detail(detail)
                 .with_guilty(guilty)
+                .of_content(of_content)
+                .stale(stale)
         }
         SdkError::TimeoutError(_) => Cause::new(operation, Class::Unavailable, "Timeout"),
         SdkError::ConstructionFailure(_) => {
@@ -207,8 +214,9 @@ fn class_of_code(code: &str) -> Option<Class> {
         | "MissingAuthenticationTokenException"
         | "NotAuthorized"
         | "OptInRequired"
-        // The machine's clock is off by more than the signature allows.
+        // Signed too long ago, or the machine's clock is wrong; see `is_stale`.
         | "RequestExpired"
+        | "RequestInTheFuture"
         | "RequestTimeTooSkewed"
         | "SignatureDoesNotMatch"
         | "UnrecognizedClientException" => Class::AccessDenied,
@@ -225,11 +233,48 @@ fn class_of_code(code: &str) -> Option<Class> {
 }
 
 /// The service's message, unless it may quote the request: a validation message holds the value
-/// that it refuses, and that may be a key or payload.
-fn quotable(class: Class, message: Option<&str>) -> Option<String> {
-    message
-        .filter(|_| class != Class::Rejected)
-        .map(str::to_owned)
+/// that it refuses, and that may be a key or payload; one about a signature holds what was to be
+/// signed, with the session's token. What a policy denies is said without either.
+fn quotable(class: Class, code: &str, message: Option<&str>) -> Option<String> {
+    let of_policy = matches!(
+        code,
+        "AccessDenied" | "AccessDeniedException" | "NotAuthorized" | "OptInRequired"
+    );
+    let quoting = match class {
+        Class::Rejected => true,
+        Class::AccessDenied => !of_policy,
+        Class::Throttled
+        | Class::Unavailable
+        | Class::WrongShard
+        | Class::NotFound
+        | Class::Encryption
+        | Class::Client => false,
+    };
+    message.filter(|_| !quoting).map(str::to_owned)
+}
+
+/// Whether a code says that the request's content is wrong, so that a part of it may pass.
+fn is_of_content(code: &str) -> bool {
+    matches!(
+        code,
+        "InvalidArgumentException" | "ValidationException" | "SerializationException"
+    )
+}
+
+/// Whether the request was signed too long ago, or for a time to come: so after the process stood
+/// still, and again after each new signature if the machine's clock is wrong.
+/// Source: the messages of Signature Version 4, "Signature expired: … is now earlier than …" and
+/// "Signature not yet current: … is still later than …"; the codes that the AWS SDKs take for skew.
+fn is_stale(code: &str, message: Option<&str>) -> bool {
+    let of_time = ["Signature expired", "Signature not yet current"];
+    match code {
+        "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => true,
+        "InvalidSignatureException" | "SignatureDoesNotMatch" => {
+            let message = message.unwrap_or_default();
+            of_time.iter().any(|text| message.contains(text))
+        }
+        _ => false,
+    }
 }
 
 /// The records, from 0, that a validation message names, as in
@@ -332,7 +377,35 @@ mod tests {
     #[test]
     fn a_message_that_may_quote_the_request_is_left_out() {
         let message = Some("Value 'secret' at 'records.1.member.partitionKey' is too long");
-        assert_eq!(quotable(Class::Rejected, message), None);
-        assert!(quotable(Class::AccessDenied, Some("User is not authorized")).is_some());
+        let validation = "ValidationException";
+        assert_eq!(quotable(Class::Rejected, validation, message), None);
+        let message = Some("The Canonical String should have been 'x-amz-security-token:secret'");
+        for code in [
+            "InvalidSignatureException",
+            "SignatureDoesNotMatch",
+            "UnrecognizedClientException",
+            "ExpiredTokenException",
+        ] {
+            assert_eq!(quotable(Class::AccessDenied, code, message), None, "{code}");
+        }
+        let message = Some("User is not authorized");
+        let denied = quotable(Class::AccessDenied, "AccessDeniedException", message);
+        assert!(denied.is_some());
+    }
+
+    #[test]
+    fn a_signature_of_another_time_is_told_from_a_wrong_one() {
+        let expired = "Signature expired: 20260101T000000Z is now earlier than 20260101T000500Z";
+        let early = "Signature not yet current: 20260101T000500Z is still later than";
+        for (code, message, stale) in [
+            ("InvalidSignatureException", expired, true),
+            ("InvalidSignatureException", early, true),
+            ("RequestTimeTooSkewed", "", true),
+            ("RequestExpired", "", true),
+            ("InvalidSignatureException", "The request signature", false),
+            ("AccessDeniedException", expired, false),
+        ] {
+            assert_eq!(is_stale(code, Some(message)), stale, "{code}: {message}");
+        }
     }
 }

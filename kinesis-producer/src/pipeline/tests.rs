@@ -4,6 +4,7 @@ mod chaos;
 mod cold_start;
 mod failing;
 mod leaving;
+mod order;
 mod recreated;
 
 use std::time::Duration;
@@ -59,6 +60,8 @@ struct World {
     list_faults: &'static [Class],
     /// Whether shards split and merge.
     reshards: bool,
+    /// Whether they merge, if they do either.
+    merges: bool,
 }
 
 const KEYS: usize = 9;
@@ -95,6 +98,7 @@ impl World {
             faults: 0,
             list_faults: &[Class::Unavailable],
             reshards: true,
+            merges: true,
         }
     }
 
@@ -129,7 +133,8 @@ impl World {
                 .sum();
             assert!(!request.records.is_empty());
             assert!(request.records.len() <= self.settings.collection_max_count);
-            assert!(bytes <= self.settings.collection_max_size);
+            let max = self.settings.collection_max_size;
+            assert!(bytes <= max || request.records.len() == 1);
             self.requests.push((request.flight, request.records, None));
             assert!(self.requests.len() <= self.settings.max_in_flight);
         }
@@ -225,9 +230,10 @@ impl World {
     fn answer(&mut self, index: usize) {
         self.serve(index);
         let (flight, _, answer) = self.requests.swap_remove(index);
-        let answer = answer
-            .expect("served")
-            .map_err(|class| Cause::new("PutRecords", class, "Test"));
+        let answer = answer.expect("served").map_err(|class| {
+            let cause = Cause::new("PutRecords", class, "Test");
+            cause.of_content(class == Class::Rejected)
+        });
         self.pipeline.completed(flight, answer, self.now);
     }
 
@@ -251,7 +257,7 @@ impl World {
             .unwrap_or(0)
             + 1;
         let at = self.rand.below(self.shards.len() as u64) as usize;
-        if self.rand.below(2) == 0 && at + 1 < self.shards.len() {
+        if self.merges && self.rand.below(2) == 0 && at + 1 < self.shards.len() {
             let (a, b) = (self.shards.remove(at), self.shards.remove(at));
             let range = a.range.merge(b.range).expect("neighbours");
             self.shards.insert(at, shard(next, range));

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Pass,
     /// Answered with this status and error code; nothing is stored.
     Refuse(u16, &'static str),
+    /// The same with a message.
+    RefuseSaying(u16, &'static str, &'static str),
     /// Only every other record is stored; the rest fails with this code.
     RefuseHalf(&'static str),
     /// Stored, but the connection breaks before the answer.
@@ -51,12 +53,22 @@ struct Script {
     summary: Vec<(&'static str, Value)>,
     /// Whether a request with a record of the key [`POISON`] is refused, and if so with its place.
     poison: Option<Named>,
+    /// Members of aggregates count there too.
+    poison_inside: bool,
     /// Records are put into any shard, in turn.
     scatter: bool,
+    /// Where each request went.
+    hosts: Vec<(String, String)>,
     /// How many requests each operation had.
     calls: BTreeMap<String, usize>,
     /// How many records each PutRecords request had.
     requests: Vec<usize>,
+    /// Data and keys of each PutRecords request.
+    bytes: Vec<usize>,
+    /// Shards are listed one a page.
+    paged: bool,
+    /// Pages of listings before the one that is refused next.
+    refused_page: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
@@ -103,6 +115,12 @@ impl Faulty {
         self.script().poison = Some(named);
     }
 
+    /// The same, but the key may be a member's of an aggregate.
+    pub(crate) fn poison_inside(&self, named: Named) {
+        self.poison(named);
+        self.script().poison_inside = true;
+    }
+
     /// From now on the service puts records into any shard, as a stream with AUTO distribution.
     pub(crate) fn scatter(&self) {
         self.script().scatter = true;
@@ -115,9 +133,31 @@ impl Faulty {
         self.describe("RecordDistributionStrategy", json!("UNIFORM"));
     }
 
+    /// The operation and host of each request so far.
+    pub(crate) fn hosts(&self) -> Vec<(String, String)> {
+        self.script().hosts.clone()
+    }
+
     /// How many requests this operation had so far.
     pub(crate) fn calls(&self, operation: &str) -> usize {
         self.script().calls.get(operation).copied().unwrap_or(0)
+    }
+
+    /// Data and keys of each PutRecords request so far.
+    pub(crate) fn bytes(&self) -> Vec<usize> {
+        self.script().bytes.clone()
+    }
+
+    /// The listing of the shards goes one shard a page, and this page of the next one, from 0, is
+    /// refused.
+    pub(crate) fn refuse_page(&self, page: usize) {
+        let mut script = self.script();
+        (script.paged, script.refused_page) = (true, Some(page));
+    }
+
+    /// The listing of the shards is as it was.
+    pub(crate) fn list_whole(&self) {
+        self.script().paged = false;
     }
 
     /// How many records each PutRecords request had so far.
@@ -141,10 +181,23 @@ impl Faulty {
         let mut body: Value = serde_json::from_slice(body).expect("JSON");
         let records = body["Records"].as_array().expect("records").clone();
         let poison = self.script().poison;
+        let bytes = records.iter().map(|record| {
+            let text = |member: &str| record[member].as_str().unwrap_or_default().to_owned();
+            let data = text("Data");
+            data.len() / 4 * 3 - data.matches('=').count() + text("PartitionKey").len()
+        });
+        self.script().bytes.push(bytes.sum());
         let scatter = self.script().scatter;
-        let guilty = records
-            .iter()
-            .position(|record| record["PartitionKey"] == POISON);
+        let guilty = records.iter().position(|record| {
+            // Members are not encoded, so their keys stand in the data as they are.
+            let inside = || {
+                let data = record["Data"].as_str().unwrap_or_default();
+                let data = aws_smithy_types::base64::decode(data).expect("base64");
+                data.windows(POISON.len())
+                    .any(|part| part == POISON.as_bytes())
+            };
+            record["PartitionKey"] == POISON || self.script().poison_inside && inside()
+        });
         if let (Some(named), Some(at)) = (poison, guilty) {
             self.script().requests.push(records.len());
             let place = match named {
@@ -174,6 +227,10 @@ impl Faulty {
         match self.fault(records.len()) {
             Fault::Pass => self.inner.call(request).await,
             Fault::Refuse(status, code) => Ok(answer(status, &json!({ "__type": code }))),
+            Fault::RefuseSaying(status, code, message) => Ok(answer(
+                status,
+                &json!({ "__type": code, "message": message }),
+            )),
             Fault::Hang => std::future::pending().await,
             Fault::LoseAnswer => {
                 self.inner.call(request).await?;
@@ -238,6 +295,8 @@ impl HttpConnector for Faulty {
         let operation = target.rsplit('.').next().unwrap_or_default();
         let mut script = self.script();
         *script.calls.entry(operation.to_owned()).or_default() += 1;
+        let host = request.uri().split('/').nth(2).unwrap_or_default();
+        script.hosts.push((operation.to_owned(), host.to_owned()));
         let refused = script
             .refused
             .iter()
@@ -247,6 +306,20 @@ impl HttpConnector for Faulty {
         }
         match operation {
             "PutRecords" => HttpConnectorFuture::new(self.clone().put_records(request)),
+            "ListShards" if script.paged => {
+                let mut request = request;
+                let body = request.body().bytes().expect("a whole body");
+                let mut body: Value = serde_json::from_slice(body).expect("JSON");
+                body["MaxResults"] = json!(1);
+                set_body(&mut request, &body);
+                if script.refused_page == Some(0) {
+                    script.refused_page = None;
+                    let code = json!({ "__type": "ResourceInUseException" });
+                    return HttpConnectorFuture::ready(Ok(answer(400, &code)));
+                }
+                script.refused_page = script.refused_page.map(|page| page - 1);
+                self.inner.call(request)
+            }
             "DescribeStreamSummary" => {
                 let (summary, inner) = (script.summary.clone(), self.inner.clone());
                 HttpConnectorFuture::new(async move {

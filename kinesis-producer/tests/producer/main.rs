@@ -2,11 +2,14 @@
 
 mod accounts;
 mod batches;
+mod components;
 mod delivery;
 mod ending;
 mod failures;
 mod faults;
+mod filling;
 mod freezing;
+mod isolation;
 mod observing;
 mod renewal;
 mod resharding;

@@ -137,3 +137,28 @@ async fn a_split_and_a_merge_behind_the_limit_of_a_shard_lose_and_reorder_nothin
     let last = deliveries.last().expect("many");
     assert_eq!(last.1.shard_id.as_str(), "shardId-000000000003");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_walk_through_the_shards_that_fails_at_a_later_page_is_no_map() {
+    let world = World::new(4).await;
+    world.faults.refuse_page(1);
+    let producer = world.producer(Settings::default());
+    let first = delivered(enqueue(&producer, 0..1000).await).await;
+    assert_eq!(
+        world.faults.calls("ListShards"),
+        2 + 4,
+        "a walk of two pages, and a whole one"
+    );
+    // Also the map in use is not replaced by a part of one.
+    world.faults.refuse_page(2);
+    tokio::time::sleep(std::time::Duration::from_secs(80)).await;
+    let second = delivered(enqueue(&producer, 1000..2000).await).await;
+    world.faults.list_whole();
+    let stream = world.read().await;
+    for deliveries in [&first, &second] {
+        stream.contains_all(pairs(deliveries));
+        let attempts = deliveries.iter().map(|(_, delivery)| delivery.attempts);
+        assert_eq!(attempts.max(), Some(1));
+    }
+    assert_eq!(stream.dropped, 0);
+}

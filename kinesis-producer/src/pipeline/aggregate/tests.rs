@@ -207,3 +207,50 @@ fn records_of_one_key_find_each_other_among_others() {
     let expected = [("a", vec![0, 2, 5]), ("b", vec![1, 4]), ("c", vec![3])];
     assert_eq!(cuts, expected.map(|(key, ids)| (key.to_owned(), ids)));
 }
+
+#[test]
+fn a_record_does_not_overtake_one_of_its_hash_key_under_another_partition_key() {
+    let explicit = |id, key: &str, hash_key| {
+        let mut entry = entry(id, key, 5, now());
+        entry.record.explicit_hash_key = Some(HashKey(hash_key));
+        entry.hash_key = HashKey(hash_key);
+        entry
+    };
+    for refilled in [false, true] {
+        let mut queue = Queue::new(limits(10, 1000, EnvelopeKey::Common));
+        let entries = [
+            explicit(0, "x", 1),
+            explicit(1, "y", 7),
+            explicit(2, "x", 2),
+            explicit(3, "x", 7),
+            explicit(4, "y", 7),
+        ];
+        if refilled {
+            queue.put_back(entries.into());
+        } else {
+            entries.into_iter().for_each(|entry| queue.push_back(entry));
+        }
+        let mut cut = Vec::new();
+        while let Some(record) = queue.cut(None) {
+            cut.push(ids(&record.members));
+        }
+        let order: Vec<_> = cut.iter().flatten().copied().collect();
+        let place = |id| order.iter().position(|at| *at == id);
+        assert!(place(1) < place(3) && place(3) < place(4), "{cut:?}");
+        assert_eq!(cut[0], [0, 2], "what has no order with it may");
+    }
+}
+
+#[test]
+fn a_record_that_was_refused_in_an_aggregate_has_less_company() {
+    let mut queue = Queue::new(limits(100, 100_000, EnvelopeKey::Constant));
+    let mut entries: Vec<_> = (0..10).map(|id| entry(id, "key", 5, now())).collect();
+    entries
+        .iter_mut()
+        .take(5)
+        .for_each(|entry| entry.company = 3);
+    queue.put_back(entries);
+    queue.push_back(entry(10, "key", 5, now()));
+    let cuts = std::iter::from_fn(|| queue.cut(None).map(|record| record.members.len()));
+    assert_eq!(cuts.collect::<Vec<_>>(), [3, 3, 5]);
+}

@@ -70,6 +70,7 @@ fn nothing_is_acknowledged_by_the_map_of_a_stream_that_was_not_found() {
                 Flight {
                     records: Vec::new(),
                     named: false,
+                    suspect: false,
                     sent_at: world.now,
                     oldest: None,
                 },
