@@ -3,7 +3,12 @@
 //! Every metric carries the label `stream`; [`ERRORS_BY_CODE`] also `code`, [`FLUSHES_BY_REASON`]
 //! also `reason`. Values are recorded
 //! through the `metrics` facade: without a recorder they cost nothing. Handles are made once per
-//! producer and counted per batch, not per record, where the loop is hot.
+//! producer, in `build()`, and counted per batch, not per record, where the loop is hot: install the
+//! recorder before that, a later one sees nothing of the producer but [`ERRORS_BY_CODE`].
+//!
+//! Two producers of one stream in a process share their counters and histograms, which add up. They
+//! share the gauges too, which then show whichever spoke last: read
+//! [`Producer::outstanding`](crate::Producer::outstanding) of each instead.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -67,7 +67,12 @@ impl Sink<UserRecord> for RecordSink {
         self.poll_accepted(cx)
     }
 
+    /// One that is called before `poll_ready` said so hands the record back, with
+    /// [`ErrorKind::Full`].
     fn start_send(mut self: Pin<&mut Self>, record: UserRecord) -> Result<(), Error> {
+        if self.accepting.is_some() {
+            return Err(self.producer.full(record));
+        }
         match self.producer.try_send(record) {
             Ok(outcome) => self.outcomes.push(outcome),
             Err(error) if error.kind() == ErrorKind::Full => {

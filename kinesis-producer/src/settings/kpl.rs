@@ -187,8 +187,8 @@ pub(super) fn read(text: &str) -> Result<(Settings, Vec<KplWarning>), Error> {
             }),
         }
     }
-    // The KPL sends what is larger than a request by itself; here a request has room for it.
-    let largest = settings.request_bytes_min();
+    // The KPL sends a larger aggregate by itself; here a request has room for one.
+    let largest = settings.aggregation_max_size;
     if settings.collection_max_size < largest {
         warnings.push(KplWarning::Clamped {
             key: "CollectionMaxSize",
@@ -262,7 +262,9 @@ fn flag(key: &'static str, value: &str) -> Result<bool, Error> {
 fn logical_lines(text: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut open: Option<String> = None;
-    for line in text.lines() {
+    // Lines end with either or both of them.
+    let text = text.replace("\r\n", "\n");
+    for line in text.split(['\n', '\r']) {
         let line = line.trim_start_matches([' ', '\t', '\x0c']);
         if open.is_none() && (line.is_empty() || line.starts_with(['#', '!'])) {
             continue;
@@ -351,7 +353,7 @@ mod tests {
             MaxUserRecordSize=2000000\n\
             RateLimit=150\n\
             FailIfThrottled=true\n\
-            RequestTimeout=4000\n\
+            RequestTimeout=4000\r\
             RequestTimeout=5000";
         let (settings, warnings) = Settings::from_kpl_properties(text).expect("a file");
         let expected = Settings {

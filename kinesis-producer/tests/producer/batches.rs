@@ -98,3 +98,26 @@ async fn a_sink_tells_of_a_failed_record_and_goes_on() {
     sink.send(numbered(2)).await.expect("delivered");
     assert_eq!(world.read().await.records.len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_given_a_record_before_it_is_ready_hands_it_back() {
+    use futures::Sink;
+    let world = World::new(1).await;
+    let producer = world.producer(Settings {
+        max_buffered_records: 1,
+        ..Settings::default()
+    });
+    let mut sink = std::pin::pin!(producer.sink());
+    for number in 0..2 {
+        // The second one waits for room.
+        sink.as_mut().start_send(numbered(number)).expect("taken");
+    }
+    let error = sink
+        .as_mut()
+        .start_send(numbered(2))
+        .expect_err("not ready");
+    assert_eq!(error.kind(), ErrorKind::Full);
+    assert_eq!(error.into_record(), Some(numbered(2)));
+    sink.close().await.expect("both delivered");
+    assert_eq!(world.read().await.records.len(), 2);
+}

@@ -32,8 +32,11 @@ fn failures_in_a_row_wait_longer_and_a_success_ends_the_row() {
     let again = limiter.not_before().expect("waits");
     assert!(again <= start || !limiter.admit(1, start));
     assert!(limiter.admit(1, again));
+    let later = start + TELL_INTERVAL;
+    assert!(limiter.failed(later, &rand), "an outage is told of again");
+    assert!(!limiter.failed(later, &rand));
     limiter.succeeded();
-    assert!(limiter.failed(start, &rand), "a new row");
+    assert!(limiter.failed(later, &rand), "a new row");
 }
 
 /// A producer that always has more to send, one request at a time.
@@ -205,6 +208,68 @@ fn producers_of_large_records_share_a_shard_too() {
                  {throttled:.3}, shares {shares:.2?}"
             );
             assert!(goodput >= 0.5, "{figures}");
+        }
+    }
+}
+
+/// As many of the smallest records as a request takes, from each of so many producers, for two
+/// minutes: records delivered a second, and the part of what was sent that was throttled.
+fn compete_in_records(producers: usize, seed: u64) -> (f64, f64) {
+    const SECONDS: u64 = 120;
+    const BYTES: usize = 10;
+    let (rand, start) = (Rand::seeded(seed), Clock::system().now());
+    let rate = shard_rate(100);
+    let mut shard = TokenBucket::new(rate, start);
+    let mut limiters: Vec<_> = (0..producers)
+        .map(|_| Limiter::new(Some(rate), start))
+        .collect();
+    // Of each one's request under way: when its answer comes, records taken, and those not.
+    let mut under_way: Vec<Option<(Instant, u64, u64)>> = vec![None; producers];
+    let (mut delivered, mut throttled) = (0, 0);
+    let mut now = start;
+    while now < start + Duration::from_secs(SECONDS) {
+        let first = rand.below(producers as u64) as usize;
+        for index in 0..producers {
+            let index = (first + index) % producers;
+            let limiter = &mut limiters[index];
+            if let Some((_, taken, refused)) = under_way[index].take_if(|(at, ..)| *at <= now) {
+                (0..taken).for_each(|_| limiter.answered(BYTES, true, now));
+                (0..refused).for_each(|_| limiter.answered(BYTES, false, now));
+                if taken > 0 {
+                    limiter.succeeded();
+                }
+                if refused > 0 {
+                    limiter.failed(now, &rand);
+                }
+                (delivered, throttled) = (delivered + taken, throttled + refused);
+            }
+            if under_way[index].is_none() {
+                let sent = (0..500).take_while(|_| limiter.admit(BYTES, now)).count() as u64;
+                let taken = (0..sent).filter(|_| shard.try_take(1, BYTES as u64, now).is_ok());
+                let taken = taken.count() as u64;
+                let answer = (now + Duration::from_millis(20), taken, sent - taken);
+                under_way[index] = Some(answer).filter(|_| sent > 0);
+            }
+        }
+        now += Duration::from_millis(1);
+    }
+    let sent = delivered + throttled;
+    (
+        delivered as f64 / SECONDS as f64,
+        throttled as f64 / sent as f64,
+    )
+}
+
+#[test]
+fn producers_of_small_records_share_a_shard_s_records_as_they_do_its_bytes() {
+    for producers in [1, 2, 4] {
+        for seed in 0..3 {
+            let (per_second, throttled) = compete_in_records(producers, seed);
+            let figures = format!(
+                "{producers} producers, seed {seed}: {per_second:.0} records/s, throttled \
+                 {throttled:.3}"
+            );
+            assert!(per_second >= 950.0 && throttled < 0.10, "{figures}");
         }
     }
 }
