@@ -67,7 +67,7 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseSettings {
     /// How long a lease is left to a worker that does not renew it, 500 ms to 1 h. Renewals are
-    /// made every third of it.
+    /// made every 35 % of it.
     #[serde(rename = "failover_time_millis", with = "crate::settings::millis")]
     pub failover_time: Duration,
     /// How often the leader reads the table and shares the leases out, 50 ms to `failover_time`.

@@ -38,7 +38,7 @@ pub enum BillingMode {
     Provisioned {
         /// Read units, at least 1.
         read_capacity: u32,
-        /// Write units, at least 1. The leases of `n` shards need `n / 3` at the defaults.
+        /// Write units, at least 1. The leases of `n` shards need `n / 3.5` at the defaults.
         write_capacity: u32,
     },
 }
