@@ -11,9 +11,7 @@ use kinesis_core::ShardId;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
 use crate::lease::item::{self, CorruptRow, Item, Row};
-
-/// Pages of one scan. Source: none; 1 GB of leases, two million of them.
-const SCAN_PAGES_MAX: usize = 1_024;
+use crate::lease::table::dynamodb;
 
 /// A lease with all attributes of its row, those unknown here included.
 #[derive(Clone, Debug)]
@@ -55,38 +53,19 @@ impl Rows {
 
     pub(super) async fn scan(&self) -> Result<Scan, Error> {
         let mut scan = Scan::default();
-        let mut start: Option<Item> = None;
-        for _ in 0..SCAN_PAGES_MAX {
-            let request = self
-                .client
-                .scan()
-                .table_name(&self.table)
-                .consistent_read(true)
-                .set_exclusive_start_key(start);
-            let page = Box::pin(request.send()).await.map_err(|error| {
-                Error::aws(format_args!("scanning lease table {}", self.table), error)
-            })?;
-            for item in page.items.unwrap_or_default() {
-                match item::read(&item) {
-                    Row::Lease(lease) => scan.leases.push(Found {
-                        lease: *lease,
-                        item,
-                    }),
-                    Row::Corrupt(row) => scan.corrupt.push(row),
-                    Row::Stats(_) | Row::Other => {}
-                }
+        dynamodb::scan(&self.client, &self.table, true, |item| {
+            match item::read(&item) {
+                Row::Lease(lease) => scan.leases.push(Found {
+                    lease: *lease,
+                    item,
+                }),
+                Row::Corrupt(row) => scan.corrupt.push(row),
+                Row::Stats(_) | Row::Other => {}
             }
-            start = page.last_evaluated_key;
-            if start.is_none() {
-                scan.leases.sort_by(|a, b| a.key().cmp(b.key()));
-                return Ok(scan);
-            }
-        }
-        let text = format!(
-            "lease table {} has more than {SCAN_PAGES_MAX} pages",
-            self.table
-        );
-        Err(Error::new(ErrorKind::InvalidInput, text))
+        })
+        .await?;
+        scan.leases.sort_by(|a, b| a.key().cmp(b.key()));
+        Ok(scan)
     }
 
     /// Scans, watches for `time`, scans again: the rows of the second scan, and the keys of those

@@ -3,7 +3,9 @@
 //! What this module promises beyond what every table does:
 //! - An existing row is only ever updated, so that attributes unknown here stay.
 //! - Requests are retried by the SDK (three attempts), each bounded in time; what fails after that is
-//!   an [`Error`] whose kind says whether to go on trying.
+//!   an [`Error`] whose kind says whether to go on trying. What the SDK spends on retries it counts for
+//!   each table alone: by itself it counts for all clients of a process together, and stops to retry
+//!   for all of them where one fails a lot.
 //!
 //! Names of attributes always go through placeholders: several are reserved words.
 
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::retry::RetryConfig;
+use aws_sdk_dynamodb::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_dynamodb::config::timeout::TimeoutConfig;
 use aws_sdk_dynamodb::types::{
     AttributeValue, ConsumedCapacity, ReturnConsumedCapacity, ReturnValue,
@@ -85,6 +87,7 @@ impl DynamoDbTable {
             let config = client.config().to_builder();
             let config = config
                 .retry_config(retries.clone())
+                .retry_partition(RetryPartition::custom("leases").build())
                 .timeout_config(timeouts);
             Client::from_conf(config.build())
         };
@@ -140,40 +143,19 @@ impl LeaseTable for DynamoDbTable {
 
     async fn scan(&self, consistent: bool) -> Result<Rows, Error> {
         let mut rows = Rows::default();
-        let mut start: Option<Item> = None;
-        for _ in 0..SCAN_PAGES_MAX {
-            let request = self
-                .reads
-                .scan()
-                .table_name(&*self.name)
-                .consistent_read(consistent)
-                .return_consumed_capacity(UNITS)
-                .set_exclusive_start_key(start);
-            let page = Box::pin(request.send()).await.map_err(|error| {
-                Error::aws(format_args!("scanning lease table {}", self.name), error)
-            })?;
-            count_units("scan", None, page.consumed_capacity());
-            for item in page.items() {
-                match item::read(item) {
-                    Row::Lease(lease) => rows.leases.push(*lease),
-                    Row::Corrupt(row) => rows.corrupt.push(row),
-                    Row::Stats(stats) => rows.stats.push(stats),
-                    Row::Other => {}
-                }
-            }
-            start = page.last_evaluated_key().cloned();
-            if start.is_none() {
-                return Ok(rows);
-            }
-        }
-        Err(Error::new(
-            ErrorKind::InvalidInput,
-            format!(
-                "lease table {} has more than {SCAN_PAGES_MAX} pages of rows; delete those that are \
-                 not leases of this application",
-                self.name
-            ),
-        ))
+        let scan = scan(
+            &self.reads,
+            &self.name,
+            consistent,
+            |item| match item::read(&item) {
+                Row::Lease(lease) => rows.leases.push(*lease),
+                Row::Corrupt(row) => rows.corrupt.push(row),
+                Row::Stats(stats) => rows.stats.push(stats),
+                Row::Other => {}
+            },
+        );
+        scan.await?;
+        Ok(rows)
     }
 
     async fn get(&self, shard_id: &ShardId) -> Result<Option<Row>, Error> {
@@ -264,6 +246,46 @@ impl LeaseTable for DynamoDbTable {
     async fn owned_by(&self, owner: &str) -> Result<Vec<ShardId>, Error> {
         self.ask_index(owner).await
     }
+}
+
+/// Reads a lease table page by page, and gives each row to `take`.
+///
+/// # Errors
+/// `InvalidInput` for one of more than [`SCAN_PAGES_MAX`] pages.
+pub(in crate::lease) async fn scan(
+    client: &Client,
+    table: &str,
+    consistent: bool,
+    mut take: impl FnMut(Item) + Send,
+) -> Result<(), Error> {
+    let mut start: Option<Item> = None;
+    for _ in 0..SCAN_PAGES_MAX {
+        let request = client
+            .scan()
+            .table_name(table)
+            .consistent_read(consistent)
+            .return_consumed_capacity(UNITS)
+            .set_exclusive_start_key(start);
+        let page = Box::pin(request.send())
+            .await
+            .map_err(|error| Error::aws(format_args!("scanning lease table {table}"), error))?;
+        count_units("scan", None, page.consumed_capacity());
+        page.items
+            .unwrap_or_default()
+            .into_iter()
+            .for_each(&mut take);
+        start = page.last_evaluated_key;
+        if start.is_none() {
+            return Ok(());
+        }
+    }
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        format!(
+            "lease table {table} has more than {SCAN_PAGES_MAX} pages of rows; delete those that are \
+             not leases of this application"
+        ),
+    ))
 }
 
 /// What every request of the steady state asks for.

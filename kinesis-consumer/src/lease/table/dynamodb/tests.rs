@@ -224,6 +224,25 @@ async fn a_throttled_request_is_tried_again_and_one_that_goes_on_failing_is_an_e
     }
 }
 
+/// The SDK has 500 tokens for retries in a process, of which one takes five or more.
+#[tokio::test(start_paused = true)]
+async fn a_request_is_tried_again_however_much_other_clients_of_the_process_failed() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    let failing = rig.faulty(|_| Fault::Throttle);
+    for _ in 0..120 {
+        let answer = failing.list_tables().send().await;
+        answer.expect_err("throttled for ever");
+    }
+    let mut throttled = false;
+    let client = rig.faulty(move |_| match std::mem::replace(&mut throttled, true) {
+        false => Fault::Throttle,
+        true => Fault::None,
+    });
+    let rows = rig.table_through(&client).scan(true).await;
+    rows.expect("tried again");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_look_for_given_leases_that_nobody_answers_is_made_again_soon() {
     let rig = Rig::new(1).await;
