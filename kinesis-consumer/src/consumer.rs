@@ -139,11 +139,12 @@ impl Consumer {
     ///
     /// # Errors
     /// - [`ErrorKind::Processor`]: a processor gave up. The other shards were stopped cleanly first.
-    /// - [`ErrorKind::NotFound`], [`ErrorKind::Denied`], [`ErrorKind::InvalidInput`]: the stream or
-    ///   the lease table cannot be used as it is.
+    /// - [`ErrorKind::NotFound`]: there is no such stream, or the lease table was deleted.
+    /// - [`ErrorKind::Denied`], [`ErrorKind::InvalidInput`]: the lease table cannot be used as it is.
     /// - [`ErrorKind::Internal`]: a defect of this crate. The other shards were stopped cleanly first.
     ///
-    /// What can mend itself (throttling, an unreachable service) is retried and does not end `run`.
+    /// What can mend itself (throttling, an unreachable service, a stream that may not be listed yet) is
+    /// retried, with a WARN or an ERROR, and does not end `run`.
     ///
     /// # Cancel safety
     /// Dropping the future stops everything at its next await point, as a crash would: nothing is

@@ -1,5 +1,6 @@
 //! The consumer against kinesis-local in process, under virtual time.
 
+mod accounts;
 mod admin;
 mod aggregates;
 mod chaos;

@@ -38,9 +38,18 @@ impl Board {
     }
 }
 
-struct Noting {
+pub(crate) struct Noting {
     stream: String,
     board: Board,
+}
+
+impl Noting {
+    pub(crate) fn new(stream: &str, board: &Board) -> Self {
+        Self {
+            stream: stream.to_owned(),
+            board: board.clone(),
+        }
+    }
 }
 
 #[async_trait::async_trait]
@@ -69,10 +78,8 @@ impl RecordProcessor for Noting {
 
 pub(crate) fn start(world: &World, name: &str, streams: &Streams, board: &Board) -> Worker {
     let board = board.clone();
-    let factory = per_stream(move |stream: &StreamId, _: &ShardId| Noting {
-        stream: stream.name().to_owned(),
-        board: board.clone(),
-    });
+    let factory =
+        per_stream(move |stream: &StreamId, _: &ShardId| Noting::new(stream.name(), &board));
     let (kinesis, dynamodb) = (world.kinesis.clone(), world.dynamodb.clone());
     let consumer = Consumer::multi_stream(APPLICATION, streams, kinesis, dynamodb, factory)
         .worker_id(name)

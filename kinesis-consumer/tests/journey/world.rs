@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_kinesis::config::AppName;
+use aws_sdk_kinesis::config::{AppName, Credentials};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamMode, StreamModeDetails, StreamStatus};
 use kinesis_consumer::{
@@ -67,6 +67,13 @@ impl World {
             local,
         };
         world.create_stream(shards).await;
+        world
+    }
+
+    /// A stream of two shards, the halves of the key space, made from one by a split.
+    pub(crate) async fn halves() -> Self {
+        let world = Self::new(1).await;
+        world.stream.split("shardId-000000000000").await;
         world
     }
 
@@ -225,6 +232,14 @@ impl World {
             aws_sdk_kinesis::Client::new(&config),
             aws_sdk_dynamodb::Client::new(&config),
         )
+    }
+
+    /// A client of another account, which has streams of its own.
+    pub(crate) fn kinesis_of(&self, account: &str) -> aws_sdk_kinesis::Client {
+        let credentials = Credentials::new(account, "secret", None, None, "test");
+        let config = aws_sdk_kinesis::Config::from(&self.local.sdk_config());
+        let config = config.to_builder().credentials_provider(credentials);
+        aws_sdk_kinesis::Client::from_conf(config.build())
     }
 
     /// The lease row of a shard, as strings; empty if there is none.
