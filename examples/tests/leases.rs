@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::process::Output;
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_local::KinesisLocal;
 use kinesis_producer::{Producer, UserRecord};
 use serde_json::Value;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 #[path = "process/worker.rs"]
 mod worker;
@@ -51,52 +52,131 @@ fn results(object: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// A stream of two shards with records, and the worker `first` that has checkpointed in both.
+struct Board {
+    local: KinesisLocal,
+    endpoint: String,
+    worker: Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Board {
+    async fn new() -> Self {
+        let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let local = KinesisLocal::builder()
+            .listen(loopback)
+            .start()
+            .await
+            .expect("it listens");
+        let endpoint = local.endpoint_url();
+        let kinesis = aws_sdk_kinesis::Client::new(&local.sdk_config());
+        let create = kinesis.create_stream().stream_name(STREAM).shard_count(2);
+        create.send().await.expect("the stream is created");
+        let producer = Producer::builder(kinesis, STREAM)
+            .build()
+            .expect("valid settings");
+        for number in 0..100 {
+            let record = UserRecord::new(format!("key-{number}"), number.to_string());
+            drop(producer.enqueue(record).await.expect("accepted"));
+        }
+        producer.flush().await;
+
+        let directory = tempfile::tempdir().expect("a directory");
+        let out = directory.path().join("seen.ndjson");
+        let running = worker::command(&endpoint, "first")
+            .arg("--out")
+            .arg(&out)
+            .spawn();
+        let board = Self {
+            local,
+            endpoint,
+            worker: running.expect("the worker starts"),
+            _directory: directory,
+        };
+        let rows = board
+            .until("checkpoints", |rows| {
+                let done = |row: &Value| row["checkpoint_age_seconds"].is_u64();
+                rows.len() == 2 && rows.iter().all(done)
+            })
+            .await;
+        assert!(rows.iter().all(|row| row["owner"] == "first"), "{rows:?}");
+        board
+    }
+
+    /// The leases as listed, once `holds` says so of them.
+    async fn until(&self, what: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        let found = async {
+            loop {
+                let output = leases(&self.endpoint, &["list", "--json"]).await;
+                let listed = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
+                let rows = listed["leases"].as_array().cloned().unwrap_or_default();
+                if holds(&rows) {
+                    return rows;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, found).await;
+        found.unwrap_or_else(|_| panic!("never came: {what}"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_releases_leases_of_a_live_and_of_a_dead_worker_and_ends_a_handoff_that_hangs()
+{
+    let mut board = Board::new().await;
+    let endpoint = board.endpoint.clone();
+    // A worker renews every 3.5 s: in five, the counter of a lease that it holds moves.
+    let first = [
+        "release",
+        "--lease",
+        "shardId-000000000000",
+        "--failover-ms",
+        "5000",
+    ];
+    let (asked, all) = json(&endpoint, &first).await;
+    assert_eq!((results(&asked), all), (vec!["asked"], true));
+    board
+        .until("the lease is let go", |rows| {
+            rows.len() == 2 && rows[0]["owner"] != "first" && rows[1]["owner"] == "first"
+        })
+        .await;
+
+    board.worker.kill().await.expect("it dies");
+    let (released, all) = json(&endpoint, &["release", "--all"]).await;
+    // The first may be nobody's by now, or still be on its way.
+    let results_of_both = results(&released);
+    assert_eq!((results_of_both[1], all), ("done", true), "{released}");
+    let (listed, _) = json(&endpoint, &["list"]).await;
+    for row in listed["leases"].as_array().expect("leases") {
+        assert!(row["owner"].is_null(), "{row}");
+    }
+
+    // As a KCL leaves it (its issue 1743).
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let dynamodb = aws_sdk_dynamodb::Client::new(&board.local.sdk_config());
+    let update = dynamodb
+        .update_item()
+        .table_name("board")
+        .key("leaseKey", text("shardId-000000000001"))
+        .update_expression("SET leaseOwner = :to, checkpointOwner = :from")
+        .expression_attribute_values(":to", text("second"))
+        .expression_attribute_values(":from", text("first"));
+    update.send().await.expect("a handoff");
+    let (unstuck, all) = json(&endpoint, &["unstick"]).await;
+    assert_eq!((results(&unstuck), all), (vec!["done"], true));
+    assert_eq!(unstuck["leases"][0]["lease"], "shardId-000000000001");
+    let (unstuck, all) = json(&endpoint, &["unstick"]).await;
+    assert_eq!((results(&unstuck), all), (vec![], true));
+    let (listed, _) = json(&endpoint, &["list"]).await;
+    assert!(listed["leases"][1]["owner"].is_null(), "{listed}");
+    board.local.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_operator_lists_verifies_resets_and_converts_the_leases_of_stopped_workers() {
-    let loopback: SocketAddr = ([127, 0, 0, 1], 0).into();
-    let local = KinesisLocal::builder()
-        .listen(loopback)
-        .start()
-        .await
-        .expect("it listens");
-    let endpoint = local.endpoint_url();
-    let kinesis = aws_sdk_kinesis::Client::new(&local.sdk_config());
-    let create = kinesis.create_stream().stream_name(STREAM).shard_count(2);
-    create.send().await.expect("the stream is created");
-    let producer = Producer::builder(kinesis, STREAM)
-        .build()
-        .expect("valid settings");
-    for number in 0..100 {
-        let record = UserRecord::new(format!("key-{number}"), number.to_string());
-        drop(producer.enqueue(record).await.expect("accepted"));
-    }
-    producer.flush().await;
-
-    let directory = tempfile::tempdir().expect("a directory");
-    let out = directory.path().join("seen.ndjson");
-    let running = worker::command(&endpoint, "first")
-        .arg("--out")
-        .arg(&out)
-        .spawn();
-    let running = running.expect("the worker starts");
-    let checkpointed = async {
-        loop {
-            let output = leases(&endpoint, &["list", "--json"]).await;
-            let listed = serde_json::from_slice::<Value>(&output.stdout).unwrap_or_default();
-            let rows = listed["leases"].as_array().cloned().unwrap_or_default();
-            let done = |row: &Value| row["checkpoint_age_seconds"].is_u64();
-            if rows.len() == 2 && rows.iter().all(done) {
-                return rows;
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    let rows = tokio::time::timeout(PATIENCE, checkpointed)
-        .await
-        .expect("checkpoints");
-    assert!(rows.iter().all(|row| row["owner"] == "first"), "{rows:?}");
-
-    // A worker renews every third of 10 s: in five, the counter of a lease that it holds moves.
+    let board = Board::new().await;
+    let endpoint = board.endpoint.clone();
     let held = [
         "reset",
         "--all",
@@ -107,7 +187,7 @@ async fn an_operator_lists_verifies_resets_and_converts_the_leases_of_stopped_wo
     ];
     let (refused, all) = json(&endpoint, &held).await;
     assert_eq!((results(&refused), all), (vec!["held", "held"], false));
-    terminate(running).await;
+    terminate(board.worker).await;
 
     let (listed, listed_well) = json(&endpoint, &["list", "--stream", STREAM]).await;
     assert!(listed_well);
@@ -148,5 +228,5 @@ async fn an_operator_lists_verifies_resets_and_converts_the_leases_of_stopped_wo
         complaint.contains("there is no lease shardId-9"),
         "{complaint}"
     );
-    local.shutdown().await;
+    board.local.shutdown().await;
 }
