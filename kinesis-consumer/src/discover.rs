@@ -94,7 +94,8 @@ pub(crate) async fn list_shards(
         .await
 }
 
-async fn list_once(client: &Client, stream: &Address) -> Result<ShardMap, Error> {
+/// As [`list_shards`], in one attempt.
+pub(crate) async fn list_once(client: &Client, stream: &Address) -> Result<ShardMap, Error> {
     let mut shards = Vec::new();
     let mut token: Option<String> = None;
     for _ in 0..LIST_PAGES_MAX {

@@ -284,12 +284,20 @@ impl Task {
         let mut unpacked = self.unpacker.unpack(records);
         if !unpacked.foreign.is_empty() {
             let members = unpacked.foreign.len() as u64;
-            if self.context.placement.is_by_key(&self.reader).await {
-                unpacked.drop_foreign();
-                self.report_foreign_dropped(members);
+            let placement = &self.context.placement;
+            let ancestors = if placement.is_by_key(&self.reader).await {
+                placement.ancestors(&self.reader).await
             } else {
+                Vec::new()
+            };
+            let dropped =
+                unpacked.drop_foreign(|member| placement::is_explained(member, &ancestors));
+            if dropped > 0 {
+                self.report_foreign_dropped(dropped);
+            }
+            if dropped < members {
                 ::metrics::counter!(metrics::FOREIGN_MEMBERS_DELIVERED, "stream" => self.stream())
-                    .increment(members);
+                    .increment(members - dropped);
             }
         }
         self.report(&unpacked);

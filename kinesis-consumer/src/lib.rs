@@ -126,12 +126,14 @@
 //! KPL aggregates are opened; each member has the stream record's sequence number and its own
 //! sub-sequence number, and a checkpoint may lie between two members. A record that claims to be
 //! an aggregate and cannot be opened is delivered as it is, with a WARN and a count. A member whose
-//! hash key is outside of the shard's range is dropped and counted if the stream is provisioned: the
-//! producer aggregated it by an older shard map, sees that from the answer, and sends it again to the
-//! shard that owns it. An on-demand stream may have placed it itself (record distribution AUTO, now
-//! or when the record was written), and then nobody sends it again: there it is delivered and
-//! counted, as it is where `kinesis:DescribeStreamSummary` is refused. Read all of a stream with AUTO
-//! before making it provisioned. The KCL drops the whole aggregate, which loses the members that
+//! hash key is outside of the shard's range is dropped and counted only where its producer sends it
+//! again: if the stream is provisioned, and one ancestor of the shard had all of the aggregate. The
+//! producer then aggregated it by a shard map of before a reshard, sees that from the answer, and
+//! sends it to the shard that owns it now. Everywhere else it is delivered and counted: an on-demand
+//! stream may have placed it itself (record distribution AUTO, now or when the record was written), and
+//! nobody sends it again. What is left to chance is a stream with AUTO that was made provisioned: of its
+//! unread aggregates, one whose members all have keys of one ancestor of their shard looks as if by an
+//! older map. Read all of such a stream before making it provisioned. The KCL drops the whole aggregate, which loses the members that
 //! belong to the shard when the
 //! producer, as the KPL since 0.15.11, sends only the others again.
 //!

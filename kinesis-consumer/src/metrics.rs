@@ -46,16 +46,21 @@ pub const DEAD_LETTERS: &str = "kinesis_consumer_dead_letters";
 /// Attempts to store a dead letter that failed.
 pub const DEAD_LETTER_FAILURES: &str = "kinesis_consumer_dead_letter_failures";
 /// Records delivered again to the same processor, after a batch or a part of it failed.
+///
+/// What comes twice because a worker died is not in here: its successor sees the checkpoint, and not what
+/// was delivered behind it. `kinesis_consumer_leases_taken_total` with the reasons `failover` and `forced`
+/// counts how often that may have been, and [`CHECKPOINT_AGE_SECONDS`] of the dead one how much.
 pub const RECORDS_REDELIVERED: &str = "kinesis_consumer_records_redelivered";
 /// Shards stopped because a batch failed for good (`OnFailure::Stop`).
 pub const SHARDS_STOPPED: &str = "kinesis_consumer_shards_stopped";
 /// Panics of a processor.
 pub const PROCESSOR_PANICS: &str = "kinesis_consumer_processor_panics";
-/// Members of aggregates dropped because their hash key belongs to another shard and the stream is
-/// provisioned, so that their producer sends them again.
+/// Members of aggregates dropped because their hash key belongs to another shard, a reshard explains
+/// how they came here, and the stream is provisioned, so that their producer sends them again.
 pub const FOREIGN_MEMBERS_DROPPED: &str = "kinesis_consumer_foreign_members_dropped";
 /// Members of aggregates delivered although their hash key belongs to another shard, because it is
-/// not certain that their producer sends them again: the stream is on-demand, or cannot be described.
+/// not certain that their producer sends them again: the stream is on-demand, cannot be described, or
+/// no reshard explains how they came here.
 pub const FOREIGN_MEMBERS_DELIVERED: &str = "kinesis_consumer_foreign_members_delivered";
 /// Members of aggregates that cannot be read, dropped; the other members of theirs were delivered.
 pub const CORRUPT_MEMBERS_DROPPED: &str = "kinesis_consumer_corrupt_members_dropped";

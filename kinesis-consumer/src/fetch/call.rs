@@ -12,8 +12,9 @@ use aws_sdk_kinesis::types::{
 };
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
-use kinesis_core::{Clock, HashKey, HashKeyRange, SequenceNumber, ShardId};
+use kinesis_core::{Clock, HashKey, HashKeyRange, SequenceNumber, ShardId, ShardMap};
 
+use crate::discover;
 use crate::error::{Error, ErrorKind};
 use crate::fetch::poll::{StartAt, Trouble};
 use crate::fetch::unpack::StreamRecord;
@@ -142,6 +143,11 @@ impl Reader {
         let summary = answer.await?.stream_description_summary;
         let details = summary.and_then(|summary| summary.stream_mode_details);
         Ok(details.is_some_and(|details| details.stream_mode == StreamMode::Provisioned))
+    }
+
+    /// All shards of the stream, as `ListShards` has them now.
+    pub(crate) async fn shards(&self) -> Result<ShardMap, Error> {
+        discover::list_once(&self.kinesis, &self.address).await
     }
 
     /// What `ListShards` says about the shard and its children.

@@ -1,22 +1,32 @@
 //! Whether a member of another shard may be dropped: only where its producer certainly sends it
 //! again.
 //!
-//! A producer that goes by keys sends members again that met a reshard on their way. One of a stream
-//! with record distribution AUTO does not: its members are where they belong. What the distribution
-//! is now says nothing of a record that was written before it was changed, at once and any time, and
-//! AUTO needs on-demand mode. So members are dropped only of a stream that is provisioned; of any
-//! other, and where nobody answers, they are delivered: a record twice is no loss.
+//! A producer that goes by keys sends members again that met a reshard on their way. It filled their
+//! aggregate for one shard, by the map it had; here it arrived because that shard is an ancestor of
+//! this one. So all members of such an aggregate lie within the range of one ancestor
+//! ([`is_explained`]). One that does not was filled by other rules, as with record distribution AUTO,
+//! and nobody sends its members again: they are delivered.
 //!
-//! Not covered: a stream with AUTO that is made provisioned while aggregates of before are unread.
-//! Nothing that the service tells dates such a switch.
+//! The other way round it proves nothing: an aggregate of a stream with AUTO may by chance lie within an
+//! ancestor's range. What the distribution is now says nothing of a record that was written before it
+//! was changed, at once and any time, and AUTO needs on-demand mode. So members are dropped only of a
+//! stream that is provisioned besides; of any other, and where nobody answers, they are delivered: a
+//! record twice is no loss.
+//!
+//! Left: an on-demand stream with AUTO that is made provisioned, while of a shard that a split made an
+//! aggregate is unread all of whose members by chance have keys of one of its ancestors. Nothing that
+//! the service tells dates such a switch.
 
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kinesis_core::{HashKeyRange, ShardId, ShardMap};
 use tokio::time::Instant;
 
 use super::call::{Failure, Reader};
 use super::poll::Trouble;
+use super::unpack::Foreign;
 
 /// How long it counts that a stream is provisioned. Source: none, reasonable default; a way to AUTO
 /// leads through a change of mode, during which the stream is not ACTIVE, and a second request.
@@ -36,6 +46,8 @@ const FAILURES_MAX: u32 = 60;
 #[derive(Debug, Default)]
 pub(crate) struct Placement {
     known: Mutex<Option<(Instant, bool)>>,
+    /// The shards as last listed. Only more come, and the oldest go; what is here stays true.
+    shards: Mutex<Option<Arc<ShardMap>>>,
 }
 
 impl Placement {
@@ -61,9 +73,61 @@ impl Placement {
         false
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, bool)>> {
+    /// The ranges of the ancestors of a shard, as far as they are listed; none where they may not be
+    /// listed.
+    pub(super) async fn ancestors(&self, reader: &Reader) -> Vec<HashKeyRange> {
+        let id = &reader.shard_id;
+        for _ in 0..FAILURES_MAX {
+            let known = self.listed().clone();
+            if let Some(shards) = known.filter(|shards| shards.get(id).is_some()) {
+                return ancestors_of(&shards, id);
+            }
+            match reader.shards().await {
+                Ok(shards) => {
+                    let found = ancestors_of(&shards, id);
+                    *self.listed() = Some(Arc::new(shards));
+                    return found;
+                }
+                Err(error) if !error.kind().is_retryable() => return Vec::new(),
+                Err(error) => {
+                    tracing::warn!("The shards are listed again: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn listed(&self) -> MutexGuard<'_, Option<Arc<ShardMap>>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a producer that went by keys, and by a map of before a reshard, made the member's aggregate
+/// for one of the `ancestors` of the shard it is in.
+pub(super) fn is_explained(member: &Foreign, ancestors: &[HashKeyRange]) -> bool {
+    let has = |range: &HashKeyRange| {
+        range.contains(member.span.start()) && range.contains(member.span.end())
+    };
+    ancestors.iter().any(has)
+}
+
+fn ancestors_of(shards: &ShardMap, id: &ShardId) -> Vec<HashKeyRange> {
+    let mut found: BTreeMap<&ShardId, HashKeyRange> = BTreeMap::new();
+    let mut open = vec![id];
+    while let Some(id) = open.pop() {
+        let parents = shards.get(id).into_iter().flat_map(|shard| shard.parents());
+        for parent in parents.filter_map(|id| shards.get(id)) {
+            if found.insert(&parent.id, parent.range).is_none() {
+                open.push(&parent.id);
+            }
+        }
+    }
+    found.into_values().collect()
 }
 
 fn known_for(by_key: bool) -> Duration {
@@ -72,4 +136,64 @@ fn known_for(by_key: bool) -> Duration {
 
 fn is_final(failure: &Failure) -> bool {
     failure.trouble == Trouble::NotFound || !failure.error.kind().is_retryable()
+}
+
+#[cfg(test)]
+mod tests {
+    use kinesis_core::{HashKey, Shard};
+
+    use super::*;
+
+    fn range(start: u128, end: u128) -> HashKeyRange {
+        HashKeyRange::new(HashKey(start), HashKey(end)).expect("a range")
+    }
+
+    /// Shard 0 is split into 1 and 2, of which 2 is split into 3 and 4, and 3 merged with 1 into 5.
+    fn shards() -> ShardMap {
+        let shard = |index, range, parents: &[u64]| Shard {
+            range,
+            parent: parents.first().map(|index| ShardId::from_index(*index)),
+            adjacent_parent: parents.get(1).map(|index| ShardId::from_index(*index)),
+            id: ShardId::from_index(index),
+            starting_sequence_number: "1".parse().expect("a number"),
+            ending_sequence_number: None,
+        };
+        ShardMap::new([
+            shard(0, range(0, 99), &[]),
+            shard(1, range(0, 49), &[0]),
+            shard(2, range(50, 99), &[0]),
+            shard(3, range(50, 74), &[2]),
+            shard(4, range(75, 99), &[2]),
+            shard(5, range(0, 74), &[3, 1]),
+            shard(6, range(100, 199), &[]),
+        ])
+    }
+
+    #[test]
+    fn the_ancestors_of_a_shard_are_its_parents_and_theirs() {
+        let of = |index| ancestors_of(&shards(), &ShardId::from_index(index));
+        assert_eq!(of(0), []);
+        assert_eq!(of(6), []);
+        assert_eq!(of(7), []);
+        assert_eq!(of(4), [range(0, 99), range(50, 99)]);
+        let all = [range(0, 99), range(0, 49), range(50, 99), range(50, 74)];
+        assert_eq!(of(5), all);
+    }
+
+    #[test]
+    fn an_aggregate_is_explained_by_one_ancestor_that_has_all_of_it() {
+        let ancestors = [range(0, 49), range(50, 99)];
+        let explained = |start, end| {
+            let span = range(start, end);
+            is_explained(&Foreign { at: 0, span }, &ancestors)
+        };
+        assert!(explained(0, 49) && explained(60, 60));
+        assert!(!explained(49, 50), "by two together");
+        assert!(!explained(90, 100), "in part");
+        let nobody = Foreign {
+            at: 0,
+            span: range(0, 0),
+        };
+        assert!(!is_explained(&nobody, &[]));
+    }
 }

@@ -8,8 +8,9 @@
 //!   others keep their sub-sequence numbers.
 //! - A record that begins like an aggregate and cannot be opened is delivered as it is, and counted:
 //!   bytes are never thrown away because they look wrong.
-//! - A member whose hash key is outside of the shard's range is marked, to be dropped and counted
-//!   where the producer certainly sends it again (`placement`). It got here because the producer
+//! - A member whose hash key is outside of the shard's range is marked, with the part of the key space
+//!   that its aggregate spans, to be dropped and counted where the producer certainly sends it again
+//!   (`placement`). It got here because the producer
 //!   aggregated by an older shard map; the producer sees from the answer's shard id that it
 //!   mispredicted and sends such members again, to the shard that owns them. (The KCL drops the whole
 //!   aggregate.) Without a known range nothing is marked. Plain records never are: the service itself
@@ -19,7 +20,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kinesis_core::aggregate::deaggregate_each;
-use kinesis_core::{Deaggregated, HashKeyRange, Position, RawReason, SequenceNumber, UserRecord};
+use kinesis_core::{
+    Deaggregated, HashKey, HashKeyRange, Position, RawReason, SequenceNumber, UserRecord,
+};
 
 use crate::record::Record;
 
@@ -56,8 +59,8 @@ pub(crate) struct Unpacked {
     pub(crate) records: Vec<Record>,
     /// What the records take in memory: payload, key and the record itself.
     pub(crate) bytes: usize,
-    /// Which of the records are members that belong to another shard, ascending.
-    pub(crate) foreign: Vec<usize>,
+    /// Members that belong to another shard, ascending.
+    pub(crate) foreign: Vec<Foreign>,
     /// Stream records that look like aggregates and are not, delivered raw; with what is wrong
     /// with the last of them.
     pub(crate) corrupt: u64,
@@ -66,6 +69,15 @@ pub(crate) struct Unpacked {
     pub(crate) corrupt_reason: Option<&'static str>,
     /// Set when the checkpointed record is no longer in the stream: the first record after the gap.
     pub(crate) gap_before: Option<SequenceNumber>,
+}
+
+/// A member whose hash key is outside of the shard's range.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Foreign {
+    /// Which of the records it is.
+    pub(crate) at: usize,
+    /// From the lowest to the highest hash key of its aggregate, itself included.
+    pub(crate) span: HashKeyRange,
 }
 
 impl Unpacker {
@@ -114,18 +126,26 @@ impl Unpacker {
         };
         match inside {
             Deaggregated::Members(members) => {
+                let mut span = None;
+                let already = into.foreign.len();
                 for (sub_sequence, member) in (0_u64..).zip(members) {
-                    self.member(&from, sub_sequence, first_new, member, into);
+                    self.member(&from, sub_sequence, first_new, member, &mut span, into);
                 }
+                into.spans(already, span);
             }
             Deaggregated::Damaged { members, reason } => {
                 into.corrupt_reason = Some(reason);
+                let mut span = None;
+                let already = into.foreign.len();
                 for (sub_sequence, member) in (0_u64..).zip(members) {
                     match member {
-                        Some(member) => self.member(&from, sub_sequence, first_new, member, into),
+                        Some(member) => {
+                            self.member(&from, sub_sequence, first_new, member, &mut span, into);
+                        }
                         None => into.corrupt_members += u64::from(sub_sequence >= first_new),
                     }
                 }
+                into.spans(already, span);
             }
             Deaggregated::Raw(reason) => {
                 if let Some(reason) = broken(reason) {
@@ -153,14 +173,21 @@ impl Unpacker {
         sub_sequence: u64,
         first_new: u64,
         member: UserRecord,
+        span: &mut Option<(HashKey, HashKey)>,
         into: &mut Unpacked,
     ) {
+        if let Some(range) = self.range {
+            let key = member.hash_key();
+            let (low, high) = span.unwrap_or((key, key));
+            *span = Some((low.min(key), high.max(key)));
+            if sub_sequence >= first_new && !range.contains(key) {
+                let at = into.records.len();
+                // What it is to span is known behind the last member.
+                into.foreign.push(Foreign { at, span: range });
+            }
+        }
         if sub_sequence < first_new {
             return;
-        }
-        let hash_key = || member.hash_key();
-        if self.range.is_some_and(|range| !range.contains(hash_key())) {
-            into.foreign.push(into.records.len());
         }
         into.push(Record {
             partition_key: member.partition_key,
@@ -205,9 +232,18 @@ impl Unpacked {
         self.records.push(record);
     }
 
-    /// Takes the members of other shards out.
-    pub(crate) fn drop_foreign(&mut self) {
-        let mut foreign = self.foreign.iter().copied().peekable();
+    /// The aggregate whose foreign members are those behind `already` spans this.
+    fn spans(&mut self, already: usize, span: Option<(HashKey, HashKey)>) {
+        let span = span.and_then(|(low, high)| HashKeyRange::new(low, high));
+        if let (Some(span), Some(foreign)) = (span, self.foreign.get_mut(already..)) {
+            foreign.iter_mut().for_each(|member| member.span = span);
+        }
+    }
+
+    /// Takes those members of other shards out that `goes` says of; how many they are.
+    pub(crate) fn drop_foreign(&mut self, goes: impl Fn(&Foreign) -> bool) -> u64 {
+        self.foreign.retain(goes);
+        let mut foreign = self.foreign.iter().map(|member| member.at).peekable();
         let (mut at, mut bytes) = (0, 0);
         self.records.retain(|record| {
             let drops = foreign.next_if_eq(&at).is_some();
@@ -216,6 +252,7 @@ impl Unpacked {
             !drops
         });
         self.bytes -= bytes;
+        self.foreign.len() as u64
     }
 }
 

@@ -70,7 +70,7 @@ async fn a_broken_aggregate_is_delivered_raw_and_the_records_around_it_too() {
 
 #[tokio::test(start_paused = true)]
 async fn a_member_of_another_shard_is_dropped_and_the_other_members_are_delivered() {
-    let world = World::new(2).await;
+    let world = World::halves().await;
     let ranges = HashKeyRange::FULL.split_even(2);
     let member = |text: &'static str, range: HashKeyRange| {
         UserRecord::new("key", text).with_explicit_hash_key(range.start())

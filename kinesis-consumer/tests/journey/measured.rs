@@ -13,7 +13,7 @@ use metrics::{
     SharedString, Unit,
 };
 
-use crate::ledger::Behaviour;
+use crate::ledger::{Behaviour, Note};
 use crate::world::{World, for_workers};
 
 /// Sums of counters, and of what histograms recorded, by name, whatever their labels; and by name and
@@ -26,7 +26,7 @@ pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 struct Count(Counts, Vec<String>);
 
 /// The labels that are told apart.
-const KINDS: [&str; 2] = ["cause", "operation"];
+const KINDS: [&str; 3] = ["cause", "operation", "reason"];
 
 impl Counts {
     pub(crate) fn of(&self, name: &str) -> u64 {
@@ -108,7 +108,7 @@ async fn records_retries_foreign_members_and_broken_aggregates_are_counted() {
     let counts = Counts::default();
     let _installed = metrics::set_default_local_recorder(&counts);
     names::describe();
-    let world = World::new(2).await;
+    let world = World::halves().await;
     let ranges = HashKeyRange::FULL.split_even(2);
     let mut aggregate = Aggregate::new();
     for range in [ranges[0], ranges[1], ranges[1], ranges[0]] {
@@ -149,6 +149,82 @@ async fn records_retries_foreign_members_and_broken_aggregates_are_counted() {
     assert_eq!(counts.of(names::PROCESSOR_PANICS), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn foreign_members_that_no_reshard_explains_are_delivered_of_a_provisioned_stream_too() {
+    // As it came: a stream with AUTO that is provisioned now, whose shards are as they were made.
+    let world = World::new(2).await;
+    let counts = counts_of_an_aggregate_with_foreign_members(&world).await;
+    assert_eq!(counts.of(names::RECORDS_PROCESSED), 5);
+    assert_eq!(counts.of(names::FOREIGN_MEMBERS_DELIVERED), 2);
+    assert_eq!(counts.of(names::FOREIGN_MEMBERS_DROPPED), 0);
+    assert_eq!(counts.of(names::RECORDS_SKIPPED), 0);
+}
+
+/// Two foreign members that an ancestor explains, and of another aggregate two that none does.
+#[tokio::test(start_paused = true)]
+async fn of_the_foreign_members_of_a_shard_only_those_that_a_reshard_explains_are_dropped() {
+    let world = World::new(2).await;
+    world.stream.split("shardId-000000000000").await;
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let quarters = HashKeyRange::FULL.split_even(4);
+    for others in [quarters[1], quarters[3]] {
+        let mut aggregate = Aggregate::new();
+        for range in [quarters[0], others, others] {
+            aggregate.push(UserRecord::new("key", "member").with_explicit_hash_key(range.start()));
+        }
+        world.put_at(quarters[0].start(), aggregate.encode()).await;
+    }
+    world.put_at(quarters[0].start(), "last").await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    crate::world::until("the last is processed", async || {
+        world.ledger.texts().contains(&"last".to_owned())
+    })
+    .await;
+    worker.stop().await.expect("a clean stop");
+    assert_eq!(counts.of(names::FOREIGN_MEMBERS_DROPPED), 2);
+    assert_eq!(counts.of(names::FOREIGN_MEMBERS_DELIVERED), 2);
+    assert_eq!(counts.of(names::RECORDS_PROCESSED), 5);
+}
+
+/// The successor cannot know what was delivered behind the checkpoint, and does not guess.
+#[tokio::test(start_paused = true)]
+async fn what_comes_twice_after_a_worker_died_is_told_by_the_failover_and_by_no_count_of_records() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    world.put_numbers(0..10, 3).await;
+    let first = world.worker("one", |seen| match seen.text().as_str() {
+        "9" => Behaviour::Hang,
+        _ => Behaviour::Process,
+    });
+    world
+        .ledger
+        .until_note(
+            "it hangs",
+            |note| matches!(note, Note::Tried(seen) if seen.text() == "9"),
+        )
+        .await;
+    first.kill().await;
+    let taken = |reason| {
+        counts.of(&format!(
+            "kinesis_consumer_leases_taken_total reason={reason}"
+        ))
+    };
+    assert_eq!(taken("failover"), 0);
+    let second = world.worker("two-", |_| Behaviour::Process);
+    crate::world::until("the last is processed", async || {
+        world.ledger.texts().contains(&"9".to_owned())
+    })
+    .await;
+    second.stop().await.expect("a clean stop");
+    assert!(world.ledger.texts().len() > 10, "some came twice");
+    assert_eq!(
+        (taken("failover"), counts.of(names::RECORDS_REDELIVERED)),
+        (1, 0)
+    );
+}
+
 /// Four members on the first of two shards, two of which belong to the second, are read to the end.
 async fn counts_of_an_aggregate_with_foreign_members(world: &World) -> Counts {
     let counts = Counts::default();
@@ -173,7 +249,7 @@ async fn counts_of_an_aggregate_with_foreign_members(world: &World) -> Counts {
 /// Nothing tells of a record whether it was written while the distribution was AUTO.
 #[tokio::test(start_paused = true)]
 async fn foreign_members_of_an_on_demand_stream_are_delivered_whatever_its_distribution_is_now() {
-    let world = World::new(2).await;
+    let world = World::halves().await;
     world.make_on_demand().await;
     let counts = counts_of_an_aggregate_with_foreign_members(&world).await;
     assert_eq!(counts.of(names::RECORDS_PROCESSED), 5);
@@ -184,7 +260,7 @@ async fn foreign_members_of_an_on_demand_stream_are_delivered_whatever_its_distr
 
 #[tokio::test(start_paused = true)]
 async fn foreign_members_are_delivered_where_the_stream_may_not_be_described() {
-    let world = World::new(2).await;
+    let world = World::halves().await;
     let denied = for_workers(FaultEffect::error("AccessDeniedException"));
     world.faults(FaultPlan::seeded(1).rule(denied.operation("DescribeStreamSummary")));
     let counts = counts_of_an_aggregate_with_foreign_members(&world).await;
@@ -213,7 +289,7 @@ fn damaged(at: HashKeyRange) -> Vec<u8> {
 async fn every_record_that_is_passed_is_counted_as_processed_or_as_skipped() {
     let counts = Counts::default();
     let _installed = metrics::set_default_local_recorder(&counts);
-    let world = World::new(2).await;
+    let world = World::halves().await;
     let ranges = HashKeyRange::FULL.split_even(2);
     let mut aggregate = Aggregate::new();
     for range in [ranges[0], ranges[1], ranges[1], ranges[0]] {

@@ -139,12 +139,11 @@ fn members_of_another_shard_are_dropped_and_counted_and_the_rest_stays() {
     ]);
     let mut unpacker = Unpacker::new(&Position::TrimHorizon, Some(half[0]));
     let mut unpacked = unpacker.unpack(vec![stream_record(1, data.clone())]);
-    assert_eq!(
-        (unpacked.records.len(), &unpacked.foreign[..]),
-        (3, &[1][..])
-    );
+    let span = HashKeyRange::new(half[0].start(), half[1].start()).expect("a range");
+    assert_eq!(unpacked.records.len(), 3);
+    assert_eq!(unpacked.foreign, [Foreign { at: 1, span }]);
     let whole = unpacked.bytes;
-    unpacked.drop_foreign();
+    assert_eq!(unpacked.drop_foreign(|member| member.span == span), 1);
     assert_eq!(
         positions(&unpacked),
         [("1".to_owned(), 0), ("1".to_owned(), 2)]
