@@ -235,7 +235,9 @@ async fn latency_on_purpose_is_over_when_its_time_has_passed() {
 
 #[tokio::test]
 async fn a_busy_on_demand_stream_scales_when_a_minute_has_passed() {
+    // Where a minute begins, so that all records are of one.
     let builder = KinesisLocal::builder()
+        .clock(Clock::starting_at(29_923_320 * 60_000))
         .virtual_time(true)
         .limits(Limits::Off);
     let local = builder.start().await.unwrap();
