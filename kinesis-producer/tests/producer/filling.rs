@@ -17,7 +17,10 @@ fn record(shard: usize, shards: u32, bytes: usize) -> UserRecord {
 async fn a_request_is_filled_to_the_last_byte_that_the_service_takes() {
     const SHARDS: u32 = 20;
     let world = World::with_limits(SHARDS as i32).await;
-    let producer = world.producer(Settings::default());
+    let producer = world.producer(Settings {
+        max_buffered_bytes: 200 * MIB,
+        ..Settings::default()
+    });
     let mut sent = Vec::new();
     for shard in 0..SHARDS as usize {
         let record = record(shard, SHARDS, MIB);
@@ -67,7 +70,7 @@ async fn a_record_that_is_too_large_is_told_what_bounds_it() {
             "max_user_record_size",
         ),
         (
-            with(|s| s.max_buffered_bytes = 2 * MIB),
+            with(|s| s.max_buffered_bytes = 5 * MIB),
             "max_buffered_bytes",
         ),
         (with(|_| {}), "no record of the service"),
