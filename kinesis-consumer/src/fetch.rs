@@ -58,8 +58,8 @@ pub(crate) use connections::Connections;
 use fan_out::FanOut;
 use listen::Listening;
 pub(crate) use placement::Placement;
+pub(crate) use poll::StartAt;
 use poll::{Answer, Ask, Poll, Trouble, Verdict};
-pub(crate) use poll::{LATEST_CLOCK_MARGIN, StartAt};
 pub(crate) use registration::Registration;
 use unpack::{StreamRecord, Unpacked, Unpacker};
 
