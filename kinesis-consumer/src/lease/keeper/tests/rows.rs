@@ -1,0 +1,196 @@
+//! Rows of parents, of others, and such as are not as they should be.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_cannot_be_read_is_skipped_and_the_others_go_on() {
+    let rig = Rig::new(3).await;
+    let a = rig.worker("a");
+    until("all", &[&a], || a.count() == 3).await;
+    a.stop().await.expect("stops");
+    let mut broken = rig.item(1).await;
+    broken.insert(
+        "checkpoint".to_owned(),
+        AttributeValue::S("nonsense".to_owned()),
+    );
+    rig.put(broken.clone()).await;
+    let b = rig.worker("b");
+    until("the others", &[&b], || b.count() == 2).await;
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!(b.shards(), [0, 2]);
+    assert_eq!(rig.item(1).await, broken, "left as it is");
+    // Put right, it is taken without a restart.
+    broken.insert(
+        "checkpoint".to_owned(),
+        AttributeValue::S("TRIM_HORIZON".to_owned()),
+    );
+    rig.put(broken).await;
+    until("all", &[&b], || b.count() == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_of_a_stopped_kcl_fleet_are_taken_over_where_they_stand() {
+    let rig = Rig::new(2).await;
+    rig.table().await;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    for shard in 0..2 {
+        rig.put(item::Item::from([
+            (
+                item::LEASE_KEY.to_owned(),
+                text(ShardId::from_index(shard).as_str()),
+            ),
+            ("leaseOwner".to_owned(), text("ip-10-0-0-7:gone")),
+            ("leaseCounter".to_owned(), item::number(55_000)),
+            ("ownerSwitchesSinceCheckpoint".to_owned(), item::number(0)),
+            ("checkpoint".to_owned(), text("777")),
+            ("checkpointSubSequenceNumber".to_owned(), item::number(4)),
+            (
+                "throughputKBps".to_owned(),
+                AttributeValue::N("1.5".to_owned()),
+            ),
+        ]))
+        .await;
+    }
+    let start = Clock::system().now();
+    let a = rig.worker("a");
+    until("both", &[&a], || a.count() == 2).await;
+    assert!(
+        (10.0..14.0).contains(&seconds_since(start)),
+        "{}",
+        seconds_since(start)
+    );
+    assert_eq!(a.lease(0).lease().checkpoint.sub_sequence(), 4);
+    assert!(
+        a.lease(0).lease().range.is_some(),
+        "filled in from the shard"
+    );
+    let item = rig.item(0).await;
+    assert_eq!(
+        item.get("throughputKBps"),
+        Some(&AttributeValue::N("1.5".to_owned()))
+    );
+    let leases = rig.table().await.scan(true).await.expect("scans").leases;
+    assert_eq!(
+        leases.len(),
+        2,
+        "no lease of its own for a shard that has one"
+    );
+}
+
+/// Closes shard 0 of two by a split, then merges the upper child with shard 1.
+async fn reshard(rig: &Rig) -> ShardMapOf {
+    let middle = kinesis_core::HashKeyRange::FULL.split_even(4)[1].start();
+    rig.kinesis
+        .split_shard()
+        .stream_name(STREAM)
+        .shard_to_split("shardId-000000000000")
+        .new_starting_hash_key(middle.to_string())
+        .send()
+        .await
+        .expect("splits");
+    sleep(Duration::from_secs(60)).await;
+    rig.kinesis
+        .merge_shards()
+        .stream_name(STREAM)
+        .shard_to_merge("shardId-000000000003")
+        .adjacent_shard_to_merge("shardId-000000000001")
+        .send()
+        .await
+        .expect("merges");
+    sleep(Duration::from_secs(60)).await;
+    discover::list_shards(
+        &rig.kinesis,
+        &STREAM.into(),
+        Duration::ZERO,
+        &Rand::seeded(1),
+    )
+    .await
+    .expect("lists")
+}
+
+type ShardMapOf = kinesis_core::ShardMap;
+
+async fn finish(worker: &Worker, map: &ShardMapOf, shard: u64) {
+    let id = ShardId::from_index(shard);
+    let children: Vec<_> = map
+        .children(&id)
+        .map(|child| ChildShard {
+            id: child.id.clone(),
+            parents: child.parents().cloned().collect(),
+            range: child.range,
+        })
+        .collect();
+    let lease = worker.lease(shard);
+    lease.end_shard(&children).await.expect("ends");
+    lease.release().await.expect("gives back");
+}
+
+#[tokio::test(start_paused = true)]
+async fn children_are_taken_only_after_every_parent_has_ended_and_finished_leases_go() {
+    let rig = Rig::new(2).await;
+    let a = rig.worker("a");
+    until("both", &[&a], || a.count() == 2).await;
+    let map = reshard(&rig).await;
+    assert_eq!(
+        map.get(&ShardId::from_index(4))
+            .map(|s| s.parents().count()),
+        Some(2)
+    );
+
+    // 1 ends first; its child 4 has another parent, 3, that has no lease yet.
+    finish(&a, &map, 1).await;
+    sleep(Duration::from_secs(100)).await;
+    assert_eq!(a.shards(), [0]);
+    assert!(rig.item(4).await.is_empty(), "4 comes from 3");
+    let ended = rig.lease(1).await;
+    assert!(ended.is_ended() && ended.owner.is_none() && ended.children.len() == 1);
+
+    finish(&a, &map, 0).await;
+    until("the children of 0", &[&a], || a.shards() == [2, 3]).await;
+    finish(&a, &map, 3).await;
+    until("the merged shard", &[&a], || a.shards() == [2, 4]).await;
+    assert_eq!(rig.lease(4).await.checkpoint, Position::TrimHorizon);
+
+    a.lease(2).checkpoint(&at(5)).await.expect("stored");
+    a.lease(4).checkpoint(&at(6)).await.expect("stored");
+    sleep(Duration::from_secs(300)).await;
+    let leases = rig.table().await.scan(true).await.expect("scans").leases;
+    let mut left: Vec<_> = leases
+        .iter()
+        .filter_map(|lease| lease.shard_id.index())
+        .collect();
+    left.sort_unstable();
+    assert_eq!(left, [2, 4]);
+    // A worker that starts now brings nothing finished back.
+    let b = rig.worker("b");
+    until("one each", &[&a, &b], || a.count() == 1 && b.count() == 1).await;
+    assert_eq!(
+        rig.table()
+            .await
+            .scan(true)
+            .await
+            .expect("scans")
+            .leases
+            .len(),
+        2
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_somebody_deleted_is_found_missing_and_created_again() {
+    let rig = Rig::new(3).await;
+    let a = rig.worker("a");
+    until("all", &[&a], || a.count() == 3).await;
+    a.lease(1).release().await.expect("gives back");
+    let key = AttributeValue::S("shardId-000000000001".to_owned());
+    let delete = rig
+        .dynamodb
+        .delete_item()
+        .table_name(crate::lease::tests::rig::TABLE);
+    delete
+        .key(item::LEASE_KEY, key)
+        .send()
+        .await
+        .expect("deletes");
+    until("all again", &[&a], || a.count() == 3).await;
+}
