@@ -103,6 +103,30 @@ async fn nothing_is_lost_in_a_stream_that_was_created_anew_with_more_shards() {
     assert_eq!(last.1.attempts, 1, "cut for the new shards");
 }
 
+/// The first one lands in a shard of the id that it was meant for, but not all members belong there.
+#[tokio::test(start_paused = true)]
+async fn an_aggregate_for_a_shard_of_the_same_id_in_another_stream_is_not_taken_for_delivered() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    let at = |number: u64, part: u128| {
+        let hash_key = kinesis_core::HashKey(u128::MAX / 10 * part);
+        numbered(number).with_explicit_hash_key(hash_key)
+    };
+    producer.send(at(0, 0)).await.expect("delivered");
+    world.recreate_stream(4).await;
+    let records: Vec<_> = (1..10)
+        .map(|number| at(number, u128::from(number - 1)))
+        .collect();
+    // The first one goes by itself, and the others gather.
+    let mut sent = vec![(at(10, 0), producer.try_send(at(10, 0)).expect("room"))];
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    for record in records {
+        sent.push((record.clone(), producer.try_send(record).expect("room")));
+    }
+    let deliveries = delivered(sent).await;
+    world.read().await.contains_all(pairs(&deliveries));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_is_missing_for_a_while_comes_back_with_other_shards() {
     let world = World::new(1).await;
