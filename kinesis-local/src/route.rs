@@ -36,6 +36,7 @@ use http_body::Body;
 #[cfg(feature = "s3")]
 use http_body_util::Full;
 use kinesis_core::Clock;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -69,6 +70,19 @@ pub(crate) enum Unanswered {
     Stopped,
     #[error("the connection broke, by a fault on purpose")]
     Broken,
+}
+
+/// A place among the requests at once, which a request has in its extensions: it is held until the
+/// request was carried out, also if its sender has gone away, and until its answer is written.
+#[derive(Clone, Debug)]
+pub(crate) struct Place(
+    #[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>,
+);
+
+impl Place {
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self(Arc::new(permit))
+    }
 }
 
 /// Everything that answers requests; cheap to clone.
@@ -134,7 +148,9 @@ impl Service {
         let left = CallerLeft::default();
         let _waits = left.0.clone().drop_guard();
         request.extensions_mut().insert(left);
+        let place = request.extensions().get::<Place>().cloned();
         let work = self.inner.tasks.spawn(async move {
+            let _place = place;
             let stopped = service.inner.stopped.clone();
             stopped
                 .run_until_cancelled(service.serve(request))

@@ -14,7 +14,7 @@
 //! answer and lives its five minutes. At the end every connection finishes the requests it has, within a
 //! deadline.
 //!
-//! What clients can make us hold is bounded, whatever they do and leave, beside what streams, tables and
+//! What clients can make us hold is bounded, by 1 GiB for 512 connections, whatever they do and leave, beside what streams, tables and
 //! buckets are and what a handler makes of a request while it runs:
 //!
 //! | | in all |
@@ -47,7 +47,7 @@ use tokio_util::task::TaskTracker;
 use crate::answers::{Answers, Full as NoRoom, PIECE_BYTES};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::CONNECTIONS;
-use crate::route::{Busy, Service, Unanswered};
+use crate::route::{Busy, Place, Service, Unanswered};
 use crate::tls::{FIRST_BYTE, Identity};
 
 mod activity;
@@ -372,10 +372,10 @@ async fn answer(
     let (mut head, body) = request.into_parts();
     let busy = Busy::to(&head);
     let place = Arc::clone(&shared.requests).try_acquire_owned().ok();
-    let (answer, share) = if place.is_none() {
-        (busy.answer(), None)
-    } else {
+    let place = place.map(Place::new);
+    let (answer, share) = if let Some(place) = &place {
         head.extensions.insert(shared.answers.clone());
+        head.extensions.insert(place.clone());
         let request = Request::from_parts(head, body);
         let answer = shared.service.call(request).await?;
         let share = shared.answers.share_of_made(answer.body().in_memory());
@@ -383,6 +383,8 @@ async fn answer(
             Ok(share) => (answer, share),
             Err(NoRoom) => (busy.answer(), None),
         }
+    } else {
+        (busy.answer(), None)
     };
     let held = Held {
         under_way,

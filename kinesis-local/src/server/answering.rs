@@ -6,19 +6,19 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::activity::UnderWay;
 use crate::answers::{Answers, PIECE_BYTES, Reading, Share, Watched};
 use crate::body::{BoxError, ResponseBody};
+use crate::route::Place;
 
 /// What an answer has of the server, until the last of its bytes is written.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) under_way: UnderWay,
     #[expect(dead_code, reason = "held for its drop")]
-    pub(super) place: Option<OwnedSemaphorePermit>,
+    pub(super) place: Option<Place>,
     pub(super) share: Option<Share>,
 }
 

@@ -321,3 +321,29 @@ async fn only_http2_connections_keep_a_place_for_wide_windows() {
     served.await.unwrap();
     assert_eq!(free(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_reset_keeps_its_place_until_it_was_carried_out() {
+    use crate::fault::{FaultEffect, FaultRule};
+    const LATENCY: Duration = Duration::from_secs(9);
+    let world = World::new(Answers::new(), 1).await;
+    let late = FaultEffect::Latency {
+        min_ms: LATENCY.as_millis() as u64,
+        max_ms: LATENCY.as_millis() as u64,
+        before: true,
+    };
+    let late = FaultRule::new(late).operation("ListStreams");
+    let plan = FaultPlan::seeded(1).rule(late);
+    world.shared.service.faults().set(plan).unwrap();
+    let (mut sender, _served) = world.http2(65_535).await;
+    let reset = sender.send_request(request("ListStreams", json!({})));
+    let gave_up = tokio::time::timeout(LOOK_EVERY, reset).await;
+    assert!(gave_up.is_err());
+    let refused = sender.send_request(world.get_records()).await.unwrap();
+    assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+    tokio::time::sleep(LATENCY).await;
+    let answer = sender.send_request(world.get_records()).await.unwrap();
+    assert!(answer.status().is_success());
+}
+
+mod hostile;
