@@ -3,6 +3,9 @@
 //! Promises: shards are looked at after every write and, for streams that nobody writes to, with the
 //! first request a minute later: no task and no timer. A scaling is one change of the stream: readers
 //! see closed shards and their children, as after a split or merge by hand.
+//!
+//! The account's number of shards does not hold it back. Source: "Quotas and limits" in the developer guide,
+//! number of shards: in on-demand mode "there's no upper limit". They do count for what others ask for.
 
 use super::site::Site;
 use crate::catalog::StreamCell;

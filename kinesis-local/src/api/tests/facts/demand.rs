@@ -93,6 +93,25 @@ async fn a_stream_doubles_its_shards_when_they_take_more_than_half() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_account_that_is_full_of_shards_does_not_hold_back_a_stream_in_demand() {
+    let kinesis = on_demand(options()).await;
+    let rest = json!({"StreamName": "rest", "ShardCount": 20_000 - 4});
+    ok(&kinesis, "CreateStream", rest).await;
+    write_to_all(&kinesis, 31).await;
+    tokio::time::advance(MINUTE).await;
+    put_small(&kinesis).await;
+    assert_eq!(open_shards(&kinesis).await.len(), 8);
+    // What somebody asks for has no room.
+    let more = json!({"StreamName": "more", "ShardCount": 1});
+    let (code, text) = refused(&kinesis, "CreateStream", more).await;
+    assert_eq!(code, "LimitExceededException");
+    assert!(
+        text.contains("Current shard count for the account: 20004."),
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_also_sees_a_scaling_that_nobody_wrote_after() {
     let kinesis = on_demand(options()).await;
     let shards = open_shards(&kinesis).await;
