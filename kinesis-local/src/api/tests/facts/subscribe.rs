@@ -462,3 +462,49 @@ async fn a_stream_is_read_on_while_it_is_being_deleted() {
     assert_eq!(fault, ("ResourceNotFoundException".to_owned(), json!(text)));
     assert_eq!(kinesis.clock().now() - began, minute);
 }
+
+/// A durable stream and a subscription that is at its end; its log fails from now on.
+async fn with_a_broken_log(dir: &std::path::Path) -> (Kinesis, ResponseBody) {
+    let kinesis = Kinesis::open(KinesisOptions {
+        data_dir: Some(dir.to_owned()),
+        ..options()
+    })
+    .unwrap();
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    let arn = register(&kinesis, "c").await;
+    let mut body = subscribe(&kinesis, &arn, "0", json!({"Type": "LATEST"})).await;
+    put(&kinesis, "k", "stored").await;
+    let stored = event(&mut body).await;
+    assert_eq!(stored["Records"].as_array().unwrap().len(), 1);
+    kinesis.sites.home.log.lose_disk(dir);
+    (kinesis, body)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_is_not_shown_a_record_that_could_not_be_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kinesis, mut body) = with_a_broken_log(dir.path()).await;
+    let lost = json!({"StreamName": "s", "PartitionKey": "k", "Data": "bG9zdA=="});
+    let (status, told) = answer(&kinesis, "PutRecord", &lost).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{told}");
+    // What is stored can still be read: the subscription goes on, with nothing new.
+    for _ in 0..3 {
+        let heartbeat = event(&mut body).await;
+        assert_eq!(heartbeat["Records"], json!([]));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_is_told_when_the_end_of_its_shard_could_not_be_stored() {
+    let dir = tempfile::tempdir().unwrap();
+    let (kinesis, mut body) = with_a_broken_log(dir.path()).await;
+    let split = json!({"StreamName": "s", "ShardToSplit": "0", "NewStartingHashKey": "1000"});
+    let (status, told) = answer(&kinesis, "SplitShard", &split).await;
+    assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR, "{told}");
+    // Neither the children, which may be gone after a restart, nor an orderly end.
+    let (kind, payload) = frame(&mut body).await.unwrap();
+    assert_eq!(kind, "InternalFailureException");
+    assert_eq!(payload["message"], "The store failed.");
+    assert_eq!(frame(&mut body).await, None);
+}
