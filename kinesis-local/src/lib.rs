@@ -201,6 +201,17 @@
 //! by ARN and queues), `InternalFailure` that of the others and of entries of PutRecords; a rule may
 //! name either. Who has to sign is told about a wrong signature first, by each of the three services.
 //!
+//! # Clients that send or read badly
+//!
+//! Over a socket everything that a client can make the server hold is bounded, and so is the time for which
+//! it can: a head and the pause before it by [`Settings::head_timeout_ms`], a body by
+//! [`Settings::body_timeout_ms`], an answer by 32 KiB per head time-out, an S3 upload by 960 KiB per 30 s, a
+//! subscription by its five minutes. At the defaults the memory for bodies, answers, events, heads and
+//! connections is 1 GiB at most, beside what is stored; who would need more waits (bodies of more than
+//! 16 KiB, such answers, events), or is told to come again (503, which SDKs do): the 4,097th request at
+//! once, or an answer that found no room for 20 s. Those who hold memory and hardly send or read are cut
+//! when others wait for it.
+//!
 //! # Time on purpose
 //!
 //! In a test the clock is the caller's ([`Builder::clock`]) and follows tokio's paused time. Where the

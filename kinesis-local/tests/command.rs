@@ -18,6 +18,10 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_types::SdkConfig;
 use kinesis_local::KinesisLocal;
 
+#[cfg(target_os = "linux")]
+#[path = "command/memory.rs"]
+mod memory;
+
 /// A running command; killed when the test ends.
 struct Running {
     process: Child,
