@@ -234,7 +234,8 @@ async fn a_subscription_with_nothing_to_push_lives_its_life_on_http1_too() {
 async fn who_does_not_read_gives_up_its_memory_to_who_waits_for_it() {
     // Room for one of the answers.
     let world = World::new(Answers::with(1536, 64 * 1024), REQUESTS_MAX).await;
-    let mut deaf = Vec::new();
+    let mut connections = Vec::new();
+    let mut deaf: Option<Response<Incoming>> = None;
     for subscribe in [false, true, false] {
         let (mut sender, served) = world.http2(65_535).await;
         let request = match subscribe {
@@ -252,12 +253,15 @@ async fn who_does_not_read_gives_up_its_memory_to_who_waits_for_it() {
             world.shared.answers.free_kib() < 1024,
             "the next one has it"
         );
-        deaf.push((sender, served, unread));
+        if let Some(cut) = deaf.replace(unread) {
+            assert!(cut.into_body().collect().await.is_err());
+        }
+        connections.push((sender, served));
     }
     let (mut sender, _served) = world.http1().await;
     let read = sender.send_request(world.get_records()).await.unwrap();
     assert!(read.into_body().collect().await.is_ok());
-    drop(deaf);
+    drop((connections, deaf));
 }
 
 #[tokio::test(start_paused = true)]
