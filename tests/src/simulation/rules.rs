@@ -10,7 +10,7 @@
 //! | [`Rule::Broke`] | no worker ends by itself |
 //! | [`Rule::Stuck`] | some time after the last fault the fleet is at rest: every record is done, every open shard has a processor on a living worker that owns its lease, every closed one is checkpointed at its end, a living worker leads, and the shards are shared out evenly |
 //! | in quiet, when nothing fails but what is said here | |
-//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led; and [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first |
+//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led; not before 30 s after the leader's death if that, or who follows it, is what is waited for; and [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first |
 //! | [`Rule::Shaken`] | nobody is told that a lease is lost |
 //! | [`Rule::Twice`] | what a processor was done with, and had time to checkpoint when it was asked to stop, does not come again |
 //!
@@ -115,12 +115,23 @@ struct Shard {
 /// A shard without a processor.
 #[derive(Clone, Debug)]
 struct Left {
-    /// The worker that died of it.
-    of: Option<Arc<str>>,
+    /// The workers whose deaths `until` makes up for.
+    deaths: BTreeSet<Arc<str>>,
     since: Duration,
-    within: Duration,
+    /// When the next processor has to begin, unless more workers are dead.
+    until: Duration,
     /// The processor, if it had time to checkpoint all that it was done with.
     in_order: Option<usize>,
+}
+
+impl Left {
+    /// Who gives the shard to another may first have to replace the leader that died.
+    fn waits_for_a_leader(&mut self, leaderless: Option<&(Arc<str>, Duration)>) {
+        if let Some((leader, died)) = leaderless {
+            self.until = self.until.max(*died + LEADER_REPLACED_WITHIN);
+            self.deaths.insert(Arc::clone(leader));
+        }
+    }
 }
 
 /// One processor.
@@ -142,6 +153,8 @@ pub struct Checker {
     lives: BTreeMap<usize, Life>,
     alive: BTreeSet<Arc<str>>,
     leader: Option<String>,
+    /// The leader that died, and when, until another leads: nobody gives leases away.
+    leaderless: Option<(Arc<str>, Duration)>,
     quiet: bool,
     /// When workers were killed that did not come back.
     dead: BTreeMap<Arc<str>, Duration>,
@@ -166,6 +179,7 @@ impl Checker {
             lives: BTreeMap::new(),
             alive: BTreeSet::new(),
             leader: None,
+            leaderless: None,
             quiet: false,
             dead: BTreeMap::new(),
             at: Duration::ZERO,
@@ -204,7 +218,13 @@ impl Checker {
                 self.alive.remove(worker);
                 self.breaks(Rule::Broke, format!("{worker}: {what}"));
             }
-            Event::Led { worker } => self.leader = Some(worker.clone()),
+            Event::Led { worker } => {
+                // A beat of the dead one may still be under way.
+                if self.alive.contains(&**worker) {
+                    self.leaderless = None;
+                }
+                self.leader = Some(worker.clone());
+            }
             Event::Row { lease, row } => self.row(lease, row),
             Event::RowDeleted { lease } => self.deleted(lease),
             Event::Begins { instance, position } => self.begins(instance, position),
@@ -232,34 +252,44 @@ impl Checker {
         }
     }
 
-    /// How many workers besides this one are dead and may still be taken for living ones.
-    fn dead(&self, besides: Option<&Arc<str>>) -> u32 {
+    /// How many workers besides these are dead and may still be taken for living ones.
+    fn dead(&self, besides: &BTreeSet<Arc<str>>) -> u32 {
         let lately = |(worker, died): &(&Arc<str>, &Duration)| {
-            Some(*worker) != besides && self.at < **died + TAKEN_FOR_ALIVE
+            !besides.contains(*worker) && self.at < **died + TAKEN_FOR_ALIVE
         };
         self.dead.iter().filter(lately).count() as u32
     }
 
-    /// A worker was killed: its shards are alone.
+    /// A worker was killed: its shards are alone, and if it led, nobody gives away any that are.
     fn died(&mut self, worker: &Arc<str>) {
         let led = self.leader.as_deref() == Some(&**worker);
         self.dead.insert(Arc::clone(worker), self.at);
-        let left = Left {
-            of: Some(Arc::clone(worker)),
-            since: self.at,
-            within: if led {
-                LEADER_REPLACED_WITHIN
-            } else {
-                REPLACED_WITHIN
-            },
-            in_order: None,
-        };
+        if led {
+            self.leaderless = Some((Arc::clone(worker), self.at));
+        }
+        let mut left = self.left(REPLACED_WITHIN, None);
+        left.deaths.insert(Arc::clone(worker));
+        let leaderless = self.leaderless.clone();
         for shard in self.shards.values_mut() {
             let newest = shard.newest.as_ref();
-            if newest.is_some_and(|newest| newest.worker == *worker) && shard.left.is_none() {
+            if let Some(left) = &mut shard.left {
+                left.waits_for_a_leader(leaderless.as_ref());
+            } else if newest.is_some_and(|newest| newest.worker == *worker) {
                 shard.left = Some(left.clone());
             }
         }
+    }
+
+    /// A shard that is left alone now, for so long if somebody leads.
+    fn left(&self, within: Duration, in_order: Option<usize>) -> Left {
+        let mut left = Left {
+            deaths: BTreeSet::new(),
+            since: self.at,
+            until: self.at + within,
+            in_order,
+        };
+        left.waits_for_a_leader(self.leaderless.as_ref());
+        left
     }
 
     fn row(&mut self, lease: &ShardId, row: &Row) {
@@ -339,8 +369,7 @@ impl Checker {
         let stored = shard.row.as_ref().map(|row| row.checkpoint.clone());
         if let Some(left) = left.filter(|_| self.quiet) {
             let took = self.at - left.since;
-            let within = left.within + ON_THE_DEAD * self.dead(left.of.as_ref());
-            if took > within {
+            if self.at > left.until + ON_THE_DEAD * self.dead(&left.deaths) {
                 let what = format!("{instance} begins {took:?} after the one before it was gone");
                 self.breaks(Rule::Slow, what);
             }
@@ -392,12 +421,9 @@ impl Checker {
             shard.working = None;
         }
         if call == Call::Shutdown {
-            shard.left = Some(Left {
-                of: None,
-                since: self.at,
-                within: HANDED_OVER_WITHIN,
-                in_order: (ending == Ending::Done).then_some(instance.number),
-            });
+            let in_order = (ending == Ending::Done).then_some(instance.number);
+            let left = self.left(HANDED_OVER_WITHIN, in_order);
+            self.shards.entry(instance.shard.clone()).or_default().left = Some(left);
         }
         if call == Call::Process && ending == Ending::Done {
             self.is_done(instance);

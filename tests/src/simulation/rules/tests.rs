@@ -431,6 +431,60 @@ fn in_quiet_a_shard_that_is_left_alone_for_too_long_is_found() {
     assert_eq!(followed(true, 16, follower(), at(2)), [Rule::Slow]);
 }
 
+/// The rules that a quiet history breaks in which `a` stops, the leader dies, and `b` follows on the shard
+/// so many seconds after that; another leads before `a` stops, if so.
+fn followed_without_a_leader(stops_first: bool, led_again: bool, seconds: u64) -> Vec<Rule> {
+    let (a, b) = (instance(0, "a"), instance(1, "b"));
+    let mut checker = Checker::new(three());
+    let mut see = |at: u64, events: Vec<Event>| {
+        for event in events {
+            let at = Duration::from_secs(at);
+            checker.see(&Entry { at, event });
+        }
+    };
+    taken(&a).into_iter().for_each(|events| see(0, events));
+    see(1, batch(&a, &[1, 2], Ending::Done));
+    see(
+        1,
+        vec![up("b"), up("leader"), led("leader"), row(2, "a", at(2))],
+    );
+    see(1, vec![Event::Quiet]);
+    let stops = vec![
+        enters(&a, Call::Shutdown),
+        leaves(&a, Call::Shutdown, Ending::Done),
+    ];
+    // A beat that was under way when it died makes nobody lead.
+    let mut dies = vec![down("leader"), led("leader")];
+    dies.extend(led_again.then(|| led("b")));
+    let (first, second) = if stops_first {
+        (stops, dies)
+    } else {
+        (dies, stops)
+    };
+    see(2, first);
+    see(3, second);
+    let died = if stops_first { 3 } else { 2 };
+    see(died + seconds, vec![row(3, "b", at(2))]);
+    see(died + seconds, begins(&b, at(2)));
+    let violations = checker.violations().iter();
+    violations.map(|broken| broken.rule).collect()
+}
+
+#[test]
+fn in_quiet_a_shard_whose_giver_died_waits_for_the_next_leader_and_not_longer() {
+    for stops_first in [true, false] {
+        let followed = |seconds| followed_without_a_leader(stops_first, false, seconds);
+        assert_eq!(followed(30), NOTHING, "{stops_first}");
+        assert_eq!(followed(31), [Rule::Slow], "{stops_first}");
+    }
+    // Somebody leads: what is left alone from then on has an owner as soon as ever, but that a lease may
+    // be given to the dead first.
+    let dead = ON_THE_DEAD.as_secs();
+    let followed = |seconds| followed_without_a_leader(false, true, seconds);
+    assert_eq!(followed(1 + 3 + dead), NOTHING);
+    assert_eq!(followed(1 + 4 + dead), [Rule::Slow]);
+}
+
 #[test]
 fn in_quiet_a_record_that_comes_again_after_an_orderly_end_is_found() {
     let a = instance(0, "a");
