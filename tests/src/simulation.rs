@@ -36,8 +36,12 @@ mod time;
 mod worker;
 
 use log::Entry;
+use log::Log;
+use rules::Truth;
 use rules::{Checker, Violation};
 use scenario::Scenario;
+pub use scenario::sweep;
+use sweep::{Crash, Lived};
 
 /// A run that is over.
 #[derive(Debug)]
@@ -75,6 +79,22 @@ pub fn run_mutated(seed: u64, mutation: kinesis_consumer::mutation::Mutation) ->
 /// # Panics
 /// If kinesis-local does not do what it is to do.
 pub fn run(seed: u64) -> Played {
+    let play = async { Scenario::start(seed).await.play().await };
+    let (log, truth) = in_virtual_time(seed, play);
+    judge(seed, &log, truth)
+}
+
+/// Plays the story of [`sweep`], with a crash or without; and how long its first two workers lived.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_sweep(seed: u64, crash: Option<Crash>) -> (Played, [Lived; 2]) {
+    let play = async { Scenario::start_sweep(seed).await.sweep(crash).await };
+    let (log, truth, lived) = in_virtual_time(seed, play);
+    (judge(seed, &log, truth), lived)
+}
+
+fn in_virtual_time<T>(seed: u64, play: impl Future<Output = T>) -> T {
     // The SDK takes its jitter from here.
     fastrand::seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -82,8 +102,10 @@ pub fn run(seed: u64) -> Played {
         .start_paused(true)
         .build()
         .expect("a runtime");
-    let play = async { Scenario::start(seed).await.play().await };
-    let (log, truth) = runtime.block_on(play);
+    runtime.block_on(play)
+}
+
+fn judge(seed: u64, log: &Log, truth: Truth) -> Played {
     let log = log.with(<[Entry]>::to_vec);
     let mut checker = Checker::new(truth);
     log.iter().for_each(|entry| checker.see(entry));

@@ -2,10 +2,14 @@
 //!
 //! More seeds: `cargo run --release -p tests --bin simulate -- --seeds 1000`.
 
-use tests::simulation::{Played, run};
+use tests::simulation::sweep::Role;
+use tests::simulation::{Played, run, run_sweep};
 
 /// Everyday seeds. Source: none; a few seconds each way.
 const SEEDS: std::ops::Range<u64> = 0..4;
+
+/// Of the points of a sweep one of so many, everyday. Source: as above.
+const EVERY: usize = 97;
 
 fn play(seed: u64) -> Played {
     println!("seed {seed}");
@@ -23,6 +27,26 @@ fn play(seed: u64) -> Played {
 fn whatever_happens_to_a_fleet_its_promises_hold() {
     for seed in SEEDS {
         play(seed);
+    }
+}
+
+/// All points: `cargo run --release -p tests --bin simulate -- --sweep`.
+#[test]
+fn wherever_a_worker_crashes_in_a_handoff_a_reshard_or_a_stop_the_promises_hold() {
+    let seed = 1;
+    let (whole, [first, second]) = run_sweep(seed, None);
+    assert_eq!(whole.violations, [], "without a crash");
+    let mut crashes = first.crashes(Role::First, EVERY);
+    crashes.extend(second.crashes(Role::Second, EVERY));
+    assert!(
+        crashes.len() >= 6,
+        "before, behind, at a poll, of either: {crashes:?}"
+    );
+    for crash in crashes {
+        let (played, _) = run_sweep(seed, Some(crash));
+        let crashed = played.text().contains("crashes");
+        assert!(crashed, "{crash:?} does not come to pass");
+        assert_eq!(played.violations, [], "story {seed} with {crash:?}");
     }
 }
 

@@ -43,13 +43,18 @@ const SOUND_MILLIS_MAX: u64 = 12;
 /// lease table's writes (a tenth of a minute would be the lease itself).
 const LATE_MILLIS_MAX: u64 = 8_000;
 
-/// At which of a worker's calls it dies.
-#[derive(Clone, Copy, Debug)]
-pub struct Doom {
-    /// Calls that go well before.
-    pub after_calls: u64,
-    /// The last one is carried out, and the worker does not hear of it.
-    pub carried_out: bool,
+/// Where a worker dies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Doom {
+    /// At one of its calls.
+    AtCall {
+        /// Calls that go well before.
+        after_calls: u64,
+        /// The last one is carried out, and the worker does not hear of it.
+        carried_out: bool,
+    },
+    /// When its process is polled for the time of this number, from 0 on.
+    AtPoll(u64),
 }
 
 /// The network of one worker. Cheap to clone.
@@ -69,6 +74,7 @@ struct Wire {
     /// Nothing comes through.
     cut: AtomicBool,
     calls: AtomicU64,
+    polls: AtomicU64,
     doom: Option<Doom>,
     /// The doom does not come any more.
     spared: AtomicBool,
@@ -106,6 +112,7 @@ impl Network {
                 fault_every: AtomicU64::new(0),
                 cut: AtomicBool::new(false),
                 calls: AtomicU64::new(0),
+                polls: AtomicU64::new(0),
                 doom,
                 spared: AtomicBool::new(false),
                 process: OnceLock::new(),
@@ -118,6 +125,26 @@ impl Network {
     pub fn belongs_to(&self, process: AbortHandle) {
         // The first one counts; there is one.
         drop(self.wire.process.set(process));
+    }
+
+    /// The process of the worker, to be spawned: it dies where its doom says.
+    pub fn process<F: Future>(&self, process: F) -> impl Future<Output = F::Output> + use<F> {
+        let wire = Arc::clone(&self.wire);
+        let mut process = Box::pin(process);
+        std::future::poll_fn(move |cx| {
+            let poll = wire.polls.fetch_add(1, Ordering::Relaxed);
+            if wire.doom() == Some(Doom::AtPoll(poll)) {
+                wire.die();
+                return Poll::Pending;
+            }
+            process.as_mut().poll(cx)
+        })
+    }
+
+    /// How often the worker has called a service, and how often its process was polled.
+    pub fn lived(&self) -> (u64, u64) {
+        let (calls, polls) = (&self.wire.calls, &self.wire.polls);
+        (calls.load(Ordering::Relaxed), polls.load(Ordering::Relaxed))
     }
 
     /// From now on one call of so many meets a fault; 0: none does.
@@ -153,6 +180,11 @@ impl Wire {
         self.cut.load(Ordering::Relaxed)
     }
 
+    /// Where it dies, if it is not spared.
+    fn doom(&self) -> Option<Doom> {
+        self.doom.filter(|_| !self.spared.load(Ordering::Relaxed))
+    }
+
     fn fate(&self) -> Fate {
         let every = self.fault_every.load(Ordering::Relaxed);
         if every == 0 || self.rand.below(every) != 0 {
@@ -183,13 +215,18 @@ impl Wire {
         }
         let operation = observe::operation(&request);
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
-        let doom = self
-            .doom
-            .filter(|doom| doom.after_calls == call && !self.spared.load(Ordering::Relaxed));
+        // Whether it dies here, and then whether the call is carried out.
+        let dies = match self.doom() {
+            Some(Doom::AtCall {
+                after_calls,
+                carried_out,
+            }) => (after_calls == call).then_some(carried_out),
+            Some(Doom::AtPoll(_)) | None => None,
+        };
         let fate = self.fate();
-        let told = match (doom, self.is_cut()) {
-            (Some(doom), _) if doom.carried_out => "the worker dies behind it".to_owned(),
-            (Some(_), _) => "the worker dies before it".to_owned(),
+        let told = match (dies, self.is_cut()) {
+            (Some(true), _) => "the worker dies behind it".to_owned(),
+            (Some(false), _) => "the worker dies before it".to_owned(),
             (None, true) => "cut".to_owned(),
             (None, false) => format!("{fate:?}"),
         };
@@ -198,8 +235,8 @@ impl Wire {
             operation: operation.clone(),
             fate: told,
         });
-        if let Some(doom) = doom {
-            if doom.carried_out {
+        if let Some(carried_out) = dies {
+            if carried_out {
                 drop(self.deliver(request, &operation).await);
             }
             self.die();

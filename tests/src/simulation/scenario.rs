@@ -26,6 +26,8 @@ use super::rules::{Checker, Truth};
 use super::worker::{Parts, Worker};
 use crate::world::STREAM;
 
+pub mod sweep;
+
 /// Things that happen before the calm. Source: none; about a minute and a half.
 const STEPS: u64 = 18;
 
@@ -83,17 +85,22 @@ impl Scenario {
     /// A stream without workers.
     pub(super) async fn start(seed: u64) -> Self {
         let rand = Rand::seeded(seed);
+        let local = rand.fork();
+        let shards = 1 + rand.below(4) as i32;
+        Self::start_with(seed, rand, local, shards).await
+    }
+
+    async fn start_with(seed: u64, rand: Rand, of_local: Rand, shards: i32) -> Self {
         let clock = Clock::starting_at(START_MS);
         let log = Log::new(clock.clone());
         let local = KinesisLocal::builder()
             .clock(clock.clone())
-            .rand(rand.fork())
+            .rand(of_local)
             .limits(Limits::Off)
             .single_threaded(true)
             .start()
             .await
             .expect("kinesis-local starts");
-        let shards = 1 + rand.below(4) as i32;
         let stream = TestStream::create(&local, STREAM, shards).await;
         let settings = settings(&rand);
         let temper = Temper {
@@ -135,7 +142,7 @@ impl Scenario {
         };
         let writing = tokio::spawn(writer.run());
         for _ in 0..=self.rand.below(2) {
-            self.start_worker(true).await;
+            self.start_worker(true);
         }
         for _ in 0..STEPS {
             self.pause(9_000).await;
@@ -168,7 +175,7 @@ impl Scenario {
     async fn step(&mut self) {
         self.workers.retain(|worker| !worker.is_gone());
         match self.rand.below(16) {
-            0..=3 if self.workers.len() < WORKERS_MAX => self.start_worker(true).await,
+            0..=3 if self.workers.len() < WORKERS_MAX => self.start_worker(true),
             4..=7 if self.nobody_goes => {}
             4 => {
                 if let Some(worker) = self.any() {
@@ -217,7 +224,7 @@ impl Scenario {
             .find(|worker| Some(&*worker.name) == leads.as_deref())
     }
 
-    async fn start_worker(&mut self, in_trouble: bool) {
+    fn start_worker(&mut self, in_trouble: bool) {
         self.started += 1;
         let again = self.rand.below(3) == 0;
         let name = match self.crashed.pop().filter(|_| again) {
@@ -226,16 +233,19 @@ impl Scenario {
             _ => format!("w{}", self.started).into(),
         };
         let doomed = in_trouble && !self.nobody_goes && self.rand.below(3) == 0;
-        let doom = doomed.then(|| Doom {
+        let doom = doomed.then(|| Doom::AtCall {
             after_calls: self.rand.below(250),
             carried_out: self.rand.below(2) == 0,
         });
+        self.start_named(name, doom, if in_trouble { self.fault_every } else { 0 });
+    }
+
+    /// Starts a worker that dies there, if it does, behind a network that fails so often.
+    fn start_named(&mut self, name: Arc<str>, doom: Option<Doom>, fault_every: u64) {
         let client = self.local.http_client();
         let rand = self.rand.fork();
         let network = Network::new(Arc::clone(&name), client, self.log.clone(), rand, doom);
-        if in_trouble {
-            network.fault_every(self.fault_every);
-        }
+        network.fault_every(fault_every);
         let skew = self.rand.below(2 * SKEW_MILLIS_MAX);
         let now = self.clock.epoch_millis() + skew - SKEW_MILLIS_MAX;
         self.workers.push(Worker::start(Parts {
@@ -323,7 +333,7 @@ impl Scenario {
             worker.network.calm();
         }
         while self.staying() < 2 {
-            self.start_worker(false).await;
+            self.start_worker(false);
         }
     }
 
@@ -335,7 +345,7 @@ impl Scenario {
         for act in acts {
             self.workers.retain(|worker| !worker.is_gone());
             match act {
-                Act::Grow => self.start_worker(false).await,
+                Act::Grow => self.start_worker(false),
                 Act::Split => self.split().await,
                 Act::Leave | Act::Die if self.staying() < 2 => continue,
                 Act::Leave => {
@@ -395,20 +405,42 @@ impl Scenario {
     /// Waits until everything is in order, what was written until now being dealt with; whether that
     /// came in time.
     async fn rests(&self, in_time: Duration) -> bool {
-        let mut checker = Checker::new(self.truth().await);
-        let mut seen = 0;
-        let at_rest = async || {
-            self.log.with(|entries| {
-                entries[seen..].iter().for_each(|entry| checker.see(entry));
-                seen = entries.len();
-            });
-            checker.unrest().is_none()
-        };
-        within(in_time, at_rest).await;
-        let unrest = checker.unrest();
+        let mut watch = Watch::new(self.truth().await);
+        within(in_time, async || watch.unrest(&self.log).is_none()).await;
+        watch.rests(&self.log)
+    }
+}
+
+/// Sees when the fleet is at rest.
+struct Watch {
+    checker: Checker,
+    seen: usize,
+}
+
+impl Watch {
+    fn new(truth: Truth) -> Self {
+        Self {
+            checker: Checker::new(truth),
+            seen: 0,
+        }
+    }
+
+    /// What is not in order.
+    fn unrest(&mut self, log: &Log) -> Option<String> {
+        log.with(|entries| {
+            let new = entries[self.seen..].iter();
+            new.for_each(|entry| self.checker.see(entry));
+            self.seen = entries.len();
+        });
+        self.checker.unrest()
+    }
+
+    /// Whether all is, which the log is told if not.
+    fn rests(&mut self, log: &Log) -> bool {
+        let unrest = self.unrest(log);
         let rests = unrest.is_none();
         if let Some(what) = unrest {
-            self.log.push(Event::Unrest { what });
+            log.push(Event::Unrest { what });
         }
         rests
     }

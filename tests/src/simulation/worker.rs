@@ -84,7 +84,7 @@ impl Worker {
             worker: Arc::clone(&name),
         });
         let stop = CancellationToken::new();
-        let process = tokio::spawn(consumer.run(stop.clone()));
+        let process = tokio::spawn(network.process(consumer.run(stop.clone())));
         network.belongs_to(process.abort_handle());
         let gone = Arc::new(AtomicBool::new(false));
         tokio::spawn({
