@@ -64,8 +64,7 @@ impl Which {
 pub enum ResetTo {
     /// At the oldest record kept. Finished shards are read again too.
     TrimHorizon,
-    /// At the instant of the reset, or up to a minute earlier, for the difference of clocks. Finished
-    /// shards stay finished.
+    /// At the instant of the reset, by the clock of whoever resets. Finished shards stay finished.
     Latest,
     /// At the first record at or after this instant, in milliseconds since the Unix epoch. Finished
     /// shards are read again too.
