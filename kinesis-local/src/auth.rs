@@ -352,3 +352,47 @@ impl Refusal {
         }
     }
 }
+
+#[cfg(all(test, feature = "s3"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s3_tells_a_refusal_in_words_of_its_own() {
+        let text = String::new;
+        for (refusal, code, begins) in [
+            (Refusal::Incomplete, "AccessDenied", "Access Denied"),
+            (Refusal::BadDate, "AccessDenied", "Access Denied"),
+            (Refusal::Signature(text()), "AccessDenied", "Access Denied"),
+            (
+                Refusal::UnknownKey,
+                "InvalidAccessKeyId",
+                "The AWS Access Key Id you provided does",
+            ),
+            (
+                Refusal::UnknownToken,
+                "InvalidToken",
+                "The provided token is malformed",
+            ),
+            (
+                Refusal::Mismatch,
+                "SignatureDoesNotMatch",
+                "The request signature we calculated",
+            ),
+            (
+                Refusal::Expired(text()),
+                "RequestTimeTooSkewed",
+                "The difference between the request",
+            ),
+            (
+                Refusal::NotYet(text()),
+                "RequestTimeTooSkewed",
+                "The difference between the request",
+            ),
+        ] {
+            let (told, words) = refusal.s3();
+            assert_eq!(told, code, "{refusal:?}");
+            assert!(words.starts_with(begins), "{refusal:?}: {words}");
+        }
+    }
+}

@@ -250,6 +250,21 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_another_format_and_a_template_of_unknown_variables_are_refused_with_a_reason() {
+        let told = |format: Format, data: &[u8]| format.refusal(data);
+        let json = ("InvalidJson", "The record is not valid JSON.");
+        assert_eq!(told(Format::Json, b"{"), Some(json));
+        let utf8 = ("InvalidUtf8", "The record is not valid UTF-8.");
+        assert_eq!(told(Format::String, b"\xff"), Some(utf8));
+        assert_eq!(told(Format::ByteArray, b"\xff"), None);
+        let reason = check_template("a/!{nothing}").unwrap_err();
+        assert!(
+            reason.starts_with("'nothing' is none of its variables: "),
+            "{reason}"
+        );
+    }
+
+    #[test]
     fn a_name_follows_from_the_template_and_the_first_record() {
         let naming = Naming {
             channel: "c",

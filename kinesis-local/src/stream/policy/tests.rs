@@ -253,3 +253,11 @@ fn patterns_match_as_iam_does() {
         assert_eq!(matches(pattern, action), expected, "{pattern} {action}");
     }
 }
+
+#[test]
+fn a_policy_that_is_too_long_is_told_how_long_it_may_be() {
+    let long = document(&" ".repeat(POLICY_MAX_BYTES));
+    let text =
+        format!("Policy validation error: The policy is longer than {POLICY_MAX_BYTES} bytes");
+    assert_eq!(checked(&long).unwrap_err(), text);
+}
