@@ -34,7 +34,9 @@ mod words;
 pub(crate) use answer::CutBody;
 pub(crate) use call::Wanted;
 pub use machine::FaultCount;
-pub(crate) use machine::{Effects, EntryFaults, Refusal as Injected};
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
+pub(crate) use machine::Refusal as Injected;
+pub(crate) use machine::{Effects, EntryFaults};
 pub use plan::{
     FAULT_LATENCY_MAX_MS, FAULT_RULES_MAX, FaultEffect, FaultPlan, FaultRule, FaultService,
 };

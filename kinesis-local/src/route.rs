@@ -45,7 +45,9 @@ use crate::api::CallerLeft;
 use crate::api::operation::Operation;
 use crate::auth::Refusal;
 use crate::body::{BoxError, ResponseBody};
-use crate::fault::{Effects, FaultService, Faults, Injected, Wanted};
+#[cfg(any(feature = "dynamodb", feature = "s3"))]
+use crate::fault::Injected;
+use crate::fault::{Effects, FaultService, Faults, Wanted};
 use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::services::Services;
 use crate::stream::encryption::KmsKeys;

@@ -106,10 +106,6 @@ pub(super) fn of_kinesis(code: &str, told: &Told<'_>) -> Option<String> {
 }
 
 /// What DynamoDB or S3 says; `None`: another code.
-#[cfg_attr(
-    not(any(test, feature = "dynamodb", feature = "s3")),
-    expect(dead_code, reason = "this build leaves out both")
-)]
 pub(super) fn of_store(service: FaultService, code: &str) -> Option<&'static str> {
     match service {
         FaultService::DynamoDb => of_dynamodb(code),
