@@ -254,3 +254,39 @@ async fn the_condition_on_an_object_of_parts_is_on_the_tag_that_was_given() {
         assert_eq!(answer.await.unwrap().0, status);
     }
 }
+
+#[test]
+fn the_bytes_of_an_object_are_streamed_whatever_its_url_was_signed_with() {
+    let is_streamed = |method: Method, uri: &str| {
+        let request = Request::builder().method(method).uri(uri).body(()).unwrap();
+        super::is_streamed(&request.into_parts().0)
+    };
+    for query in [
+        "",
+        "?",
+        "?x-id=PutObject",
+        "?partNumber=1&uploadId=u",
+        "?AWSAccessKeyId=a&Signature=s%2B%3D&Expires=1700000000",
+        "?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=c&X-Amz-Date=d&X-Amz-Expires=900\
+         &X-Amz-SignedHeaders=host&X-Amz-Signature=s&x-amz-checksum-crc32=AAAAAA%3D%3D\
+         &x-amz-sdk-checksum-algorithm=CRC32&x-amz-acl=private&x-amz-meta-a=b",
+        "?response-content-type=acl",
+    ] {
+        let uri = format!("/bucket/folder/key{query}");
+        assert!(is_streamed(Method::PUT, &uri), "{uri}");
+        assert!(!is_streamed(Method::POST, &uri), "{uri}");
+    }
+    for beside in [
+        "/bucket",
+        "/bucket/",
+        "/bucket/key?acl",
+        "/bucket/key?x-id=PutObjectAcl&acl=",
+        "/bucket/key?tagging&versionId=v",
+        "/bucket/key?retention",
+        "/bucket/key?legal-hold",
+        "/bucket/key?torrent",
+        "/bucket/key?%61cl", // which s3s reads as the ACL
+    ] {
+        assert!(!is_streamed(Method::PUT, beside), "{beside}");
+    }
+}

@@ -36,7 +36,7 @@ const SIGNATURE_HEADERS: [&str; 4] = [
 ];
 
 /// Query parameters that belong to a presigned URL, in either version of the signature.
-pub(super) const SIGNATURE_PARAMETERS: [&str; 10] = [
+const SIGNATURE_PARAMETERS: [&str; 10] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
     "X-Amz-Date",
