@@ -431,7 +431,8 @@ impl Pipeline {
         }
         self.lanes.put_back(again);
         // The walk that was to tell their shards may have failed for good while they were out.
-        if self.lanes.has_unmapped() {
+        // Or the stream was not found since, and what landed elsewhere waits for a map that was dropped.
+        if self.lanes.has_unmapped() || !self.undecided.is_empty() {
             self.keeper.needed(now);
         }
     }

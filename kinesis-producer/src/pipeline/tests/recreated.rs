@@ -55,6 +55,32 @@ fn an_aggregate_in_flight_is_not_acknowledged_by_another_stream_s_shard_of_the_i
     settle_and_check(&mut world);
 }
 
+/// A request of its own fails because there is no such stream.
+fn not_found(world: &mut World, missing: Cause) {
+    let lost = world.pipeline.next_flight;
+    let flight = Flight {
+        records: Vec::new(),
+        named: false,
+        suspect: false,
+        sent_at: world.now,
+        oldest: None,
+    };
+    world.pipeline.flights.insert(lost, flight);
+    world.pipeline.completed(lost, Err(missing), world.now);
+}
+
+#[test]
+fn what_landed_elsewhere_is_decided_though_the_map_was_dropped_meanwhile() {
+    let mut world = aggregate_in_flight();
+    let halves = HashKeyRange::FULL.split_even(2).into_iter().zip(1..);
+    world.shards = halves.map(|(range, index)| shard(index, range)).collect();
+    world.answer(0);
+    assert_eq!(world.pipeline.undecided.len(), 1);
+    let missing = Cause::new("PutRecords", Class::NotFound, "ResourceNotFoundException");
+    not_found(&mut world, missing);
+    settle_and_check(&mut world);
+}
+
 #[test]
 fn nothing_is_acknowledged_by_the_map_of_a_stream_that_was_not_found() {
     for operation in ["PutRecords", "ListShards"] {
@@ -63,19 +89,7 @@ fn nothing_is_acknowledged_by_the_map_of_a_stream_that_was_not_found() {
         if operation == "ListShards" {
             world.pipeline.map_loaded(Err(missing()), world.now);
         } else {
-            // A request of its own, whose record fails.
-            let lost = world.pipeline.next_flight;
-            world.pipeline.flights.insert(
-                lost,
-                Flight {
-                    records: Vec::new(),
-                    named: false,
-                    suspect: false,
-                    sent_at: world.now,
-                    oldest: None,
-                },
-            );
-            world.pipeline.completed(lost, Err(missing()), world.now);
+            not_found(&mut world, missing());
         }
         recreate(&mut world, 4);
         settle_and_check(&mut world);
