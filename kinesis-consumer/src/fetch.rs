@@ -371,6 +371,12 @@ impl Task {
         if trouble == Trouble::Iterator && kind != ErrorKind::InvalidInput {
             ::metrics::counter!(metrics::EXPIRED_ITERATORS, "stream" => self.stream()).increment(1);
         }
+        // A sequence number that the service refuses is another stream's.
+        if trouble == Trouble::NotFound
+            || trouble == Trouble::Other && kind == ErrorKind::InvalidInput
+        {
+            self.context.source.doubt();
+        }
         let verdict = self.poll.on_trouble(trouble, self.context.clock.now());
         let Verdict::Again { pause, attempts } = verdict else {
             return Step::Unknown(error);

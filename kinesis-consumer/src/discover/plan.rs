@@ -79,13 +79,20 @@ impl History {
                 _ => millis.saturating_sub(CLOCK_MARGIN_MILLIS),
             })
         });
-        let read = |lease: &Lease| !latest(lease) && lease.checkpoint != Position::AtTimestamp;
+        let read = |lease: &Lease| {
+            !latest(lease)
+                && lease.checkpoint != Position::AtTimestamp
+                && lease.starts_at_millis.is_none()
+        };
+        // The instant of one lease, as an operator can set it, says nothing of one read for longer.
+        if leases.iter().any(read) {
+            return Self::Long;
+        }
         match instants.min() {
             Some(millis) if leases.iter().all(latest) => {
                 Self::Beginning(millis + CLOCK_MARGIN_MILLIS)
             }
             Some(millis) => Self::Since(millis),
-            None if leases.iter().any(read) => Self::Long,
             None => Self::None,
         }
     }

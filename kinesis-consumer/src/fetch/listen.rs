@@ -235,6 +235,10 @@ impl Task {
     /// Notes a failure of registering, of subscribing or of a subscription.
     async fn fan_out_trouble(&mut self, failure: Failure<Trouble>) -> Step {
         self.unsubscribe();
+        // A position that the service refuses is another stream's.
+        if matches!(failure.trouble, Trouble::NotFound | Trouble::Position) {
+            self.context.source.doubt();
+        }
         let now = self.context.clock.now();
         let Some(listening) = &mut self.listening else {
             return Step::Continue;

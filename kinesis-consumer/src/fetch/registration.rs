@@ -19,7 +19,7 @@ use aws_sdk_kinesis::types::ConsumerStatus;
 use kinesis_core::{Clock, Rand};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::error::{Error, ErrorKind};
 use crate::fetch::call::Failure;
@@ -118,7 +118,18 @@ impl Registration {
     }
 
     async fn obtain(&self) -> Result<Arc<str>, Failure<Trouble>> {
-        let stream_arn = self.stream_arn().await?;
+        let stream_arn = match (self.stream_arn().await, &self.given_arn) {
+            // Only subscribing has to be allowed for a consumer that is given. Its stream's name is
+            // the right one; that was looked at when it was given.
+            (Err(failure), Some(given)) if failure.trouble == Trouble::Refused(Reason::Denied) => {
+                warn!(
+                    error = %failure.error,
+                    "May not look whether the fan-out consumer is of this account's stream; it is taken as given."
+                );
+                stream_of_consumer(given).unwrap_or_default().to_owned()
+            }
+            (stream_arn, _) => stream_arn?,
+        };
         if let Some(given) = &self.given_arn
             && stream_of_consumer(given) != Some(&stream_arn)
         {

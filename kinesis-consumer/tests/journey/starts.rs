@@ -52,8 +52,7 @@ async fn the_children_of_a_shard_that_had_nothing_since_the_instant_start_at_it_
     world.ledger.assert_each_once(20..30);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stream_that_was_created_anew_under_its_name_is_read_as_another() {
+async fn is_read_as_another_after(gone_for: Duration) {
     let world = World::new(1).await;
     let board = Board::default();
     let list = streams([crate::world::STREAM.into()]);
@@ -61,10 +60,20 @@ async fn a_stream_that_was_created_anew_under_its_name_is_read_as_another() {
     world.put("a", "old").await;
     board.until(crate::world::STREAM, &["old"]).await;
     world.delete_stream().await;
-    tokio::time::sleep(Duration::from_secs(600)).await;
+    tokio::time::sleep(gone_for).await;
     world.create_stream(1).await;
     world.put("a", "new").await;
     let all = ["old", "(stopped)", "new"];
     board.until(crate::world::STREAM, &all).await;
     worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_created_anew_long_after_is_read_as_another() {
+    is_read_as_another_after(Duration::from_secs(600)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_created_anew_at_once_is_read_as_another() {
+    is_read_as_another_after(Duration::from_secs(2)).await;
 }
