@@ -498,6 +498,11 @@ impl Busy {
         }
     }
 
+    /// Whether it is for one of the server's own pages.
+    pub(crate) fn is_local(self) -> bool {
+        self.target == Target::Admin
+    }
+
     /// Source: the service's common errors, and S3's; the SDKs try again after either.
     pub(crate) fn answer(self) -> Response<ResponseBody> {
         match self.target {

@@ -11,7 +11,8 @@
 //! Promises: a connection that sends no request, or a half one, or no other one after the last, does not
 //! keep its place for ever. Nor does an answer of which not even 32 KiB could be written in that
 //! time: it is cut, alone on HTTP/2, with its connection on HTTP/1.1. A subscription that has nothing to push is no such
-//! answer and lives its five minutes. At the end every connection finishes the requests it has, within a
+//! answer and lives its five minutes. A request whose body does not come gives up its place to others (see
+//! [`places`]). At the end every connection finishes the requests it has, within a
 //! deadline.
 //!
 //! What clients can make us hold is bounded, by 1 GiB for 512 connections, whatever they do and leave, beside what streams, tables and
@@ -21,7 +22,7 @@
 //! |---|---|
 //! | bodies of more than 16 KiB, from their first bytes until they were read (see [`route`](crate::route)) | 256 MiB |
 //! | answers of more than 16 KiB and events, until they are written (see [`answers`](crate::answers)) | 192 MiB, and 64 MiB that wait |
-//! | requests under way, [`REQUESTS_MAX`]: a head, 16 KiB of a body, then as much of an answer or 64 KiB of an object | 320 MiB |
+//! | requests under way, [`REQUESTS_MAX`]: a head, 16 KiB of a body, then as much of an answer or 64 KiB of an object; [`LOCAL_REQUESTS_MAX`] more for the pages under `/_local/` | 325 MiB |
 //! | what HTTP/2 clients send ahead on [`WIDE_WINDOWS`] connections | 128 MiB |
 //! | what a connection has read or is to write beside that: 128 KiB each | 64 MiB for 512 |
 //!
@@ -47,15 +48,17 @@ use tokio_util::task::TaskTracker;
 use crate::answers::{Answers, Full as NoRoom, PIECE_BYTES};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::CONNECTIONS;
-use crate::route::{Busy, Place, Service, Unanswered};
+use crate::route::{Busy, Service, Unanswered};
 use crate::tls::{FIRST_BYTE, Identity};
 
 mod activity;
 mod answering;
+mod places;
 mod streams;
 
 use activity::{Activity, UnderWay};
 use answering::{Answering, Held};
+use places::{Arriving, LOCAL_REQUESTS_MAX, Places, REQUESTS_MAX};
 use streams::Streams;
 
 /// Longest head of an HTTP/1.1 request, in bytes. Source: none; a signed request has about 2 KiB.
@@ -86,10 +89,6 @@ const WIDE_WINDOWS: usize = 32;
 
 /// Both windows of the HTTP/2 connections beyond, in bytes. Source: RFC 9113, section 6.9.2.
 const HTTP2_NARROW_WINDOW_BYTES: u32 = 65_535;
-
-/// Requests under way at once on all connections, subscriptions included; others are told to come again.
-/// Source: none, reasonable default: the subscriptions of twenty consumers of two hundred shards.
-const REQUESTS_MAX: usize = 4096;
 
 /// How often an HTTP/2 peer is asked whether it is still there. Source: none, reasonable default.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -123,8 +122,9 @@ struct Shared {
     /// for the next piece of an answer.
     head_timeout: Duration,
     answers: Answers,
-    /// Places for requests.
-    requests: Arc<Semaphore>,
+    requests: Places,
+    /// The pages under `/_local/`.
+    local_requests: Places,
     /// Places for connections with wide windows.
     wide_windows: Arc<Semaphore>,
     closing: CancellationToken,
@@ -171,7 +171,8 @@ impl Server {
             identity,
             head_timeout,
             answers: Answers::new(),
-            requests: Arc::new(Semaphore::new(REQUESTS_MAX)),
+            requests: Places::new(REQUESTS_MAX),
+            local_requests: Places::new(LOCAL_REQUESTS_MAX),
             wide_windows: Arc::new(Semaphore::new(WIDE_WINDOWS)),
             closing: server.closing.clone(),
             closed: server.closed.clone(),
@@ -371,17 +372,26 @@ async fn answer(
 ) -> Result<Response<Answering>, Unanswered> {
     let (mut head, body) = request.into_parts();
     let busy = Busy::to(&head);
-    let place = Arc::clone(&shared.requests).try_acquire_owned().ok();
-    let place = place.map(Place::new);
-    let (answer, share) = if let Some(place) = &place {
+    let places = match busy.is_local() {
+        true => &shared.local_requests,
+        false => &shared.requests,
+    };
+    let mut place = places.take().await;
+    let (answer, share) = if let Some(taken) = &place {
         head.extensions.insert(shared.answers.clone());
-        head.extensions.insert(place.clone());
+        head.extensions.insert(taken.clone());
+        let (body, gave_up) = Arriving::begin(body, places.clone());
         let request = Request::from_parts(head, body);
         let answer = shared.service.call(request).await?;
-        let share = shared.answers.share_of_made(answer.body().in_memory());
-        match share.await {
-            Ok(share) => (answer, share),
-            Err(NoRoom) => (busy.answer(), None),
+        if gave_up.is_so() {
+            place = None; // it is wanted now, not when this answer was read
+            (busy.answer(), None)
+        } else {
+            let share = shared.answers.share_of_made(answer.body().in_memory());
+            match share.await {
+                Ok(share) => (answer, share),
+                Err(NoRoom) => (busy.answer(), None),
+            }
         }
     } else {
         (busy.answer(), None)

@@ -61,7 +61,8 @@ impl World {
             identity: None,
             head_timeout: HEAD_TIMEOUT,
             answers,
-            requests: Arc::new(Semaphore::new(requests)),
+            requests: Places::new(requests),
+            local_requests: Places::new(LOCAL_REQUESTS_MAX),
             wide_windows: Arc::new(Semaphore::new(1)),
             closing: CancellationToken::new(),
             closed: CancellationToken::new(),
@@ -208,7 +209,7 @@ async fn an_http2_stream_without_a_window_is_cut() {
             "{took:?}"
         );
     }
-    assert_eq!(world.shared.requests.available_permits(), REQUESTS_MAX);
+    assert_eq!(world.shared.requests.free(), REQUESTS_MAX);
 }
 
 #[tokio::test(start_paused = true)]
@@ -281,7 +282,7 @@ async fn requests_beyond_the_bound_are_told_to_come_again() {
         "{text:?}"
     );
     drop(subscribed);
-    while world.shared.requests.available_permits() == 0 {
+    while world.shared.requests.free() == 0 {
         tokio::task::yield_now().await;
     }
     let answer = sender.send_request(world.get_records()).await.unwrap();

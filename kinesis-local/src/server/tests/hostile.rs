@@ -16,6 +16,15 @@ const END_HEADERS: u8 = 4;
 /// `:method: GET`, `:path: /`, `:scheme: http`, out of HPACK's table.
 const GET: [u8; 3] = [0x82, 0x84, 0x86];
 
+/// `:method: POST`, `:path: /`, `:scheme: http`.
+const POST: [u8; 3] = [0x83, 0x84, 0x86];
+
+/// `:method: PUT`, `:path: /bkt/k`, `:scheme: http`.
+const PUT_OBJECT: [u8; 14] = *b"\x02\x03PUT\x04\x06/bkt/k\x86";
+
+/// The setting `INITIAL_WINDOW_SIZE` of 0: nothing is to be sent.
+const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
 /// What a flood sends at most, in bytes.
 const FLOOD: usize = 1024 * 1024;
 
@@ -95,7 +104,7 @@ async fn floods_of_frames_leave_the_server_to_others() {
     assert!(answer.into_body().collect().await.is_ok());
     // What was reset is carried out to its end, and then gone.
     let all = async {
-        while world.shared.requests.available_permits() < REQUESTS_MAX {
+        while world.shared.requests.free() < REQUESTS_MAX {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
@@ -125,5 +134,63 @@ async fn endless_trailers_and_chunk_extensions_end_their_http1_connection() {
         served.await.unwrap();
         let answer = answer.await.unwrap();
         assert!(answer.starts_with(b"HTTP/1.1 400"), "{begin:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_without_bodies_take_nobodys_place() {
+    let world = ample().await;
+    let bucket = Request::put("/bkt")
+        .header("content-length", 0)
+        .body(Body::default());
+    let made = world.shared.service.call(bucket.unwrap()).await.unwrap();
+    assert!(made.status().is_success(), "{made:?}");
+    // For an object, which goes into a file as it arrives, and for Kinesis, which reads a body whole.
+    for object in [true, false] {
+        let mut half_open = Vec::new();
+        while world.shared.requests.free() > 0 {
+            let (stream, served) = world.connect();
+            let (mut reads, mut writes) = tokio::io::split(stream.into_inner());
+            // It reads nothing more, so that what it is told is not written either.
+            let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+            writes.write_all(begin).await.unwrap();
+            writes
+                .write_all(&frame(SETTINGS, 0, 0, &NO_WINDOW))
+                .await
+                .unwrap();
+            reads.read_exact(&mut [0; 9]).await.unwrap();
+            let head: &[u8] = if object { &PUT_OBJECT } else { &POST };
+            for at in 0..HTTP2_STREAMS_MAX {
+                let stream = 2 * at + 1;
+                writes
+                    .write_all(&frame(HEADERS, END_HEADERS, stream, head))
+                    .await
+                    .unwrap();
+            }
+            half_open.push((reads, writes, served));
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(half_open.len(), REQUESTS_MAX / HTTP2_STREAMS_MAX as usize);
+        let (mut sender, _served) = world.http1().await;
+        let began = now();
+        let page = Request::get("http://localhost/_local/health").header("host", "localhost");
+        let page = page.body(Body::default()).unwrap();
+        let health = sender.send_request(page).await.unwrap();
+        assert!(health.status().is_success());
+        assert_eq!(now(), began, "it needs none of their places");
+        drop(health.into_body().collect().await.unwrap());
+        // They keep them while nobody else wants them.
+        tokio::time::sleep(3 * LOOK_EVERY).await;
+        assert_eq!(world.shared.requests.free(), 0);
+        let began = now();
+        let answer = sender.send_request(world.get_records()).await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.status());
+        let waited = now() - began;
+        assert!(waited <= LOOK_EVERY, "{waited:?}");
+        drop(answer.into_body().collect().await.unwrap());
+        drop(half_open);
+        while world.shared.requests.free() < REQUESTS_MAX {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 }
