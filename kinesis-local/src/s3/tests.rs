@@ -290,3 +290,25 @@ fn the_bytes_of_an_object_are_streamed_whatever_its_url_was_signed_with() {
         assert!(!is_streamed(Method::PUT, beside), "{beside}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_counts_as_the_memory_it_takes_and_an_object_does_not() {
+    let s3 = with_bucket().await;
+    let key = "k".repeat(200);
+    for at in 0..100 {
+        let path = format!("/bucket/{key}{at}");
+        let put = call(&s3, Method::PUT, &path, vec![b' '; 20_000]).await;
+        assert_eq!(put.0, StatusCode::OK);
+    }
+    for (path, is_in_memory) in [
+        ("/bucket?list-type=2".to_owned(), true),
+        (format!("/bucket/{key}7"), false),
+    ] {
+        let request = Request::get(path).body(()).unwrap();
+        let answer = s3.call(request.into_parts().0, Full::new(EMPTY)).await;
+        let counted = answer.body().in_memory();
+        let (status, body) = whole(answer).await;
+        assert!(status.is_success() && body.len() >= 20_000);
+        assert_eq!(counted, if is_in_memory { body.len() } else { 0 });
+    }
+}
