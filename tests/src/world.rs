@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use kinesis_consumer::{Consumer, RecordProcessorFactory, Settings, ShardId};
+use futures::FutureExt;
+use kinesis_consumer::{Consumer, Event, Events, RecordProcessorFactory, Settings, ShardId};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
 use kinesis_local::{KinesisLocal, Limits, Tls};
 use kinesis_producer::Producer;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, unconstrained};
 use tokio_util::sync::CancellationToken;
 
 use crate::History;
@@ -144,6 +145,7 @@ impl World {
         let token = stop.clone();
         Worker {
             stop,
+            events: consumer.events(),
             task: tokio::spawn(async move { consumer.run(token).await }),
         }
     }
@@ -160,10 +162,24 @@ fn seed_of(worker: &str) -> u64 {
 #[derive(Debug)]
 pub struct Worker {
     stop: CancellationToken,
+    events: Events,
     task: JoinHandle<Result<(), kinesis_consumer::Error>>,
 }
 
 impl Worker {
+    /// What the worker told of its leases and shards since it was asked last.
+    ///
+    /// # Panics
+    /// If that is more than is kept: 1,024 events.
+    pub fn told(&mut self) -> Vec<Event> {
+        let mut told = Vec::new();
+        // Whatever else the task that asks has done already.
+        while let Some(Some(event)) = unconstrained(self.events.next()).now_or_never() {
+            told.push(event.expect("not so many events"));
+        }
+        told
+    }
+
     /// Shuts the worker down in order and waits until it is gone.
     pub async fn stop(self) -> Result<(), kinesis_consumer::Error> {
         self.stop.cancel();
