@@ -138,7 +138,8 @@ pub struct Settings {
     /// least 20 MiB. Each read reserves from it beforehand what it expects, so the sum stays below it,
     /// save for records that are larger than those before them, and for what opening aggregates of
     /// very small records adds. A quarter of it is handed out only in small pieces to shards that hold
-    /// nothing, so that shards whose processors are stuck do not stop the others.
+    /// nothing, so that shards whose processors are stuck do not stop the others; events of enhanced
+    /// fan-out (up to 1 MB) that are larger than a piece wait for the rest all the same.
     pub max_buffered_bytes: usize,
     /// From the request to stop, or to hand a lease over, until the lease is released, 100 ms to
     /// 24 h. The batch in hand may use two thirds of it, `shutdown_requested` the rest. In a handoff

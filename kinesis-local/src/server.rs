@@ -10,13 +10,17 @@
 //!
 //! Promises: a connection that sends no request, or a half one, or no other one after the last, does not
 //! keep its place for ever. Nor does an answer of which not even 32 KiB could be written in that
-//! time: it is cut, alone on HTTP/2, with its connection on HTTP/1.1. A subscription that has nothing to push is no such
-//! answer and lives its five minutes. A request whose body does not come gives up its place to others (see
-//! [`places`]). At the end every connection finishes the requests it has, within a
+//! time: it is cut, alone on HTTP/2, with its connection on HTTP/1.1. A subscription that has nothing
+//! to push is no such answer and lives its five minutes. A request whose body does not come gives up its
+//! place to others (see [`places`]). At the end every connection finishes the requests it has, within a
 //! deadline.
 //!
-//! What clients can make us hold is bounded, by 1 GiB for 512 connections, whatever they do and leave, beside what streams, tables and
-//! buckets are and what a handler makes of a request while it runs:
+//! Not promised: that who reads slowly makes room. A reader of 32 KiB a second keeps its answer's memory
+//! to the end, and a small answer that nobody reads keeps its request's place until it is cut; enough of
+//! either, and others are told to come again.
+//!
+//! What clients can make us hold is bounded, by 1 GiB for 512 connections, whatever they do and leave,
+//! beside what streams, tables and buckets are and what a handler makes of a request while it runs:
 //!
 //! | | in all |
 //! |---|---|

@@ -14,8 +14,9 @@
 //! Shards whose processors are stuck keep what they hold, for ever if they are stuck for ever, and
 //! enough of them fill the common pool. The pieces are there for the others: a shard has at most one,
 //! and they add up to no more than their pool, so there always is one for a shard that holds nothing.
-//! It reads in small steps then. The exception are single records that are larger than a piece: stuck
-//! shards can fill the pieces with them.
+//! It reads in small steps then. The exceptions are single records that are larger than a piece, with
+//! which stuck shards can fill the pieces, and events of fan-out that are larger: those cannot be asked
+//! for in smaller steps, and wait for the common pool.
 //!
 //! Waiting is cancel safe: a dropped wait gives up its turn and holds nothing.
 

@@ -483,9 +483,11 @@ impl S3 for Buckets {
         let (number, upload) = (input.part_number, input.upload_id.to_ascii_lowercase());
         let _parts = self.parts(&upload).await?;
         let part = format!(".upload_id-{upload}.part-{number}"); // where s3s-fs looks for it
-        tokio::fs::rename(&received.upload.0, self.root.join(part))
+        let part = self.root.join(part);
+        tokio::fs::rename(&received.upload.0, &part)
             .await
             .map_err(|error| s3_error!(error, InternalError, "the part cannot be stored"))?;
+        self.sync(part, Vec::new()).await?;
         let e_tag = received.e_tag();
         let sums = received.checksums;
         Ok(S3Response::new(UploadPartOutput {

@@ -4,7 +4,6 @@ mod chaos;
 mod cold_start;
 mod failing;
 mod leaving;
-mod order;
 mod recreated;
 
 use std::time::Duration;

@@ -45,19 +45,18 @@ proptest! {
 
     #[test]
     fn order_per_shard_survives_whatever_the_service_does(seed: u64, faults in 0u64..40) {
-        let settings = Settings {
-            ordered_per_shard: true,
-            ..small(true)
-        };
-        let mut world = World::new(seed, settings, 2);
-        (world.faults, world.reshards) = (faults, false);
-        for _ in 0..400 {
-            world.step();
-        }
-        world.settle();
-        world.check_outcomes(|error| error.kind() == ErrorKind::Rejected);
-        world.check_order();
-        world.check_order_per_shard();
+        let mut world = per_shard(seed, faults);
+        world.reshards = false;
+        keeps_the_order_of_each_shard(world);
+    }
+
+    /// A merge joins two orders, which records under way to either parent do not keep among each
+    /// other; that of each key through both is in the tests beside.
+    #[test]
+    fn order_per_shard_survives_splits(seed: u64, faults in 0u64..30) {
+        let mut world = per_shard(seed, faults);
+        world.merges = false;
+        keeps_the_order_of_each_shard(world);
     }
 
     #[test]
@@ -100,4 +99,24 @@ fn the_lanes_of_closed_shards_are_forgotten() {
     assert!(closed > Some(30), "many shards were closed: {closed:?}");
     let lanes = world.pipeline.lanes.len();
     assert!(lanes <= 9, "{lanes} lanes of at most 8 open shards");
+}
+
+fn per_shard(seed: u64, faults: u64) -> World {
+    let settings = Settings {
+        ordered_per_shard: true,
+        ..small(true)
+    };
+    let mut world = World::new(seed, settings, 2);
+    world.faults = faults;
+    world
+}
+
+fn keeps_the_order_of_each_shard(mut world: World) {
+    for _ in 0..400 {
+        world.step();
+    }
+    world.settle();
+    world.check_outcomes(|error| error.kind() == ErrorKind::Rejected);
+    world.check_order();
+    world.check_order_per_shard();
 }
