@@ -111,7 +111,7 @@ class Peer:
 def kinesis_local(directory):
     """A kinesis-local; its port, and the file of the CA to trust."""
     ca = pathlib.Path(directory, "ca.pem")
-    command = [TARGET / "release/kinesis-local", "--port", "0", "--tls-ca-out", ca]
+    command = [TARGET / "release/kinesis-local", "--port", "0", "--limits", "off", "--tls-ca-out", ca]
     server = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
     try:
         yield server.stdout.readline().rsplit(":", 1)[1].strip(), str(ca)
