@@ -10,7 +10,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use aws_types::SdkConfig;
 use backon::{ConstantBuilder, Retryable};
 use kinesis_consumer::BoxError;
-use kinesis_local::KinesisLocal;
+use kinesis_local::{KinesisLocal, Limits};
 
 /// Looks at a new stream until it is ACTIVE, half a second apart; AWS takes some seconds.
 const LOOKS: usize = 120;
@@ -46,7 +46,7 @@ impl Place {
         let (config, local) = match &args.endpoint {
             Some(endpoint) => (elsewhere(endpoint, args.ca.as_ref())?, None),
             None => {
-                let local = KinesisLocal::builder().start().await?;
+                let local = KinesisLocal::builder().limits(Limits::Off).start().await?;
                 (local.sdk_config(), Some(local))
             }
         };
