@@ -2,11 +2,13 @@
 
     cargo build --release -p examples -p kinesis-local --bin load --bin kinesis-local
     python3 tests/interop/versus.py kpl [--records N] [--shards N] [--rounds N]
-    python3 tests/interop/versus.py kcl [--records N] [--shards N] [--rounds N]
+    python3 tests/interop/versus.py kcl [--records N] [--shards N] [--rounds N] [--fan-out]
 
 Each turn has a kinesis-local of its own, in a process of its own, without limits, over TLS. Processor
 time and memory are those of all processes of a peer: for the KPL the JVM and its native child. Nothing
-of it counts that passes before a peer is warm: it has handled as many records before. Prints each turn, then the medians as a Markdown table, then one line of JSON.
+of it counts that passes before a peer is warm: it has handled as many records before. A reader is then
+sent 200 records a second for ten seconds by our producer, and how long they take from there to the
+processor is told. Prints each turn, then the medians as a Markdown table, then one line of JSON.
 
 Needs Linux, `java` (17 or later) and `mvn`.
 """
@@ -31,6 +33,11 @@ OUTSTANDING = 65_000
 # A small heap and the collector that takes least, so that the JVM is seen at its best.
 JVM = ["java", "-Xmx256m", "-XX:+UseSerialGC"]
 PATIENCE_S = 600
+# Records of known age that readers are sent: so many a second, for so long.
+LIVE_RATE, LIVE_S = 200, 10
+# Between two reads of a shard that has no more, as KclWorker.java has it; AWS allows five a second.
+KCL_IDLE_MS = 200
+LIVE = ["--live-rate", LIVE_RATE, "--live-seconds", LIVE_S]
 
 
 def tree(root):
@@ -198,26 +205,39 @@ def fill(args, port, ca):
 
 def our_consumer(args, port, ca):
     fill(args, port, ca)
+    how = ["--fan-out"] if args.fan_out else ["--idle-ms", KCL_IDLE_MS]
     read = load(
         "consume", *where(port, ca), "--no-fill", "--warm-up", args.records, "--records", args.records,
-        "--live-seconds", 0, "--seconds", PATIENCE_S,
+        *LIVE, "--seconds", PATIENCE_S, *how,
     )  # fmt: skip
-    return figures(args, read["records"], read["seconds"], read["cpu_s_per_million_records"] * read["records"] / 1e6,
-                   read["rss_mb"], read["threads"])  # fmt: skip
+    assert read["live_records"] == LIVE_RATE * LIVE_S, read
+    cpu = read["cpu_s_per_million_records"] * read["records"] / 1e6
+    return {
+        **figures(args, read["records"], read["seconds"], cpu, read["rss_mb"], read["threads"]),
+        "end_to_end_ms_p50": read["end_to_end_ms_p50"],
+        "end_to_end_ms_p99": read["end_to_end_ms_p99"],
+    }
 
 
 def kcl(args, port, ca):
     fill(args, port, ca)
     # Plain HTTP/2, as the tests have it: the JVM is spared the cryptography that ours does.
     command = [*JVM, "-cp", args.classes, "KclWorker", f"http://localhost:{port}", "load", "versus", "kcl"]
-    command += ["polling", f"count:{args.records}:{2 * args.records}"]
+    command += ["fanout" if args.fan_out else "polling"]
+    command += [f"count:{args.records}:{2 * args.records}:{LIVE_RATE * LIVE_S}"]
     peer = Peer(list(map(str, command)), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     warm = peer.line("warm")
     before, begin = peer.cpu_s(), time.monotonic()
     done = peer.line("done")
     cpu, seconds = peer.cpu_s() - before, time.monotonic() - begin
+    load("live", *where(port, ca), "--size", args.size, "--keys", args.keys, *LIVE)
+    _, p50, p99 = peer.line("live")
     peer.end()
-    return figures(args, int(done[1]) - int(warm[1]), seconds, cpu, peer.rss_mb, peer.threads)
+    return {
+        **figures(args, int(done[1]) - int(warm[1]), seconds, cpu, peer.rss_mb, peer.threads),
+        "end_to_end_ms_p50": float(p50),
+        "end_to_end_ms_p99": float(p99),
+    }
 
 
 def main():
@@ -228,6 +248,7 @@ def main():
     parser.add_argument("--keys", type=int, default=1_000)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--fan-out", action="store_true", help="read by enhanced fan-out in place of polling")
     args = parser.parse_args()
     args.classes = built(args.peer)
     turns = {"kpl": {"KPL": kpl, "ours": our_producer}, "kcl": {"KCL": kcl, "ours": our_consumer}}[args.peer]
@@ -250,6 +271,8 @@ def main():
         ("acknowledged after, p50, ms", "ack_ms_p50", "{:.1f}"),
         ("… p99, ms", "ack_ms_p99", "{:.1f}"),
         ("… p99.9, ms", "ack_ms_p999", "{:.1f}"),
+        ("end to end, p50, ms", "end_to_end_ms_p50", "{:.0f}"),
+        ("… p99, ms", "end_to_end_ms_p99", "{:.0f}"),
         ("resident memory, MB", "rss_mb", "{:.0f}"),
         ("threads", "threads", "{:.0f}"),
     ]

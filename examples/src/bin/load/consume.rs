@@ -15,7 +15,6 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use kinesis_consumer::{
     BoxError, Checkpointer, Consumer, FanOutSettings, InitialPosition, ProcessRecordsInput,
     ProcessorError, RecordProcessor, Retrieval, Settings, ShardId,
@@ -26,6 +25,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::live::{Pace, data, number, send};
 use crate::place::{Place, PlaceArgs};
 use crate::produce::{self, RecordArgs};
 use crate::progress::Progress;
@@ -35,8 +35,10 @@ use crate::usage::Usage;
 /// How long the last live records may take to arrive. Source: the default pause between reads,
 /// times ten.
 const LIVE_GRACE: Duration = Duration::from_secs(10);
-/// Bytes of the number that a live record begins with; 0 in all others.
-const NUMBER_BYTES: usize = 8;
+
+/// Pause before the live records: the reader's quota of a shard has to fill up again behind a backlog.
+/// Source: the service's quota is one of a second.
+const LIVE_PAUSE: Duration = Duration::from_secs(2);
 
 /// Options of `load consume`.
 #[derive(Debug, clap::Args)]
@@ -57,12 +59,12 @@ pub(crate) struct Args {
     /// Read by enhanced fan-out in place of polling.
     #[arg(long)]
     fan_out: bool,
-    /// Records a second of the live phase.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
-    live_rate: u64,
-    /// How long the live phase is; 0 leaves it out.
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=3_600))]
-    live_seconds: u64,
+    /// Milliseconds between two reads of a shard by polling, once it has no more; the consumer's default
+    /// otherwise.
+    #[arg(long, conflicts_with = "fan_out")]
+    idle_ms: Option<u64>,
+    #[command(flatten)]
+    pace: Pace,
     /// Gives up after so many seconds without having read all.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
@@ -154,21 +156,6 @@ impl RecordProcessor for Counter {
     ) -> Result<(), ProcessorError> {
         Ok(checkpointer.checkpoint().await?)
     }
-}
-
-/// The number of a live record, from 0.
-fn number(data: &[u8]) -> Option<usize> {
-    let number = u64::from_be_bytes(data.get(..NUMBER_BYTES)?.try_into().ok()?);
-    usize::try_from(number.checked_sub(1)?).ok()
-}
-
-/// A record's data: its number from 1, or 0, and zeros.
-fn data(number: u64, size: u32) -> Bytes {
-    let mut data = vec![0; (size as usize).max(NUMBER_BYTES)];
-    for (byte, of_number) in data.iter_mut().zip(number.to_be_bytes()) {
-        *byte = of_number;
-    }
-    data.into()
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), BoxError> {
@@ -268,14 +255,18 @@ fn consumer(args: &Args, place: &Place, seen: &Arc<Seen>) -> Result<Consumer, Bo
         .application
         .clone()
         .unwrap_or_else(|| format!("load-{}", Rand::from_entropy().uuid()));
+    let defaults = Settings::default();
     let settings = Settings {
         initial_position: InitialPosition::TrimHorizon,
+        idle_time_between_reads: args
+            .idle_ms
+            .map_or(defaults.idle_time_between_reads, Duration::from_millis),
         retrieval: if args.fan_out {
             Retrieval::FanOut(FanOutSettings::default())
         } else {
             Retrieval::default()
         },
-        ..Settings::default()
+        ..defaults
     };
     let (kinesis, dynamodb) = (place.kinesis.clone(), place.dynamodb.clone());
     let seen = Arc::clone(seen);
@@ -293,7 +284,10 @@ async fn fill(args: &Args, producer: &Producer) -> Result<(), BoxError> {
     let records = args.warm_up + args.records.records;
     let done = Arc::new(AtomicU64::new(0));
     let _line = Progress::show("fill", records, Arc::clone(&done));
-    let (keys, data) = (produce::keys(args.records.keys), data(0, args.records.size));
+    let (keys, data) = (
+        produce::keys(args.records.keys),
+        data(0, 0, args.records.size),
+    );
     for number in 0..records {
         let key = keys.get(number.wrapping_mul(7919) as usize % keys.len());
         let record = UserRecord::new(key.cloned().unwrap_or_default(), data.clone());
@@ -307,25 +301,14 @@ async fn fill(args: &Args, producer: &Producer) -> Result<(), BoxError> {
 
 /// Sends a few records at an even pace and waits until they were seen.
 async fn live(args: &Args, producer: &Producer, seen: &Arc<Seen>) -> Result<(), BoxError> {
-    let records = args.live_rate * args.live_seconds;
+    let records = args.pace.records();
     if records == 0 {
         return Ok(());
     }
     let before = args.warm_up + args.records.records;
+    seen.clock.sleep(LIVE_PAUSE).await;
     let _line = Progress::show("live", before + records, Arc::clone(&seen.records));
-    let keys = produce::keys(args.records.keys);
-    let mut pace = tokio::time::interval(Duration::from_secs(1) / args.live_rate as u32);
-    for number in 0..records {
-        pace.tick().await;
-        let key = keys.get(number as usize % keys.len()).cloned();
-        seen.live().sent.push(seen.clock.now());
-        let data = data(number + 1, args.records.size);
-        drop(
-            producer
-                .enqueue(UserRecord::new(key.unwrap_or_default(), data))
-                .await?,
-        );
-    }
-    producer.flush().await;
+    let sent = || seen.live().sent.push(seen.clock.now());
+    send(args.pace, &args.records, producer, &seen.clock, sent).await?;
     seen.until(before + records, LIVE_GRACE).await
 }

@@ -15,6 +15,7 @@
 //! measured, and what is measured is paid for.
 
 mod consume;
+mod live;
 mod place;
 mod produce;
 mod progress;
@@ -34,6 +35,8 @@ enum Command {
     Produce(produce::Args),
     /// Reads records that are there, then measures how long new ones take to arrive.
     Consume(consume::Args),
+    /// Sends records at an even pace, for a consumer elsewhere to see how long they take to arrive.
+    Live(live::Args),
 }
 
 #[tokio::main]
@@ -41,6 +44,7 @@ async fn main() -> ExitCode {
     let ended = match Command::parse() {
         Command::Produce(args) => produce::run(&args).await,
         Command::Consume(args) => consume::run(&args).await,
+        Command::Live(args) => live::run(&args).await,
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

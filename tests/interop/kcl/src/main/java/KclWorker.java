@@ -1,6 +1,6 @@
 // One worker of the real Kinesis Client Library, as a peer for the test target `kcl`.
 //
-//   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half|count:WARM:ALL
+//   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half|count:WARM:ALL:LIVE
 //
 // Writes one line per event on standard output, tab separated:
 //   started     SHARD
@@ -13,12 +13,16 @@
 // whole; with `half` up to a record in its middle and inside of an aggregate, and nothing when it is
 // asked to stop.
 //
-// With `count:WARM:ALL`, for `versus.py`, it checkpoints every batch and only says `warm RECORDS` when it
-// has seen WARM records, and `done RECORDS` when it has seen ALL.
+// With `count:WARM:ALL:LIVE`, for `versus.py`, it checkpoints every batch and only says `warm RECORDS` when
+// it has seen WARM records, `done RECORDS` when it has seen ALL, and `live P50 P99`, in milliseconds, when it
+// has seen LIVE of those that carry their number and when they were sent (`load live`).
 
 import java.lang.reflect.Method;
 import java.net.URI;
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
@@ -114,7 +118,7 @@ public final class KclWorker {
                 InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON);
         ConfigsBuilder configs = new ConfigsBuilder(
                 new SingleStreamTracker(stream, oldest), application, kinesis, dynamodb, cloudwatch, worker,
-                () -> count.length == 3 ? new Counter(count) : new Processor(half));
+                () -> count.length == 4 ? new Counter(count) : new Processor(half));
         RetrievalSpecificConfig retrieval = fanOut
                 ? new FanOutConfig(kinesis).streamName(stream).applicationName(application)
                 : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(200);
@@ -142,12 +146,32 @@ public final class KclWorker {
     /** Counts, and checkpoints every batch. */
     static final class Counter implements ShardRecordProcessor {
         private static final AtomicLong SEEN = new AtomicLong();
+        /** Milliseconds that live records took. */
+        private static final List<Long> TOOK = new ArrayList<>();
         private final long warm;
         private final long all;
+        private final int live;
 
         Counter(String[] count) {
             warm = Long.parseLong(count[1]);
             all = Long.parseLong(count[2]);
+            live = Integer.parseInt(count[3]);
+        }
+
+        private void live(KinesisClientRecord record) {
+            ByteBuffer data = record.data();
+            long number = data.remaining() < 16 ? 0 : data.getLong(data.position());
+            if (number < 1 || number > live) {
+                return;
+            }
+            long took = System.currentTimeMillis() - data.getLong(data.position() + 8);
+            synchronized (TOOK) {
+                TOOK.add(took);
+                if (TOOK.size() == live) {
+                    Collections.sort(TOOK);
+                    say("live", TOOK.get(live / 2), TOOK.get(live * 99 / 100));
+                }
+            }
         }
 
         @Override
@@ -157,6 +181,7 @@ public final class KclWorker {
         public void processRecords(ProcessRecordsInput input) {
             int count = input.records().size();
             long seen = SEEN.addAndGet(count);
+            input.records().forEach(this::live);
             checkpoint(input.checkpointer());
             if (seen >= warm && seen - count < warm) {
                 say("warm", seen);
