@@ -198,7 +198,9 @@ fn check(shape: &Value, value: &Value, path: &str) {
             let bytes = base64_simd::STANDARD.decode_to_vec(text).unwrap();
             fits(bytes.len());
         }
-        (Some("integer" | "long"), Value::Number(number)) => fits(number.as_u64().unwrap() as usize),
+        (Some("integer" | "long"), Value::Number(number)) => {
+            fits(number.as_u64().unwrap() as usize)
+        }
         (Some("double"), Value::Number(number)) => assert!(number.as_f64().is_some()),
         (Some("timestamp"), Value::Number(seconds)) => {
             let seconds = seconds.as_f64().unwrap();
