@@ -378,6 +378,49 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_is_taken_up_to_a_year_and_refused_beyond_it() {
+        type Change = fn(&mut Settings, Duration);
+        let cases: [(&str, Duration, Change); 3] = [
+            ("record_ttl", Duration::from_millis(1), |s, d| {
+                s.record_ttl = Some(d);
+            }),
+            ("request_timeout", Duration::from_millis(1), |s, d| {
+                s.request_timeout = d;
+            }),
+            ("record_max_buffered_time", Duration::ZERO, |s, d| {
+                s.record_max_buffered_time = d;
+            }),
+        ];
+        for (field, least, change) in cases {
+            let validated = |value| {
+                let mut settings = Settings::default();
+                change(&mut settings, value);
+                settings.validate()
+            };
+            for value in [least, DURATION_MAX] {
+                validated(value).expect(field);
+            }
+            let refused = [
+                least.checked_sub(Duration::from_nanos(1)),
+                Some(DURATION_MAX + Duration::from_nanos(1)),
+                Some(Duration::MAX),
+            ];
+            for value in refused.into_iter().flatten() {
+                let error = validated(value).expect_err(field);
+                assert!(error.to_string().contains(field), "{value:?}: {error}");
+            }
+        }
+        // What a file says in milliseconds.
+        for text in [
+            r#"{"record_ttl": 0}"#,
+            r#"{"record_ttl": 18446744073709551615}"#,
+        ] {
+            let settings: Settings = serde_json::from_str(text).expect("a number");
+            settings.validate().expect_err(text);
+        }
+    }
+
+    #[test]
     fn order_per_shard_is_refused_where_records_overtake_each_other() {
         let ordered = Settings {
             ordered_per_shard: true,

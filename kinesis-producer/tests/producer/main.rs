@@ -1,6 +1,7 @@
 //! The producer against kinesis-local in process, under virtual time, with faults by script.
 
 mod accounts;
+mod attempts;
 mod batches;
 mod components;
 mod delivery;
