@@ -27,6 +27,7 @@ mod limit;
 pub(crate) mod outcome;
 mod reshard;
 pub(crate) mod retry;
+mod search;
 pub(crate) mod send;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -44,6 +45,7 @@ use self::intake::{Entry, Epochs};
 use self::lanes::Lanes;
 use self::outcome::Place;
 use self::retry::{Verdict, judge};
+use self::search::{Part, Search};
 use self::send::Put;
 use crate::Settings;
 use crate::error::{Bound, Reason};
@@ -68,19 +70,10 @@ pub(crate) struct Pipeline {
     /// Parts of invalid requests, to be sent as they are.
     parts: VecDeque<Part>,
     undecided: Vec<Landed>,
-    /// Requests refused in a row that were to find guilty records.
-    refused_in_a_row: u32,
     epochs: Epochs,
     next_entry: u64,
     draining: bool,
     departures: Departures,
-}
-
-/// A part of a request that the service refused whole.
-struct Part {
-    records: Vec<KinesisRecord>,
-    /// Cut by what the service named, not by halves.
-    named: bool,
 }
 
 /// One request under way.
@@ -89,7 +82,7 @@ struct Flight {
     /// It is a [`Part`] that was cut so.
     named: bool,
     /// It is sent to find which records the service refuses.
-    suspect: bool,
+    search: Option<Arc<Search>>,
     sent_at: Instant,
     /// When its oldest member was accepted.
     oldest: Option<Instant>,
@@ -127,7 +120,6 @@ impl Pipeline {
             next_flight: 0,
             parts: VecDeque::new(),
             undecided: Vec::new(),
-            refused_in_a_row: 0,
             epochs: Epochs::new(),
             next_entry: 0,
             draining: false,
@@ -197,12 +189,16 @@ impl Pipeline {
         if self.flights.len() >= self.settings.max_in_flight {
             return None;
         }
-        let (mut records, named, suspect) = match self.parts.pop_front() {
-            Some(Part { mut records, named }) => {
+        let (mut records, named, search) = match self.parts.pop_front() {
+            Some(Part {
+                mut records,
+                named,
+                search,
+            }) => {
                 for member in records.iter_mut().flat_map(|record| &mut record.members) {
                     member.attempts = member.attempts.saturating_add(1);
                 }
-                (records, named, true)
+                (records, named, search)
             }
             None => {
                 let urgency = self.urgency(now);
@@ -211,10 +207,10 @@ impl Pipeline {
                 if unasked {
                     self.departures.left(now);
                 }
-                let halved = |entry: &Entry| entry.company < usize::MAX;
+                // What is looked through goes by itself.
                 let first = records.first().and_then(|record| record.members.first());
-                let suspect = records.len() == 1 && first.is_some_and(halved);
-                (records, false, suspect)
+                let search = first.and_then(|first| first.search.clone());
+                (records, false, search)
             }
         };
         if records.is_empty() {
@@ -228,7 +224,7 @@ impl Pipeline {
             flight,
             Flight {
                 named,
-                suspect,
+                search,
                 oldest: oldest_of(&records),
                 records,
                 sent_at: now,

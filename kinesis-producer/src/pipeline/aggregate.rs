@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::collect::LaneKey;
 use super::intake::Entry;
+use super::search::{self, Search};
 use crate::{EnvelopeKey, Settings};
 
 /// The partition key of an aggregate's envelope, unless set otherwise. Source: KPL.
@@ -145,7 +146,7 @@ pub(crate) struct Queue {
     /// `forming` takes no more.
     full: bool,
     /// Most members that `forming` may have for the sake of one of them.
-    company: usize,
+    company: u32,
     /// Some entry had an explicit hash key since the queue was empty: records of different
     /// partition keys may have an order among each other.
     explicit: bool,
@@ -161,7 +162,7 @@ impl Queue {
             forming: Vec::new(),
             layout: AggregateLayout::new(),
             full: false,
-            company: usize::MAX,
+            company: u32::MAX,
             explicit: false,
             rest: VecDeque::new(),
             last_cut: 0,
@@ -180,6 +181,11 @@ impl Queue {
     /// The oldest entry.
     pub(crate) fn head(&self) -> Option<&Entry> {
         self.forming.first()
+    }
+
+    /// The search that looks through the next Kinesis record, if one does.
+    pub(crate) fn search(&self) -> Option<&Arc<Search>> {
+        self.head()?.search.as_ref()
     }
 
     /// Adds the youngest entry.
@@ -287,7 +293,7 @@ impl Queue {
 
     fn clear(&mut self) {
         self.full = false;
-        self.company = usize::MAX;
+        self.company = u32::MAX;
         self.layout.clear();
     }
 
@@ -369,7 +375,8 @@ impl Queue {
             (false, true) => false,
             (false, false) => {
                 !self.full
-                    && self.forming.len() < self.company.min(entry.company)
+                    && self.forming.len() < self.company.min(entry.company) as usize
+                    && search::is_same(self.search(), entry.search.as_ref())
                     && self.layout.add_within(&entry.record, max_len)
             }
         }
@@ -378,7 +385,7 @@ impl Queue {
     /// Appends an entry that joined.
     fn form(&mut self, entry: Entry) {
         self.company = self.company.min(entry.company);
-        let count = self.limits.count.min(self.company);
+        let count = self.limits.count.min(self.company as usize);
         self.full = self.goes_alone(&entry) || self.forming.len() + 1 >= count;
         self.forming.push(entry);
     }

@@ -6,7 +6,8 @@
 //! `record_max_buffered_time`. A due lane whose shard may be sent to
 //! and has nothing in flight is *ready*. A request takes from the ready lanes in turn, beginning
 //! behind the one served last, until 500 records or 10 MiB are full. A record larger than
-//! `collection_max_size` is a request of its own. The first lane whose next record
+//! `collection_max_size` is a request of its own, and so is one that is looked through for members
+//! that the service refuses (`search.rs`). The first lane whose next record
 //! found no room begins the next request: others would fill that one before its turn too.
 //!
 //! Order: a lane has one request in flight at a time (`held`), so the order of its records is kept
@@ -159,13 +160,19 @@ pub(crate) fn collect(
 ) -> (Vec<KinesisRecord>, bool) {
     let mut request = Vec::new();
     let (mut bytes, mut unasked) = (0, false);
-    let mut too_large = None;
+    // A record that is looked through goes by itself, or others would be refused along with it.
+    let mut apart = false;
+    let mut no_room = None;
     for slot in lanes.turn(urgency) {
         lanes.serve(slot, |key, lane| {
             let before = request.len();
             let mut keys = BTreeSet::new();
+            let fits = |queue: &Queue, bytes| {
+                bytes + queue.next_size() <= limits.bytes && queue.search().is_none()
+            };
             while request.len() < limits.count
-                && (request.is_empty() || bytes + lane.queue.next_size() <= limits.bytes)
+                && !apart
+                && (request.is_empty() || fits(&lane.queue, bytes))
                 && lane
                     .ready_at(key, urgency)
                     .is_some_and(|at| at <= urgency.now)
@@ -174,6 +181,7 @@ pub(crate) fn collect(
                     || may_share(lane, limits, request.len() > before, &mut keys))
                 && lane.limiter.admit(lane.queue.next_size(), urgency.now)
             {
+                apart = lane.queue.search().is_some();
                 let why = lane.why(urgency);
                 let Some(record) = lane.queue.cut(key.clone()) else {
                     break;
@@ -186,20 +194,17 @@ pub(crate) fn collect(
                 bytes += record.size();
                 request.push(record);
             }
-            if request.len() == before
-                && before > 0
-                && bytes + lane.queue.next_size() > limits.bytes
-            {
-                too_large = too_large.or(Some(slot));
+            if request.len() == before && before > 0 && !fits(&lane.queue, bytes) {
+                no_room = no_room.or(Some(slot));
             }
             lane.held += request.len() - before;
             request.len() > before
         });
-        if request.len() >= limits.count {
+        if apart || request.len() >= limits.count {
             break;
         }
     }
-    if let Some(slot) = too_large {
+    if let Some(slot) = no_room {
         lanes.begin_at(slot);
     }
     (request, unasked)

@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, TryAcquireEr
 use tokio::time::Instant;
 
 use super::outcome::{Place, Settler, Slots, Stored};
+use super::search::Search;
 use crate::attempts::{History, micros};
 use crate::error::Reason;
 use crate::{DeliveryFuture, Error};
@@ -151,7 +152,9 @@ pub(crate) struct Entry {
     pub(crate) attempts: u32,
     /// Most members of a Kinesis record that has it: less with each aggregate that the service
     /// refused for a member, and 1 once an aggregate landed where readers drop it.
-    pub(crate) company: usize,
+    pub(crate) company: u32,
+    /// The search that looks through it, if an aggregate that had it was refused.
+    pub(crate) search: Option<Arc<Search>>,
     pub(crate) history: History,
     /// Taken when it settles.
     settler: Option<Settler>,
@@ -173,7 +176,8 @@ impl Entry {
             hash_key,
             accepted_at: before,
             attempts: 0,
-            company: usize::MAX,
+            company: u32::MAX,
+            search: None,
             history: History::default(),
             settler: Some(settler),
         };

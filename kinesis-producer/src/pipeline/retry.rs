@@ -14,10 +14,10 @@
 //! | content invalid, several Kinesis records in the request | each half by itself, until the guilty one is alone |
 //! | content invalid, one aggregate in it | its members in two halves, until the guilty one is alone |
 //! | content invalid, one user record in it | failed |
-//! | content invalid, and so of the 64 requests before that looked for the guilty ones | failed: it is not the records |
+//! | content invalid, and so of the 64 requests before of the same search (`search.rs`) | failed: it is not the records |
 //! | refused otherwise (another 4xx) | failed |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use kinesis_core::{HashKeyRange, SequenceNumber, ShardId, ShardMap};
@@ -27,18 +27,11 @@ use super::aggregate::KinesisRecord;
 use super::collect::LaneKey;
 use super::intake::Entry;
 use super::outcome::Place;
-use super::{Flight, Landed, Part, Pipeline};
+use super::search::{self, Part, Search};
+use super::{Flight, Landed, Pipeline};
 use crate::attempts::Trip;
 use crate::error::{Cause, Class, Reason, STALE_ATTEMPTS_MAX};
 use crate::metrics::as_millis;
-
-/// Most records of a request that are sent each by itself because the service named them.
-/// Source: none; half of what halving takes at most to find one in a request (2 · log2 500).
-const NAMED_MAX: usize = 9;
-
-/// Requests in a row that look for guilty records and are refused, before all are held guilty.
-/// Source: none, reasonable default; thirty-two guilty ones spread over a request are found.
-const REFUSED_IN_A_ROW_MAX: u32 = 64;
 
 /// The service's answer to one Kinesis record.
 #[derive(Clone, Debug)]
@@ -48,6 +41,16 @@ pub(crate) enum Answer {
         sequence_number: SequenceNumber,
     },
     Failed(Arc<Cause>),
+}
+
+impl Answer {
+    fn is_stored(&self) -> bool {
+        matches!(self, Self::Stored { .. })
+    }
+
+    fn is_of_content(&self) -> bool {
+        matches!(self, Self::Failed(cause) if cause.of_content)
+    }
 }
 
 /// How a stored Kinesis record stands with readers that check the shard's range.
@@ -117,39 +120,6 @@ pub(crate) fn remedy(cause: &Cause, records: &[KinesisRecord], fail_if_throttled
     }
 }
 
-/// Cuts a refused request: the records that the service named go each by itself, behind the others;
-/// if it named none, or more than is worth it, in two halves.
-fn part_of(mut records: Vec<KinesisRecord>, guilty: &[usize]) -> Vec<Part> {
-    let count = records.len();
-    if guilty.is_empty() || guilty.len() > NAMED_MAX || guilty.iter().any(|at| *at >= count) {
-        let second = records.split_off(count / 2);
-        let halves = [records, second];
-        return halves
-            .map(|records| Part {
-                records,
-                named: false,
-            })
-            .into();
-    }
-    let mut suspects = Vec::new();
-    let mut others = Vec::with_capacity(count);
-    for (at, record) in records.into_iter().enumerate() {
-        if guilty.contains(&at) {
-            suspects.push(vec![record]);
-        } else {
-            others.push(record);
-        }
-    }
-    let parts = std::iter::once(others).chain(suspects);
-    let parts = parts.filter(|records| !records.is_empty());
-    parts
-        .map(|records| Part {
-            records,
-            named: true,
-        })
-        .collect()
-}
-
 /// Whether every new signature of a record's requests was of a wrong time too.
 fn is_stale_for_good(member: &Entry) -> bool {
     member.history.stale() >= STALE_ATTEMPTS_MAX
@@ -174,19 +144,20 @@ impl Pipeline {
         let Some(Flight {
             records,
             named,
-            suspect,
+            search,
             sent_at,
             ..
         }) = self.flights.remove(&flight)
         else {
             return;
         };
-        match &reply {
-            Err(cause) if cause.of_content && suspect => {
-                self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+        if let Some(search) = &search {
+            match &reply {
+                Ok(answers) if answers.iter().any(Answer::is_stored) => search.took(),
+                Ok(answers) if answers.iter().any(Answer::is_of_content) => search.refused(),
+                Err(cause) if cause.of_content => search.refused(),
+                Ok(_) | Err(_) => {}
             }
-            Ok(_) if suspect || self.parts.is_empty() => self.refused_in_a_row = 0,
-            Ok(_) | Err(_) => {}
         }
         let took = now - sent_at;
         let trip = Trip { sent_at, took };
@@ -196,7 +167,31 @@ impl Pipeline {
             Ok(answers) => {
                 self.departures.answered(took);
                 for (record, answer) in records.into_iter().zip(answers) {
-                    self.answered(record, answer, trip, now, &mut after);
+                    let refusal = match answer {
+                        Answer::Stored {
+                            shard_id,
+                            sequence_number,
+                        } => {
+                            let place = Place {
+                                shard_id,
+                                sequence_number,
+                                trip,
+                            };
+                            self.stored(record, place, now, &mut after);
+                            continue;
+                        }
+                        Answer::Failed(cause) => cause,
+                    };
+                    self.meters.error(&refusal.code);
+                    if refusal.class == Class::Throttled {
+                        self.paced(&record, false, now);
+                    }
+                    let part = Part {
+                        records: vec![record],
+                        named: false,
+                        search: search.clone(),
+                    };
+                    self.refused(part, &refusal, trip, &mut after);
                 }
             }
             Err(cause) => {
@@ -205,7 +200,12 @@ impl Pipeline {
                     records.iter().for_each(|r| self.paced(r, false, now));
                 }
                 let missing = cause.class == Class::NotFound;
-                self.refused(Part { records, named }, &Arc::new(cause), trip, &mut after);
+                let part = Part {
+                    records,
+                    named,
+                    search,
+                };
+                self.refused(part, &Arc::new(cause), trip, &mut after);
                 if missing {
                     self.forget_stream(now);
                 }
@@ -214,35 +214,15 @@ impl Pipeline {
         self.clear_up(after, now);
     }
 
-    fn answered(
+    /// The service took a Kinesis record.
+    fn stored(
         &mut self,
         mut record: KinesisRecord,
-        answer: Answer,
-        trip: Trip,
+        place: Place,
         now: Instant,
         after: &mut Aftermath,
     ) {
-        let place = match answer {
-            Answer::Stored {
-                shard_id,
-                sequence_number,
-            } => Place {
-                shard_id,
-                sequence_number,
-                trip,
-            },
-            Answer::Failed(cause) => {
-                self.meters.error(&cause.code);
-                if cause.class == Class::Throttled {
-                    self.paced(&record, false, now);
-                }
-                let part = Part {
-                    records: vec![record],
-                    named: false,
-                };
-                return self.refused(part, &cause, trip, after);
-            }
-        };
+        let trip = place.trip;
         self.meters.kinesis_put.increment(1);
         self.meters
             .kinesis_data_put
@@ -359,23 +339,41 @@ impl Pipeline {
     }
 
     fn refused(&mut self, part: Part, cause: &Arc<Cause>, trip: Trip, after: &mut Aftermath) {
-        let Part { mut records, named } = part;
+        let Part {
+            mut records,
+            named,
+            search,
+        } = part;
         for member in records.iter_mut().flat_map(|record| &mut record.members) {
             let accepted_at = member.accepted_at;
             member.history.push(Arc::clone(cause), accepted_at, trip);
         }
         let mut remedy = remedy(cause, &records, self.settings.fail_if_throttled);
-        if cause.of_content && self.refused_in_a_row >= REFUSED_IN_A_ROW_MAX {
+        let hopeless = search.as_ref().filter(|search| search.is_hopeless());
+        if let Some(search) = hopeless.filter(|_| cause.of_content) {
             remedy = Remedy::Fail;
+            let of_search = |part: &Part| search::is_same(part.search.as_ref(), Some(search));
             let parts = std::mem::take(&mut self.parts);
+            let (parts, others): (VecDeque<_>, _) = parts.into_iter().partition(of_search);
+            self.parts = others;
             records.extend(parts.into_iter().flat_map(|part| part.records));
         }
         if remedy == Remedy::Part {
-            // What was parted by name and is refused again was parted wrongly, or not enough.
-            let guilty = if named { &[][..] } else { &cause.guilty };
-            self.parts.extend(part_of(records, guilty));
+            let search = search.or_else(|| Some(Search::begin()));
+            let part = Part {
+                records,
+                named,
+                search,
+            };
+            self.parts.extend(part.cut(&cause.guilty));
             return;
         }
+        // The members of one that is alone are looked through by themselves.
+        let of_members = (remedy == Remedy::Halve).then(|| {
+            let known = records.iter().flat_map(|record| &record.members);
+            let known = known.filter_map(|member| member.search.clone()).next();
+            known.unwrap_or_else(Search::begin)
+        });
         if remedy == Remedy::Fail {
             let members: usize = records.iter().map(|record| record.members.len()).sum();
             tracing::error!(stream = %self.stream, records = members, %cause, "Records failed for good.");
@@ -387,10 +385,11 @@ impl Pipeline {
                     .failed_lanes
                     .extend(record.holds.into_iter().map(|key| (key, Arc::clone(cause))));
             }
-            let half = record.members.len().div_ceil(2);
+            let half = u32::try_from(record.members.len().div_ceil(2)).unwrap_or(u32::MAX);
             for mut member in record.members {
-                if remedy == Remedy::Halve {
+                if let Some(search) = &of_members {
                     member.company = member.company.min(half);
+                    member.search = Some(Arc::clone(search));
                 }
                 if remedy == Remedy::Fail || cause.stale && is_stale_for_good(&member) {
                     let stream = Arc::clone(&self.stream);

@@ -116,6 +116,22 @@ impl World {
         });
     }
 
+    /// A record of this number with a key of its own.
+    fn accept_own(&mut self, number: usize, poison: bool, hash_key: Option<HashKey>) {
+        let mut data = vec![if poison { POISON } else { 0 }; 2];
+        data.extend_from_slice(&(number as u64).to_be_bytes());
+        let mut record = UserRecord::new(format!("own-{number}"), data);
+        record.explicit_hash_key = hash_key;
+        self.slots.room().try_take(record.size()).expect("room");
+        let (entry, outcome) = Entry::new(record, &self.slots, self.now);
+        self.pipeline.accept(entry, self.now);
+        self.accepted.push(Accepted {
+            key: 0,
+            outcome,
+            result: None,
+        });
+    }
+
     fn flush(&mut self) {
         let (done, flushed) = oneshot::channel();
         self.pipeline.flush(done);

@@ -15,7 +15,7 @@ async fn send(producer: &Producer, count: usize, poisoned: usize) -> Vec<Result<
     for number in 0..count {
         let key = if number == poisoned { POISON } else { "key" };
         let record = UserRecord::new(key, vec![b'x'; 20]);
-        let record = record.with_explicit_hash_key(kinesis_core::HashKey(number as u128 % 50));
+        let record = record.with_explicit_hash_key(kinesis_core::HashKey(number as u128));
         outcomes.push(producer.try_send(record).expect("room"));
     }
     futures::future::join_all(outcomes).await
@@ -51,6 +51,7 @@ async fn a_request_that_is_refused_whatever_is_in_it_is_not_cut_up_for_ever() {
     world
         .faults
         .always(Fault::Refuse(400, "ValidationException"));
+    // One request either way, of an aggregate of 500 or of 500 records.
     for aggregation_enabled in [true, false] {
         let before = world.faults.bytes().len();
         let producer = world.producer(Settings {

@@ -68,19 +68,9 @@ fn one_invalid_record_among_many_is_found_within_twenty_requests() {
         ..Settings::default()
     };
     let mut world = ready(settings, 1);
-    // Explicit hash keys would do as well; here every record has a key of its own.
     for number in 1..=500 {
-        let mut data = vec![if number == 333 { POISON } else { 0 }; 2];
-        data.extend_from_slice(&(number as u64).to_be_bytes());
-        let record = UserRecord::new(format!("own-{number}"), data);
-        world.slots.room().try_take(record.size()).expect("room");
-        let (entry, outcome) = Entry::new(record, &world.slots, world.now);
-        world.pipeline.accept(entry, world.now);
-        world.accepted.push(Accepted {
-            key: 0,
-            outcome,
-            result: None,
-        });
+        let explicit_hash_key = None;
+        world.accept_own(number, number == 333, explicit_hash_key);
     }
     let mut requests = 0;
     loop {
@@ -99,6 +89,84 @@ fn one_invalid_record_among_many_is_found_within_twenty_requests() {
         .iter()
         .filter(|record| matches!(record.result, Some(Err(_))));
     assert_eq!(failed.count(), 1);
+}
+
+/// Ten requests of 500 records each, one to each of ten shards, all under way at once; `poisoned` of a
+/// shard's records are bad. How many requests each shard had, if those answers come first that are
+/// refusals.
+fn ten_requests(aggregation_enabled: bool, poisoned: impl Fn(usize, usize) -> bool) -> Vec<usize> {
+    let settings = Settings {
+        aggregation_enabled,
+        max_in_flight: 256,
+        ..Settings::default()
+    };
+    let mut world = ready(settings, 10);
+    let ranges = HashKeyRange::FULL.split_even(10);
+    // With aggregation it is one request that has an aggregate for each shard.
+    for (shard, range) in ranges.iter().enumerate() {
+        for at in 0..500 {
+            let key = HashKey(range.start().0 + at as u128);
+            let number = world.accepted.len();
+            world.accept_own(number, poisoned(shard, at), Some(key));
+        }
+    }
+    world.pump();
+    let first: Vec<_> = world
+        .requests
+        .iter()
+        .map(|(_, puts, _)| puts.len())
+        .collect();
+    let expected = if aggregation_enabled {
+        vec![10]
+    } else {
+        vec![500; 10]
+    };
+    assert_eq!(first, expected);
+    let shard_of = |puts: &[Put]| {
+        let key = puts[0].explicit_hash_key.expect("a key");
+        ranges.iter().position(|range| range.contains(key))
+    };
+    let mut requests = vec![0; 10];
+    while !world.requests.is_empty() {
+        let refused = |(_, puts, _): &(u64, Vec<Put>, Option<Reply>)| {
+            puts.iter().any(|put| is_poison(&put.data))
+        };
+        let next = world.requests.iter().position(refused).unwrap_or(0);
+        requests[shard_of(&world.requests[next].1).expect("a shard")] += 1;
+        world.answer(next);
+        world.pump();
+    }
+    assert!(world.pipeline.is_empty());
+    world.check_outcomes(|error| error.kind() == ErrorKind::Rejected);
+    for (number, record) in world.accepted.iter().enumerate().skip(1) {
+        let (shard, at) = ((number - 1) / 500, (number - 1) % 500);
+        let delivered = matches!(record.result, Some(Ok(_)));
+        assert_eq!(delivered, !poisoned(shard, at), "{shard}: {at}");
+    }
+    requests
+}
+
+#[test]
+fn ten_poisoned_requests_at_once_lose_no_healthy_record_and_each_keeps_within_its_bound() {
+    for bad in [0, 333, 499] {
+        let requests = ten_requests(false, |_, at| at == bad);
+        assert!(
+            requests.iter().all(|count| *count <= 20),
+            "{bad}: {requests:?}"
+        );
+        // Ten aggregates of one request: it is cut up first, then each of them.
+        let requests = ten_requests(true, |_, at| at == bad);
+        assert!(requests.iter().sum::<usize>() <= 220, "{bad}: {requests:?}");
+    }
+}
+
+#[test]
+fn a_search_that_meets_refusals_only_ends_and_the_others_go_on() {
+    for aggregation_enabled in [false, true] {
+        let requests = ten_requests(aggregation_enabled, |shard, at| shard < 9 || at == 333);
+        let count: usize = requests.iter().take(9).sum();
+        assert!(count <= 9 * 140, "{aggregation_enabled}: {requests:?}");
+    }
 }
 
 #[test]

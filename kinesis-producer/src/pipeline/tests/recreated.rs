@@ -61,7 +61,7 @@ fn not_found(world: &mut World, missing: Cause) {
     let flight = Flight {
         records: Vec::new(),
         named: false,
-        suspect: false,
+        search: None,
         sent_at: world.now,
         oldest: None,
     };
