@@ -18,6 +18,8 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_types::SdkConfig;
 use kinesis_local::KinesisLocal;
 
+#[path = "command/files.rs"]
+mod files;
 #[cfg(target_os = "linux")]
 #[path = "command/memory.rs"]
 mod memory;
