@@ -37,6 +37,7 @@ use crate::error::{Error, ErrorKind};
 
 mod buckets;
 mod chunked;
+mod complete;
 mod pace;
 mod put;
 mod turns;

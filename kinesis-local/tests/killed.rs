@@ -1,10 +1,11 @@
-//! The `kinesis-local` command is killed with SIGKILL while clients write, again and again on one
-//! data directory: what it acknowledged is there, in the order of its sequence numbers, and no
-//! number is used twice.
+//! The `kinesis-local` command is killed with SIGKILL while clients write records, items and objects,
+//! again and again on one data directory: what it acknowledged is there, and what it did not is there as a
+//! whole or not at all.
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
-#![cfg(all(feature = "cli", feature = "dynamodb", unix))]
+#![cfg(all(feature = "cli", feature = "dynamodb", feature = "s3", unix))]
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,21 +13,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::config::retry::RetryConfig;
-use aws_sdk_kinesis::config::timeout::TimeoutConfig;
-use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{PutRecordsRequestEntry, ShardIteratorType};
-use kinesis_core::SequenceNumber;
+use aws_smithy_runtime_api::client::result::SdkError;
+use aws_smithy_types::retry::RetryConfig;
+use aws_smithy_types::timeout::TimeoutConfig;
+use aws_types::SdkConfig;
 use kinesis_local::KinesisLocal;
 
-const STREAM: &str = "flights";
+#[path = "killed/items.rs"]
+mod items;
+#[path = "killed/objects.rs"]
+mod objects;
+#[path = "killed/records.rs"]
+mod records;
+
+/// Writers of records, and of items; and half as many of objects.
 const WRITERS: usize = 4;
 /// How often the command is killed.
-const KILLS: usize = 4;
-/// Acknowledged requests after which each kill comes; different each time, so that it meets the
-/// log in different states.
-const REQUESTS_BEFORE_KILL: [usize; KILLS] = [7, 50, 111, 180];
+const KILLS: usize = 6;
+/// Acknowledged requests of each kind after which each kill comes; different each time, so that it meets
+/// the stores in different states.
+const REQUESTS_BEFORE_KILL: [[usize; 3]; KILLS] = [
+    [7, 1, 0],
+    [50, 15, 4],
+    [111, 40, 9],
+    [180, 31, 14],
+    [20, 17, 7],
+    [5, 53, 11],
+];
 
 /// A running command; killed when dropped.
 struct Running {
@@ -37,7 +50,7 @@ struct Running {
 impl Running {
     fn start(data_dir: &Path) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_kinesis-local"))
-            .args(["--port", "0", "--data-dir"])
+            .args(["--port", "0", "--limits", "off", "--data-dir"])
             .arg(data_dir)
             .stdout(Stdio::piped())
             .spawn()
@@ -54,10 +67,10 @@ impl Running {
         Self { process, endpoint }
     }
 
-    /// A client over the socket that tries once: a retry would blur what was acknowledged.
-    async fn client(&self) -> Client {
+    /// Clients over the socket that try once: a retry would blur what was acknowledged.
+    async fn config(&self) -> SdkConfig {
         let config = KinesisLocal::builder().start().await.unwrap().sdk_config();
-        let config = config
+        config
             .into_builder()
             .endpoint_url(&self.endpoint)
             .http_client(aws_smithy_http_client::Builder::new().build_http())
@@ -67,8 +80,7 @@ impl Running {
                     .operation_timeout(Duration::from_secs(20))
                     .build(),
             )
-            .build();
-        Client::new(&config)
+            .build()
     }
 }
 
@@ -79,129 +91,147 @@ impl Drop for Running {
     }
 }
 
-/// What was acknowledged: shard and sequence number to payload.
-type Acknowledged = Arc<Mutex<BTreeMap<(String, SequenceNumber), String>>>;
+/// What a store has to hold: of each key the version that was acknowledged. Each key has one writer.
+#[derive(Debug, Default)]
+struct Ledger(BTreeMap<String, Entry>);
 
-fn acknowledge(known: &Acknowledged, shard: &str, number: &str, payload: String) {
-    let key = (shard.to_owned(), number.parse().unwrap());
-    let twice = known.lock().unwrap().insert(key, payload);
-    assert_eq!(
-        twice, None,
-        "the sequence number {number} of {shard} was given twice"
-    );
+#[derive(Debug, Default)]
+struct Entry {
+    /// `None`: it is not there.
+    known: Option<u64>,
+    /// What a change that was not acknowledged yet makes of it.
+    under_way: Option<Option<u64>>,
+    /// What is there was acknowledged, and is no change that a kill cut off before its answer.
+    acknowledged: bool,
 }
 
-/// Writes until the server is gone, single records and batches in turn.
-async fn write(
-    client: Client,
-    writer: usize,
-    round: usize,
-    known: Acknowledged,
-    count: Arc<AtomicUsize>,
-) {
-    for n in 0.. {
-        let payload = |part: usize| format!("{round}/{writer}/{n}/{part}");
-        let key = |part: usize| format!("key-{writer}-{n}-{part}");
-        if n % 2 == 0 {
-            let put = client
-                .put_record()
-                .stream_name(STREAM)
-                .partition_key(key(0));
-            let Ok(put) = put.data(Blob::new(payload(0))).send().await else {
-                return;
-            };
-            acknowledge(&known, put.shard_id(), put.sequence_number(), payload(0));
-        } else {
-            let entry = |part| {
-                let entry = PutRecordsRequestEntry::builder().partition_key(key(part));
-                entry.data(Blob::new(payload(part))).build().unwrap()
-            };
-            let entries = (0..20).map(entry).collect();
-            let put = client
-                .put_records()
-                .stream_name(STREAM)
-                .set_records(Some(entries));
-            let Ok(put) = put.send().await else { return };
-            for (part, result) in put.records().iter().enumerate() {
-                let (shard, number) = (
-                    result.shard_id().unwrap(),
-                    result.sequence_number().unwrap(),
-                );
-                acknowledge(&known, shard, number, payload(part));
-            }
+type Books = Arc<Mutex<Ledger>>;
+
+/// Notes a change and whether it was acknowledged; `false`: the server is gone.
+async fn change<T, E: Debug, R>(
+    books: &Books,
+    key: &str,
+    to: Option<u64>,
+    request: impl Future<Output = Result<T, SdkError<E, R>>>,
+) -> bool {
+    let with = |note: &dyn Fn(&mut Entry)| {
+        note(books.lock().unwrap().0.entry(key.to_owned()).or_default());
+    };
+    with(&|entry| entry.under_way = Some(to));
+    match request.await {
+        Ok(_) => {
+            with(&|entry| {
+                *entry = Entry {
+                    known: to,
+                    under_way: None,
+                    acknowledged: true,
+                }
+            });
+            true
         }
-        count.fetch_add(1, Ordering::Relaxed);
+        Err(SdkError::ServiceError(refused)) => {
+            panic!("{key} was not to be changed to {to:?}: {:?}", refused.err())
+        }
+        Err(_) => false,
     }
 }
 
-/// Every record of the stream, each shard in the order it is read.
-async fn read(client: &Client) -> BTreeMap<(String, SequenceNumber), String> {
-    let mut records = BTreeMap::new();
-    let shards = client
-        .list_shards()
-        .stream_name(STREAM)
-        .send()
-        .await
-        .unwrap();
-    for shard in shards.shards() {
-        let iterator = client
-            .get_shard_iterator()
-            .stream_name(STREAM)
-            .shard_id(shard.shard_id());
-        let iterator = iterator
-            .shard_iterator_type(ShardIteratorType::TrimHorizon)
-            .send()
-            .await;
-        let mut iterator = iterator.unwrap().shard_iterator;
-        let mut last = None;
-        while let Some(from) = iterator {
-            let got = client
-                .get_records()
-                .shard_iterator(from)
-                .limit(1000)
-                .send()
-                .await
-                .unwrap();
-            for record in got.records() {
-                let number: SequenceNumber = record.sequence_number().parse().unwrap();
-                assert!(last < Some(number.clone()), "{last:?} before {number}");
-                last = Some(number.clone());
-                let payload = String::from_utf8(record.data().as_ref().to_vec()).unwrap();
-                records.insert((shard.shard_id().to_owned(), number), payload);
-            }
-            let at_tip = got.records().is_empty() && got.millis_behind_latest() == Some(0);
-            iterator = got.next_shard_iterator.filter(|_| !at_tip);
+fn is_acknowledged(books: &Books, key: &str) -> bool {
+    let books = books.lock().unwrap();
+    books
+        .0
+        .get(key)
+        .is_some_and(|entry| entry.acknowledged && entry.under_way.is_none())
+}
+
+fn known(books: &Books, key: &str) -> Option<u64> {
+    books
+        .lock()
+        .unwrap()
+        .0
+        .get(key)
+        .and_then(|entry| entry.known)
+}
+
+impl Ledger {
+    /// Holds it against what is there. What was under way may have happened, as a whole.
+    fn check(&mut self, mut found: BTreeMap<String, u64>) {
+        for (key, entry) in &mut self.0 {
+            let found = found.remove(key);
+            let may_be = entry.under_way.take() == Some(found);
+            assert!(
+                found == entry.known || may_be,
+                "{key}: {found:?}, not {entry:?}"
+            );
+            entry.acknowledged &= found == entry.known;
+            entry.known = found;
         }
+        assert!(found.is_empty(), "{found:?} were never written");
     }
-    records
+}
+
+/// The number of a change, which no other round's has.
+fn version(round: usize, n: usize) -> u64 {
+    (round * 1_000_000 + n) as u64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_acknowledged_survives_every_kill_and_no_number_comes_twice() {
+async fn what_was_acknowledged_survives_every_kill_and_what_was_not_is_nowhere_half_there() {
     let directory = tempfile::tempdir().unwrap();
-    let known = Acknowledged::default();
-    for (round, requests) in REQUESTS_BEFORE_KILL.into_iter().enumerate() {
+    let records = records::Acknowledged::default();
+    let (items, objects) = (Books::default(), Books::default());
+    for (round, wanted) in REQUESTS_BEFORE_KILL.into_iter().enumerate() {
         let running = Running::start(directory.path());
-        let client = running.client().await;
+        let config = running.config().await;
         if round == 0 {
-            client
-                .create_stream()
-                .stream_name(STREAM)
-                .shard_count(2)
-                .send()
-                .await
-                .unwrap();
+            records::create(&config).await;
+            items::create(&config).await;
+            objects::create(&config).await;
         }
-        let count = Arc::new(AtomicUsize::new(0));
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let (known, count) = (Arc::clone(&known), Arc::clone(&count));
-                tokio::spawn(write(client.clone(), writer, round, known, count))
-            })
-            .collect();
-        while count.load(Ordering::Relaxed) < requests {
+        let found = items::read(&config).await;
+        items.lock().unwrap().check(found);
+        let found = objects::read(&config, &objects).await;
+        objects.lock().unwrap().check(found);
+        let counts: [Arc<AtomicUsize>; 3] = Default::default();
+        let [of_records, of_items, of_objects] = &counts;
+        let mut writers = Vec::new();
+        for writer in 0..WRITERS {
+            let (records, count) = (Arc::clone(&records), Arc::clone(of_records));
+            writers.push(tokio::spawn(records::write(
+                config.clone(),
+                writer,
+                round,
+                records,
+                count,
+            )));
+            let (books, count) = (Arc::clone(&items), Arc::clone(of_items));
+            writers.push(tokio::spawn(items::write(
+                config.clone(),
+                writer,
+                round,
+                books,
+                count,
+            )));
+            if writer % 2 == 0 {
+                let (books, count) = (Arc::clone(&objects), Arc::clone(of_objects));
+                writers.push(tokio::spawn(objects::write(
+                    config.clone(),
+                    writer,
+                    round,
+                    books,
+                    count,
+                )));
+            }
+        }
+        let enough = || {
+            counts
+                .iter()
+                .zip(wanted)
+                .all(|(count, wanted)| count.load(Ordering::Relaxed) >= wanted)
+        };
+        while !enough() {
             assert!(
-                !writers.iter().all(|writer| writer.is_finished()),
+                !writers.iter().any(|writer| writer.is_finished()),
                 "the server ended early"
             );
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -212,20 +242,11 @@ async fn what_was_acknowledged_survives_every_kill_and_no_number_comes_twice() {
         }
     }
     let running = Running::start(directory.path());
-    let stored = read(&running.client().await).await;
-    let known = known.lock().unwrap();
-    for (place, payload) in &*known {
-        assert_eq!(
-            stored.get(place),
-            Some(payload),
-            "{place:?} was acknowledged"
-        );
-    }
-    assert!(
-        known.len() > KILLS * WRITERS,
-        "only {} records were written",
-        known.len()
-    );
-    // More than was acknowledged may be there: requests that the kill cut off before their answer.
-    assert!(stored.len() >= known.len());
+    let config = running.config().await;
+    let found = records::read(&config).await;
+    records::check(&records.lock().unwrap(), &found);
+    let found = items::read(&config).await;
+    items.lock().unwrap().check(found);
+    let found = objects::read(&config, &objects).await;
+    objects.lock().unwrap().check(found);
 }

@@ -9,6 +9,7 @@
 //! | `a//b` and `a/../b` reach another object | refused |
 //! | a folder answers like an object | `NoSuchKey` |
 //! | stores an object, then checks it, then fails if its key is long | own [`put`] |
+//! | makes an object of parts after its metadata, checks them meanwhile, and forgets the upload first | own [`complete`] |
 //! | renames without syncing | synced before the answer, when durable |
 //! | says that listed keys are URL-encoded and does not encode them | says what is so |
 //! | leaves folders and dot files of deleted objects behind | removed |
@@ -29,12 +30,13 @@ use s3s::dto::{
     ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
     StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
 };
-use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
 
+use super::complete;
 use super::put::{self, Place};
 use super::turns::{Turn, Turns};
-use super::upload::{self, Announced, Received};
+use super::upload::{self, Announced, Received, Upload};
 
 /// Longest key. Source: S3 user guide, "Naming Amazon S3 objects" (1,024 bytes of UTF-8).
 const KEY_MAX_BYTES: usize = 1024;
@@ -139,10 +141,25 @@ impl Buckets {
         body: Option<StreamingBlob>,
         announced: &Announced,
     ) -> S3Result<Received> {
+        upload::receive(self.new_file(), body, announced, self.durable).await
+    }
+
+    /// The path of a file that nobody uses; whoever does makes an [`Upload`] of it.
+    fn new_file(&self) -> PathBuf {
         let number = self.uploads.fetch_add(1, Ordering::Relaxed);
         // s3s-fs removes files with such names when it starts.
-        let path = self.root.join(format!(".tmp.put-{number}.internal.part"));
-        upload::receive(path, body, announced, self.durable).await
+        self.root.join(format!(".tmp.put-{number}.internal.part"))
+    }
+
+    /// Where an object goes whose turn it is.
+    fn place(&self, bucket: &str, key: &str, object: &Path) -> Place {
+        Place {
+            root: self.root.clone(),
+            bucket: bucket.to_owned(),
+            key: key.to_owned(),
+            object: object.to_owned(),
+            durable: self.durable,
+        }
     }
 
     /// The turn to change what was uploaded in parts.
@@ -155,11 +172,7 @@ impl Buckets {
                 return Ok(turn);
             }
         }
-        Err(s3_error!(
-            NoSuchUpload,
-            "The specified upload does not exist. The upload ID may be invalid, or the upload may \
-             have been aborted or completed."
-        ))
+        Err(no_such_upload())
     }
 
     /// Puts a change at `path` on the disk, if this is a durable instance: the file, if it is still
@@ -207,6 +220,14 @@ impl Buckets {
             }
         }
     }
+}
+
+pub(super) fn no_such_upload() -> S3Error {
+    s3_error!(
+        NoSuchUpload,
+        "The specified upload does not exist. The upload ID may be invalid, or the upload may \
+         have been aborted or completed."
+    )
 }
 
 /// Whether `key` can be a file of its own.
@@ -307,11 +328,7 @@ impl S3 for Buckets {
             .receive(input.body.take(), &Announced::from(&input))
             .await?;
         let (path, _turn) = self.writable(&input.bucket, &input.key).await?;
-        let place = Place {
-            root: self.root.clone(),
-            object: path.clone(),
-            durable: self.durable,
-        };
+        let place = self.place(&input.bucket, &input.key, &path);
         let output = put::put(place, &input, received).await?;
         self.sync(path, Vec::new()).await?;
         Ok(S3Response::new(output))
@@ -324,21 +341,12 @@ impl S3 for Buckets {
         let (bucket, key) = (&request.input.bucket, &request.input.key);
         let (path, _turn) = self.writable(bucket, key).await?;
         let _parts = self.parts(&request.input.upload_id).await?;
-        let dot_files = self.dot_files(bucket, key);
-        // s3s-fs would keep the checksums of the object that was there.
-        if let Some(internal) = dot_files.first()
-            && let Err(error) = tokio::fs::remove_file(internal).await
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(s3_error!(
-                error,
-                InternalError,
-                "the object cannot be replaced"
-            ));
-        }
-        let answer = self.files.complete_multipart_upload(request).await?;
-        self.sync(path, dot_files).await?;
-        Ok(answer)
+        let place = self.place(bucket, key, &path);
+        let whole = Upload(self.new_file());
+        let output = complete::complete(&place, &request.input, &whole).await?;
+        self.sync(path, Vec::new()).await?;
+        complete::forget(&place, &request.input.upload_id).await;
+        Ok(S3Response::new(output))
     }
 
     async fn create_multipart_upload(

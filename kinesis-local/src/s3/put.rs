@@ -1,4 +1,4 @@
-//! Storing one object in one request.
+//! Storing one object: in one request, or from its parts ([`complete`](super::complete)).
 //!
 //! ```text
 //! <directory>/.tmp.put-<n>.internal.part                             1 received (see `upload`)
@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use s3s::crypto::{Checksum as _, Md5};
 use s3s::dto::{ETag, ETagCondition, PutObjectInput, PutObjectOutput, TimestampFormat};
 use s3s::{S3Result, s3_error};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::upload::{Received, Upload, hex};
@@ -74,6 +75,8 @@ fn longest_name(bucket: &str, key: &str) -> usize {
 pub(super) struct Place {
     /// The directory of all buckets.
     pub(super) root: PathBuf,
+    pub(super) bucket: String,
+    pub(super) key: String,
     /// The object's file.
     pub(super) object: PathBuf,
     /// Sync files before they are renamed.
@@ -86,11 +89,10 @@ pub(super) async fn put(
     input: &PutObjectInput,
     received: Received,
 ) -> S3Result<PutObjectOutput> {
-    place.check_conditions(input).await?;
-    place
-        .store(input, &received)
-        .await
-        .map_err(|error| s3_error!(error, InternalError, "the object cannot be stored"))?;
+    let conditions = (&input.if_none_match, &input.if_match);
+    place.check_conditions(conditions).await?;
+    let kept = [internal(&received), attributes(input)];
+    place.store(&received.upload, kept).await?;
     let e_tag = received.e_tag();
     let sums = received.checksums;
     Ok(PutObjectOutput {
@@ -105,13 +107,17 @@ pub(super) async fn put(
 }
 
 impl Place {
-    async fn check_conditions(&self, input: &PutObjectInput) -> S3Result<()> {
+    /// Checks `If-None-Match` and `If-Match`.
+    pub(super) async fn check_conditions(
+        &self,
+        conditions: (&Option<ETagCondition>, &Option<ETagCondition>),
+    ) -> S3Result<()> {
         let old = async |wanted: &ETag| -> bool {
-            let tag = self.e_tag(&input.bucket, &input.key).await;
+            let tag = self.e_tag().await;
             tag.is_ok_and(|tag| ETag::Strong(tag).strong_cmp(wanted))
         };
         let exists = tokio::fs::try_exists(&self.object).await.unwrap_or(true);
-        let refused = match (&input.if_none_match, &input.if_match) {
+        let refused = match conditions {
             (Some(ETagCondition::Any), _) => exists,
             (Some(ETagCondition::ETag(unwanted)), _) => exists && old(unwanted).await,
             (None, Some(ETagCondition::Any)) => !exists,
@@ -129,12 +135,12 @@ impl Place {
 
     /// The ETag of the object that is there: the one that was kept, which says of how many parts it
     /// was made, or else the sum of its bytes.
-    async fn e_tag(&self, bucket: &str, key: &str) -> io::Result<String> {
+    async fn e_tag(&self) -> io::Result<String> {
         let mut file = tokio::fs::File::open(&self.object).await?;
-        if has_dot_files(bucket, key) {
-            let [kept, _] = dot_files(&self.root, bucket, key);
+        if has_dot_files(&self.bucket, &self.key) {
+            let [kept, _] = dot_files(&self.root, &self.bucket, &self.key);
             let kept = tokio::fs::read(kept).await.unwrap_or_default();
-            let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap_or_default();
+            let kept: Value = serde_json::from_slice(&kept).unwrap_or_default();
             if let Some(tag) = kept["e_tag"].as_str() {
                 return Ok(tag.to_owned());
             }
@@ -148,10 +154,15 @@ impl Place {
         }
     }
 
-    /// Steps 2 to 4.
-    async fn store(&self, input: &PutObjectInput, received: &Received) -> io::Result<()> {
-        let has_dot_files = has_dot_files(&input.bucket, &input.key);
-        let dot_files = dot_files(&self.root, &input.bucket, &input.key);
+    /// Steps 2 to 4; `kept` is what the dot files hold.
+    pub(super) async fn store(&self, upload: &Upload, kept: [Value; 2]) -> S3Result<()> {
+        let stored = self.try_store(upload, kept).await;
+        stored.map_err(|error| s3_error!(error, InternalError, "the object cannot be stored"))
+    }
+
+    async fn try_store(&self, upload: &Upload, kept: [Value; 2]) -> io::Result<()> {
+        let has_dot_files = has_dot_files(&self.bucket, &self.key);
+        let dot_files = dot_files(&self.root, &self.bucket, &self.key);
         if has_dot_files {
             for file in &dot_files {
                 match tokio::fs::remove_file(file).await {
@@ -160,11 +171,10 @@ impl Place {
                 }
             }
         }
-        self.place(&received.upload).await?;
+        self.place(upload).await?;
         if has_dot_files {
-            let contents = [internal(received), attributes(input)];
-            for (file, content) in dot_files.iter().zip(contents) {
-                self.write_dot_file(&received.upload, file, content).await?;
+            for (file, content) in dot_files.iter().zip(kept) {
+                self.write_dot_file(upload, file, content).await?;
             }
         }
         Ok(())
@@ -186,12 +196,7 @@ impl Place {
     }
 
     /// Step 4. The name of the upload is free again.
-    async fn write_dot_file(
-        &self,
-        upload: &Upload,
-        file: &Path,
-        content: serde_json::Value,
-    ) -> io::Result<()> {
+    async fn write_dot_file(&self, upload: &Upload, file: &Path, content: Value) -> io::Result<()> {
         let mut out = tokio::fs::File::create(&upload.0).await?;
         out.write_all(content.to_string().as_bytes()).await?;
         out.flush().await?;
@@ -203,7 +208,7 @@ impl Place {
 }
 
 /// What s3s-fs keeps in its `.metadata.json`.
-fn attributes(input: &PutObjectInput) -> serde_json::Value {
+fn attributes(input: &PutObjectInput) -> Value {
     let expires = input.expires.as_ref().and_then(|expires| {
         let mut text = Vec::new();
         expires.format(TimestampFormat::DateTime, &mut text).ok()?;
@@ -234,7 +239,7 @@ fn attributes(input: &PutObjectInput) -> serde_json::Value {
 }
 
 /// What s3s-fs keeps in its `.internal.json`.
-fn internal(received: &Received) -> serde_json::Value {
+fn internal(received: &Received) -> Value {
     let mut kept = serde_json::Map::new();
     let sums = &received.checksums;
     let texts = [
