@@ -230,11 +230,15 @@ impl Queue {
                 self.cursors.remove(&index);
                 continue;
             }
+            let mut given = false;
             for record in batch.records {
                 bytes += record.size();
                 if bytes > RECEIVE_MAX_BYTES && !chosen.is_empty() {
+                    // The next receive begins with this shard's record, or with the next shard's.
+                    self.turn = if given { index + 1 } else { index };
                     return;
                 }
+                given = true;
                 let counter = record.counter;
                 let key = Key {
                     shard: index,

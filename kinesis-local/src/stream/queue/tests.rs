@@ -332,3 +332,27 @@ fn acknowledged_records_and_shards_read_to_their_end_are_not_kept() {
     let unread: Vec<u32> = queue.cursors.keys().copied().collect();
     assert_eq!(unread, [1, 2], "only the children");
 }
+
+#[test]
+fn records_of_more_than_a_mebibyte_do_not_keep_another_shards_from_being_received() {
+    let stream = Stream::create(&new_stream("s", 2));
+    let new = new_queue(&stream, Asked::TrimHorizon, NOW_MS);
+    let mut world = (stream, Vec::new());
+    let create = QueueChange::Create(Box::new(new));
+    take(&mut world, Step::Queue(create, NOW_MS));
+    let large = Bytes::from(vec![0; 3 << 20]);
+    for (shard, data) in [(0, &large), (1, &large)] {
+        let mut log = world.0.shard(shard).unwrap().log();
+        for _ in 0..20 {
+            log.append("k".into(), data.clone(), None, NOW_MS);
+        }
+        log.publish_all();
+    }
+    let mut of_shard = [0, 0];
+    for _ in 0..4 {
+        for delivery in receive(&mut world, Lane::Normal, 10, 30, NOW_MS + 1) {
+            of_shard[delivery.handle.key.shard as usize] += 1;
+        }
+    }
+    assert_eq!(of_shard, [6, 6], "three at a time, the shards by turns");
+}
