@@ -20,8 +20,8 @@ use crate::wire::fault::Fault;
 use crate::wire::read::{Integer, Text, TextMap, Timestamp, decode};
 use crate::wire::write::{Encode, Writer};
 
-/// Consumers on a page that asks for no number. Source: API model.
-const PAGE_DEFAULT: usize = 100;
+/// Consumers on a page, also if more are asked for. Source: API model.
+const PAGE_MAX: usize = 100;
 /// Consumers of a stream that may be CREATING at once. Source: `RegisterStreamConsumer`.
 const CREATING_MAX: usize = 5;
 
@@ -215,6 +215,11 @@ impl Inner {
     pub(super) async fn list_stream_consumers(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: ListRequest<'_> = decode(body)?;
         check_list(&request)?;
+        if request.next_token.is_some() && request.stream_creation_timestamp.is_some() {
+            return Err(Fault::invalid_argument(
+                "NextToken and StreamCreationTimestamp cannot be provided together.",
+            ));
+        }
         let cell = self.stream(None, request.stream_arn.as_ref())?;
         let same = |asked: Timestamp| asked.0 / 1000 == cell.read().life.created_ms / 1000;
         if !request.stream_creation_timestamp.is_none_or(same) {
@@ -225,7 +230,7 @@ impl Inner {
         let after = open_page(request.next_token.as_ref(), TOKEN_KIND, now_ms)?;
         let max = request
             .max_results
-            .map_or(PAGE_DEFAULT, |max| max.0.max(1) as usize);
+            .map_or(PAGE_MAX, |max| (max.0.max(1) as usize).min(PAGE_MAX));
         let consumers: Vec<ConsumerAnswer> = {
             let stream = cell.read();
             let later = stream.consumers.iter().filter(|(name, consumer)| {
@@ -276,6 +281,18 @@ impl Inner {
         request: &ConsumerRequest<'_>,
     ) -> Result<(Arc<StreamCell>, String), Fault> {
         if let Some(arn) = request.consumer_arn.as_deref() {
+            // "You may also provide all three parameters, as long as they don't conflict."
+            let (stream, consumer) = (&request.stream_arn, &request.consumer_name);
+            let conflicts = arn.split_once("/consumer/").is_some_and(|(of, rest)| {
+                let name = rest.split_once(':').map_or(rest, |(name, _)| name);
+                stream.as_deref().is_some_and(|stream| stream != of)
+                    || consumer.as_deref().is_some_and(|consumer| consumer != name)
+            });
+            if conflicts {
+                return Err(Fault::invalid_argument(
+                    "ConsumerARN conflicts with StreamARN or ConsumerName.",
+                ));
+            }
             let (cell, name) = self.consumer_by_arn(arn)?;
             return Ok((cell, name.to_owned()));
         }
@@ -324,7 +341,7 @@ impl Inner {
     }
 }
 
-fn no_consumer(name: &str, account: &str) -> Fault {
+pub(super) fn no_consumer(name: &str, account: &str) -> Fault {
     Fault::not_found(format!("Consumer {name}, account {account} not found."))
 }
 

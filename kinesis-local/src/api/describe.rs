@@ -23,8 +23,8 @@ use crate::wire::fault::Fault;
 use crate::wire::read::{Integer, Text, decode};
 use crate::wire::write::{Encode, Writer};
 
-/// Streams or shards on a page that asks for no number. Source: API model.
-const PAGE_DEFAULT: usize = 100;
+/// Streams or shards on a page, also if more are asked for. Source: API model.
+const PAGE_MAX: usize = 100;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default, bound(deserialize = "\'de: \'a"))]
@@ -207,7 +207,7 @@ impl Inner {
         };
         let max = request
             .limit
-            .map_or(PAGE_DEFAULT, |limit| limit.0.max(1) as usize);
+            .map_or(PAGE_MAX, |limit| (limit.0.max(1) as usize).min(PAGE_MAX));
         let streams: Vec<StreamFacts> = {
             let catalog = self.catalog.read();
             let facts = catalog
@@ -242,7 +242,7 @@ impl Inner {
         };
         let max = request
             .limit
-            .map_or(PAGE_DEFAULT, |limit| limit.0.max(1) as usize);
+            .map_or(PAGE_MAX, |limit| (limit.0.max(1) as usize).min(PAGE_MAX));
         let answer = {
             let stream = cell.read();
             let now_ms = self.now_ms();

@@ -27,6 +27,7 @@ struct DescribeLimitsRequest {}
 struct DescribeLimitsAnswer {
     open_shards: usize,
     on_demand_streams: usize,
+    channels: usize,
 }
 
 impl Encode for DescribeLimitsAnswer {
@@ -40,6 +41,9 @@ impl Encode for DescribeLimitsAnswer {
             writer.integer(self.on_demand_streams as u64);
             writer.key("OnDemandStreamCountLimit");
             writer.integer(ON_DEMAND_STREAMS_MAX as u64);
+            // AWS publishes no quota of channels, so there is no ChannelCountLimit to tell.
+            writer.key("ChannelCount");
+            writer.integer(self.channels as u64);
         });
     }
 }
@@ -51,6 +55,7 @@ impl Inner {
         let answer = DescribeLimitsAnswer {
             open_shards: self.open_shards(),
             on_demand_streams: self.on_demand_streams(),
+            channels: self.channel_count(),
         };
         self.settled().await?;
         Ok(Reply::to(body, &answer))
@@ -104,6 +109,14 @@ impl Inner {
             stream.mode == Mode::OnDemand && stream.status(now_ms, self.delays) != Status::Gone
         };
         streams.values().filter(on_demand).count()
+    }
+
+    /// Channels of all streams. Takes the locks of the catalog and of each stream.
+    fn channel_count(&self) -> usize {
+        let now_ms = self.now_ms();
+        let streams = self.catalog.read();
+        let count = |cell: &Arc<StreamCell>| cell.read().channel_count(now_ms, self.delays);
+        streams.values().map(count).sum()
     }
 
     pub(super) fn check_on_demand_limit(&self, there: usize) -> Result<(), Fault> {

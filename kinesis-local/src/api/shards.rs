@@ -157,6 +157,21 @@ impl Inner {
                         "NextToken and StreamName cannot be provided together.",
                     ));
                 }
+                let other = [
+                    (
+                        "ExclusiveStartShardId",
+                        request.exclusive_start_shard_id.is_some(),
+                    ),
+                    (
+                        "StreamCreationTimestamp",
+                        request.stream_creation_timestamp.is_some(),
+                    ),
+                ];
+                if let Some((other, _)) = other.iter().find(|(_, given)| *given) {
+                    return Err(Fault::invalid_argument(format!(
+                        "NextToken and {other} cannot be provided together.",
+                    )));
+                }
                 self.open_token(token)?
             }
             None => self.first_page(&request)?,

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use super::consumers::no_consumer;
 use super::encryption::check_reading;
 use super::get::{
     ChildShard, ITERATOR_TYPES, StartRequest, child_shards, could_not_find_shard,
@@ -123,7 +124,7 @@ type Key = (String, u32);
 #[derive(Debug)]
 struct Active {
     since: Instant,
-    /// When it was last asked for, with success or without.
+    /// When it was last asked for, but for calls that came too fast.
     called: Instant,
     stop: CancellationToken,
 }
@@ -143,7 +144,8 @@ impl Subscriptions {
     /// Takes the place at `key` from who had it; refused if it was taken less than 5 s ago, even if
     /// that subscription has ended since.
     ///
-    /// `calls_per_second` of 0: as often as one likes. A refused call counts, too.
+    /// `calls_per_second` of 0: as often as one likes. What is refused for calls that came too fast does
+    /// not count as one: who asks again and again gets in.
     fn take(
         &self,
         key: Key,
@@ -155,8 +157,8 @@ impl Subscriptions {
         let mut active = self.lock();
         if let Some(active) = active.get_mut(&key) {
             let pause = now.duration_since(active.called);
-            active.called = now;
             if recent(active) {
+                active.called = now;
                 return Err(Refused::InUse);
             }
             if calls_per_second > 0 && pause < Duration::from_secs(1) / calls_per_second {
@@ -451,6 +453,7 @@ impl Inner {
                 shard.identity.id()
             )),
         })?;
+        self.check_still_registered(&cell, arn, &stop)?;
         let (frames, events) = ResponseBody::channel(EVENTS_AHEAD);
         let next = shard.log().seek(start);
         let subscription = Subscription {
@@ -472,6 +475,25 @@ impl Inner {
         };
         tokio::spawn(subscription.run());
         Ok(Reply::Events(events))
+    }
+
+    /// A consumer that was deregistered while the call waited for the log: `end_consumer`, which is
+    /// called under the stream's lock, had no subscription to end.
+    fn check_still_registered(
+        &self,
+        cell: &StreamCell,
+        arn: &str,
+        stop: &CancellationToken,
+    ) -> Result<(), Fault> {
+        let (_, name, created_s) = parse_consumer_arn(arn).unwrap_or_default();
+        let stream = cell.read();
+        let life = stream.consumers.get(name).map(|consumer| consumer.life);
+        if life.is_some_and(|life| life.created_ms / 1000 == created_s && life.deleted_ms.is_none())
+        {
+            return Ok(());
+        }
+        stop.cancel();
+        Err(no_consumer(arn, &cell.place.account))
     }
 
     fn check_consumer_active(&self, cell: &StreamCell, name: &str) -> Result<(), Fault> {

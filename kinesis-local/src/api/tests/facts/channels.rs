@@ -151,6 +151,8 @@ async fn a_channel_is_created_described_updated_listed_and_deleted() {
     let summary = json!({"StreamName": "s"});
     let summary = ok(kinesis, "DescribeStreamSummary", summary.clone()).await;
     assert_eq!(summary["StreamDescriptionSummary"]["ChannelCount"], 1);
+    let limits = ok(kinesis, "DescribeLimits", json!({})).await;
+    assert_eq!(limits["ChannelCount"], 1);
     let delete = json!({"StreamName": "s"});
     let (code, _) = refused(kinesis, "DeleteStream", delete.clone()).await;
     assert_eq!(code, "ResourceInUseException");

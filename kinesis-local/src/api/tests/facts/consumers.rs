@@ -2,6 +2,28 @@
 
 use super::*;
 
+#[tokio::test]
+async fn a_consumer_may_be_named_twice_if_it_is_the_same() {
+    let kinesis = with_stream(1).await;
+    let arn = register(&kinesis, "c").await;
+    register(&kinesis, "d").await;
+    let (code, text) = (
+        "InvalidArgumentException",
+        "ConsumerARN conflicts with StreamARN or ConsumerName.",
+    );
+    for operation in ["DescribeStreamConsumer", "DeregisterStreamConsumer"] {
+        for conflict in [
+            json!({"ConsumerARN": arn, "ConsumerName": "d", "StreamARN": STREAM_ARN}),
+            json!({"ConsumerARN": arn, "ConsumerName": "d"}),
+            json!({"ConsumerARN": arn, "StreamARN": format!("{STREAM_ARN}2")}),
+        ] {
+            assert_refused(&kinesis, operation, conflict, code, text).await;
+        }
+        let same = json!({"ConsumerARN": arn, "ConsumerName": "c", "StreamARN": STREAM_ARN});
+        ok(&kinesis, operation, same).await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_consumer_is_registered_described_and_deregistered() {
     let kinesis = with_stream(1).await;

@@ -150,7 +150,8 @@ async fn a_consumer_asks_for_a_shard_once_a_second() {
         &text,
     )
     .await;
-    tokio::time::advance(Duration::from_millis(1000)).await;
+    // Who asks again and again gets in, since what came too fast does not count.
+    tokio::time::advance(Duration::from_millis(600)).await;
     assert_eq!(subscribe().await.status(), StatusCode::OK);
 }
 

@@ -131,7 +131,7 @@ async fn the_limits_tell_what_is_there() {
     assert_eq!(
         ok(&kinesis, "DescribeLimits", json!({})).await,
         json!({"ShardLimit": 20_000, "OpenShardCount": 7, "OnDemandStreamCount": 1,
-            "OnDemandStreamCountLimit": 50})
+            "OnDemandStreamCountLimit": 50, "ChannelCount": 0})
     );
 }
 

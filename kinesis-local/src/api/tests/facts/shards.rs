@@ -107,6 +107,18 @@ async fn a_listing_needs_a_stream_or_a_token_and_not_both() {
     let both = json!({"StreamName": "s", "NextToken": "x"});
     let text = "NextToken and StreamName cannot be provided together.";
     assert_refused(&kinesis, "ListShards", both, code, text).await;
+    for (other, value) in [
+        ("ExclusiveStartShardId", json!("0")),
+        ("StreamCreationTimestamp", json!(NOW_MS / 1000)),
+    ] {
+        let both = json!({"NextToken": "x", other: value});
+        let text = format!("NextToken and {other} cannot be provided together.");
+        assert_refused(&kinesis, "ListShards", both, code, &text).await;
+    }
+    let both = json!({"NextToken": "x", "StreamARN": STREAM_ARN,
+        "StreamCreationTimestamp": NOW_MS / 1000});
+    let text = "NextToken and StreamCreationTimestamp cannot be provided together.";
+    assert_refused(&kinesis, "ListStreamConsumers", both, code, text).await;
     let (code, _) = refused(&kinesis, "ListShards", json!({"NextToken": "rubbish"})).await;
     assert_eq!(code, "InvalidArgumentException");
 }

@@ -285,19 +285,24 @@ async fn a_description_is_paged_by_shard() {
 }
 
 #[tokio::test]
-async fn a_hundred_streams_and_a_hundred_shards_are_on_a_page_that_asks_for_no_number() {
+async fn a_page_has_a_hundred_streams_or_shards_at_most() {
     let kinesis = with_stream(101).await;
-    let described = ok(&kinesis, "DescribeStream", json!({"StreamName": "s"})).await;
-    let described = &described["StreamDescription"];
-    assert_eq!(described["Shards"].as_array().unwrap().len(), 100);
-    assert_eq!(described["HasMoreShards"], true);
+    for limit in [None, Some(10_000)] {
+        let describe = json!({"StreamName": "s", "Limit": limit});
+        let described = ok(&kinesis, "DescribeStream", describe).await;
+        let described = &described["StreamDescription"];
+        assert_eq!(described["Shards"].as_array().unwrap().len(), 100);
+        assert_eq!(described["HasMoreShards"], true);
+    }
     for at in 0..100 {
         let create = json!({"StreamName": format!("a{at:02}"), "ShardCount": 1});
         ok(&kinesis, "CreateStream", create).await;
     }
-    let listed = ok(&kinesis, "ListStreams", json!({})).await;
-    assert_eq!(listed["StreamNames"].as_array().unwrap().len(), 100);
-    assert_eq!(listed["HasMoreStreams"], true);
+    for limit in [None, Some(10_000)] {
+        let listed = ok(&kinesis, "ListStreams", json!({"Limit": limit})).await;
+        assert_eq!(listed["StreamNames"].as_array().unwrap().len(), 100);
+        assert_eq!(listed["HasMoreStreams"], true);
+    }
 }
 
 #[tokio::test]

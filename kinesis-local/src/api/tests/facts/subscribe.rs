@@ -289,6 +289,40 @@ async fn deregistering_and_deleting_end_the_subscriptions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_subscribes_while_the_consumer_is_deregistered_keeps_no_subscription() {
+    let dir = tempfile::tempdir().unwrap();
+    let kinesis = Kinesis::open(KinesisOptions {
+        data_dir: Some(dir.path().to_owned()),
+        ..options()
+    })
+    .unwrap();
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    ok(&kinesis, "CreateStream", create).await;
+    let arn = register(&kinesis, "c").await;
+    let tags = json!({"StreamName": "s", "Tags": {"a": "b"}});
+    let start = position(&arn, "0", trim_horizon());
+    let deregister = json!({"ConsumerARN": arn});
+    let subscribe = async || kinesis.call(request("SubscribeToShard", &start)).await;
+    // Each is begun before any is polled again: the subscription waits until the tags are stored, if
+    // they are not yet.
+    let (tagged, subscribed, gone) = tokio::join!(
+        answer(&kinesis, "AddTagsToStream", &tags),
+        subscribe(),
+        answer(&kinesis, "DeregisterStreamConsumer", &deregister),
+    );
+    assert_eq!((tagged.0, gone.0), (StatusCode::OK, StatusCode::OK));
+    let code = "ResourceNotFoundException";
+    if subscribed.status() == StatusCode::OK {
+        let mut body = subscribed.into_body();
+        assert_eq!(frame(&mut body).await.unwrap().0, "initial-response");
+        assert_eq!(frame(&mut body).await.unwrap().0, code);
+    } else {
+        let told = subscribed.into_body().collect().await.unwrap().to_bytes();
+        assert!(String::from_utf8_lossy(&told).contains(code), "{told:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_key_that_does_not_work_ends_the_subscription_by_its_exception() {
     for (state, code, text) in KEY_STATES {
         let kinesis = with_stream(1).await;
