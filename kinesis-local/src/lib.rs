@@ -103,7 +103,10 @@
 //! [`Settings::kms_keys`] or [`KinesisLocal::set_kms_key`] says otherwise. The metrics that a stream is
 //! monitored by are remembered and not made.
 //!
-//! Those are all operations of the service's model of November 2026.
+//! Those are all operations of the service's model of November 2026. On purpose not as the service says it:
+//! the text of `IncompleteSignatureException` ends with the scheme of the Authorization header and not with
+//! the whole of it, since it may hold what a log is not to; and DescribeLimits has no `ChannelCountLimit`,
+//! which nothing published tells.
 //!
 //! # Limits
 //!
@@ -176,7 +179,8 @@
 //! * A channel that is created without its bucket is FAILED for good: delete it, as on AWS. One that
 //!   loses its bucket later is FAILED, with the reason, until the bucket is back; it tries every 10 s
 //!   and passes over nothing but what leaves the stream's retention meanwhile.
-//! * Roles, encryption of objects and logging to CloudWatch are noted and described, not done. S3 Tables
+//! * Roles, bucket owners, encryption of objects and logging to CloudWatch are noted and described, not done
+//!   or checked. S3 Tables
 //!   are refused with `InvalidArgumentException`.
 //!
 //! # Faults on purpose

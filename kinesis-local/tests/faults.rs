@@ -6,10 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
+use aws_sdk_kinesis::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_kinesis::error::{ProvideErrorMetadata as _, SdkError};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{
-    PutRecordsRequestEntry, ShardIteratorType, StartingPosition, SubscribeToShardEventStream,
+    PutRecordsRequestEntry, RecordDistributionStrategy, ShardIteratorType, StartingPosition,
+    StreamMode, StreamModeDetails, SubscribeToShardEventStream,
 };
 use aws_smithy_runtime_api::client::http::HttpConnector as _;
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
@@ -196,6 +198,68 @@ async fn a_rule_for_a_shard_takes_what_goes_to_it_and_nothing_else() {
         .unwrap_err();
     stored(&stream, 0).await;
     client.list_streams().send().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_for_a_shard_leaves_a_record_alone_whose_key_does_not_choose_it() {
+    let throttled = FaultEffect::error("ProvisionedThroughputExceededException");
+    let rules = SHARDS.map(|shard| {
+        FaultRule::new(throttled.clone())
+            .stream("auto")
+            .shard(shard)
+    });
+    let plan = rules
+        .into_iter()
+        .fold(FaultPlan::default(), FaultPlan::rule);
+    let (stream, client) = world(plan).await;
+    let mode = StreamModeDetails::builder().stream_mode(StreamMode::OnDemand);
+    let create = client.create_stream().stream_name("auto");
+    let create = create.stream_mode_details(mode.build().unwrap());
+    create.send().await.unwrap();
+    let auto = TestStream::named(stream.local(), "auto");
+    auto.until_active().await;
+    let spread = client
+        .update_stream_record_distribution_strategy()
+        .stream_arn(auto.arn().await)
+        .record_distribution_strategy(RecordDistributionStrategy::Auto);
+    spread.send().await.unwrap();
+    auto.until_active().await;
+    for key in 0..20 {
+        let put = client.put_record().stream_name("auto").data(Blob::new("x"));
+        put.partition_key(key.to_string()).send().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_for_a_shard_takes_what_another_account_sends_to_it() {
+    const OTHER: &str = "111122223333";
+    let throttled = FaultEffect::error("ProvisionedThroughputExceededException");
+    let rule = FaultRule::new(throttled).stream(STREAM).shard(SHARDS[1]);
+    let (stream, client) = world(FaultPlan::default().rule(rule)).await;
+    let arn = stream.arn().await;
+    let policy = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+        "Principal": {"AWS": OTHER}, "Action": "kinesis:PutRecord", "Resource": arn}]});
+    let policy = client.put_resource_policy().policy(policy.to_string());
+    policy.resource_arn(&arn).send().await.unwrap();
+    let config = stream.local().sdk_config().into_builder();
+    let config = config
+        .retry_config(RetryConfig::disabled())
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new(
+            OTHER, "secret", None, None, "test",
+        )));
+    let other = Client::new(&config.build());
+    // Of the same name, and all keys are its first shard's.
+    let own = other.create_stream().stream_name(STREAM).shard_count(1);
+    own.send().await.unwrap();
+    let put = async |shard: usize| {
+        let put = other.put_record().stream_arn(&arn).partition_key("k");
+        let put = put.explicit_hash_key(KEYS[shard]).data(Blob::new("x"));
+        let put = put.send().await;
+        put.map_err(|error| error.code().unwrap_or("?").to_owned())
+    };
+    put(0).await.unwrap();
+    let code = put(1).await.unwrap_err();
+    assert_eq!(code, "ProvisionedThroughputExceededException");
 }
 
 #[tokio::test(start_paused = true)]

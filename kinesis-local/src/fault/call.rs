@@ -32,8 +32,12 @@ pub(crate) struct Call {
 /// What only the service can tell of a call.
 #[derive(Debug)]
 pub(crate) enum Wanted<'a> {
-    /// The shard that takes a hash key.
-    ShardOf { stream: &'a str, key: HashKey },
+    /// The shard that takes a hash key, of the stream by its ARN or else of the caller's of that name.
+    ShardOf {
+        arn: Option<&'a str>,
+        stream: &'a str,
+        key: HashKey,
+    },
     /// The stream that a queue or channel belongs to, by its ARN.
     StreamOf { arn: &'a str },
     /// The stream that a token of ListShards goes on in.
@@ -140,6 +144,7 @@ impl Call {
         let owned = |text: Option<Text<'_>>| text.map(|text| text.to_string());
         let listed = [named.stream_configuration_list, named.stream_filter];
         let listed = listed.into_iter().flatten().flat_map(|List(listed)| listed);
+        let stream_arn = owned(named.stream_arn.clone());
         let arns = [
             named.stream_arn,
             named.consumer_arn.clone(),
@@ -189,7 +194,9 @@ impl Call {
             .as_deref()
             .map(HashKey::of_partition_key);
         if let (Some(key), Some(stream)) = (explicit.or(key), self.streams.first()) {
-            self.shards.extend(find(Wanted::ShardOf { stream, key }));
+            let arn = stream_arn.as_deref();
+            self.shards
+                .extend(find(Wanted::ShardOf { arn, stream, key }));
         }
     }
 }
@@ -256,7 +263,7 @@ mod tests {
         call.read(
             Body::new(Format::Json, body.as_bytes()),
             |wanted| match wanted {
-                Wanted::ShardOf { stream, key } => {
+                Wanted::ShardOf { stream, key, .. } => {
                     let expected = key == HashKey::of_partition_key("k");
                     (stream == "s" && expected).then(|| "shardId-000000000007".to_owned())
                 }

@@ -131,7 +131,8 @@ pub struct FaultRule {
     pub stream: Option<String>,
     /// The shard's id, whole or short (`shardId-000000000001`, `shardId-1`, `1`), whether a call gives
     /// it, in either form, an iterator in it or the key of one record; MergeShards gives two. Of
-    /// PutRecords only [`FaultEffect::FailEntries`] knows the shards.
+    /// PutRecords, and of PutRecord where the distribution strategy is AUTO, only
+    /// [`FaultEffect::FailEntries`] knows the shards.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<String>,
     /// The access key id that the call is signed with.
