@@ -4,12 +4,12 @@
 //! an answer of more than 16 KiB ─▶ its share of the room, from when it is made to when its last byte is
 //!                                  written; waits while others have the room, in a smaller one
 //! an event of a subscription    ─▶ the same, but before it is made
-//!                                     └ a second without 32 KiB read, and others wait: cut
+//!                                     └ not read fast enough, and others wait: cut (see `reading`)
 //! ```
 //! Promises: answers take [`ROOM_KIB`] together, those that wait for it [`WAITING_ROOM_KIB`], whatever
 //! their readers do; who finds no room in either, or waits for too long, is told to come again. Who does
-//! not read keeps what it has only while nobody else wants it, and a subscriber that is cut for that
-//! subscribes again.
+//! not read, or not at the pace of an answer of that length, keeps what it has only while nobody else wants
+//! it, and a subscriber that is cut for that subscribes again.
 //!
 //! A share belongs to the bytes and not to the answer, so it counts what HTTP has taken over and not
 //! yet written, too.
@@ -18,16 +18,16 @@
 //!
 //! Times are of the machine and not of the instance's clock, as all time-outs of connections are.
 
-use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kinesis_core::Clock;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+
+mod reading;
+
+pub(crate) use reading::{LOOK_EVERY, Readers, Reading, Watched};
 
 /// What all answers may take, in KiB. Source: none, reasonable default: twelve of the largest, which
 /// are 16 MiB (10 MiB of records as base64 in JSON).
@@ -44,10 +44,6 @@ pub(crate) const UNSHARED_BYTES: usize = 16 * 1024;
 /// does not read. Source: none; 32 KiB a second is what bodies have to keep, too.
 pub(crate) const PIECE_BYTES: usize = 32 * 1024;
 
-/// How often it is looked for answers that nobody reads while others wait. Source: none, reasonable
-/// default: longer than a lost packet takes to be sent again.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(1);
-
 /// How long an answer that was made waits for room. Source: none, reasonable default: less than the
 /// SDKs' read timeouts (30 s or more).
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -63,15 +59,8 @@ struct Inner {
     /// KiB that are free.
     room: Arc<Semaphore>,
     waiting_room: Arc<Semaphore>,
-    readers: Mutex<Readers>,
-}
-
-#[derive(Debug)]
-struct Readers {
-    by_number: HashMap<u64, Arc<Reading>>,
-    next: u64,
-    /// When it was last looked who reads.
-    looked: Instant,
+    /// Those that hold a share, or may come to do so.
+    readers: Readers,
 }
 
 /// There is no room.
@@ -93,11 +82,7 @@ impl Answers {
             inner: Arc::new(Inner {
                 room: Arc::new(Semaphore::new(room)),
                 waiting_room: Arc::new(Semaphore::new(waiting_room)),
-                readers: Mutex::new(Readers {
-                    by_number: HashMap::new(),
-                    next: 0,
-                    looked: Clock::system().now(),
-                }),
+                readers: Readers::new(),
             }),
         }
     }
@@ -117,52 +102,22 @@ impl Answers {
         waited.map_err(|_| Full)?.map_err(|_| Full).map(Some)
     }
 
-    /// Waits for the share of so many bytes that are not made yet, and cuts answers that nobody reads
-    /// meanwhile. Cancel safe; first come, first served.
+    /// Waits for the share of so many bytes that are not made yet, and cuts answers that are not
+    /// read meanwhile. Cancel safe; first come, first served.
     pub(crate) async fn share(&self, bytes: usize) -> Result<Share, AcquireError> {
         let mut share = pin!(Arc::clone(&self.inner.room).acquire_many_owned(kib(bytes)));
         loop {
             tokio::select! {
                 biased;
                 share = share.as_mut() => return share.map(Share),
-                () = tokio::time::sleep(LOOK_EVERY) => self.cut_the_unread(),
+                () = tokio::time::sleep(LOOK_EVERY) => self.inner.readers.cut_the_slow(),
             }
         }
     }
 
     /// An answer of a connection which holds shares, or may come to do so.
     pub(crate) fn watch(&self, reading: &Arc<Reading>) -> Watched {
-        let mut readers = self.readers();
-        let number = readers.next;
-        readers.next += 1;
-        readers.by_number.insert(number, Arc::clone(reading));
-        Watched {
-            answers: self.clone(),
-            number,
-        }
-    }
-
-    fn cut_the_unread(&self) {
-        let now = Clock::system().now();
-        let mut readers = self.readers();
-        if now < readers.looked + LOOK_EVERY {
-            return; // another who waits has just looked
-        }
-        readers.looked = now;
-        for reading in readers.by_number.values() {
-            if reading
-                .unread_since()
-                .is_some_and(|since| since + LOOK_EVERY <= now)
-            {
-                tracing::debug!("an answer that nobody reads is cut: others wait for its memory");
-                reading.cut();
-            }
-        }
-    }
-
-    fn readers(&self) -> MutexGuard<'_, Readers> {
-        let readers = self.inner.readers.lock();
-        readers.unwrap_or_else(PoisonError::into_inner)
+        self.inner.readers.watch(reading)
     }
 
     #[cfg(test)]
@@ -194,117 +149,6 @@ struct Held {
 impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
-    }
-}
-
-/// An answer that may be cut for others, until dropped.
-#[derive(Debug)]
-pub(crate) struct Watched {
-    answers: Answers,
-    number: u64,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.answers.readers().by_number.remove(&self.number);
-    }
-}
-
-/// Whether an answer is being read.
-#[derive(Debug)]
-pub(crate) struct Reading {
-    progress: Mutex<Progress>,
-    stream: CancellationToken,
-    connection: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Progress {
-    /// When something was last asked for or written.
-    since: Instant,
-    /// Buffers that were handed over and are not written to their end.
-    unwritten: usize,
-    /// All that there is so far was asked for: the reader is ahead of us.
-    drained: bool,
-}
-
-impl Reading {
-    /// An answer that begins now. `stream` is cancelled to cut it, and `connection` if it is still there
-    /// the next time: what HTTP/2 has taken over to its end can no longer be cut alone.
-    pub(crate) fn begin(stream: CancellationToken, connection: CancellationToken) -> Self {
-        Self {
-            progress: Mutex::new(Progress {
-                since: Clock::system().now(),
-                unwritten: 0,
-                drained: false,
-            }),
-            stream,
-            connection,
-        }
-    }
-
-    /// Since when nothing more of it could be written; `None`: there is nothing to be written.
-    pub(crate) fn unread_since(&self) -> Option<Instant> {
-        let progress = self.progress();
-        (progress.unwritten > 0 || !progress.drained).then_some(progress.since)
-    }
-
-    pub(crate) fn cut(&self) {
-        if self.stream.is_cancelled() {
-            self.connection.cancel();
-        }
-        self.stream.cancel();
-    }
-
-    /// A piece was taken.
-    pub(crate) fn taken(&self) {
-        self.note(|progress| progress.drained = false);
-    }
-
-    /// More was asked for than there is.
-    pub(crate) fn drained(&self) {
-        self.note(|progress| progress.drained = true);
-    }
-
-    /// A buffer, which counts as unwritten until it is dropped.
-    pub(crate) fn hand_over<T>(self: &Arc<Self>, bytes: Bytes, until_written: T) -> Bytes
-    where
-        T: Send + 'static,
-    {
-        self.note(|progress| progress.unwritten += 1);
-        Bytes::from_owner(Unwritten {
-            bytes,
-            reading: Arc::clone(self),
-            _until_written: until_written,
-        })
-    }
-
-    fn note(&self, change: impl FnOnce(&mut Progress)) {
-        let mut progress = self.progress();
-        change(&mut progress);
-        progress.since = Clock::system().now();
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Unwritten<T> {
-    bytes: Bytes,
-    reading: Arc<Reading>,
-    _until_written: T,
-}
-
-impl<T> AsRef<[u8]> for Unwritten<T> {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
-}
-
-impl<T> Drop for Unwritten<T> {
-    fn drop(&mut self) {
-        self.reading.note(|progress| progress.unwritten -= 1);
     }
 }
 

@@ -15,9 +15,11 @@
 //! place to others (see [`places`]). At the end every connection finishes the requests it has, within a
 //! deadline.
 //!
-//! Not promised: that who reads slowly makes room. A reader of 32 KiB a second keeps its answer's memory
-//! to the end, and a small answer that nobody reads keeps its request's place until it is cut; enough of
-//! either, and others are told to come again.
+//! Nor does one that is read too slowly keep what others wait for, its memory or its request's place: an
+//! answer of which nothing was written for a second is cut then, and so is one that would take more than a
+//! minute, which is a reader of less than 280 KiB a second for the largest (see
+//! [`answers`](crate::answers)). So that somebody who reads is seen to, the kernel holds little of an
+//! answer that is not sent, [`SEND_BUFFER_BYTES`].
 //!
 //! What clients can make us hold is bounded, by 1 GiB for 512 connections, whatever they do and leave,
 //! beside what streams, tables and buckets are and what a handler makes of a request while it runs:
@@ -44,7 +46,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kinesis_core::Clock;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -67,6 +69,15 @@ use streams::Streams;
 
 /// Longest head of an HTTP/1.1 request, in bytes. Source: none; a signed request has about 2 KiB.
 const HTTP1_HEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// What the kernel is asked to hold of answers that the other end has not taken, in bytes a connection;
+/// Linux takes twice as much, of which a third has to be free before more is written. Source: none,
+/// reasonable default: what it grows to by itself are 4 MiB, of which somebody who takes 280 KiB a second
+/// frees a third in five seconds, and looks like nobody until then.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+
+/// Connections that the kernel holds before they are accepted. Source: tokio's default.
+const BACKLOG: u32 = 1024;
 
 /// Headers of a request. Source: hyper's default.
 const HTTP1_HEADERS_MAX: usize = 100;
@@ -161,7 +172,7 @@ impl Server {
                 tracing::warn!(%address, "other machines can use the pages under /_local/ without credentials");
             }
         }
-        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let listener = listener(address).map_err(refused)?;
         let server = Self {
             address: listener.local_addr().map_err(refused)?,
             #[cfg(feature = "tls")]
@@ -227,6 +238,20 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.closing.cancel();
     }
+}
+
+/// A socket that listens; the ones of its connections have its options.
+fn listener(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // On Windows it would let two programs listen on one port.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 async fn accept(
@@ -406,7 +431,8 @@ async fn answer(
         share,
     };
     let stream = streams::cut().unwrap_or_else(|| connection.clone());
-    Ok(answer.map(|body| Answering::begin(body, held, &shared.answers, stream, connection)))
+    let rooms = (&shared.answers, places);
+    Ok(answer.map(|body| Answering::begin(body, held, rooms, stream, connection)))
 }
 
 fn protocol(head_timeout: Duration, wide: bool) -> auto::Builder<Streams> {

@@ -1,11 +1,22 @@
+use kinesis_core::Clock;
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 
 const MIB: usize = 1024 * 1024;
 
-/// An answer of `bytes` that its reader was given a piece of; the second ends when it is cut.
-fn answer(answers: &Answers, share: Share) -> (Arc<Reading>, Watched, CancellationToken, Bytes) {
+/// An answer of `length` bytes that its reader was given a piece of; the token is cancelled when it is cut.
+fn answer(
+    answers: &Answers,
+    share: Share,
+    length: Option<u64>,
+) -> (Arc<Reading>, Watched, CancellationToken, Bytes) {
     let cut = CancellationToken::new();
-    let reading = Arc::new(Reading::begin(cut.clone(), CancellationToken::new()));
+    let reading = Arc::new(Reading::begin(
+        length,
+        cut.clone(),
+        CancellationToken::new(),
+    ));
     let watched = answers.watch(&reading);
     let bytes = share.hold(Bytes::from_static(b"piece"));
     let bytes = reading.hand_over(bytes, ());
@@ -32,7 +43,7 @@ async fn a_small_answer_never_waits() {
 async fn who_does_not_read_is_cut_within_a_second_or_two_when_others_wait_and_not_before() {
     let answers = Answers::with(16 * 1024, 16 * 1024);
     let share = answers.share_of_made(16 * MIB).await.unwrap().unwrap();
-    let (reading, watched, cut, bytes) = answer(&answers, share);
+    let (reading, watched, cut, bytes) = answer(&answers, share, None);
     tokio::time::sleep(Duration::from_secs(1000)).await;
     assert!(!cut.is_cancelled(), "nobody waits");
     let began = Clock::system().now();
@@ -55,11 +66,11 @@ async fn who_does_not_read_is_cut_within_a_second_or_two_when_others_wait_and_no
 async fn who_reads_keeps_its_share_while_others_wait_and_they_are_told_to_come_again() {
     let answers = Answers::with(16 * 1024, 2 * 1024);
     let share = answers.share_of_made(16 * MIB).await.unwrap().unwrap();
-    let (reading, _watched, cut, _bytes) = answer(&answers, share);
+    let (reading, _watched, cut, _bytes) = answer(&answers, share, None);
     let reads = tokio::spawn(async move {
         loop {
             tokio::time::sleep(LOOK_EVERY / 2).await;
-            reading.taken();
+            reading.taken(PIECE_BYTES);
         }
     });
     let began = Clock::system().now();
@@ -79,8 +90,44 @@ async fn who_reads_keeps_its_share_while_others_wait_and_they_are_told_to_come_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_waits_for_readers_of_long_answers_that_read_fast_enough_and_for_no_others() {
+    let large = Some(16 * MIB as u64);
+    for (length, kib_per_second, keeps_it) in [
+        (large, 32, false),
+        (large, 260, false),
+        (large, 290, true),
+        // An object is no larger in memory.
+        (Some(1 << 40), 290, true),
+        (Some(MIB as u64), 32, true),
+        (Some(MIB as u64), 16, false),
+        // A subscription is made as it is read.
+        (None, 1, true),
+    ] {
+        let answers = Answers::with(16 * 1024, 2 * 1024);
+        let share = answers.share_of_made(16 * MIB).await.unwrap().unwrap();
+        let (reading, watched, cut, bytes) = answer(&answers, share, length);
+        let reads = tokio::spawn(async move {
+            let _held = (watched, bytes);
+            while !cut.is_cancelled() {
+                reading.taken(kib_per_second * 1024 / 4);
+                tokio::time::sleep(LOOK_EVERY / 4).await;
+            }
+        });
+        let began = Clock::system().now();
+        let waited = answers.share_of_made(MIB).await;
+        let case = format!("{length:?} at {kib_per_second}");
+        assert_eq!(waited.is_err(), keeps_it, "{case}");
+        if !keeps_it {
+            assert!(Clock::system().now() - began <= 4 * LOOK_EVERY, "{case}");
+        }
+        reads.abort();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_has_nothing_to_be_written_is_not_unread() {
     let reading = Arc::new(Reading::begin(
+        None,
         CancellationToken::new(),
         CancellationToken::new(),
     ));
@@ -91,7 +138,7 @@ async fn an_answer_that_has_nothing_to_be_written_is_not_unread() {
         "nobody asked for it yet"
     );
     let piece = reading.hand_over(Bytes::from_static(b"piece"), ());
-    reading.taken();
+    reading.taken(PIECE_BYTES);
     reading.drained();
     tokio::time::advance(LOOK_EVERY).await;
     assert_eq!(
@@ -101,7 +148,7 @@ async fn an_answer_that_has_nothing_to_be_written_is_not_unread() {
     );
     drop(piece);
     assert_eq!(reading.unread_since(), None);
-    reading.taken();
+    reading.taken(PIECE_BYTES);
     let again = Clock::system().now();
     assert_eq!(reading.unread_since(), Some(again));
 }

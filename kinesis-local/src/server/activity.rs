@@ -145,7 +145,7 @@ mod tests {
                 activity.request(),
                 [(); 2].map(|()| CancellationToken::new()),
             );
-            let reading = Arc::new(Reading::begin(cuts[0].clone(), cuts[1].clone()));
+            let reading = Arc::new(Reading::begin(None, cuts[0].clone(), cuts[1].clone()));
             request.is_answered_by(&reading);
             (request, reading, cuts)
         };

@@ -9,6 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
 use super::activity::UnderWay;
+use super::places::Places;
 use crate::answers::{Answers, PIECE_BYTES, Reading, Share, Watched};
 use crate::body::{BoxError, ResponseBody};
 use crate::route::Place;
@@ -17,7 +18,6 @@ use crate::route::Place;
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) under_way: UnderWay,
-    #[expect(dead_code, reason = "held for its drop")]
     pub(super) place: Option<Place>,
     pub(super) share: Option<Share>,
 }
@@ -30,7 +30,7 @@ pub(super) struct Answering {
     /// What was taken from the body and is not yet given out.
     rest: Bytes,
     reading: Arc<Reading>,
-    held: Arc<(Held, Option<Watched>)>,
+    held: Arc<(Held, [Option<Watched>; 2])>,
 }
 
 impl Answering {
@@ -38,14 +38,21 @@ impl Answering {
     pub(super) fn begin(
         body: ResponseBody,
         held: Held,
-        answers: &Answers,
+        (answers, places): (&Answers, &Places),
         stream: CancellationToken,
         connection: CancellationToken,
     ) -> Self {
-        let reading = Arc::new(Reading::begin(stream, connection));
+        let length = match body.is_made_as_it_is_read() {
+            true => None,
+            false => body.size_hint().exact(),
+        };
+        let reading = Arc::new(Reading::begin(length, stream, connection));
         held.under_way.is_answered_by(&reading);
         let has_shares = held.share.is_some() || body.is_made_as_it_is_read();
-        let watched = has_shares.then(|| answers.watch(&reading));
+        let watched = [
+            has_shares.then(|| answers.watch(&reading)),
+            held.place.is_some().then(|| places.watch(&reading)),
+        ];
         Self {
             body,
             rest: Bytes::new(),
@@ -81,8 +88,8 @@ impl Body for Answering {
                 Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
             }
         }
-        answering.reading.taken();
         let piece = answering.rest.len().min(PIECE_BYTES);
+        answering.reading.taken(piece);
         // The last piece takes the buffer along, so that it is written when the piece is.
         let piece = match piece == answering.rest.len() {
             true => std::mem::take(&mut answering.rest),
@@ -126,7 +133,8 @@ mod tests {
             share,
         };
         let cut = CancellationToken::new();
-        Answering::begin(body, held, answers, cut.clone(), cut)
+        let places = Places::new(0);
+        Answering::begin(body, held, (answers, &places), cut.clone(), cut)
     }
 
     #[tokio::test]

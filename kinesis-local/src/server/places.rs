@@ -3,16 +3,17 @@
 //! ```text
 //! a request's head ─▶ a place ─▶ its body arrives ─▶ it is carried out ─▶ its answer is written
 //!                      │              └ less than 32 KiB of it in a second, and others wait: gives it up
-//!                      └ waits while all are taken, for 2 s, and is then told to come again
+//!                      └ waits while all are taken, for 4 s,             └ not read fast enough, and others
+//!                        and is then told to come again                    wait: cut
 //! ```
-//! Promises: who sends heads and no bodies takes nobody's place; what may be held before its body is whole
+//! Promises: who sends heads and no bodies, or does not read, takes nobody's place; what may be held before its body is whole
 //! is bounded by the places. The pages under `/_local/` have places of their own, so that they tell what is
 //! the matter when there are no others.
 //!
 //! Times are of the machine and not of the instance's clock, as all time-outs of connections are.
 
 use std::future::Future as _;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
@@ -24,7 +25,7 @@ use kinesis_core::Clock;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep};
 
-use crate::answers::{LOOK_EVERY, PIECE_BYTES};
+use crate::answers::{LOOK_EVERY, PIECE_BYTES, Readers, Reading, Watched};
 use crate::body::BoxError;
 use crate::route::Place;
 
@@ -38,14 +39,17 @@ pub(super) const LOCAL_REQUESTS_MAX: usize = 64;
 /// Requests that wait for a place, of which there is no more than the head. Source: none, reasonable default.
 const WAITING_MAX: usize = 256;
 
-/// How long they wait. Source: none: whoever may be made to give up its place has done so by then.
-const WAIT_MAX: Duration = LOOK_EVERY.saturating_mul(2);
+/// How long they wait. Source: none: whoever may be made to give up its place has done so by then. An
+/// answer that HTTP/2 has taken over is cut at the second look, with its connection.
+const WAIT_MAX: Duration = LOOK_EVERY.saturating_mul(4);
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
     waiting_room: Arc<Semaphore>,
+    /// The answers of those that have one.
+    readers: Readers,
 }
 
 impl Places {
@@ -53,18 +57,32 @@ impl Places {
         Self {
             free: Arc::new(Semaphore::new(requests)),
             waiting_room: Arc::new(Semaphore::new(WAITING_MAX)),
+            readers: Readers::new(),
         }
     }
 
-    /// A place; `None`: there is none. Cancel safe; first come, first served.
+    /// A place; `None`: there is none. Cuts answers that are not read meanwhile. Cancel safe; first come,
+    /// first served.
     pub(super) async fn take(&self) -> Option<Place> {
         if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
             return Some(Place::new(place));
         }
         let _waits = self.waiting_room.try_acquire().ok()?;
-        let place = Arc::clone(&self.free).acquire_owned();
-        let place = tokio::time::timeout(WAIT_MAX, place).await.ok()?.ok()?;
-        Some(Place::new(place))
+        let mut place = pin!(Arc::clone(&self.free).acquire_owned());
+        let until = Clock::system().now() + WAIT_MAX;
+        loop {
+            tokio::select! {
+                biased;
+                place = place.as_mut() => return place.ok().map(Place::new),
+                () = tokio::time::sleep_until(until) => return None,
+                () = tokio::time::sleep(LOOK_EVERY) => self.readers.cut_the_slow(),
+            }
+        }
+    }
+
+    /// The answer of a request that has a place.
+    pub(super) fn watch(&self, reading: &Arc<Reading>) -> Watched {
+        self.readers.watch(reading)
     }
 
     fn are_wanted(&self) -> bool {

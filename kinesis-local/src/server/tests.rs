@@ -266,6 +266,42 @@ async fn who_does_not_read_gives_up_its_memory_to_who_waits_for_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_does_not_read_a_small_answer_gives_up_its_place_to_who_waits_for_it() {
+    let world = World::new(Answers::new(), 1).await;
+    let list = || request("ListStreams", json!({}));
+    // Over HTTP/1.1 what lies between the two holds it: a window of nothing does not.
+    let (mut sender, served) = world.http2(0).await;
+    let unread = sender.send_request(list()).await.unwrap();
+    tokio::time::sleep(9 * LOOK_EVERY).await;
+    assert_eq!(world.shared.requests.free(), 0, "nobody else wants it");
+    let (mut reader, _served) = world.http1().await;
+    let began = now();
+    let read = reader.send_request(list()).await.unwrap();
+    assert!(read.status().is_success(), "{}", read.status());
+    assert!(now() - began <= 3 * LOOK_EVERY, "{:?}", now() - began);
+    assert!(read.into_body().collect().await.is_ok());
+    assert!(unread.into_body().collect().await.is_err());
+    drop((sender, served));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_kernel_holds_little_of_what_is_not_read() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = listener(address.parse().unwrap()) else {
+            assert!(address.starts_with('['), "there may be no IPv6");
+            continue;
+        };
+        let to = TcpStream::connect(listener.local_addr().unwrap());
+        let (ours, theirs) = tokio::join!(listener.accept(), to);
+        let stream = ours.unwrap().0.into_std().unwrap();
+        let held = TcpSocket::from_std_stream(stream).send_buffer_size();
+        assert_eq!(held.unwrap(), 2 * SEND_BUFFER_BYTES);
+        drop(theirs);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_beyond_the_bound_are_told_to_come_again() {
     let world = World::new(Answers::new(), 1).await;
     let (mut sender, _served) = world.http2(65_535).await;
