@@ -4,6 +4,10 @@
 //! - A lease is *expired* when its counter was the same in every look for `failover_time`, counted on
 //!   this worker's monotonic clock from the moment the answer that first showed it was here. The
 //!   holder sent the write that made the counter before that.
+//! - An answer about a counter counts for that counter only, and memory of a row only while it is
+//!   certain to be that row: one may be deleted and made anew, and then counts from zero. A lower
+//!   counter soon after a higher one is a late read; otherwise it is another row, of which nothing is
+//!   known.
 //! - A handoff is *overdue* when its old owner must have fenced itself: `handoff_timeout` plus
 //!   `failover_time` after it was first seen.
 //!
@@ -17,6 +21,17 @@ use tokio::time::Instant;
 
 use super::Lease;
 use super::tenure::Timing;
+
+/// How late a read may show a lower counter than was seen before it. Source: none; an eventually
+/// consistent read is behind by less than a second as a rule, and what is held to be a new row though
+/// it was a late read costs a failover some seconds, and nothing else.
+const LATE_READ: Duration = Duration::from_secs(3);
+
+/// For how many `failover_time`s a row without a mark is remembered that was not looked at. Meanwhile it
+/// may have been deleted and made anew with the very same counter; a mark names one take of one row
+/// and does not come again. Source: none; between its first look and its first pass as a leader a
+/// worker waits for the lock of a dead one, by default one `failover_time`.
+const FAILOVERS_REMEMBERED: u32 = 3;
 
 /// What one lease is, to who watches.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -53,6 +68,8 @@ struct Seen {
     lease: Lease,
     /// When this counter was first seen.
     since: Instant,
+    /// When it was last seen.
+    sighted: Instant,
     /// When this handoff was first seen.
     handoff_since: Option<Instant>,
     /// The holder was seen raising the counter.
@@ -78,12 +95,26 @@ impl Observer {
 
     /// Takes in one row that was read at `now`.
     pub(crate) fn saw(&mut self, lease: &Lease, now: Instant) {
+        let memory = self.timing.failover * FAILOVERS_REMEMBERED;
+        let age = |before: &Seen| now.duration_since(before.sighted);
         let before = self.seen.get(&lease.shard_id);
+        let before = before.filter(|before| {
+            let mark = &before.lease.acquisition;
+            age(before) < memory || (mark.is_some() && *mark == lease.acquisition)
+        });
         // An eventually consistent read may be older than what is known.
-        if before.is_some_and(|before| before.lease.counter > lease.counter) {
+        let is_lower = |before: &Seen| before.lease.counter > lease.counter;
+        if before.is_some_and(|before| is_lower(before) && age(before) < LATE_READ) {
             return;
         }
-        let same_counter = before.filter(|before| before.lease.counter == lease.counter);
+        // A row that was deleted and made anew has nothing in common with the one before it.
+        let before = before.filter(|before| !is_lower(before));
+        // A handoff that begins changes neither the holder nor its mark, and does not prove life.
+        let same_counter = before.filter(|before| {
+            before.lease.counter == lease.counter
+                && before.lease.holder() == lease.holder()
+                && before.lease.acquisition == lease.acquisition
+        });
         // One take of a lease sees one handoff at most; the same two workers may have had another
         // one before it, with something in between that no look showed.
         let same_handoff = before.filter(|before| {
@@ -95,6 +126,7 @@ impl Observer {
         let seen = Seen {
             lease: lease.clone(),
             since: same_counter.map_or(now, |before| before.since),
+            sighted: now,
             handoff_since: lease.is_in_handoff().then(|| {
                 same_handoff
                     .and_then(|before| before.handoff_since)
@@ -106,12 +138,18 @@ impl Observer {
         self.seen.insert(lease.shard_id.clone(), seen);
     }
 
+    /// What is remembered of `lease` as it is, rather than of an earlier or later state of it.
+    fn sight(&self, lease: &Lease) -> Option<&Seen> {
+        let seen = self.seen.get(&lease.shard_id);
+        seen.filter(|seen| seen.lease.counter == lease.counter)
+    }
+
     /// What `lease`, which this worker does not hold, is at `now`.
     pub(crate) fn standing(&self, lease: &Lease, now: Instant) -> Standing {
         if lease.holder().is_none() {
             return Standing::Unowned;
         }
-        let Some(seen) = self.seen.get(&lease.shard_id) else {
+        let Some(seen) = self.sight(lease) else {
             return Standing::Active;
         };
         if now.duration_since(seen.since) >= self.timing.failover {
@@ -126,7 +164,7 @@ impl Observer {
 
     /// Since when the counter of `lease` has been what it is.
     pub(crate) fn since(&self, lease: &Lease) -> Option<Instant> {
-        self.seen.get(&lease.shard_id).map(|seen| seen.since)
+        self.sight(lease).map(|seen| seen.since)
     }
 
     /// Whether the holder of `lease` was seen at work. One that was not may not know of it yet, and
@@ -139,8 +177,7 @@ impl Observer {
 
     /// Whether `lease` has been free for `failover_time` and nobody took it.
     pub(crate) fn is_unwanted(&self, lease: &Lease, now: Instant) -> bool {
-        let seen = self.seen.get(&lease.shard_id);
-        seen.is_some_and(|seen| {
+        self.sight(lease).is_some_and(|seen| {
             let free_after = lease
                 .holder()
                 .map_or(Duration::ZERO, |_| self.timing.failover);

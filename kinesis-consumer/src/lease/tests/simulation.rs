@@ -1,6 +1,7 @@
 //! Many workers on one table in virtual time, from a seed, with the real rules and a model of the
 //! table: crashes, restarts under the same name, partitions, slow and lost answers, stale scans,
-//! owners that do not hand over, leaders that die at any moment, clocks that run at different speeds.
+//! owners that do not hand over, leaders that die at any moment, clocks that run at different speeds,
+//! rows that somebody deletes and that are made anew.
 //!
 //! Asserted all along: no shard has two workers that are not fenced, a checkpoint never goes back.
 //! Asserted after the chaos: no handoff outlives its bound whoever of its parties is dead, every lease
@@ -43,6 +44,9 @@ const RULES: Rules = Rules {
     handoffs_max: 8,
     rebalance: true,
 };
+
+/// For how long a row that somebody deleted is away, in ticks: its holder stops at its next renewal.
+const AWAY_TICKS: u64 = 110;
 
 /// The rows, with a short past that stale reads may show.
 struct Table {
@@ -102,6 +106,8 @@ struct World {
     chaos: bool,
     /// Since when each lease is in the handoff it is in, and between whom.
     handoffs: BTreeMap<ShardId, (u64, Option<String>, Option<String>)>,
+    /// Rows that were deleted, and when each is made anew.
+    away: BTreeMap<ShardId, u64>,
 }
 
 impl World {
@@ -117,6 +123,7 @@ impl World {
             progress: 0,
             chaos: true,
             handoffs: BTreeMap::new(),
+            away: BTreeMap::new(),
         }
     }
 
@@ -182,6 +189,28 @@ impl World {
             let victim = self.rand.below(self.workers.len() as u64) as usize;
             self.workers[victim].cut_until = self.tick + self.rand.below(300);
         }
+        self.delete_and_make_anew();
+    }
+
+    /// Somebody deletes a row; later it is made anew, as for a shard that was never read. The leader
+    /// that saw it all dies as often as not, and the next one has only seen the row of before.
+    fn delete_and_make_anew(&mut self) {
+        if self.one_in(400) {
+            let victim = self.rand.below(self.table.rows.len() as u64) as usize;
+            let id = self.table.rows.keys().nth(victim).cloned();
+            if let Some(id) = id.filter(|_| self.away.is_empty()) {
+                self.table.rows.remove(&id);
+                self.away.insert(id, self.tick + AWAY_TICKS);
+            }
+        }
+        let (tick, table) = (self.tick, &mut self.table);
+        self.away.retain(|id, back_at| {
+            let away = tick < *back_at;
+            if !away {
+                table.rows.insert(id.clone(), Lease::new(id.clone(), at(0)));
+            }
+            away
+        });
     }
 
     fn step(&mut self) {

@@ -18,10 +18,13 @@ impl Table {
         }
     }
 
-    pub(super) fn write(&mut self, write: &Write) -> Result<Lease, Box<Lease>> {
-        let row = self.rows[&write.shard_id].clone();
+    /// The row after the write, or the one that refused it.
+    pub(super) fn write(&mut self, write: &Write) -> Result<Lease, Option<Box<Lease>>> {
+        let Some(row) = self.rows.get(&write.shard_id).cloned() else {
+            return Err(None);
+        };
         let Some(next) = write.apply(&row) else {
-            return Err(Box::new(row));
+            return Err(Some(Box::new(row)));
         };
         assert!(
             next.checkpoint >= row.checkpoint,
@@ -46,7 +49,7 @@ impl Table {
         let stale = |id: &ShardId, row: &Lease| {
             let back = rand.below(11) as usize;
             match self.past.len().checked_sub(back) {
-                Some(at) if back > 0 => self.past[at][id].clone(),
+                Some(at) if back > 0 => self.past[at].get(id).unwrap_or(row).clone(),
                 _ => row.clone(),
             }
         };

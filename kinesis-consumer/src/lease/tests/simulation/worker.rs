@@ -100,21 +100,29 @@ impl World {
         }
     }
 
-    fn answer(&mut self, worker: &mut Worker, flight: Flight, answer: Result<Lease, Box<Lease>>) {
+    fn answer(
+        &mut self,
+        worker: &mut Worker,
+        flight: Flight,
+        answer: Result<Lease, Option<Box<Lease>>>,
+    ) {
         let now = self.now(worker);
         let id = &flight.write.shard_id;
         match flight.purpose {
             Purpose::Take { acquisition } => {
                 let row = match answer {
                     Ok(row) => row,
-                    Err(row) if row.acquisition.as_ref() == Some(&acquisition) => *row,
-                    Err(row) => return worker.observer.saw(&row, now),
+                    Err(Some(row)) if row.acquisition.as_ref() == Some(&acquisition) => *row,
+                    Err(Some(row)) => return worker.observer.saw(&row, now),
+                    Err(None) => return,
                 };
                 let tenure = Tenure::new(&worker.name, &acquisition, row, TIMING, flight.sent);
                 worker.held.insert(id.clone(), tenure);
             }
             Purpose::Lead => {
-                worker.observer.saw(&answer.unwrap_or_else(|row| *row), now);
+                if let Some(row) = answer.map_or_else(|row| row.map(|row| *row), Some) {
+                    worker.observer.saw(&row, now);
+                }
             }
             Purpose::GiveUp => {}
             Purpose::Hold => {
@@ -135,7 +143,7 @@ impl World {
                     }
                     Ok(_) => {}
                     Err(row) => {
-                        if let Verdict::Lost(_) = tenure.refused(Some(*row), now) {
+                        if let Verdict::Lost(_) = tenure.refused(row.map(|row| *row), now) {
                             worker.held.remove(id);
                         }
                     }
