@@ -13,11 +13,13 @@
 //!   still for the row's `leaseDuration` on the follower's own monotonic clock.
 //! - Two leaders at once do no harm: every write of a leader is on a condition. The lock only keeps
 //!   them from working against each other.
-//! - A beat or claim whose answer was lost is recognised by its version when the row is seen next.
+//! - A beat or claim whose answer was lost is recognised by its version when the row is seen next,
+//!   whatever was sent, and failed too, in between.
 //!
 //! The duration is in the row, so that a leader with a short one and Java workers with two minutes
 //! respect each other.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
@@ -26,6 +28,10 @@ use tokio::time::Instant;
 use super::item::Item;
 #[cfg(feature = "mutations")]
 use crate::mutation::{self, Mutation};
+
+/// Versions that were sent and not answered that are remembered. Source: none; more than are sent
+/// while a lock lasts.
+const UNSETTLED_MAX: usize = 8;
 
 /// Key of the row. Source: KCL 3.5.1, `LeaderLock.LEADER_HASH_KEY`.
 pub(super) const LEADER: &str = "Leader";
@@ -105,8 +111,9 @@ pub(crate) struct Leadership {
     me: String,
     duration: Duration,
     role: Role,
-    /// A version that was sent and not answered, and when.
-    pending: Option<(String, Instant)>,
+    /// Versions that were sent and not answered, and when, in order. All beats among them demand the
+    /// same version, so at most one of them is made.
+    unsettled: VecDeque<(String, Instant)>,
     next: Instant,
 }
 
@@ -133,7 +140,7 @@ impl Leadership {
             me: me.to_owned(),
             duration,
             role: Role::Follower(None),
-            pending: None,
+            unsettled: VecDeque::new(),
             next: now,
         }
     }
@@ -154,17 +161,28 @@ impl Leadership {
 
     /// A claim or beat with this version is being sent.
     pub(crate) fn sending(&mut self, version: &str, now: Instant) {
-        self.pending = Some((version.to_owned(), now));
+        if self.unsettled.len() == UNSETTLED_MAX {
+            self.unsettled.pop_front();
+        }
+        self.unsettled.push_back((version.to_owned(), now));
     }
 
-    /// It was made.
+    /// What was sent last was made.
     pub(crate) fn made(&mut self) {
-        if let Some((version, renewed_at)) = self.pending.take() {
-            self.role = Role::Leader {
-                version,
-                renewed_at,
-            };
+        if let Some((version, renewed_at)) = self.unsettled.pop_back() {
+            self.lead(version, renewed_at);
         }
+    }
+
+    fn lead(&mut self, version: String, renewed_at: Instant) {
+        self.unsettled.clear();
+        // The next beat counts from this one, also if it is found late.
+        let due = renewed_at + self.duration / BEATS_PER_DURATION;
+        self.next = self.next.min(due);
+        self.role = Role::Leader {
+            version,
+            renewed_at,
+        };
     }
 
     /// It was refused, or the row was looked at: what the row says at `now`. What to claim, if
@@ -174,12 +192,13 @@ impl Leadership {
             self.role = Role::Follower(None);
             return Some(Claim::Absent);
         };
-        let is_pending = self
-            .pending
-            .as_ref()
-            .is_some_and(|(version, _)| *version == row.version);
-        if is_pending && row.owner == self.me && !row.released {
-            self.made();
+        let mut unsettled = self.unsettled.iter();
+        let sent = unsettled.find(|(version, _)| *version == row.version);
+        if let Some((version, renewed_at)) = sent.cloned()
+            && row.owner == self.me
+            && !row.released
+        {
+            self.lead(version, renewed_at);
             return None;
         }
         if let Role::Leader { version, .. } = &self.role

@@ -96,7 +96,27 @@ fn a_beat_whose_answer_was_lost_still_counts_from_when_it_was_sent() {
     let sent = bench.at(3);
     bench.lock.sending("v2", sent);
     // No answer; the next beat is refused by a row that shows the version.
+    bench.lock.sending("v3", bench.at(6));
     assert_eq!(bench.saw(6, Some(&row("me", "v2", TEN))), None);
+    assert_eq!(bench.lock.version(), Some("v2"));
+    assert_eq!(
+        bench.lock.leads_until(),
+        Some(sent + Duration::from_secs(9))
+    );
+    // It is time for the one after it.
+    assert!(bench.lock.next() <= bench.at(7));
+}
+
+#[test]
+fn a_lost_beat_counts_also_when_the_ones_after_it_are_lost_as_well() {
+    let mut bench = Bench::new();
+    bench.lead(0, "v1");
+    let sent = bench.at(1);
+    bench.lock.sending("v2", sent);
+    for at in 2..2 + UNSETTLED_MAX as u64 - 1 {
+        bench.lock.sending(&format!("failed at {at}"), bench.at(at));
+    }
+    assert_eq!(bench.saw(9, Some(&row("me", "v2", TEN))), None);
     assert_eq!(bench.lock.version(), Some("v2"));
     assert_eq!(
         bench.lock.leads_until(),
