@@ -1,8 +1,10 @@
 //! What a worker does, apart from its leases, to be part of the fleet: it writes its row of worker
 //! metrics, takes part in the election of the leader, and watches the states of the KCL's migrations.
 //!
-//! A task of its own, so that no long pass over the leases delays a beat of the lock. Its end is told
-//! by what it returns; whether this worker leads, by [`View`].
+//! A task of its own, so that no long pass over the leases delays a beat of the lock. A beat comes
+//! before all else that is due, and nothing else takes longer than a part of what the lock lasts: a
+//! leader whose metrics or states nobody answers for leads on. The task's end is told by what it
+//! returns; whether this worker leads, by [`View`].
 //!
 //! ```text
 //!  start ─▶ metrics row ─▶ look at the lock ─▶ beat, report, look at states, each at its time
@@ -16,7 +18,7 @@ use std::time::Duration;
 use kinesis_core::{Clock, Rand};
 use metrics::{counter, gauge};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::cpu::CpuMeter;
@@ -32,6 +34,10 @@ const STATES_INTERVAL: Duration = Duration::from_secs(60);
 /// Pause before a report of the worker's metrics that failed is made again.
 /// Source: none, reasonable default.
 const REPORT_RETRY: Duration = Duration::from_secs(2);
+
+/// What a report, or a look at the states, may take of the duration of the leader's lock. With the time
+/// between two beats, a third, it is less than what a leader counts on. Source: none, derived from that.
+const ERRANDS_PER_DURATION: u32 = 4;
 
 /// What the rest of the worker is to know.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -131,14 +137,16 @@ impl Pulse {
     /// `InvalidInput` for a state that is not known here.
     pub(crate) async fn run(mut self) -> Result<(), Error> {
         let mut staying = true;
+        // Before the election, so that whoever leads sees this worker.
+        self.report().await;
         loop {
             let turn = tokio::select! {
                 biased;
                 () = self.farewell.gone.cancelled() => Turn::Gone,
                 () = self.farewell.leave.cancelled(), if staying => Turn::Leave,
                 () = self.farewell.resign.notified() => Turn::Resign,
-                () = sleep_until(self.next_report), if staying => Turn::Report,
                 () = sleep_until(self.lock.next()) => Turn::Lock,
+                () = sleep_until(self.next_report), if staying => Turn::Report,
                 () = sleep_until(self.next_states), if staying => Turn::States,
             };
             match turn {
@@ -255,10 +263,12 @@ impl Pulse {
             }
         }
         self.stats.updated_at = self.clock.epoch_millis() / 1_000;
-        self.next_report = now + self.report_interval;
         let at = self.stats.updated_at;
-        match self.table.put_stats(&self.stats).await {
-            Ok(()) => self.reported = Some(at..=at),
+        match within(self.errand_limit(), self.table.put_stats(&self.stats)).await {
+            Ok(()) => {
+                self.reported = Some(at..=at);
+                self.next_report = now + self.report_interval;
+            }
             Err(error) => {
                 counter!(names::REPORT_FAILURES).increment(1);
                 tracing::warn!("the worker's metrics are written again: {error}");
@@ -267,7 +277,8 @@ impl Pulse {
                     .as_ref()
                     .map_or(at, |reported| *reported.start());
                 self.reported = Some(from..=at);
-                self.next_report = now + REPORT_RETRY.min(self.report_interval);
+                // From now on: the call may have taken longer than the pause is.
+                self.next_report = self.clock.now() + REPORT_RETRY.min(self.report_interval);
             }
         }
     }
@@ -283,6 +294,7 @@ impl Pulse {
 
     async fn states(&mut self) -> Result<(), Error> {
         self.next_states = self.clock.now() + STATES_INTERVAL;
+        let limit = self.errand_limit();
         let found = async {
             if self.table.find_layout().await? {
                 tracing::info!("the KCL moved its rows; they are used where they are now");
@@ -291,7 +303,7 @@ impl Pulse {
             }
             self.table.client_version().await
         };
-        match found.await {
+        match within(limit, found).await {
             Ok(Some(version)) => version.permit(self.table.name())?,
             Ok(None) => {}
             // A state that was read, and that this crate must not work with.
@@ -303,6 +315,23 @@ impl Pulse {
         }
         Ok(())
     }
+
+    /// By when an errand between two beats has to be back.
+    fn errand_limit(&self) -> Duration {
+        self.lock_duration / ERRANDS_PER_DURATION
+    }
+}
+
+/// `work`, given up after `limit`.
+async fn within<T>(
+    limit: Duration,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let late = || {
+        let what = format!("there was no answer within {limit:?}");
+        Err(Error::new(ErrorKind::Unavailable, what))
+    };
+    timeout(limit, work).await.unwrap_or_else(|_| late())
 }
 
 #[cfg(test)]

@@ -2,6 +2,70 @@ use super::*;
 use crate::lease::LeaseSettings;
 use crate::lease::tests::rig::{Fault, Rig};
 
+/// Who leads from the start and is to lead for `seconds`, whatever `judge` does to its requests.
+async fn leads_on(seconds: u64, judge: impl FnMut(&str, &str) -> Fault + Send + 'static) {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let client = rig.faulty_by_body(judge);
+    let farewell = Farewell::default();
+    let (pulse, view) = Pulse::new(
+        "me",
+        rig.table_through(&client),
+        &LeaseSettings::default(),
+        farewell.clone(),
+        Clock::system(),
+        Rand::seeded(1),
+    );
+    let running = tokio::spawn(pulse.run());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for tenth in 30..seconds * 10 {
+        let now = Clock::system().now();
+        assert!(view.borrow().leads(now), "after {} s", tenth / 10);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let lock = table.lock().await.expect("read").expect("a lock");
+    assert_eq!(lock.owner, "me");
+    farewell.gone.cancel();
+    running.await.expect("no panic").expect("in order");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_beat_was_made_and_failed_leads_on() {
+    let mut beats = 0;
+    leads_on(40, move |operation, body| {
+        let is_beat = operation == "UpdateItem" && body.contains("Leader");
+        beats += usize::from(is_beat);
+        match beats {
+            // The claim is the first; the beat after it fails with all its attempts, the first of
+            // which is made.
+            2 if is_beat => Fault::LoseAnswer,
+            3 | 4 if is_beat => Fault::Drop,
+            _ => Fault::None,
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_metrics_nobody_takes_leads_on() {
+    leads_on(120, |operation, body| {
+        match operation == "UpdateItem" && !body.contains("Leader") {
+            true => Fault::Hang,
+            false => Fault::None,
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_who_cannot_look_at_the_states_leads_on() {
+    leads_on(200, |operation, _| match operation {
+        "DescribeTable" => Fault::Hang,
+        _ => Fault::None,
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_leaves_takes_the_row_along_though_the_last_report_did_not_arrive() {
     let rig = Rig::new(1).await;

@@ -44,9 +44,9 @@ pub(crate) enum Fault {
     Hang,
 }
 
-type Judge = Arc<Mutex<Box<dyn FnMut(&str) -> Fault + Send>>>;
+type Judge = Arc<Mutex<Box<dyn FnMut(&str, &str) -> Fault + Send>>>;
 
-/// Asks for each request, by the name of its operation, what happens to it.
+/// Asks for each request, by the name of its operation and its body, what happens to it.
 #[derive(Clone)]
 pub(crate) struct FaultyClient {
     inner: SharedHttpConnector,
@@ -63,7 +63,8 @@ impl HttpConnector for FaultyClient {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let operation = target.rsplit('.').next().unwrap_or_default().to_owned();
-        let fault = (self.judge.lock().expect("not poisoned"))(&operation);
+        let body = String::from_utf8_lossy(request.body().bytes().unwrap_or_default());
+        let fault = (self.judge.lock().expect("not poisoned"))(&operation, &body);
         let inner = self.inner.clone();
         let broken = || ConnectorError::io("the connection broke".into());
         HttpConnectorFuture::new(async move {
@@ -131,7 +132,15 @@ impl Rig {
     /// A DynamoDB client whose requests meet the faults that `judge` names.
     pub(crate) fn faulty(
         &self,
-        judge: impl FnMut(&str) -> Fault + Send + 'static,
+        mut judge: impl FnMut(&str) -> Fault + Send + 'static,
+    ) -> aws_sdk_dynamodb::Client {
+        self.faulty_by_body(move |operation, _| judge(operation))
+    }
+
+    /// The same by the text of the request, too.
+    pub(crate) fn faulty_by_body(
+        &self,
+        judge: impl FnMut(&str, &str) -> Fault + Send + 'static,
     ) -> aws_sdk_dynamodb::Client {
         let client = FaultyClient {
             inner: SharedHttpConnector::new(self.local.http_client()),
