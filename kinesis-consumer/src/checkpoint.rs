@@ -118,12 +118,15 @@ impl Checkpointer {
     }
 
     /// Checkpoints everything delivered so far, including the batch that is being processed; in
-    /// `shard_ended`, the end of the shard. With nothing new it does nothing.
+    /// `shard_ended`, the end of the shard. With nothing new it does nothing. A lease table that cannot
+    /// be written, also for want of a credential, is tried again for as long as the lease is held: its
+    /// troubles are no failure of the records.
     ///
     /// # Errors
-    /// [`ErrorKind::LeaseLost`] when another worker owns the shard; [`ErrorKind::Throttled`] or
-    /// [`ErrorKind::Unavailable`] when the lease table could not be written (try again, or go on and
-    /// checkpoint later).
+    /// [`ErrorKind::LeaseLost`] when another worker owns the shard, or may own it because the lease
+    /// table could not be written for so long. In `shard_ended` also [`ErrorKind::Throttled`],
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Denied`] when the leases of the shard's children
+    /// could not be made (try again).
     pub async fn checkpoint(&self) -> Result<(), Error> {
         let _turn = self.shared.writing.lock().await;
         let step = self.with_window(|window| window.everything());

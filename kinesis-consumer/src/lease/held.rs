@@ -140,12 +140,12 @@ impl HeldLease {
         self.shared.delivered.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Moves the checkpoint, forwards only; at the present position it does nothing. Transient
-    /// failures are tried again until the lease is lost.
+    /// Moves the checkpoint, forwards only; at the present position it does nothing. Failures
+    /// are tried again until the lease is lost.
     ///
     /// # Errors
-    /// `LeaseLost` when it is; `InvalidInput` when `position` lies before the checkpoint; `Denied`,
-    /// `NotFound` or the like when the table cannot be written for good.
+    /// `LeaseLost` when it is; `InvalidInput` when `position` lies before the checkpoint, or the
+    /// service finds the request to be wrong.
     ///
     /// # Cancel safety
     /// A call that is dropped may still be carried out.

@@ -1,10 +1,13 @@
 //! The same promises when the services are hard to reach.
 
+use std::time::Duration;
+
+use kinesis_consumer::{OnFailure, Settings};
 use kinesis_local::{FaultEffect, FaultPlan, FaultRule, FaultService};
 
 use crate::faulty::Faulty;
 use crate::ledger::{Behaviour, Note};
-use crate::world::{World, for_workers};
+use crate::world::{World, for_workers, until};
 
 /// The first `count` calls of `operation` meet `effect`.
 fn first(operation: &str, count: u64, effect: FaultEffect) -> FaultRule {
@@ -56,6 +59,42 @@ async fn a_lease_table_that_is_throttled_at_the_start_does_not_end_the_consumer(
 async fn a_checkpoint_whose_answer_got_lost_counts() {
     let lost = for_workers(FaultEffect::DropResponse);
     all_come_through(lost.operation("UpdateItem").every(3)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn checkpoints_that_are_refused_for_a_while_make_no_record_guilty() {
+    let world = World::new(1).await;
+    world.put_numbers(0..20, 3).await;
+    let settings = Settings {
+        on_failure: OnFailure::DeadLetter { attempts: 3 },
+        ..Settings::default()
+    };
+    let worker = world.worker_with("one", settings, |seen| match seen.text().as_str() {
+        "0" => Behaviour::Slow(Duration::from_millis(500)),
+        _ => Behaviour::Process,
+    });
+    let begun = |note: &Note| matches!(note, Note::Tried(_));
+    world.ledger.until_note("the first record", begun).await;
+    let expired = for_workers(FaultEffect::error("ExpiredTokenException")).operation("UpdateItem");
+    world.faults(FaultPlan::default().rule(expired));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(world.hits()[0] > 0);
+    world.faults(FaultPlan::default());
+    let last = world
+        .ledger
+        .processed()
+        .last()
+        .expect("all")
+        .record
+        .position();
+    let last = last.checkpoint();
+    until("the checkpoint is stored", async || {
+        world.lease_row("shardId-000000000000").await["checkpoint"] == last
+    })
+    .await;
+    worker.stop().await.expect("a clean stop");
+    assert!(world.ledger.letters().is_empty());
+    world.ledger.assert_each_once(0..20);
 }
 
 #[tokio::test(start_paused = true)]

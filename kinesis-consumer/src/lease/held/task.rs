@@ -272,7 +272,10 @@ impl HeldTask {
         .await
     }
 
-    /// One write of the holder's, again and again until it is made or cannot be.
+    /// One write of the holder's, again and again until it is made or cannot be. As with a renewal, even
+    /// an error that looks final, such as of a credential that has expired, may be put right in time;
+    /// given to the processor it would count as a failure of the records. Only what the service finds
+    /// wrong with the request itself stays so.
     async fn write_until_done(
         &mut self,
         make: impl Fn(&Tenure, &str) -> Write,
@@ -281,11 +284,10 @@ impl HeldTask {
         let mut attempt = 0;
         loop {
             match self.write(&make, &is_made).await {
-                Ok(()) => return Ok(()),
-                Err(Failure::Error(error)) if error.kind().is_retryable() => {
+                Err(Failure::Error(error)) if error.kind() != ErrorKind::InvalidInput => {
                     self.pause(&mut attempt, &error).await;
                 }
-                Err(failure) => return Err(failure),
+                settled => return settled,
             }
         }
     }
