@@ -349,7 +349,7 @@ impl Producer {
             Err(source) => {
                 let stream = Arc::clone(self.inner.room.stream());
                 let bound = match source {
-                    InvalidRecord::TooLarge { .. } => self.inner.board.bound(),
+                    InvalidRecord::TooLarge { .. } => self.inner.board.refused(),
                     _ => Bound::None,
                 };
                 let reason = Reason::Record {

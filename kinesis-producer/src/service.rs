@@ -14,7 +14,7 @@ use std::time::Duration;
 use aws_sdk_kinesis::Client;
 use kinesis_core::limits::RECORD_MAX_BYTES_LARGEST;
 use kinesis_core::{Clock, ShardMap};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::DropGuard;
@@ -49,6 +49,8 @@ pub(crate) struct Board {
     record_bytes_max_set: usize,
     /// What set it.
     bound_set: Bound,
+    /// A record was refused for what the stream said of itself.
+    refused: Notify,
     started: Instant,
     /// When the oldest outstanding record was accepted, in microseconds after `started`, plus 1;
     /// 0 = there is none.
@@ -69,6 +71,7 @@ impl Board {
             record_bytes_max: AtomicUsize::new(record_bytes_max),
             record_bytes_max_set: record_bytes_max,
             bound_set,
+            refused: Notify::new(),
             started,
             oldest: AtomicU64::new(0),
         }
@@ -79,12 +82,21 @@ impl Board {
     }
 
     /// What sets [`Self::record_bytes_max`].
-    pub(crate) fn bound(&self) -> Bound {
+    fn bound(&self) -> Bound {
         if self.record_bytes_max() < self.record_bytes_max_set {
             Bound::Stream
         } else {
             self.bound_set
         }
+    }
+
+    /// A record was refused for [`Self::record_bytes_max`]; what sets it.
+    pub(crate) fn refused(&self) -> Bound {
+        let bound = self.bound();
+        if matches!(bound, Bound::Stream) {
+            self.refused.notify_one();
+        }
+        bound
     }
 
     fn stream_takes(&self, bytes: usize) {
@@ -184,6 +196,9 @@ impl Service {
                         self.pipeline.drain();
                         deadline = asked;
                     }
+                }
+                () = self.board.refused.notified() => {
+                    self.pipeline.doubt_traits(self.clock.now());
                 }
                 () = sleep_until(&self.clock, wake) => {}
             }

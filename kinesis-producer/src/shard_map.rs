@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! no map ──first record──▶ loading ──ok──▶ map ◀──ok── loading (the old map stays in use)
-//!    ▲                        │ failed       │ every minute or so, or a record landed elsewhere
+//!    ▲                        │ failed       │ a record comes a minute or so later, or landed elsewhere
 //!    └── again after backoff ─┘              └──────────▶ loading
 //! ```
 //!
@@ -27,7 +27,7 @@ use crate::stream::StreamRef;
 /// How long a cold start waits for the shard map before records go unaggregated.
 /// Source: none, reasonable default.
 const COLD_START_WAIT: Duration = Duration::from_secs(5);
-/// Mean age at which the map is asked for again; each time ± a quarter.
+/// Mean age at which the map is asked for again, once a record comes; each time ± a quarter.
 /// Source: none, reasonable default (the KPL never refreshes unasked).
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// The same once nothing new comes and somebody waits for the end. Source: none, reasonable
@@ -54,6 +54,8 @@ pub(crate) struct MapKeeper {
     map_as_of: Option<Instant>,
     /// When to load next; `None` while nobody needs a map.
     next_at: Option<Instant>,
+    /// No record came since the last walk: the next one waits for the first.
+    unused: bool,
     failures_in_a_row: u32,
     /// Since when records wait for the first map.
     cold_since: Option<Instant>,
@@ -78,6 +80,7 @@ impl MapKeeper {
             started_at: None,
             map_as_of: None,
             next_at: None,
+            unused: false,
             failures_in_a_row: 0,
             cold_since: None,
         }
@@ -87,8 +90,10 @@ impl MapKeeper {
         self.map.as_ref()
     }
 
-    /// A record waits for its shard to be known: sees to it that a map comes.
+    /// A record comes, or waits for its shard to be known: sees to it that a map comes, and is not
+    /// too old.
     pub(crate) fn needed(&mut self, now: Instant) {
+        self.unused = false;
         if self.map.is_none() && self.cold_since.is_none() {
             self.cold_since = Some(now);
             self.schedule(now);
@@ -124,11 +129,13 @@ impl MapKeeper {
             return false;
         }
         if self.loading {
+            // Should that walk have begun before the request, the next one is asked for when it ends.
             return true;
         }
         if self.is_younger(sent_at) {
             return false;
         }
+        self.unused = false;
         // The first record that landed elsewhere has drawn already.
         if self.next_at.is_none_or(|at| at > now + REFRESH_JITTER) {
             self.schedule(now + REFRESH_JITTER.mul_f64(rand.unit()));
@@ -142,6 +149,7 @@ impl MapKeeper {
         self.map_as_of = None;
         self.cold_since = None;
         self.next_at = None;
+        self.unused = false;
     }
 
     fn schedule(&mut self, now: Instant) {
@@ -153,7 +161,7 @@ impl MapKeeper {
 
     /// When a walk is to begin; `None` while one runs or none is wanted.
     pub(crate) fn next_at(&self) -> Option<Instant> {
-        self.next_at.filter(|_| !self.loading)
+        self.next_at.filter(|_| !self.loading && !self.unused)
     }
 
     /// Whether a walk is to begin now; if so it counts as begun.
@@ -173,8 +181,10 @@ impl MapKeeper {
         self.failures_in_a_row = 0;
         self.map_as_of = self.started_at;
         self.cold_since = None;
-        self.next_at = Some(if map.hole().is_some() {
-            // The listing caught a split or merge half-way.
+        // The listing caught a split or merge half-way.
+        let halfway = map.hole().is_some();
+        self.unused = !halfway;
+        self.next_at = Some(if halfway {
             now + REFRESH_MIN_INTERVAL
         } else {
             now + REFRESH_INTERVAL.mul_f64(0.75 + 0.5 * rand.unit())
@@ -202,6 +212,7 @@ impl MapKeeper {
     /// `true`: whoever waits for the first map is to be failed, and the next one asks anew.
     pub(crate) fn failed(&mut self, cause: &Cause, now: Instant, rand: &Rand) -> bool {
         self.loading = false;
+        self.unused = self.map.is_some();
         self.next_at = Some(now + BACKOFF.delay(self.failures_in_a_row, rand));
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         let transient = cause.is_transient_after(self.failures_in_a_row);

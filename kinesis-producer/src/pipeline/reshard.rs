@@ -64,7 +64,7 @@ impl Pipeline {
 
     /// The stream said what it is like.
     pub(crate) fn learned(&mut self, traits: StreamTraits, now: Instant) {
-        self.inquiry.answered(now);
+        self.inquiry.answered(now, &self.rand);
         if traits != self.traits {
             tracing::debug!(stream = %self.stream, ?traits, "The stream was described.");
             if traits.auto && self.settings.aggregation_enabled {
@@ -79,9 +79,14 @@ impl Pipeline {
         }
     }
 
+    /// A record was refused for what was known of the stream.
+    pub(crate) fn doubt_traits(&mut self, now: Instant) {
+        self.inquiry.doubt(now);
+    }
+
     /// The stream did not say what it is like; what was known of it stays in use.
     pub(crate) fn not_described(&mut self, cause: &Cause, now: Instant) {
-        if self.inquiry.failed(cause, now) {
+        if self.inquiry.failed(cause, now, &self.rand) {
             tracing::info!(
                 stream = %self.stream, %cause,
                 "The stream's maximum record size and record distribution are not known: without \

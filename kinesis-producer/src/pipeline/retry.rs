@@ -199,6 +199,10 @@ impl Pipeline {
                 if cause.class == Class::Throttled {
                     records.iter().for_each(|r| self.paced(r, false, now));
                 }
+                if cause.class == Class::Rejected && cause.of_content {
+                    // Perhaps for its size: the stream's maximum may have changed.
+                    self.inquiry.doubt(now);
+                }
                 let missing = cause.class == Class::NotFound;
                 let part = Part {
                     records,

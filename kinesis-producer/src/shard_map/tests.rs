@@ -57,9 +57,41 @@ fn a_record_that_landed_elsewhere_asks_for_a_map_younger_than_its_request() {
     assert!(keeper.suspect(again, again, &rand), "one is on its way");
     assert_eq!(keeper.loaded(map(2), again, &rand), Change::None);
     assert!(
-        keeper
-            .next_at()
-            .is_some_and(|at| at >= again + REFRESH_INTERVAL.mul_f64(0.75))
+        keeper.suspect(again, again, &rand),
+        "that walk began no later than the request"
+    );
+    assert!(keeper.begin(again + REFRESH_MIN_INTERVAL));
+}
+
+#[test]
+fn a_map_that_grows_old_is_asked_for_by_the_next_record_at_a_time_of_its_own() {
+    let start = Clock::system().now();
+    let mut waits = std::collections::BTreeSet::new();
+    for seed in 0..100 {
+        let (mut keeper, rand) = (MapKeeper::new(), Rand::seeded(seed));
+        keeper.needed(start);
+        assert!(keeper.begin(start));
+        keeper.loaded(map(2), start, &rand);
+        assert_eq!(keeper.next_at(), None, "nothing is sent");
+        assert!(!keeper.begin(start + REFRESH_INTERVAL * 60));
+        keeper.needed(start);
+        waits.insert(keeper.next_at().expect("in use") - start);
+    }
+    // Of a hundred draws the ends of the range are all but reached, and no two are alike.
+    let (least, most) = (REFRESH_INTERVAL * 3 / 4, REFRESH_INTERVAL * 5 / 4);
+    assert_eq!(waits.len(), 100);
+    assert!(
+        waits.iter().all(|wait| (least..=most).contains(wait)),
+        "{waits:?}"
+    );
+    let close = REFRESH_INTERVAL / 20;
+    assert!(
+        waits.first().is_some_and(|wait| *wait < least + close),
+        "{waits:?}"
+    );
+    assert!(
+        waits.last().is_some_and(|wait| *wait > most - close),
+        "{waits:?}"
     );
 }
 
@@ -71,9 +103,11 @@ fn a_map_in_use_survives_failed_refreshes() {
     assert!(keeper.begin(now));
     keeper.loaded(map(2), now, &rand);
     let later = now + REFRESH_INTERVAL * 2;
+    keeper.needed(later);
     assert!(keeper.begin(later));
     assert!(!keeper.failed(&cause(Class::AccessDenied), later, &rand));
     assert_eq!(keeper.map().map(ShardMap::len), Some(2));
+    keeper.needed(later);
     assert!(keeper.next_at().is_some(), "and is tried again");
 }
 
@@ -143,6 +177,7 @@ fn a_record_that_landed_elsewhere_does_not_hurry_walks_that_fail() {
     keeper.loaded(map(2), start, &rand);
     let mut now = start;
     for _ in 0..8 {
+        keeper.needed(now);
         now = keeper.next_at().expect("again");
         assert!(keeper.begin(now));
         keeper.failed(&cause(Class::Unavailable), now, &rand);

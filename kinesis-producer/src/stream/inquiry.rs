@@ -1,16 +1,21 @@
 //! When to ask the stream what it is like.
 //!
 //! ```text
-//! with a shard map, at most every 10 s ─▶ asked ─ answered ──▶ with the next map
-//! a record stored where it should not be ─┘        ├ failed ──▶ in 10 s until it is known, then with the next map
-//!                                                  └ denied ──▶ in 10 min
+//! with the first shard map ──────────────▶ asked ─ answered ──▶ with the next map in 20 min or so
+//! a record stored where it should not be, │        ├ failed ──▶ in 10 s, 20 s, … 10 min, until it is known
+//! or refused for its size ────────────────┘        └ denied ──▶ in 10 min
 //! ```
+//!
+//! The quota is one for the whole account, however many producers there are: 20 a second. So a stream
+//! that gives no reason to doubt is asked three times an hour, and not at all while nothing is sent to
+//! it; a reason asks again, but not within 10 s. Who was not answered waits longer each time.
 //!
 //! A refusal is not for ever: a stream may not exist yet, a token expires, a policy is mended. Only
 //! a policy that does not allow the question stays as it is for long.
 
 use std::time::Duration;
 
+use kinesis_core::Rand;
 use tokio::time::Instant;
 
 use crate::error::Cause;
@@ -18,6 +23,12 @@ use crate::error::Cause;
 /// Shortest time between two questions. Source: none; far below the quota for
 /// DescribeStreamSummary, 20 a second per account.
 const INTERVAL_MIN: Duration = Duration::from_secs(10);
+/// Mean time from an answer to the next question without a reason; each time ± a half. Source: none,
+/// reasonable default; 24,000 producers that send would use up the quota.
+const INTERVAL_KNOWN: Duration = Duration::from_secs(1200);
+/// How often the wait doubles while there is no answer: to more than [`INTERVAL_DENIED`], which
+/// bounds it. Source: 10 s · 2^6 > 600 s.
+const DOUBLINGS_MAX: u32 = 6;
 /// The same once the stream was not found, and may be another one by now. Source: none; as above.
 const INTERVAL_MIN_ANEW: Duration = Duration::from_secs(1);
 /// The wait after an answer that a policy does not allow the question. Source: none, reasonable
@@ -34,6 +45,10 @@ pub(crate) struct Inquiry {
     wanted_at: Option<Instant>,
     /// Not to be asked before.
     from: Option<Instant>,
+    /// Not to be asked before without a reason.
+    known_until: Option<Instant>,
+    /// Questions in a row without an answer.
+    failures_in_a_row: u32,
     asked_at: Option<Instant>,
     asking: bool,
     /// The stream has answered.
@@ -49,6 +64,8 @@ impl Inquiry {
         Self {
             wanted_at: None,
             from: None,
+            known_until: None,
+            failures_in_a_row: 0,
             asked_at: None,
             asking: false,
             known: false,
@@ -59,7 +76,8 @@ impl Inquiry {
 
     /// A shard map is being loaded: asks along with it, if it is time to.
     pub(crate) fn with_map(&mut self, now: Instant) {
-        if !self.asking && self.from.is_none_or(|from| from <= now) {
+        let from = self.from.max(self.known_until);
+        if !self.asking && from.is_none_or(|from| from <= now) {
             self.wanted_at = Some(now);
         }
     }
@@ -73,11 +91,19 @@ impl Inquiry {
         } else {
             !inside
         };
-        if doubtful && !self.asking {
+        if doubtful {
             self.by_key = 0;
-            let at = self.from.map_or(now, |from| from.max(now));
-            self.wanted_at = Some(self.wanted_at.map_or(at, |wanted| wanted.min(at)));
+            self.doubt(now);
         }
+    }
+
+    /// What is known may be outdated: asks as soon as it may.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        if self.asking {
+            return;
+        }
+        let at = self.from.map_or(now, |from| from.max(now));
+        self.wanted_at = Some(self.wanted_at.map_or(at, |wanted| wanted.min(at)));
     }
 
     /// When to ask without further events; `None` while an answer is awaited or none is wanted.
@@ -96,21 +122,28 @@ impl Inquiry {
         due
     }
 
-    pub(crate) fn answered(&mut self, now: Instant) {
+    pub(crate) fn answered(&mut self, now: Instant, rand: &Rand) {
         self.asking = false;
+        self.failures_in_a_row = 0;
+        self.known_until = Some(now + INTERVAL_KNOWN.mul_f64(0.5 + rand.unit()));
         self.known = true;
         self.told = false;
         self.from = Some(now + INTERVAL_MIN);
     }
 
     /// There was no answer; whether to tell of it: only of a refusal, and of the first one.
-    pub(crate) fn failed(&mut self, cause: &Cause, now: Instant) -> bool {
+    pub(crate) fn failed(&mut self, cause: &Cause, now: Instant, rand: &Rand) -> bool {
         self.asking = false;
-        let from = if is_denied(cause) {
-            now + INTERVAL_DENIED
+        let wait = if is_denied(cause) {
+            INTERVAL_DENIED
         } else {
-            now + INTERVAL_MIN
+            let doubled = INTERVAL_MIN * (1 << self.failures_in_a_row.min(DOUBLINGS_MAX));
+            doubled
+                .min(INTERVAL_DENIED)
+                .mul_f64(1.0 + rand.unit() / 4.0)
         };
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        let from = now + wait;
         self.from = Some(from);
         if !self.known {
             self.wanted_at = Some(from);
@@ -121,6 +154,8 @@ impl Inquiry {
     /// What the answer was about is gone.
     pub(crate) fn forget(&mut self) {
         self.known = false;
+        self.known_until = None;
+        self.failures_in_a_row = 0;
         self.by_key = 0;
         self.wanted_at = None;
         self.from = self.asked_at.map(|at| at + INTERVAL_MIN_ANEW);
@@ -153,11 +188,53 @@ mod tests {
         assert!(!inquiry.begin(now), "nobody needs it");
         inquiry.with_map(now);
         assert!(inquiry.begin(now) && !inquiry.begin(now));
-        inquiry.answered(now);
-        inquiry.with_map(now + INTERVAL_MIN / 2);
-        assert!(!inquiry.begin(now + INTERVAL_MIN), "not with that map");
-        inquiry.with_map(now + INTERVAL_MIN);
-        assert!(inquiry.begin(now + INTERVAL_MIN));
+        inquiry.answered(now, &Rand::seeded(3));
+        inquiry.with_map(now + INTERVAL_KNOWN / 2);
+        let later = now + INTERVAL_KNOWN * 3 / 2;
+        assert!(!inquiry.begin(later), "not with that map");
+        inquiry.with_map(later);
+        assert!(inquiry.begin(later));
+    }
+
+    #[test]
+    fn a_reason_to_doubt_asks_again_but_not_within_the_least_interval() {
+        let now = Clock::system().now();
+        let mut inquiry = Inquiry::new();
+        inquiry.with_map(now);
+        assert!(inquiry.begin(now));
+        inquiry.doubt(now);
+        inquiry.answered(now, &Rand::seeded(3));
+        assert_eq!(inquiry.next_at(), None, "the answer came after the doubt");
+        inquiry.doubt(now);
+        assert_eq!(inquiry.next_at(), Some(now + INTERVAL_MIN));
+    }
+
+    #[test]
+    fn who_is_not_answered_waits_longer_each_time_and_others_at_other_times() {
+        let mut waits = std::collections::BTreeSet::new();
+        for seed in 0..8 {
+            let (rand, mut now) = (Rand::seeded(seed), Clock::system().now());
+            let mut inquiry = Inquiry::new();
+            inquiry.with_map(now);
+            for expected in [10, 20, 40, 80, 160, 320, 600, 600] {
+                assert!(inquiry.begin(now));
+                inquiry.failed(
+                    &cause(Class::Throttled, "LimitExceededException"),
+                    now,
+                    &rand,
+                );
+                let at = inquiry.next_at().expect("again");
+                let least = Duration::from_secs(expected);
+                assert!(
+                    at - now >= least && at - now <= least * 5 / 4,
+                    "seed {seed}: {:?} for {least:?}",
+                    at - now
+                );
+                waits.insert(at - now);
+                now = at;
+            }
+        }
+        assert_eq!(waits.len(), 64);
     }
 
     #[test]
@@ -176,27 +253,29 @@ mod tests {
             let mut inquiry = Inquiry::new();
             inquiry.with_map(start);
             assert!(inquiry.begin(start));
-            assert!(inquiry.failed(&cause(class, code), start), "{code}: told");
-            assert_eq!(inquiry.next_at(), Some(start + wait), "{code}");
-            assert!(inquiry.begin(start + wait));
-            assert!(!inquiry.failed(&cause(class, code), start), "{code}: once");
+            let (cause, rand) = (cause(class, code), Rand::seeded(3));
+            assert!(inquiry.failed(&cause, start, &rand), "{code}: told");
+            let at = inquiry.next_at().expect("asked again");
+            assert!(at >= start + wait && at <= start + wait * 5 / 4, "{code}");
+            assert!(inquiry.begin(at));
+            assert!(!inquiry.failed(&cause, start, &rand), "{code}: once");
         }
     }
 
     #[test]
     fn a_record_where_its_key_does_not_belong_asks_at_once() {
-        let now = Clock::system().now();
+        let (now, rand) = (Clock::system().now(), Rand::seeded(3));
         let mut inquiry = Inquiry::new();
         inquiry.with_map(now);
         assert!(inquiry.begin(now));
-        inquiry.answered(now);
+        inquiry.answered(now, &rand);
         inquiry.stored(true, false, now);
         assert_eq!(inquiry.next_at(), None);
         inquiry.stored(false, false, now);
         assert_eq!(inquiry.next_at(), Some(now + INTERVAL_MIN));
         let later = now + INTERVAL_MIN * 3;
         assert!(inquiry.begin(later));
-        inquiry.answered(now);
+        inquiry.answered(now, &rand);
         inquiry.stored(false, false, later);
         assert_eq!(inquiry.next_at(), Some(later));
     }

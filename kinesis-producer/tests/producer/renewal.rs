@@ -59,6 +59,42 @@ async fn a_policy_that_does_not_allow_to_describe_is_not_asked_again_and_again()
     assert_eq!(world.faults.calls(operation), 2, "in twelve minutes");
 }
 
+/// DescribeStreamSummary has a quota for the whole account: 20 a second.
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_asked_a_few_times_an_hour_while_records_come_and_never_while_none_do() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    producer.send(numbered(0)).await.expect("delivered");
+    tokio::time::sleep(SECOND * 36_000).await;
+    let calls = |operation| world.faults.calls(operation);
+    assert_eq!(
+        (calls("DescribeStreamSummary"), calls("ListShards")),
+        (1, 1)
+    );
+    for number in 0..360 {
+        producer.send(numbered(number)).await.expect("delivered");
+        tokio::time::sleep(SECOND * 10).await;
+    }
+    let (described, listed) = (calls("DescribeStreamSummary") - 1, calls("ListShards") - 1);
+    assert!((2..=7).contains(&described), "{described} times in an hour");
+    assert!((45..=80).contains(&listed), "{listed} times in an hour");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_larger_maximum_is_noticed_by_a_record_that_was_refused_for_the_old_one() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    producer.send(numbered(1)).await.expect("delivered");
+    let oversize = || UserRecord::new("k", vec![0; 3 << 19]);
+    world.faults.describe("MaxRecordSizeInKiB", 2048.into());
+    tokio::time::sleep(SECOND * 60).await;
+    let error = producer.send(oversize()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::InvalidRecord);
+    tokio::time::sleep(SECOND).await;
+    let error = producer.send(oversize()).await.expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Rejected, "by the service itself");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_begins_to_place_records_itself_is_noticed_by_the_first_of_them() {
     let world = World::new(4).await;
@@ -152,7 +188,11 @@ async fn a_split_is_got_over_while_the_shards_cannot_be_listed() {
     delivered(enqueue(&producer, 0..500).await).await;
     world.faults.refuse("ListShards", "InternalFailure");
     // A refresh fails, and the next ones back off.
-    tokio::time::sleep(SECOND * 200).await;
+    for number in 0..20 {
+        producer.send(numbered(number)).await.expect("delivered");
+        tokio::time::sleep(SECOND * 10).await;
+    }
+    assert!(world.faults.calls("ListShards") > 2);
     world.faults.allow("ListShards");
     world.split("shardId-000000000000").await;
     world.faults.refuse("ListShards", "InternalFailure");
