@@ -24,6 +24,7 @@ impl Pipeline {
     /// A walk through the shards came back.
     pub(crate) fn map_loaded(&mut self, result: Result<ShardMap, Cause>, now: Instant) {
         let mut after = Aftermath::default();
+        let loaded = result.is_ok();
         match result {
             Ok(map) => {
                 tracing::debug!(stream = %self.stream, shards = map.len(), "Shard map loaded.");
@@ -53,6 +54,11 @@ impl Pipeline {
             }
         }
         for Landed { record, place } in std::mem::take(&mut self.undecided) {
+            // The walk began before the request, and may not have seen the shard that took it.
+            if loaded && self.keeper.suspect(place.trip.sent_at, now, &self.rand) {
+                self.undecided.push(Landed { record, place });
+                continue;
+            }
             match self.verdict(&record, &place.shard_id) {
                 Verdict::Delivered => self.delivered(record, place),
                 Verdict::Foreign => self.again(record, false, place.trip, &mut after),

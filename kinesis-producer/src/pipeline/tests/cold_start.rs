@@ -73,3 +73,31 @@ fn a_producer_that_ends_does_not_wait_for_a_map_that_fails() {
     world.settle();
     world.check_outcomes(|_| false);
 }
+
+#[test]
+fn what_landed_elsewhere_is_not_judged_by_a_walk_that_began_before_it_was_sent() {
+    let mut world = ready(Settings::default(), 1);
+    // The map has grown old: a walk begins beside this record.
+    world.now += Duration::from_secs(80);
+    world.accept(false);
+    world.pump();
+    assert!(std::mem::take(&mut world.loading));
+    let before = ShardMap::new(world.shards.iter().cloned());
+    world.now += Duration::from_millis(1);
+    for _ in 0..50 {
+        world.accept(false);
+    }
+    world.answer(0);
+    world.pump();
+    assert_eq!(world.requests[0].1.len(), 1, "one aggregate");
+    let halves = HashKeyRange::FULL.split_even(2).into_iter().zip(1..);
+    world.shards = halves.map(|(range, index)| shard(index, range)).collect();
+    world.answer(0);
+    assert_eq!(world.pipeline.undecided.len(), 1);
+    world.pipeline.map_loaded(Ok(before), world.now);
+    assert_eq!(world.pipeline.undecided.len(), 1, "no wiser than before");
+    world.settle();
+    world.check_outcomes(|_| false);
+    let stored = world.log.len();
+    assert!(stored < 10, "{stored} Kinesis records: again as aggregates");
+}
