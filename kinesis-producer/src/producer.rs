@@ -42,10 +42,14 @@ const CLOSE_DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// likes. The producer learns that from the stream, predicts no shard, and packs whatever comes
 /// into full aggregates. `kinesis-consumer` reads them. **The KCL up to 3.5 drops them**, because it
 /// holds every member against its shard's keys: turn [`Settings::aggregation_enabled`] off for it.
+/// No event tells that a stream was set from AUTO back to UNIFORM. The producer notices by some
+/// Kinesis records in a row that lie where their keys belong (five with four shards, ten with two) and
+/// asks; aggregates that left before the answer are acknowledged, and such readers drop them.
 ///
 /// # Delivery
 /// At least once: a record whose outcome was unknown (timeout, lost connection) is sent again and
-/// may be stored twice. `Ok` means stored in a place where a KCL consumer reads it.
+/// may be stored twice. `Ok` means stored in a place where a KCL consumer reads it, but for what is
+/// said above of AUTO.
 ///
 /// # Ending
 /// [`Producer::flush`] waits for what was accepted, [`Producer::close`] ends the producer. When

@@ -280,12 +280,15 @@ impl Pipeline {
 
     /// Takes notice of where a record was placed by its first member's key.
     fn placed(&mut self, record: &KinesisRecord, place: &Place, now: Instant) {
-        let shard = self.keeper.map().and_then(|map| map.get(&place.shard_id));
-        if let (Some(shard), Some(first)) = (shard, record.members.first()) {
+        let Some(map) = self.keeper.map() else {
+            return;
+        };
+        if let (Some(shard), Some(first)) = (map.get(&place.shard_id), record.members.first()) {
             // The only shard takes what it is given, by key or not.
             if shard.range != HashKeyRange::FULL {
                 let inside = shard.range.contains(first.hash_key);
-                self.inquiry.stored(inside, self.traits.auto, now);
+                self.inquiry
+                    .stored(inside, self.traits.auto, map.len(), now);
             }
         }
     }

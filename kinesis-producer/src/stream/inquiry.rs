@@ -34,9 +34,15 @@ const INTERVAL_MIN_ANEW: Duration = Duration::from_secs(1);
 /// The wait after an answer that a policy does not allow the question. Source: none, reasonable
 /// default; somebody has to mend the policy.
 const INTERVAL_DENIED: Duration = Duration::from_secs(600);
-/// Records in a row that an AUTO stream of several shards would hardly have stored where their keys
-/// belong: a chance of one in a million with two shards. Source: 2^-20.
-const BY_KEY_MAX: u32 = 20;
+/// What it takes to doubt that a stream is AUTO: that it would have stored so many records in a row
+/// where their keys belong only by a chance of 1 in 1,000. Five records do with four shards, ten with
+/// two. In bits, as all of these. Source: none, reasonable default; until then records are lost to
+/// readers that hold them against their shard's keys.
+const BY_CHANCE_MIN: u32 = 10;
+/// After each false alarm it takes a chance that is 32 times smaller. Source: none, reasonable default.
+const BY_CHANCE_STEP: u32 = 5;
+/// But none smaller than 1 in a million: false alarms of a busy stream are half an hour apart then.
+const BY_CHANCE_MAX: u32 = 20;
 
 /// See the module. Pure: time and answers are passed in.
 #[derive(Debug)]
@@ -57,6 +63,8 @@ pub(crate) struct Inquiry {
     told: bool,
     /// Records in a row that an AUTO stream stored where their keys belong.
     by_key: u32,
+    /// The chance of that which is too small, in bits.
+    by_chance: u32,
 }
 
 impl Inquiry {
@@ -71,6 +79,7 @@ impl Inquiry {
             known: false,
             told: false,
             by_key: 0,
+            by_chance: BY_CHANCE_MIN,
         }
     }
 
@@ -82,12 +91,17 @@ impl Inquiry {
         }
     }
 
-    /// A record was stored in a shard whose range is known, `inside` it or not; `auto` is what the
-    /// stream is taken for.
-    pub(crate) fn stored(&mut self, inside: bool, auto: bool, now: Instant) {
+    /// A record was stored in one of several `shards`, whose range is known, `inside` it or not;
+    /// `auto` is what the stream is taken for.
+    pub(crate) fn stored(&mut self, inside: bool, auto: bool, shards: usize, now: Instant) {
         let doubtful = if auto {
             self.by_key = if inside { self.by_key + 1 } else { 0 };
-            self.by_key >= BY_KEY_MAX
+            let bits = f64::from(self.by_key) * (shards as f64).log2();
+            let doubtful = bits >= f64::from(self.by_chance);
+            if doubtful {
+                self.by_chance = (self.by_chance + BY_CHANCE_STEP).min(BY_CHANCE_MAX);
+            }
+            doubtful
         } else {
             !inside
         };
@@ -156,7 +170,7 @@ impl Inquiry {
         self.known = false;
         self.known_until = None;
         self.failures_in_a_row = 0;
-        self.by_key = 0;
+        (self.by_key, self.by_chance) = (0, BY_CHANCE_MIN);
         self.wanted_at = None;
         self.from = self.asked_at.map(|at| at + INTERVAL_MIN_ANEW);
     }
@@ -269,29 +283,45 @@ mod tests {
         inquiry.with_map(now);
         assert!(inquiry.begin(now));
         inquiry.answered(now, &rand);
-        inquiry.stored(true, false, now);
+        inquiry.stored(true, false, 2, now);
         assert_eq!(inquiry.next_at(), None);
-        inquiry.stored(false, false, now);
+        inquiry.stored(false, false, 2, now);
         assert_eq!(inquiry.next_at(), Some(now + INTERVAL_MIN));
         let later = now + INTERVAL_MIN * 3;
         assert!(inquiry.begin(later));
         inquiry.answered(now, &rand);
-        inquiry.stored(false, false, later);
+        inquiry.stored(false, false, 2, later);
         assert_eq!(inquiry.next_at(), Some(later));
     }
 
     #[test]
     fn records_that_all_lie_where_their_keys_belong_are_no_auto_stream_s() {
-        let now = Clock::system().now();
-        let mut inquiry = Inquiry::new();
-        for _ in 1..BY_KEY_MAX {
-            inquiry.stored(true, true, now);
+        let (now, rand) = (Clock::system().now(), Rand::seeded(3));
+        for (shards, enough) in [(2, 10), (4, 5), (32, 2), (1000, 2)] {
+            let mut inquiry = Inquiry::new();
+            let mut stored = |count: u32, inside: bool| {
+                for _ in 0..count {
+                    inquiry.stored(inside, true, shards, now);
+                }
+                inquiry.next_at()
+            };
+            assert_eq!(stored(enough - 1, true), None, "{shards} shards");
+            assert_eq!(stored(1, false), None, "one of them elsewhere");
+            assert_eq!(stored(enough - 1, true), None, "{shards} shards");
+            assert_eq!(stored(1, true), Some(now), "{shards} shards");
+            // It was one all the same: the next alarm takes more, up to one in a million.
+            for alarm in [15_u32, 20, 20] {
+                assert!(inquiry.begin(now));
+                inquiry.answered(now, &rand);
+                let enough = alarm.div_ceil(usize::ilog2(shards));
+                let mut count = 0;
+                while inquiry.next_at().is_none() {
+                    inquiry.stored(true, true, shards, now);
+                    count += 1;
+                }
+                assert_eq!(count, enough, "{shards} shards, {alarm} bits");
+                inquiry.wanted_at = Some(now);
+            }
         }
-        inquiry.stored(false, true, now);
-        assert_eq!(inquiry.next_at(), None, "one of them elsewhere");
-        for _ in 0..BY_KEY_MAX {
-            inquiry.stored(true, true, now);
-        }
-        assert_eq!(inquiry.next_at(), Some(now));
     }
 }

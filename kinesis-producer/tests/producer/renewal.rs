@@ -117,7 +117,7 @@ async fn a_stream_that_places_records_by_key_again_is_noticed_by_some_of_them() 
     delivered(enqueue(&producer, 0..1000).await).await;
     tokio::time::sleep(SECOND * 11).await;
     world.faults.gather();
-    for number in 0..25 {
+    for number in 0..12 {
         producer.send(numbered(number)).await.expect("delivered");
     }
     tokio::time::sleep(SECOND).await;
