@@ -14,9 +14,13 @@ use kinesis_core::{InvalidRecord, UserRecord};
 
 use crate::attempts::{FailedAttempt, History};
 
-/// Requests with a signature of the wrong time before the machine's clock is taken to be wrong.
-/// Source: none, reasonable default; after a freeze the first new signature passes.
-pub(crate) const STALE_ATTEMPTS_MAX: u32 = 4;
+/// Requests that were refused for the time of their signature, or whose credentials were of the past,
+/// before that is taken to last. Source: none, reasonable default; after a freeze the first new
+/// signature passes.
+pub(crate) const STALE_ATTEMPTS_MIN: u32 = 4;
+/// And for how long, at least. Source: the SDK gets new credentials 10 s before the old ones expire; a
+/// clock that is a minute late is 50 s too late for that.
+pub(crate) const STALE_TIME_MIN: Duration = Duration::from_secs(60);
 
 /// What the caller can do about an [`Error`].
 #[derive(Copy, Clone, Debug, Eq, Hash, PartialEq)]
@@ -360,8 +364,9 @@ impl Cause {
     }
 
     /// Whether the same request can succeed later without anybody's help, after so many failures
-    /// in a row, this one included.
-    pub(crate) fn is_transient_after(&self, failures: u32) -> bool {
-        self.class.is_transient() || self.stale && failures < STALE_ATTEMPTS_MAX
+    /// in a row, this one included, in so long a time.
+    pub(crate) fn is_transient_after(&self, failures: u32, time: Duration) -> bool {
+        self.class.is_transient()
+            || self.stale && (failures < STALE_ATTEMPTS_MIN || time < STALE_TIME_MIN)
     }
 }

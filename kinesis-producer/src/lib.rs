@@ -60,7 +60,9 @@
 //! Throttles, 5xx answers, timeouts and broken connections are retried per record, for as long as
 //! [`Settings::record_ttl`] says, with exponential backoff and full jitter per shard. What no retry
 //! cures (no such stream, access denied, a refused record, a KMS key) fails at once with the
-//! [`ErrorKind`] that says what to do; the record comes back in the [`Error`]. Of a request that
+//! [`ErrorKind`] that says what to do; the record comes back in the [`Error`]. What may pass by itself
+//! although it looks so (expired credentials, a signature of another time, an instance metadata service
+//! that does not answer) is tried for a minute. Of a request that
 //! the service refuses whole, only the guilty record fails: the one that the answer names, or else
 //! found by halving. What is larger than the stream's own maximum record size is not sent at all.
 //!

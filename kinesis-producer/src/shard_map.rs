@@ -215,7 +215,10 @@ impl MapKeeper {
         self.unused = self.map.is_some();
         self.next_at = Some(now + BACKOFF.delay(self.failures_in_a_row, rand));
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
-        let transient = cause.is_transient_after(self.failures_in_a_row);
+        let cold = self
+            .cold_since
+            .map(|since| now.saturating_duration_since(since));
+        let transient = cause.is_transient_after(self.failures_in_a_row, cold.unwrap_or_default());
         let hopeless = self.map.is_none() && !transient;
         if hopeless {
             self.next_at = None;

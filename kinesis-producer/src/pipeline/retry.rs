@@ -9,7 +9,7 @@
 //! | aggregate stored in a shard of a known id that was made at another time | as above: another stream has the name |
 //! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff (throttled, with `fail_if_throttled`: failed) |
 //! | access denied, no such stream, KMS, SDK client without region or credentials | failed; no such stream: what is known of it is forgotten |
-//! | signed too long ago | again, up to four times; then failed |
+//! | signed too long ago, credentials expired, or the machine's own source of them out of reach | again for a minute, four times at least; then failed |
 //! | content of the request invalid, the answer names a few of its Kinesis records | the others at once, those each by itself |
 //! | content invalid, several Kinesis records in the request | each half by itself, until the guilty one is alone |
 //! | content invalid, one aggregate in it | its members in two halves, until the guilty one is alone |
@@ -30,7 +30,7 @@ use super::outcome::Place;
 use super::search::{self, Part, Search};
 use super::{Flight, Landed, Pipeline};
 use crate::attempts::Trip;
-use crate::error::{Cause, Class, Reason, STALE_ATTEMPTS_MAX};
+use crate::error::{Cause, Class, Reason};
 use crate::metrics::as_millis;
 
 /// The service's answer to one Kinesis record.
@@ -106,7 +106,7 @@ pub(crate) fn remedy(cause: &Cause, records: &[KinesisRecord], fail_if_throttled
     match (cause.class, records) {
         (Class::Throttled, _) if fail_if_throttled => Remedy::Fail,
         (Class::Throttled | Class::Unavailable | Class::WrongShard, _) => Remedy::Retry,
-        (Class::AccessDenied, _) if cause.stale => Remedy::Retry,
+        (Class::AccessDenied | Class::Client, _) if cause.stale => Remedy::Retry,
         (Class::Rejected, [_, _, ..]) if cause.of_content => Remedy::Part,
         (Class::Rejected, [one]) if cause.of_content && one.members.len() > 1 => Remedy::Halve,
         (
@@ -120,9 +120,10 @@ pub(crate) fn remedy(cause: &Cause, records: &[KinesisRecord], fail_if_throttled
     }
 }
 
-/// Whether every new signature of a record's requests was of a wrong time too.
-fn is_stale_for_good(member: &Entry) -> bool {
-    member.history.stale() >= STALE_ATTEMPTS_MAX
+/// Whether every new signature of a record's requests was of a wrong time too, for long enough.
+fn is_stale_for_good(member: &Entry, cause: &Cause) -> bool {
+    let (attempts, time) = member.history.stale();
+    cause.stale && !cause.is_transient_after(attempts, time)
 }
 
 /// What a batch of answers leaves to do, collected so that each lane is touched once.
@@ -398,7 +399,7 @@ impl Pipeline {
                     member.company = member.company.min(half);
                     member.search = Some(Arc::clone(search));
                 }
-                if remedy == Remedy::Fail || cause.stale && is_stale_for_good(&member) {
+                if remedy == Remedy::Fail || is_stale_for_good(&member, cause) {
                     let stream = Arc::clone(&self.stream);
                     self.fail(
                         member,

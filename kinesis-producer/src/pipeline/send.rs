@@ -170,7 +170,11 @@ pub(crate) fn cause_of<E: ProvideErrorMetadata + std::error::Error + 'static>(
             } else {
                 "DispatchFailure"
             };
-            Cause::new(operation, class, code).with_detail(chain(error))
+            let detail = chain(error);
+            let stale = class == Class::Client && detail.as_deref().is_some_and(lacks_their_source);
+            Cause::new(operation, class, code)
+                .with_detail(detail)
+                .stale(stale)
         }
         _ => Cause::new(operation, Class::Unavailable, "ResponseError").with_detail(chain(error)),
     }
@@ -261,14 +265,19 @@ fn is_of_content(code: &str) -> bool {
     )
 }
 
-/// Whether the request was signed too long ago, or for a time to come: so after the process stood
-/// still, and again after each new signature if the machine's clock is wrong.
+/// Whether the request was signed too long ago, or for a time to come, or by credentials of the past:
+/// so after the process stood still, or where its clock is late when they are renewed; and again after
+/// each new signature if the machine's clock is wrong.
 /// Source: the messages of Signature Version 4, "Signature expired: … is now earlier than …" and
 /// "Signature not yet current: … is still later than …"; the codes that the AWS SDKs take for skew.
 fn is_stale(code: &str, message: Option<&str>) -> bool {
     let of_time = ["Signature expired", "Signature not yet current"];
     match code {
-        "RequestExpired" | "RequestTimeTooSkewed" | "RequestInTheFuture" => true,
+        "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "RequestTimeTooSkewed"
+        | "RequestInTheFuture" => true,
         "InvalidSignatureException" | "SignatureDoesNotMatch" => {
             let message = message.unwrap_or_default();
             of_time.iter().any(|text| message.contains(text))
@@ -316,6 +325,14 @@ fn lacks_credentials(error: &(dyn std::error::Error + 'static)) -> bool {
                 .starts_with("failed to select an auth scheme"),
         }
     })
+}
+
+/// Whether there are no credentials because the instance metadata service did not answer: so on an
+/// instance whose network is not up yet, and on every machine that is none. The error of a chain of
+/// providers has the errors of its providers in its text only.
+/// Source: aws-config 1.13, `imds::credentials`.
+fn lacks_their_source(detail: &str) -> bool {
+    detail.contains("could not communicate with IMDS")
 }
 
 /// The texts of an error that never reached the service, from outside in.
@@ -402,6 +419,7 @@ mod tests {
             ("InvalidSignatureException", early, true),
             ("RequestTimeTooSkewed", "", true),
             ("RequestExpired", "", true),
+            ("ExpiredTokenException", "", true),
             ("InvalidSignatureException", "The request signature", false),
             ("AccessDeniedException", expired, false),
         ] {

@@ -129,6 +129,42 @@ async fn a_client_without_credentials_fails_the_record_instead_of_waiting() {
     }
 }
 
+/// What the SDK's default chain says on an instance whose network is not up yet.
+#[derive(Debug)]
+struct UntilTheNetworkIsUp(kinesis_core::Clock, tokio::time::Instant);
+
+impl ProvideCredentials for UntilTheNetworkIsUp {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::ready(if self.0.now() < self.1 {
+            Err(CredentialsError::not_loaded(
+                "no credentials found in chain. Attempted:\n  Ec2InstanceMetadata: the credential \
+                 provider was not enabled: could not communicate with IMDS: dispatch failure",
+            ))
+        } else {
+            Ok(aws_credential_types::Credentials::from_keys(
+                "AKID", "secret", None,
+            ))
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_whose_network_comes_late_loses_no_record() {
+    let world = World::new(1).await;
+    let clock = kinesis_core::Clock::system();
+    let up = clock.now() + Duration::from_secs(30);
+    let config = world.client.config().to_builder();
+    let config = config.credentials_provider(UntilTheNetworkIsUp(clock.clone(), up));
+    let client = aws_sdk_kinesis::Client::from_conf(config.build());
+    let producer = Producer::builder(client, STREAM).build().expect("valid");
+    let sent = enqueue(&producer, 0..10).await;
+    delivered(sent).await;
+    assert!(clock.now() >= up);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_record_that_the_service_refuses_does_not_take_its_neighbours_along() {
     let world = World::new(1).await;

@@ -95,6 +95,8 @@ async fn a_refusal_that_is_not_about_the_records_fails_them_with_one_request() {
     }
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 const EXPIRED: Fault = Fault::RefuseSaying(
     400,
     "InvalidSignatureException",
@@ -122,18 +124,38 @@ async fn a_clock_that_is_wrong_fails_records_after_a_few_signatures() {
         .faults
         .next([Fault::Refuse(503, "ServiceUnavailable")]);
     world.faults.always(EXPIRED);
+    let clock = kinesis_core::Clock::system();
+    let start = clock.now();
     let error = producer.send(numbered(1)).await.expect_err("refused");
-    assert_eq!(
-        (error.kind(), error.attempts()),
-        (ErrorKind::AccessDenied, 5)
-    );
+    assert_eq!(error.kind(), ErrorKind::AccessDenied);
+    let took = clock.now() - start;
+    assert!((MINUTE..MINUTE * 5 / 4).contains(&took), "{took:?}");
+    assert!(error.attempts() > 5, "{}", error.attempts());
     // The same while the shards are not known.
     let world = World::new(1).await;
     world.faults.refuse("ListShards", "RequestExpired");
+    world.faults.always(EXPIRED);
     let producer = world.producer(Settings::default());
+    let start = clock.now();
     let error = producer.send(numbered(1)).await.expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::AccessDenied);
-    assert_eq!(world.faults.calls("ListShards"), 4);
+    let took = clock.now() - start;
+    assert!((MINUTE..MINUTE * 3 / 2).contains(&took), "{took:?}");
+}
+
+/// The SDK renews credentials shortly before they expire, by the machine's clock.
+#[tokio::test(start_paused = true)]
+async fn credentials_that_a_late_clock_renews_too_late_fail_no_record() {
+    let world = World::new(1).await;
+    let producer = world.producer(Settings::default());
+    producer.send(numbered(0)).await.expect("delivered");
+    world
+        .faults
+        .always(Fault::Refuse(400, "ExpiredTokenException"));
+    let outcome = producer.enqueue(numbered(1)).await.expect("accepted");
+    tokio::time::sleep(MINUTE * 5 / 6).await;
+    world.faults.always(Fault::Pass);
+    outcome.await.expect("delivered with the new credentials");
 }
 
 #[tokio::test(start_paused = true)]
