@@ -19,6 +19,7 @@ use backon::{ExponentialBuilder, Retryable};
 use kinesis_core::{HashKeyRange, Rand, Shard, ShardMap};
 
 use crate::error::{Error, ErrorKind};
+use crate::service_time::ServiceTime;
 use crate::stream::{Address, StreamId};
 
 pub(crate) use plan::{Known, Start, covers_key_space, missing_leases};
@@ -65,6 +66,14 @@ pub(crate) async fn identify(client: &Client, stream: &Address) -> Result<Stream
     })
 }
 
+/// The shards of a stream as the service listed them.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) shards: ShardMap,
+    /// When it did, by its own clock; absent if it did not say.
+    pub(crate) service_millis: Option<u64>,
+}
+
 /// Lists all shards of `stream`, open and closed. The open ones cover the whole key space, or it is
 /// an error.
 ///
@@ -76,7 +85,7 @@ pub(crate) async fn list_shards(
     stream: &Address,
     patience: Duration,
     rand: &Rand,
-) -> Result<ShardMap, Error> {
+) -> Result<Listing, Error> {
     let pauses = ExponentialBuilder::default()
         .with_jitter()
         .with_jitter_seed(rand.next_u64())
@@ -95,7 +104,9 @@ pub(crate) async fn list_shards(
 }
 
 /// As [`list_shards`], in one attempt.
-pub(crate) async fn list_once(client: &Client, stream: &Address) -> Result<ShardMap, Error> {
+pub(crate) async fn list_once(client: &Client, stream: &Address) -> Result<Listing, Error> {
+    let time = ServiceTime::default();
+    let mut service_millis = None;
     let mut shards = Vec::new();
     let mut token: Option<String> = None;
     for _ in 0..LIST_PAGES_MAX {
@@ -107,6 +118,7 @@ pub(crate) async fn list_once(client: &Client, stream: &Address) -> Result<Shard
                 .set_stream_name(stream.name())
                 .set_stream_arn(stream.arn()),
         };
+        let request = request.customize().interceptor(time.clone());
         let answer = tokio::time::timeout(LIST_TIMEOUT, Box::pin(request.send()))
             .await
             .map_err(|_| not_yet(stream, "could not be listed in time"))?
@@ -116,6 +128,8 @@ pub(crate) async fn list_once(client: &Client, stream: &Address) -> Result<Shard
                 }
                 _ => Error::aws(format_args!("listing the shards of stream {stream}"), error),
             })?;
+        // Of the first page: nothing that came while the others were read is older.
+        service_millis = service_millis.or(time.epoch_millis());
         for shard in answer.shards() {
             shards.push(read(shard).ok_or_else(|| {
                 Error::new(
@@ -129,9 +143,12 @@ pub(crate) async fn list_once(client: &Client, stream: &Address) -> Result<Shard
         }
         token = answer.next_token().map(str::to_owned);
         if token.is_none() {
-            let map = ShardMap::new(shards);
-            return match map.hole() {
-                None => Ok(map),
+            let shards = ShardMap::new(shards);
+            return match shards.hole() {
+                None => Ok(Listing {
+                    shards,
+                    service_millis,
+                }),
                 Some(_) => Err(not_yet(
                     stream,
                     "has no open shard for a part of its keys yet",

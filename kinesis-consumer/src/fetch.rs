@@ -53,7 +53,7 @@ use crate::settings::{Retrieval, Settings};
 use crate::stream::{Source, StreamId};
 pub(crate) use budget::Budget;
 use buffer::{BufferLimits, Filler, Hold, Room, Slot, buffer};
-use call::{Failure, Reader};
+use call::{Failure, Reader, Unread};
 pub(crate) use connections::Connections;
 use fan_out::FanOut;
 use listen::Listening;
@@ -147,10 +147,13 @@ impl FetchContext {
         };
         let (filler, receiver) = buffer(limits, &self.budget);
         let start_at = StartAt::of_lease(lease, self.source.initial);
-        // Of a row that names no instant it is this one, whatever registering or throttling take.
+        let now = self.clock.now();
+        // Before the first checkpoint of a row that begins at the newest record.
+        let from_newest = (lease.checkpoint == Position::Latest).then_some(now);
+        // Of a row that names no instant it is this one, whatever registering or throttling take, unless
+        // the service says what time it is.
         let start_at = start_at.pinned(self.clock.epoch_millis());
         let idle = self.settings.idle_time_between_reads;
-        let now = self.clock.now();
         let listening = self.registration.as_ref().map(|registration| {
             let rules = self.fan_out_rules(start_at.clone(), now);
             Listening::new(rules, Arc::clone(registration))
@@ -161,6 +164,8 @@ impl FetchContext {
             listening,
             unpacker: Unpacker::new(start, range),
             start: start.clone(),
+            from_newest,
+            names_instant: lease.starts_at_millis.is_some(),
             corrupt_seen: false,
             context: self.clone(),
             shard_id,
@@ -190,13 +195,19 @@ struct Task {
     listening: Option<Listening>,
     unpacker: Unpacker,
     start: Position,
+    /// When reading the newest began, while it is not settled which instant that is.
+    from_newest: Option<Instant>,
+    /// Whether the lease's row has an instant for its checkpoint.
+    names_instant: bool,
     corrupt_seen: bool,
 }
 
 impl Task {
     async fn run(mut self, filler: Filler) {
         let last = loop {
-            let step = if self.listens() {
+            let step = if let Some(begun) = self.from_newest {
+                self.settle_start(begun).await
+            } else if self.listens() {
                 self.listen(&filler).await
             } else {
                 self.ask(&filler).await
@@ -213,6 +224,58 @@ impl Task {
             }
         };
         filler.finish(last).await;
+    }
+
+    /// Settles which instant "the newest record" is: that of the row, but none that was ahead of the
+    /// service's time when reading began, which would skip what comes until then. A row that names none
+    /// means when reading began.
+    async fn settle_start(&mut self, begun: Instant) -> Step {
+        match self.reader.service_millis().await {
+            Ok(told) => {
+                self.from_newest = None;
+                let since = self.context.clock.now().duration_since(begun).as_millis();
+                let since = u64::try_from(since).unwrap_or(u64::MAX);
+                if let Some(began_at) = told.map(|told| told.saturating_sub(since)) {
+                    self.begin_at(began_at);
+                }
+                Step::Continue
+            }
+            Err(failure) if failure.error.kind().is_retryable() => {
+                let step = self.trouble(failure);
+                if let Ask::Wait(until) = self.poll.next(self.context.clock.now()) {
+                    tokio::time::sleep_until(until).await;
+                }
+                step
+            }
+            // Whether it matters will be seen where records are asked for.
+            Err(_) => {
+                self.from_newest = None;
+                Step::Continue
+            }
+        }
+    }
+
+    /// Reading began at this instant of the service's clock.
+    fn begin_at(&mut self, began_at: u64) {
+        let StartAt::Timestamp { epoch_millis } = self.poll.position() else {
+            return;
+        };
+        if self.names_instant && epoch_millis <= began_at {
+            return;
+        }
+        if self.names_instant {
+            warn!(
+                ahead_ms = epoch_millis - began_at,
+                "The instant from which this shard is to be read is ahead of the service's time: the clock of the worker that wrote it was. Reading begins now."
+            );
+        }
+        let start = StartAt::Timestamp {
+            epoch_millis: began_at,
+        };
+        if let Some(listening) = &mut self.listening {
+            listening.begin(start.clone());
+        }
+        self.poll.begin(start);
     }
 
     /// One step of reading by polling.
@@ -239,14 +302,23 @@ impl Task {
 
     async fn records(&mut self, iterator: String, filler: &Filler) -> Step {
         let most = self.context.settings.max_records;
-        let Some(slot) = filler.slot(self.poll.wanted(most)).await else {
+        let Some(mut slot) = filler.slot(self.poll.wanted(most)).await else {
             return Step::Abandoned;
         };
         let begun = self.context.clock.now();
         let limit = self.poll.limit(most, slot.bytes());
-        let page = match self.reader.records(&iterator, limit).await {
+        let page = match self.reader.records(&iterator, limit, &mut slot).await {
             Ok(page) => page,
-            Err(failure) => return self.trouble(failure),
+            Err(Unread::Failed(failure)) => return self.trouble(failure),
+            Err(Unread::NoRoom { bytes }) => {
+                debug!(
+                    bytes,
+                    limit, "There is no room for an answer that is larger than expected."
+                );
+                let now = self.context.clock.now();
+                self.poll.on_unread(limit, bytes, now);
+                return Step::Continue;
+            }
         };
         let now = self.context.clock.now();
         let took = now.duration_since(begun);

@@ -200,6 +200,7 @@ pub mod mutation;
 mod processor;
 pub mod queue;
 mod record;
+mod service_time;
 mod settings;
 mod shard;
 #[cfg(feature = "sink-s3")]

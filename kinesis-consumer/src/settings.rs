@@ -67,11 +67,13 @@ pub enum InitialPosition {
     /// The oldest record kept. The default, because it is the only one that cannot miss a record.
     #[default]
     TrimHorizon,
-    /// The next record written, counted from when the leases were made, by the clock of the worker
-    /// that made them. The instant is stored with the lease: every worker that reads the shard before
-    /// its first checkpoint starts there, so nothing that came since is missed, however long it takes
-    /// until reading succeeds. For rows that a KCL made it is when a worker begins with the shard, as it
-    /// is in the KCL for all.
+    /// The next record written, counted from when the leases were made, by the service's clock (the
+    /// header `Date` of its answers, in whole seconds, so up to a second early). The instant is stored
+    /// with the lease: every worker that reads the shard before its first checkpoint starts there, so
+    /// nothing that came since is missed, however long it takes until reading succeeds, and however wrong
+    /// the clocks of workers are. For rows that a KCL made, which name no instant, it is when a worker
+    /// begins with the shard, as it is in the KCL for all: what comes between two workers of which the
+    /// first did not checkpoint is missed.
     Latest,
     /// The first record at or after this instant, in milliseconds since the Unix epoch. It is stored
     /// with the lease of a shard that is new to the application, and goes on to the shard's children
@@ -135,11 +137,16 @@ pub struct Settings {
     /// User records of one shard, fetched and not yet processed, at which reading ahead stops.
     pub max_records_count: usize,
     /// Bytes that all shards of this worker together may hold fetched and not yet processed, at
-    /// least 20 MiB. Each read reserves from it beforehand what it expects, so the sum stays below it,
-    /// save for records that are larger than those before them, and for what opening aggregates of
-    /// very small records adds. A quarter of it is handed out only in small pieces to shards that hold
-    /// nothing, so that shards whose processors are stuck do not stop the others; events of enhanced
-    /// fan-out (up to 1 MB) that are larger than a piece wait for the rest all the same.
+    /// least 20 MiB. Each read reserves from it beforehand what it expects, and an answer that is larger
+    /// waits in its connection until there is room for it, however suddenly records grow. So the sum stays
+    /// below it, save for two things: what opening aggregates of very small records adds, and, below
+    /// 80 MiB, one record of up to 10 MiB in place of an eighth of this.
+    ///
+    /// Three eighths are kept for shards that hold nothing, so that shards whose processors are stuck do
+    /// not stop the others: a quarter in small pieces, one for each shard, and an eighth for what cannot
+    /// be had in smaller steps. By enhanced fan-out that is any event (up to 1 MB) that is larger than a
+    /// piece; when stuck shards hold that part too, a shard is polled in small steps instead, if
+    /// [`FanOutSettings::fall_back_to_polling`] lets it, and otherwise waits.
     pub max_buffered_bytes: usize,
     /// From the request to stop, or to hand a lease over, until the lease is released, 100 ms to
     /// 24 h. The batch in hand may use two thirds of it, `shutdown_requested` the rest. In a handoff

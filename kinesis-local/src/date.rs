@@ -76,6 +76,15 @@ impl Utc {
         )
     }
 
+    /// `Thu, 10 Dec 2015 01:59:39 GMT`, as the header `Date` has it.
+    pub(crate) fn http(self) -> String {
+        let (weekday, month) = (WEEKDAYS[self.weekday], MONTHS[self.month - 1].0);
+        format!(
+            "{weekday}, {:02} {month} {} {:02}:{:02}:{:02} GMT",
+            self.day, self.year, self.hour, self.minute, self.second
+        )
+    }
+
     /// `Thu Dec 10 01:59:39 UTC 2015`
     pub(crate) fn long(self) -> String {
         let (weekday, month) = (WEEKDAYS[self.weekday], MONTHS[self.month - 1].0);
@@ -120,6 +129,9 @@ mod tests {
         assert_eq!(long(0), "Thu Jan 01 00:00:00 UTC 1970");
         assert_eq!(long(951_782_400_000), "Tue Feb 29 00:00:00 UTC 2000");
         assert_eq!(long(1_735_689_599_000), "Tue Dec 31 23:59:59 UTC 2024");
+        let http = |epoch_ms| Utc::at(epoch_ms).http();
+        assert_eq!(http(0), "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(http(784_111_777_999), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 
     #[test]

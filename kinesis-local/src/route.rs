@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, DATE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
@@ -45,6 +45,7 @@ use crate::api::CallerLeft;
 use crate::api::operation::Operation;
 use crate::auth::Refusal;
 use crate::body::{BoxError, ResponseBody};
+use crate::date::Utc;
 #[cfg(any(feature = "dynamodb", feature = "s3"))]
 use crate::fault::Injected;
 use crate::fault::{Effects, FaultService, Faults, Wanted};
@@ -253,7 +254,17 @@ impl Service {
         }
         // On the heap, because the layers of futures are otherwise deeper than a compiler looks.
         let work = Box::pin(self.inner.services.kinesis.call(request));
-        self.inner.faults.around(effects.as_deref(), work).await
+        let answer = self.inner.faults.around(effects.as_deref(), work).await;
+        answer.map(|answer| self.dated(answer))
+    }
+
+    /// With the time of this service's clock, which clients hold theirs against.
+    fn dated(&self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
+        let now = Utc::at(self.inner.clock.epoch_millis()).http();
+        if let Ok(now) = HeaderValue::from_str(&now) {
+            answer.headers_mut().insert(DATE, now);
+        }
+        answer
     }
 
     #[cfg(feature = "dynamodb")]

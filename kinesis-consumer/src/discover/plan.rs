@@ -53,8 +53,8 @@ enum State {
 /// What the leases of a stream tell about when the application began to read it.
 ///
 /// Starting a shard at the initial position of *now* would skip what came since, of an application
-/// that has been reading the stream all the while. Instants are of the wall clock, in milliseconds
-/// since the Unix epoch.
+/// that has been reading the stream all the while. Instants are of the service's clock, or of a worker's
+/// where the service did not tell, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum History {
     /// It begins now: there are no leases, or none that was ever read and none that says when it
@@ -98,8 +98,8 @@ impl History {
     }
 }
 
-/// The leases to create, in this order. Those at an instant have it; it is `now_millis`, of the wall
-/// clock, for those that begin at the newest record: without it, each owner before the first
+/// The leases to create, in this order. Those at an instant have it; it is `now_millis`, of the
+/// service's clock, for those that begin at the newest record: without it, each owner before the first
 /// checkpoint would start at a "latest" of its own and miss what arrived before.
 pub(crate) fn missing_leases(
     shards: &ShardMap,

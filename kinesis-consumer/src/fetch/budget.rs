@@ -1,39 +1,52 @@
 //! One byte budget over all shards of a worker.
 //!
 //! ```text
-//! total ─┬─ common, three quarters: first come, first served
-//!        └─ pieces, one quarter: for shards that hold nothing, at most an even part each
+//! total ─┬─ common, five eighths: first come, first served
+//!        ├─ pieces, a quarter: for shards that hold nothing, at most an even part each
+//!        └─ whole, an eighth: for shards that hold nothing and cannot go on with less than a record
+//!           or an event that is larger than such a part
 //! ```
 //!
 //! Promise: a reservation is granted only while the sum of its pool stays within that, in the order
-//! in which reservations were asked for, so that no shard starves. A holder may then correct its
-//! reservation to the true size at once; that alone can take the sum above the total (records that are
-//! larger than those before them, and what opening aggregates of tiny records adds), and the next
-//! reservation waits it out.
+//! in which reservations were asked for, so that no shard starves. What turns out larger than was
+//! reserved for it waits where it lies until its reservation is exchanged for a larger one
+//! ([`Reservation::exchange`]); a few may wait at once. A holder may also correct its reservation to the true size at once; that
+//! alone can take the sum above the total (what opening aggregates of tiny records adds, and a single
+//! record that is larger than the pool it waits for), and the next reservation waits it out.
 //!
 //! Shards whose processors are stuck keep what they hold, for ever if they are stuck for ever, and
 //! enough of them fill the common pool. The pieces are there for the others: a shard has at most one,
 //! and they add up to no more than their pool, so there always is one for a shard that holds nothing.
-//! It reads in small steps then. The exceptions are single records that are larger than a piece, with
-//! which stuck shards can fill the pieces, and events of fan-out that are larger: those cannot be asked
-//! for in smaller steps, and wait for the common pool.
+//! It reads in small steps then. What cannot be had in small steps, a record or an event of fan-out
+//! that is larger than a piece, has a pool of its own, so that it takes no piece from anybody; stuck
+//! shards with such records can fill that one, and then others of the kind wait for the common pool.
 //!
 //! Waiting is cancel safe: a dropped wait gives up its turn and holds nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{Mutex as AsyncMutex, Notify};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 /// The part of the budget that is handed out in pieces.
 /// Source: none, reasonable default: 64 KiB each for a thousand shards at the default budget.
 const PIECES_PART: usize = 4;
 
+/// The part for what is larger than a piece and cannot be divided.
+/// Source: none, reasonable default: 32 full events of fan-out at the default budget.
+const WHOLE_PART: usize = 8;
+
+/// Answers that may wait at once until there is more room for them than was reserved: until then they lie
+/// in buffers of the transport, which nobody counts. Source: none, reasonable default.
+const EXCHANGES_MAX: usize = 8;
+
 #[derive(Debug)]
 pub(crate) struct Budget {
     common: Pool,
     pieces: Pool,
+    whole: Pool,
     members: AtomicUsize,
+    exchanges: Semaphore,
 }
 
 /// Bytes that are handed out.
@@ -51,15 +64,18 @@ struct Pool {
 enum Of {
     Common,
     Pieces,
+    Whole,
 }
 
 impl Budget {
     pub(crate) fn new(total_bytes: usize) -> Arc<Self> {
-        let pieces = total_bytes / PIECES_PART;
+        let (pieces, whole) = (total_bytes / PIECES_PART, total_bytes / WHOLE_PART);
         Arc::new(Self {
-            common: Pool::new(total_bytes - pieces),
+            common: Pool::new(total_bytes - pieces - whole),
             pieces: Pool::new(pieces),
+            whole: Pool::new(whole),
             members: AtomicUsize::new(0),
+            exchanges: Semaphore::new(EXCHANGES_MAX),
         })
     }
 
@@ -83,7 +99,7 @@ impl Budget {
 
     /// Bytes reserved now.
     pub(crate) fn used(&self) -> usize {
-        self.common.used() + self.pieces.used()
+        self.common.used() + self.pieces.used() + self.whole.used()
     }
 
     /// Waits until `bytes` fit. `bytes` must not be more than [`Self::largest`].
@@ -94,17 +110,35 @@ impl Budget {
     }
 
     /// The same for a shard that holds nothing, which need not wait for those that do: it gets a piece
-    /// where `bytes` are not free at once, unless that is less than `least`.
+    /// where `bytes` are not free at once or, if that is less than `least`, as many as are kept for what
+    /// cannot be divided.
     pub(crate) async fn reserve_first(self: &Arc<Self>, bytes: usize, least: usize) -> Reservation {
         debug_assert!(bytes <= self.largest(), "would wait for ever");
         if self.common.take_now(bytes) {
             return self.reserved(Of::Common, bytes);
         }
         let piece = bytes.min(self.pieces.total / self.members());
+        if piece < least {
+            return self.reserve_whole(bytes).await;
+        }
         tokio::select! {
             biased;
             () = self.common.take(bytes) => self.reserved(Of::Common, bytes),
-            () = self.pieces.take(piece), if piece >= least => self.reserved(Of::Pieces, piece),
+            () = self.pieces.take(piece) => self.reserved(Of::Pieces, piece),
+        }
+    }
+
+    /// For a shard that holds nothing and can do with no less than `bytes`.
+    async fn reserve_whole(self: &Arc<Self>, bytes: usize) -> Reservation {
+        let whole = bytes.min(self.whole.total);
+        tokio::select! {
+            biased;
+            () = self.common.take(bytes) => self.reserved(Of::Common, bytes),
+            () = self.whole.take(whole) => {
+                let mut reservation = self.reserved(Of::Whole, whole);
+                reservation.resize(bytes);
+                reservation
+            }
         }
     }
 
@@ -124,6 +158,7 @@ impl Budget {
         match of {
             Of::Common => &self.common,
             Of::Pieces => &self.pieces,
+            Of::Whole => &self.whole,
         }
     }
 }
@@ -197,6 +232,32 @@ pub(crate) struct Reservation {
 impl Reservation {
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Waits in line until `bytes` are free in its stead, and holds nothing meanwhile: whoever waited for
+    /// more with something in hand could wait for somebody who does the same. `first` if it is all that
+    /// the shard holds and cannot be had in smaller steps. Returns whether it is of so many bytes now: not
+    /// if [`EXCHANGES_MAX`] others wait for the same. Cancel safe: then it is of no bytes.
+    pub(crate) async fn exchange(&mut self, bytes: usize, first: bool) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        // A piece stays within its even part.
+        let may_top_up = matches!(self.of, Of::Common);
+        if may_top_up && self.budget.common.take_now(more) {
+            self.bytes += more;
+            return true;
+        }
+        let budget = Arc::clone(&self.budget);
+        let Ok(_place) = budget.exchanges.try_acquire() else {
+            return false;
+        };
+        self.resize(0);
+        let most = bytes.min(budget.largest());
+        *self = if first {
+            budget.reserve_whole(most).await
+        } else {
+            budget.reserve(most).await
+        };
+        true
     }
 
     /// Corrects the reservation to the true size, up or down, without waiting.

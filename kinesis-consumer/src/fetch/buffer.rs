@@ -10,7 +10,8 @@
 //! below its limits of bytes and records and below its share of the worker's budget (a shard that
 //! holds nothing always gets one), and only with bytes of the budget reserved: for polling what an
 //! answer is expected to hold, or as much as there is for a shard that holds nothing and asks for less
-//! then; for fan-out the length of the event.
+//! then; for fan-out the length of the event. An answer that is larger after all is let in when there
+//! is room for it ([`Slot::grow`]).
 //! Dropping either end drops what waits and gives everything back.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -112,7 +113,8 @@ impl Filler {
         }
     }
 
-    fn holds_nothing(&self) -> bool {
+    /// Whether nothing of the shard waits or is in hand.
+    pub(crate) fn holds_nothing(&self) -> bool {
         self.held.now().0 == 0
     }
 
@@ -165,6 +167,14 @@ impl Slot<'_> {
     /// What an answer may hold.
     pub(crate) fn bytes(&self) -> usize {
         self.reservation.bytes()
+    }
+
+    /// Waits until there is room for an answer of `bytes`, which is larger than expected; `single` if
+    /// it is of one record, so that no smaller one can be asked for. Returns whether there is: not if
+    /// many such answers wait already. Cancel safe: then the slot is of no bytes.
+    pub(crate) async fn grow(&mut self, bytes: usize, single: bool) -> bool {
+        let first = single && self.held.now().0 == 0;
+        self.reservation.exchange(bytes, first).await
     }
 
     /// Puts a batch of `records` user records and `bytes` into the buffer; an answer without

@@ -13,13 +13,19 @@ use aws_sdk_kinesis::types::{
 use aws_smithy_types::DateTime;
 use bytes::Bytes;
 use kinesis_core::{Clock, HashKey, HashKeyRange, SequenceNumber, ShardId, ShardMap};
+use tokio::time::timeout;
 
 use crate::discover;
 use crate::error::{Error, ErrorKind};
+use crate::fetch::buffer::Slot;
+use crate::fetch::fan_out::UNREAD_PATIENCE;
+use crate::fetch::gate::Gate;
+use crate::fetch::gate::answer::Doorkeeper;
 use crate::fetch::poll::{StartAt, Trouble};
 use crate::fetch::unpack::StreamRecord;
 use crate::fetch::{Connections, FetchContext};
 use crate::lease::ChildShard;
+use crate::service_time::ServiceTime;
 use crate::stream::Address;
 
 /// Most pages of `ListShards` that are read to find one shard and its children: 100,000
@@ -51,6 +57,22 @@ pub(crate) struct Page {
     pub(crate) children: Vec<ChildShard>,
     pub(crate) millis_behind_latest: u64,
     pub(crate) bytes: u64,
+}
+
+/// Why there is no page.
+#[derive(Debug)]
+pub(crate) enum Unread {
+    Failed(Failure),
+    /// There was no room for an answer of so many bytes, none of which was read.
+    NoRoom {
+        bytes: u64,
+    },
+}
+
+impl From<Failure> for Unread {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// What the listed shards tell about one of them.
@@ -110,13 +132,63 @@ impl Reader {
             .ok_or_else(|| self.malformed("the answer of GetShardIterator has no iterator"))
     }
 
-    pub(crate) async fn records(&self, iterator: &str, limit: u32) -> Result<Page, Failure> {
+    /// What time it is by the service's clock, which any answer to a request for an iterator tells, a
+    /// refusal too. `None` if it does not.
+    pub(crate) async fn service_millis(&self) -> Result<Option<u64>, Failure> {
+        let time = ServiceTime::default();
+        let request = self
+            .kinesis
+            .get_shard_iterator()
+            .set_stream_name(self.address.name())
+            .set_stream_arn(self.address.arn())
+            .shard_id(self.shard_id.as_str());
+        let request = StartAt::Latest.ask(request).customize();
+        let request = request.interceptor(time.clone());
+        // On the heap: the future of an SDK call is large, and there is one per shard.
+        let answer = Box::pin(self.within("asking for the time", request.send())).await;
+        match (time.epoch_millis(), answer) {
+            (None, Err(failure)) => Err(failure),
+            (told, _) => Ok(told),
+        }
+    }
+
+    /// Asks for at most `limit` records; an answer that is larger than `slot` waits until that has
+    /// grown.
+    pub(crate) async fn records(
+        &self,
+        iterator: &str,
+        limit: u32,
+        slot: &mut Slot<'_>,
+    ) -> Result<Page, Unread> {
+        let gate = Arc::new(Gate::default());
+        let door = Doorkeeper {
+            gate: Arc::clone(&gate),
+            room: slot.bytes(),
+        };
         let request = self
             .kinesis
             .get_records()
             .shard_iterator(iterator)
-            .limit(i32::try_from(limit).unwrap_or(i32::MAX));
-        let answer = self.within("reading records", request.send()).await?;
+            .limit(i32::try_from(limit).unwrap_or(i32::MAX))
+            .customize()
+            .interceptor(door);
+        // On the heap: the future of an SDK call is large, and there is one per shard.
+        let mut call = Box::pin(self.within("reading records", request.send()));
+        // Within the deadline of the call.
+        let patience = UNREAD_PATIENCE.min(self.timeout / 2);
+        let answer = loop {
+            tokio::select! {
+                biased;
+                answer = &mut call => break answer?,
+                bytes = gate.asked() => {
+                    let room = timeout(patience, slot.grow(bytes, limit == 1)).await;
+                    if room != Ok(true) {
+                        return Err(Unread::NoRoom { bytes: bytes as u64 });
+                    }
+                    gate.open();
+                }
+            }
+        };
         let bytes = answer.records.iter().map(sdk_record_bytes).sum();
         let records = self.in_our_types(answer.records)?;
         let children = self.children(answer.child_shards)?;
@@ -147,7 +219,8 @@ impl Reader {
 
     /// All shards of the stream, as `ListShards` has them now.
     pub(crate) async fn shards(&self) -> Result<ShardMap, Error> {
-        discover::list_once(&self.kinesis, &self.address).await
+        let listing = discover::list_once(&self.kinesis, &self.address).await;
+        Ok(listing?.shards)
     }
 
     /// What `ListShards` says about the shard and its children.
@@ -203,7 +276,7 @@ impl Reader {
             self.shard_id, self.stream
         )
         .to_string();
-        match tokio::time::timeout(self.timeout, call).await {
+        match timeout(self.timeout, call).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => {
                 let trouble = trouble(error.code());

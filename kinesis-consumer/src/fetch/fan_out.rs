@@ -8,7 +8,7 @@
 //!   Subscribe(start at …) ──▶ Listen ── event ──▶ Listen ── … ─────────────────────────┴──▶ shard's end
 //!      │  ▲        │ in use, throttled, failed                                         │
 //!      │  └─ pause ┘                                                                   │
-//!      └────────────── refused, stalled or failed so often ──▶ FallBack: poll for a while
+//!      └── refused, stalled or failed so often, no room for an event ──▶ FallBack: poll for a while
 //! ```
 //!
 //! Invariants: a new subscription starts right behind the last event that was taken, or at the
@@ -93,6 +93,9 @@ pub(crate) enum Reason {
     Failures,
     /// Somebody else subscribes to the same shard with the same consumer, again and again.
     Takeovers,
+    /// Shards whose processors are stuck leave no room for an event, which cannot be asked for in
+    /// smaller steps.
+    NoRoom,
 }
 
 impl Reason {
@@ -106,6 +109,7 @@ impl Reason {
             Self::Stalls => "stalls",
             Self::Failures => "failures",
             Self::Takeovers => "takeovers",
+            Self::NoRoom => "no_room",
         }
     }
 }
@@ -185,6 +189,12 @@ impl FanOut {
         Ask::Subscribe(self.start.clone())
     }
 
+    /// Nothing was read yet, and reading begins here.
+    pub(crate) fn begin(&mut self, start: StartAt) {
+        self.record = start.clone();
+        self.start = start;
+    }
+
     /// Where polling goes on.
     pub(crate) fn position(&self) -> StartAt {
         self.record.clone()
@@ -230,6 +240,16 @@ impl FanOut {
     /// The subscription was let go, because there is no room.
     pub(crate) fn on_let_go(&mut self) {
         self.listening = false;
+    }
+
+    /// The subscription was let go by a shard that holds nothing: others leave no room for its next
+    /// event. Polling does with less.
+    pub(crate) fn on_no_room(&mut self, now: Instant) -> Option<Verdict> {
+        self.listening = false;
+        self.may_fall_back.then(|| Verdict::FallBack {
+            reason: Reason::NoRoom,
+            until: now + FAN_OUT_RETRY_AFTER,
+        })
     }
 
     /// The shard is listed after all.

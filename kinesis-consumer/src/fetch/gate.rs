@@ -15,7 +15,12 @@
 //! Frames of at most [`FREE_FRAME_BYTES`] pass at any time: the opening of the stream, which the
 //! SDK waits for before anybody can reserve, signs of life and exceptions.
 //!
+//! An answer of `GetRecords` says its length in its head; one that is larger than what was reserved for
+//! it waits in the same way, as a whole ([`answer`]).
+//!
 //! Deliberately absent: decoding, checksums; both are the SDK's.
+
+pub(crate) mod answer;
 
 use std::fmt;
 use std::pin::Pin;

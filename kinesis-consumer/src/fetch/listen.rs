@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, error, info, warn};
 
 use super::{Step, THROTTLES_BEFORE_WARNING, Task, cause};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::fetch::budget::Reservation;
 use crate::fetch::buffer::Filler;
 use crate::fetch::call::Failure;
@@ -42,6 +42,10 @@ impl Listening {
             polled_until: None,
             wanted: 0,
         }
+    }
+
+    pub(super) fn begin(&mut self, start: StartAt) {
+        self.rules.begin(start);
     }
 
     pub(super) fn on_found(&mut self) {
@@ -141,6 +145,7 @@ impl Task {
                 };
                 return self.took(event, room, reservation).await;
             }
+            Taken::NoRoom { wanted } if filler.holds_nothing() => return self.no_room(wanted),
             Taken::NoRoom { wanted } => return self.let_go(wanted),
             Taken::Over => return self.over().await,
             Taken::Stalled => Failure {
@@ -226,6 +231,25 @@ impl Task {
         Step::Continue
     }
 
+    /// Gives the subscription up because other shards hold all the room there is for its next event.
+    fn no_room(&mut self, wanted: usize) -> Step {
+        let now = self.context.clock.now();
+        let listening = self.listening.as_mut();
+        let Some(verdict) = listening.and_then(|listening| listening.rules.on_no_room(now)) else {
+            return self.let_go(wanted);
+        };
+        self.unsubscribe();
+        let text = format!(
+            "the budget has had no room for an event of {wanted} bytes for {UNREAD_PATIENCE:?}, while \
+             the shard holds nothing itself"
+        );
+        let failure = Failure {
+            trouble: Trouble::Other,
+            error: Error::new(ErrorKind::Unavailable, text),
+        };
+        self.judge(failure, verdict)
+    }
+
     fn unsubscribe(&mut self) {
         if let Some(listening) = &mut self.listening {
             listening.subscription = None;
@@ -287,7 +311,7 @@ impl Task {
         Step::Continue
     }
 
-    fn fall_back(&mut self, reason: Reason, until: Instant, error: &crate::error::Error) {
+    fn fall_back(&mut self, reason: Reason, until: Instant, error: &Error) {
         let now = self.context.clock.now();
         let retry_in_s = until.saturating_duration_since(now).as_secs();
         ::metrics::counter!(metrics::FAN_OUT_FALL_BACKS, "stream" => self.stream(), "reason" => reason.as_str()).increment(1);

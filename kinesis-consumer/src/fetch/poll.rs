@@ -26,6 +26,10 @@ pub(crate) const FETCH_BACKOFF_BASE: Duration = Duration::from_millis(200);
 /// Longest pause after a failed call. Source: none, reasonable default.
 pub(crate) const FETCH_BACKOFF_MAX: Duration = Duration::from_secs(10);
 
+/// Where the pauses after answers that there was no room for begin: each was charged for and sent in
+/// vain, so the first is of up to 3.2 s. Source: none, reasonable default.
+const UNREAD_BACKOFF_FROM: u32 = 4;
+
 /// How long a stream or shard may be unknown before it is believed: a child shard can be read a
 /// moment later than it is announced. Source: none, reasonable default.
 pub(crate) const NOT_FOUND_PATIENCE: Duration = Duration::from_secs(60);
@@ -105,10 +109,14 @@ pub(crate) struct Poll {
     bucket: TokenBucket,
     /// Bytes of the last answer: they are charged before the next read.
     owed_bytes: u64,
-    /// Mean size of the records of the last answer that had any.
+    /// How large records are expected to be: as the mean of the last answer that had any, or half of what
+    /// was expected before, whatever is more. Where small and large ones take turns it stays near the
+    /// large ones.
     record_bytes: Option<u64>,
     idle: Duration,
     failures: u32,
+    /// Answers of one record in a row that there was no room for.
+    unread: u32,
     unknown_since: Option<Instant>,
     backoff: Backoff,
     rand: Rand,
@@ -131,6 +139,7 @@ impl Poll {
             record_bytes: None,
             idle,
             failures: 0,
+            unread: 0,
             unknown_since: None,
             backoff: Backoff::new(FETCH_BACKOFF_BASE, FETCH_BACKOFF_MAX),
             rand,
@@ -177,6 +186,12 @@ impl Poll {
         u32::try_from(fitting.max(1)).map_or(most, |fitting| fitting.min(most))
     }
 
+    /// Nothing was read yet, and reading begins here.
+    pub(crate) fn begin(&mut self, start: StartAt) {
+        self.start = start;
+        self.iterator = None;
+    }
+
     /// An iterator was answered.
     pub(crate) fn on_iterator(&mut self, iterator: String) {
         // Not a success yet: the failures count on until records are answered, or an iterator that
@@ -193,12 +208,13 @@ impl Poll {
     /// Records were answered. Returns whether the shard has ended.
     pub(crate) fn on_answer(&mut self, answer: Answer, now: Instant) -> bool {
         self.failures = 0;
+        self.unread = 0;
         self.unknown_since = None;
         self.owed_bytes = answer.bytes;
-        self.record_bytes = answer
-            .bytes
-            .checked_div(answer.records)
-            .or(self.record_bytes);
+        if let Some(mean) = answer.bytes.checked_div(answer.records) {
+            let least = self.record_bytes.map_or(0, |expected| expected / 2);
+            self.record_bytes = Some(mean.max(least));
+        }
         if let Some(last) = answer.last {
             self.start = StartAt::AfterSequence(last);
         }
@@ -211,6 +227,22 @@ impl Poll {
         let ended = answer.next_iterator.is_none();
         self.iterator = answer.next_iterator;
         ended
+    }
+
+    /// An answer of `bytes` to a request for `limit` records was not read, because there is no room for
+    /// it: fewer records are asked for next, and after a pause where it was one record.
+    pub(crate) fn on_unread(&mut self, limit: u32, bytes: u64, now: Instant) {
+        // The service has counted it all the same.
+        self.owed_bytes = bytes;
+        let expected = self.record_bytes.unwrap_or(FIRST_RECORD_BYTES);
+        let least = bytes / u64::from(limit.max(1));
+        let most = limits::GET_RECORDS_MAX_BYTES as u64;
+        self.record_bytes = Some(expected.saturating_mul(2).max(least).min(most));
+        if limit == 1 {
+            let attempt = self.unread.saturating_add(UNREAD_BACKOFF_FROM);
+            self.not_before = now + self.backoff.delay(attempt, &self.rand);
+            self.unread = self.unread.saturating_add(1);
+        }
     }
 
     /// A call failed.

@@ -15,7 +15,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use kinesis_local::InProcessClient;
 use serde_json::Value;
 
@@ -106,6 +106,13 @@ impl Body for Counted {
         let chunk = self.1.split_to(length);
         self.2.fetch_add(length as u64, Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let inner = Body::size_hint(&self.0).exact();
+        inner.map_or_else(SizeHint::default, |left| {
+            SizeHint::with_exact(left + self.1.len() as u64)
+        })
     }
 }
 

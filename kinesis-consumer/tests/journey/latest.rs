@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::{EventKind, InitialPosition, Settings};
+use kinesis_core::Clock;
 use kinesis_local::{FaultEffect, FaultPlan};
 
 use crate::fan_out::by_fan_out;
 use crate::ledger::Behaviour;
-use crate::world::{World, for_workers};
+use crate::world::{APPLICATION, World, for_workers};
 
 fn latest(settings: Settings) -> Settings {
     Settings {
@@ -100,4 +102,75 @@ async fn what_comes_before_the_first_read_by_the_successor_of_a_worker_that_neve
     world.put_numbers(30..40, 13).await;
     only_new(&world).await;
     second.stop().await.expect("a clean stop");
+}
+
+/// How wrong a wall clock is here: more than the five minutes for which the service would forgive an
+/// instant to come.
+const WRONG_MILLIS: u64 = 600_000;
+
+/// The clocks of workers that are wrong either way.
+fn wrong_clocks(world: &World) -> [Clock; 2] {
+    let now = world.clock.epoch_millis();
+    [now - WRONG_MILLIS, now + WRONG_MILLIS].map(Clock::starting_at)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_record_is_that_of_the_service_however_wrong_the_clock_of_the_worker_is() {
+    for settings in [Settings::default(), by_fan_out()] {
+        for ahead in [false, true] {
+            let mut world = world(2).await;
+            world.clock_of_workers = Some(wrong_clocks(&world)[usize::from(ahead)].clone());
+            let settings = latest(settings.clone());
+            let mut worker = world.worker_with("one", settings, |_| Behaviour::Process);
+            let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+            worker.until_event("it has a shard", started).await;
+            world.put_numbers(20..40, 13).await;
+            only_new(&world).await;
+            worker.stop().await.expect("a clean stop");
+        }
+    }
+}
+
+/// Begins with a row that says `LATEST` and this instant, by a worker whose clock is wrong, ten minutes
+/// after it was written.
+async fn begins_with_a_row_that_names(instant: Option<u64>, settings: Settings, clock: usize) {
+    let mut world = world(1).await;
+    let throttled = for_workers(FaultEffect::error("ProvisionedThroughputExceededException"));
+    world.faults(FaultPlan::default().rule(throttled.operation("GetShardIterator")));
+    let mut first = world.worker_with("one", latest(Settings::default()), |_| Behaviour::Process);
+    let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+    first.until_event("it has a shard", started).await;
+    first.kill().await;
+    world.faults(FaultPlan::default());
+    let key = AttributeValue::S("shardId-000000000000".into());
+    let row = world.dynamodb.update_item().table_name(APPLICATION);
+    let row = row.key("leaseKey", key);
+    let row = match instant {
+        None => row.update_expression("REMOVE startTimestampMillis"),
+        Some(millis) => row
+            .update_expression("SET startTimestampMillis = :at")
+            .expression_attribute_values(":at", AttributeValue::N(millis.to_string())),
+    };
+    row.send().await.expect("written");
+    world.clock_of_workers = Some(wrong_clocks(&world)[clock].clone());
+    let mut second = world.worker_with("two-", latest(settings), |_| Behaviour::Process);
+    second.until_event("it has the shard", started).await;
+    world.put_numbers(20..40, 13).await;
+    only_new(&world).await;
+    second.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instant_that_is_ahead_of_the_service_skips_nothing_that_comes_before_it() {
+    let ahead = kinesis_local::testing::START_MS + WRONG_MILLIS;
+    begins_with_a_row_that_names(Some(ahead), Settings::default(), 0).await;
+    begins_with_a_row_that_names(Some(ahead), by_fan_out(), 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_of_a_kcl_which_names_no_instant_begins_when_the_worker_does_by_the_services_clock() {
+    for clock in [0, 1] {
+        begins_with_a_row_that_names(None, Settings::default(), clock).await;
+        begins_with_a_row_that_names(None, by_fan_out(), clock).await;
+    }
 }

@@ -9,6 +9,7 @@ mod events;
 mod failures;
 mod fan_out;
 mod faulty;
+mod growing;
 mod handover;
 mod latest;
 mod ledger;

@@ -33,6 +33,8 @@ pub(crate) struct World {
     pub(crate) letters: Letters,
     /// What workers reach the services by, if not in process at once.
     pub(crate) network: Option<Faulty>,
+    /// The clock of workers, if it is not that of the service.
+    pub(crate) clock_of_workers: Option<Clock>,
     /// Where workers keep their leases, if not in DynamoDB.
     pub(crate) leases: Option<LeaseStore>,
     pub(crate) stream: TestStream,
@@ -62,6 +64,7 @@ impl World {
             },
             ledger,
             network: None,
+            clock_of_workers: None,
             leases: None,
             stream: TestStream::named(&local, STREAM),
             local,
@@ -191,10 +194,11 @@ impl World {
         if let OnFailure::DeadLetter { .. } = settings.on_failure {
             builder = builder.dead_letters(self.letters.clone());
         }
+        let clock = self.clock_of_workers.as_ref().unwrap_or(&self.clock);
         let consumer = builder
             .worker_id(name)
             .settings(settings)
-            .clock(self.clock.clone())
+            .clock(clock.clone())
             .rand(Rand::seeded(name.len() as u64))
             .build()
             .expect("valid");

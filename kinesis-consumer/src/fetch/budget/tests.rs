@@ -7,9 +7,12 @@ use tokio::time::timeout;
 
 use super::*;
 
-/// A budget with so many bytes for whoever comes first, and a third of that in pieces.
+/// A budget with so many bytes for whoever comes first, two fifths of that in pieces, and a fifth for
+/// what cannot be divided.
 fn with_common(bytes: usize) -> Arc<Budget> {
-    Budget::new(bytes + bytes / (PIECES_PART - 1))
+    let budget = Budget::new(bytes / 5 * 8);
+    assert_eq!(budget.largest(), bytes);
+    budget
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,8 +43,8 @@ async fn a_reservation_waits_until_it_fits_and_those_who_wait_are_served_in_orde
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_given_up_holds_nothing() {
-    let budget = with_common(10);
-    let held = budget.reserve(10).await;
+    let budget = with_common(15);
+    let held = budget.reserve(15).await;
     assert!(
         timeout(Duration::from_secs(1), budget.reserve(5))
             .await
@@ -100,13 +103,11 @@ async fn whoever_holds_nothing_gets_an_even_piece_when_others_hold_the_rest() {
         let piece = budget.reserve_first(80, 0).now_or_never();
         pieces.push(piece.expect("there is one for each"));
     }
-    assert!(pieces.iter().all(|piece| piece.bytes() == 25));
-    assert_eq!(budget.used(), 400);
+    assert!(pieces.iter().all(|piece| piece.bytes() == 30));
+    assert_eq!(budget.used(), 420);
     assert!(budget.reserve_first(80, 0).now_or_never().is_none());
     pieces.pop();
-    let needs = budget.reserve_first(80, 26).now_or_never();
-    assert!(needs.is_none(), "a piece is too small");
-    assert!(budget.reserve_first(80, 25).now_or_never().is_some());
+    assert!(budget.reserve_first(80, 30).now_or_never().is_some());
     drop(stuck);
     assert!(ahead.now_or_never().is_some());
     drop((first, pieces));
@@ -121,9 +122,91 @@ async fn whoever_waits_for_a_piece_takes_what_comes_free_first() {
         budget.reserve(300).await,
         budget.reserve_first(300, 0).await,
     );
-    assert_eq!(piece.bytes(), 100);
+    assert_eq!(piece.bytes(), 120);
     let mut waits = Box::pin(budget.reserve_first(300, 0));
     assert!(waits.as_mut().now_or_never().is_none());
     drop(held);
     assert_eq!(waits.now_or_never().expect("it fits now").bytes(), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_larger_than_a_piece_and_cannot_be_divided_takes_no_piece_from_anybody() {
+    let budget = with_common(300);
+    let _members: Vec<_> = (0..4).map(|_| budget.join()).collect();
+    let stuck = budget.reserve(300).await;
+    let first = budget.reserve_first(40, 31).now_or_never();
+    assert_eq!(first.expect("60 are kept for it").bytes(), 40);
+    let first = budget.reserve_first(50, 50).now_or_never();
+    let first = first.expect("given back").bytes();
+    assert_eq!(first, 50);
+    let event = budget.reserve_first(59, 59).await;
+    assert!(budget.reserve_first(31, 31).now_or_never().is_none());
+    for _ in 0..4 {
+        let piece = budget.reserve_first(80, 0).now_or_never();
+        assert_eq!(piece.expect("there is one for each").bytes(), 30);
+    }
+    drop(stuck);
+    let common = budget.reserve_first(300, 300).now_or_never();
+    assert!(common.is_some(), "the common pool serves it as well");
+    drop((event, common));
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_record_that_is_larger_than_the_pool_it_waits_for_is_alone_in_it() {
+    let budget = with_common(300);
+    let stuck = budget.reserve(300).await;
+    let large = budget.reserve_first(200, 200).now_or_never();
+    let large = large.expect("nobody else is in it");
+    assert_eq!((large.bytes(), budget.used()), (200, 500));
+    assert!(budget.reserve_first(121, 121).now_or_never().is_none());
+    drop(large);
+    assert!(budget.reserve_first(121, 121).now_or_never().is_some());
+    drop(stuck);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn reservations_that_have_to_grow_wait_with_nothing_in_hand_and_never_for_each_other() {
+    let budget = with_common(100);
+    let mut reservations = Vec::new();
+    for _ in 0..=EXCHANGES_MAX {
+        reservations.push(budget.reserve(10).await);
+    }
+    let most = Arc::new(AtomicUsize::new(0));
+    let mut tasks: tokio::task::JoinSet<usize> = tokio::task::JoinSet::new();
+    for mut reservation in reservations {
+        let (budget, most) = (Arc::clone(&budget), Arc::clone(&most));
+        tasks.spawn(async move {
+            if !reservation.exchange(70, false).await {
+                assert_eq!(reservation.bytes(), 10, "as it was");
+                return 0;
+            }
+            assert_eq!(reservation.bytes(), 70);
+            most.fetch_max(budget.used(), Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            1
+        });
+    }
+    let all = timeout(Duration::from_secs(60), tasks.join_all()).await;
+    let grown: usize = all.expect("none waits for another").into_iter().sum();
+    assert_eq!(grown, EXCHANGES_MAX, "no more wait than may");
+    assert_eq!(most.load(Ordering::Relaxed), 70);
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reservation_grows_in_place_where_there_is_room_and_a_wait_given_up_holds_nothing() {
+    let budget = with_common(100);
+    let mut grows = budget.reserve(10).await;
+    let other = budget.reserve(50).await;
+    let grown = grows.exchange(50, false).now_or_never();
+    assert_eq!(grown, Some(true));
+    assert_eq!(budget.used(), 100);
+    let wait = timeout(Duration::from_secs(1), grows.exchange(60, false));
+    assert!(wait.await.is_err());
+    assert_eq!((grows.bytes(), budget.used()), (0, 50));
+    drop(other);
+    assert!(grows.exchange(1_000, false).await);
+    assert_eq!(budget.used(), 100, "never more than there is");
 }

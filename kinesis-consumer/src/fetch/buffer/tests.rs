@@ -1,5 +1,6 @@
 //! One shard's buffer: its bounds, and that everything is given back.
 
+mod growing;
 mod stuck;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,7 +92,7 @@ async fn all_is_given_back_when_nobody_reads_any_more() {
     assert_eq!(budget.used(), 0);
     assert!(filler.slot(1).await.is_none());
     drop(filler);
-    assert_eq!(budget.share(), 75 * limits::GET_RECORDS_MAX_BYTES);
+    assert_eq!(2 * budget.share(), 125 * limits::GET_RECORDS_MAX_BYTES);
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,7 +146,7 @@ async fn a_thousand_stalled_shards_stay_within_the_budget_and_a_thousand_idle_on
     tokio::time::sleep(Duration::from_secs(60)).await;
     let (most, asked) = (most.load(Ordering::Relaxed), asked.load(Ordering::Relaxed));
     assert!(most <= 64 * 1024 * 1024, "{most} bytes");
-    assert!(most > 46 * 1024 * 1024, "the budget is used: {most} bytes");
+    assert!(most > 38 * 1024 * 1024, "the budget is used: {most} bytes");
     assert!(asked > 40_000, "idle shards go on: {asked} times");
     readers.clear();
     tasks.shutdown().await;

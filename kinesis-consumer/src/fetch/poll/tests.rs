@@ -231,12 +231,20 @@ fn as_many_records_are_asked_for_as_a_shard_gives_in_a_second() {
     assert_eq!(after(0, 0, 10_000), FIRST_RECORDS, "nothing is known yet");
     assert_eq!(after(40, 40 * second / 20, 10_000), 20);
     assert_eq!(after(0, 0, 10_000), 20, "no records tell nothing");
+    assert_eq!(after(20, 20 * 100, 10_000), 40, "others may come again");
+    assert_eq!(after(20, 20 * 100, 10_000), 80);
+    for _ in 0..7 {
+        after(20, 20 * 100, 10_000);
+    }
     assert_eq!(
         after(20, 20 * 100, 10_000),
         10_000,
         "never more than is set"
     );
     assert_eq!(after(1, 5 * second, 10_000), 1);
+    for _ in 0..16 {
+        after(3, 0, 10_000);
+    }
     assert_eq!(after(3, 0, 10_000), 10_000, "empty records without keys");
     assert_eq!(after(0, 0, 7), 7);
 }
@@ -265,4 +273,45 @@ fn room_is_asked_for_as_much_as_is_expected_and_an_answer_asks_for_no_more_than_
     assert_eq!(after(10, 10 * 100), (1_000_000, 10_000, 655));
     assert_eq!(after(10, 10 * 32 * kib), (2 * limits::MIB, 64, 2));
     assert_eq!(after(1, 3_000 * kib), (3_000 * limits::KIB, 1, 1));
+}
+
+#[test]
+fn an_answer_without_room_is_asked_for_in_smaller_steps_and_counts_against_the_quota() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    poll.on_iterator("first".into());
+    assert!(matches!(poll.next(now), Ask::Records(_)));
+    let small = Answer {
+        records: 10,
+        bytes: 10 * 100,
+        ..answer(Some("5"), 9)
+    };
+    poll.on_answer(small, now);
+    let room = 64 * limits::KIB;
+    let mut limits_asked = Vec::new();
+    let mut now = now;
+    while limits_asked.last() != Some(&1) {
+        match poll.next(now) {
+            Ask::Wait(until) => now = until,
+            Ask::Records(iterator) => {
+                assert_eq!(iterator, "next", "nothing was read");
+                let limit = poll.limit(10_000, room);
+                limits_asked.push(limit);
+                let records = (limits::GET_RECORDS_MAX_BYTES / limits::MIB).min(limit as usize);
+                poll.on_unread(limit, (records * limits::MIB) as u64, now);
+            }
+            Ask::Iterator(at) => panic!("{at:?}"),
+        }
+    }
+    assert_eq!(limits_asked, [655, 4, 1]);
+    let Ask::Wait(until) = poll.next(now) else {
+        panic!("what was not read is owed")
+    };
+    assert!(until > now);
+    let mut pauses = Duration::ZERO;
+    for _ in 0..20 {
+        poll.on_unread(1, limits::MIB as u64, now);
+        assert!(poll.not_before <= now + FETCH_BACKOFF_MAX);
+        pauses += poll.not_before - now;
+    }
+    assert!(pauses > Duration::from_secs(20), "{pauses:?}");
 }

@@ -242,13 +242,15 @@ impl Service {
             .cloned()
             .collect();
         let (client, address) = (&keeper.kinesis, &source.address);
-        let shards = discover::list_shards(client, address, patience, &keeper.rand).await?;
-        let shards = source.keyed(&shards);
+        let listing = discover::list_shards(client, address, patience, &keeper.rand).await?;
+        let shards = source.keyed(&listing.shards);
         let known = Known {
             leases: &leases,
             unreadable,
         };
-        let now_millis = keeper.clock.epoch_millis();
+        // By the clock that stamps the records, whatever this worker's says.
+        let now_millis = listing.service_millis;
+        let now_millis = now_millis.unwrap_or_else(|| keeper.clock.epoch_millis());
         let missing = discover::missing_leases(&shards, known, source.initial, now_millis);
         report_lives_of_others(&shards, &leases, &source, keeper.table.name());
         let created = create_in_order(&*keeper.table, &missing).await?;

@@ -48,13 +48,13 @@ async fn a_shard_that_waits_to_read_ahead_goes_on_with_a_piece_once_it_holds_not
     let (healthy, mut receiver) = buffer(NO_LIMITS, &budget);
     let (stuck, _unread) = buffer(NO_LIMITS, &budget);
     fill(&healthy, limits::MIB, 1).await;
-    let slot = stuck.slot(25 * limits::MIB).await.expect("somebody reads");
-    slot.send(29 * limits::MIB, 1, batch);
+    let slot = stuck.slot(20 * limits::MIB).await.expect("somebody reads");
+    slot.send(24 * limits::MIB, 1, batch);
     let mut ahead = Box::pin(healthy.slot(2 * limits::MIB));
     let waited = timeout(Duration::from_secs(60), &mut ahead).await;
     assert!(waited.is_err(), "it holds something");
     // Others' waiting is none of its: the common pool stays full.
-    let wanted = stuck.reserve(30 * limits::MIB);
+    let wanted = stuck.reserve(25 * limits::MIB);
     assert!(timeout(Duration::from_secs(1), wanted).await.is_err());
     let in_hand = receiver.recv().await.expect("a batch");
     drop(in_hand);

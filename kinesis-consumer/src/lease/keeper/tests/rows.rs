@@ -106,6 +106,7 @@ async fn reshard(rig: &Rig) -> ShardMapOf {
     )
     .await
     .expect("lists")
+    .shards
 }
 
 type ShardMapOf = kinesis_core::ShardMap;

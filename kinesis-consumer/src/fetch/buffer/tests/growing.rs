@@ -1,0 +1,117 @@
+//! Records that grow ten thousandfold at once, in all shards of a worker.
+
+use kinesis_core::{Clock, Rand};
+
+use super::*;
+use crate::fetch::fan_out::UNREAD_PATIENCE;
+use crate::fetch::poll::{Answer, Ask, Poll, StartAt};
+
+const SHARDS: usize = 1_000;
+const MOST_RECORDS: u32 = 10_000;
+
+/// What the service answers to a request for so many records of so many bytes each.
+fn answer(limit: u32, record_bytes: usize) -> (u64, usize) {
+    let fitting = limits::GET_RECORDS_MAX_BYTES / record_bytes;
+    let records = fitting.min(limit as usize).max(1);
+    (records as u64, records * record_bytes)
+}
+
+/// Reads a shard, as [`crate::fetch`] does, until nobody takes what it brings; records are of 100 B
+/// until all at once they are of 1 MiB. Notes the most that the budget ever held.
+async fn read(filler: Filler, budget: Arc<Budget>, most: Arc<AtomicUsize>, mut poll: Poll) {
+    let clock = Clock::system();
+    let begun = clock.now();
+    poll.on_iterator("first".into());
+    loop {
+        let limit = match poll.next(clock.now()) {
+            Ask::Wait(until) => {
+                tokio::time::sleep_until(until).await;
+                continue;
+            }
+            Ask::Iterator(at) => panic!("{at:?}"),
+            Ask::Records(_) => poll.limit(MOST_RECORDS, usize::MAX),
+        };
+        let Some(mut slot) = filler.slot(poll.wanted(MOST_RECORDS)).await else {
+            return;
+        };
+        let limit = limit.min(poll.limit(MOST_RECORDS, slot.bytes()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let has_grown = clock.now() - begun > Duration::from_secs(30);
+        let (records, bytes) = answer(limit, if has_grown { limits::MIB } else { 100 });
+        if bytes > slot.bytes() {
+            let grown = timeout(UNREAD_PATIENCE, slot.grow(bytes, limit == 1)).await;
+            if grown != Ok(true) {
+                poll.on_unread(limit, bytes as u64, clock.now());
+                continue;
+            }
+        }
+        let answer = Answer {
+            next_iterator: Some("next".into()),
+            last: None,
+            records,
+            bytes: bytes as u64,
+            millis_behind_latest: 1_000,
+        };
+        poll.on_answer(answer, clock.now());
+        slot.send(bytes, records as usize, batch);
+        most.fetch_max(budget.used(), Ordering::Relaxed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_shards_whose_records_grow_at_once_stay_within_the_bound_and_all_are_read_on() {
+    for (budget_mib, stuck) in [(20, 0), (64, 40)] {
+        let total = budget_mib * limits::MIB;
+        let budget = Budget::new(total);
+        let (mut stuck_ends, mut processors) = (Vec::new(), tokio::task::JoinSet::new());
+        let (most, large) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let mut readers = tokio::task::JoinSet::new();
+        let rand = Rand::seeded(budget_mib as u64);
+        for shard in 0..SHARDS {
+            let settings = BufferLimits {
+                bytes: 8 * limits::MIB,
+                records: 30_000,
+            };
+            let (filler, mut receiver) = buffer(settings, &budget);
+            let now = Clock::system().now();
+            let poll = Poll::new(
+                StartAt::TrimHorizon,
+                Duration::from_secs(1),
+                rand.fork(),
+                now,
+            );
+            readers.spawn(read(filler, Arc::clone(&budget), Arc::clone(&most), poll));
+            if shard < stuck {
+                stuck_ends.push(receiver);
+                continue;
+            }
+            let (large, rand) = (Arc::clone(&large), rand.fork());
+            processors.spawn(async move {
+                let mut seen = false;
+                while let Some(Fetched::Batch(in_hand)) = receiver.recv().await {
+                    let bytes = in_hand._hold.bytes;
+                    tokio::time::sleep(Duration::from_millis(rand.below(100))).await;
+                    if bytes >= limits::MIB && !std::mem::replace(&mut seen, true) {
+                        large.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let before = most.load(Ordering::Relaxed);
+        assert!(before <= total, "{before} bytes");
+        tokio::time::sleep(Duration::from_secs(180)).await;
+        let most = most.load(Ordering::Relaxed);
+        assert!(most <= total, "{most} of {total} bytes");
+        let healthy = SHARDS - stuck;
+        assert_eq!(
+            large.load(Ordering::Relaxed),
+            healthy,
+            "all read the large ones"
+        );
+        readers.shutdown().await;
+        processors.shutdown().await;
+        drop(stuck_ends);
+        assert_eq!(budget.used(), 0, "everything is given back");
+    }
+}

@@ -1,0 +1,106 @@
+//! Records that are suddenly much larger than those before them, and the budget of the worker.
+
+use std::time::Duration;
+
+use kinesis_consumer::metrics as names;
+use kinesis_consumer::{FanOutSettings, Retrieval, Settings};
+use kinesis_core::HashKeyRange;
+
+use crate::fan_out::by_fan_out;
+use crate::ledger::Behaviour;
+use crate::measured::Counts;
+use crate::world::{World, until};
+
+const MIB: usize = 1 << 20;
+
+/// The least that the settings allow.
+const BUDGET: usize = 20 * MIB;
+
+fn with_least_budget(settings: Settings) -> Settings {
+    Settings {
+        max_buffered_bytes: BUDGET,
+        ..settings
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_larger_than_expected_wait_until_there_is_room_for_them() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    const SHARDS: u32 = 8;
+    let world = World::new(SHARDS as i32).await;
+    let ranges = HashKeyRange::FULL.split_even(SHARDS);
+    // What is read first tells that records are small; then comes a full answer of large ones.
+    for range in &ranges {
+        for _ in 0..40 {
+            world.put_at(range.start(), vec![b'0'; 100]).await;
+        }
+        for _ in 0..5 {
+            world.put_at(range.start(), vec![b'0'; MIB - 1]).await;
+        }
+    }
+    let settings = with_least_budget(Settings::default());
+    let slow = Duration::from_secs(1);
+    let worker = world.worker_with("one", settings, move |seen| match seen.record.data.len() {
+        100 => Behaviour::Process,
+        _ => Behaviour::Slow(slow),
+    });
+    world.ledger.until_processed(45 * SHARDS as usize).await;
+    worker.stop().await.expect("a clean stop");
+    let most = counts.of(&format!("{} most", names::BUFFERED_BYTES)) as usize;
+    assert!(most <= BUDGET, "{most} of {BUDGET} bytes");
+    assert!(most > BUDGET / 2, "only {most} of {BUDGET} bytes");
+}
+
+/// A worker of which all shards but one are stuck with events of nearly 1 MB, by fan-out, and how often
+/// a shard went over to polling because there is no room for its events.
+async fn one_goes_on_beside_stuck_ones(stuck: u32, settings: Settings) -> u64 {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(stuck as i32 + 1).await;
+    let ranges = HashKeyRange::FULL.split_even(stuck + 1);
+    let (healthy, others) = ranges.split_last().expect("one at least");
+    for range in others {
+        world.put_at(range.start(), vec![b's'; 900_000]).await;
+    }
+    let settings = with_least_budget(settings);
+    let worker = world.worker_with("one", settings, |seen| match seen.record.data[0] {
+        b's' => Behaviour::Hang,
+        _ => Behaviour::Process,
+    });
+    until("they hold what they can", async || {
+        counts.of(names::BUFFERED_BYTES) as usize + 900_000 > BUDGET / 8 * 5
+            || stuck == 1 && counts.of(names::BUFFERED_BYTES) > 0
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    for _ in 0..20 {
+        for _ in 0..30 {
+            world.put_at(healthy.start(), vec![b'h'; 30_000]).await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    world.ledger.until_processed(600).await;
+    worker.kill().await;
+    counts.of(&format!("{} reason=no_room", names::FAN_OUT_FALL_BACKS))
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_stuck_processor_does_not_starve_shards_that_are_read_by_fan_out() {
+    let fan_out = FanOutSettings {
+        fall_back_to_polling: false,
+        ..FanOutSettings::default()
+    };
+    let settings = Settings {
+        retrieval: Retrieval::FanOut(fan_out),
+        ..Settings::default()
+    };
+    assert_eq!(one_goes_on_beside_stuck_ones(1, settings).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_without_room_for_an_event_is_polled_in_small_steps_instead() {
+    // More than common pool and what is kept for events have room for.
+    let polled = one_goes_on_beside_stuck_ones(19, by_fan_out()).await;
+    assert!(polled > 0, "nobody went over to polling");
+}
