@@ -571,3 +571,33 @@ async fn what_an_interrupted_put_leaves_behind_harms_no_object() {
         .collect();
     assert_eq!(left, [BUCKET]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn deleting_many_tells_each_unless_it_is_to_be_quiet_and_leaves_folders_of_others() {
+    let (local, client) = with_bucket().await;
+    for quiet in [false, true] {
+        for key in ["a/1", "a/2", "b"] {
+            put(&client, key, "x").await;
+        }
+        let object = |key: &str| ObjectIdentifier::builder().key(key).build().unwrap();
+        let keys = ["a/1", "a", "b", "b/c", "none"];
+        let delete = Delete::builder().quiet(quiet);
+        let delete = delete.set_objects(Some(keys.map(object).to_vec())).build();
+        let sent = client
+            .delete_objects()
+            .bucket(BUCKET)
+            .delete(delete.unwrap());
+        let told = sent.send().await.unwrap();
+        let told: Vec<_> = told.deleted().iter().filter_map(|it| it.key()).collect();
+        assert_eq!(told, if quiet { vec![] } else { keys.to_vec() });
+        assert_eq!(get(&client, "a/2").await, "x");
+        let left = client
+            .list_objects_v2()
+            .bucket(BUCKET)
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(left.key_count(), Some(1));
+    }
+    drop(local);
+}

@@ -24,11 +24,12 @@ use s3s::dto::{
     CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateBucketInput,
     CreateBucketOutput, CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteBucketInput,
     DeleteBucketOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
-    DeleteObjectsOutput, ETag, GetBucketLocationInput, GetBucketLocationOutput, GetObjectInput,
-    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
-    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput, PutObjectOutput,
-    StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    DeleteObjectsOutput, DeletedObject, ETag, GetBucketLocationInput, GetBucketLocationOutput,
+    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
+    HeadObjectOutput, ListBucketsInput, ListBucketsOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PutObjectInput,
+    PutObjectOutput, StreamingBlob, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3, S3Error, S3Request, S3Response, S3Result, s3_error};
 use s3s_fs::FileSystem;
@@ -99,7 +100,8 @@ impl Buckets {
     /// The file of an object, and the turn to work on it.
     async fn turn(&self, bucket: &str, key: &str) -> S3Result<(PathBuf, Turn)> {
         let path = self.object(bucket, key).await?;
-        let turn = self.turns.take(&path).await;
+        let turn = self.turns.take_object(&path).await;
+        self.bucket(bucket).await?; // it may have been deleted meanwhile
         Ok((path, turn))
     }
 
@@ -198,6 +200,24 @@ impl Buckets {
         }
     }
 
+    /// Deletes an object, if there is one, in its turn.
+    async fn delete(&self, bucket: &str, key: &str) -> S3Result<()> {
+        let (path, _turn) = self.turn(bucket, key).await?;
+        let is_folder = tokio::fs::metadata(&path).await.map(|found| found.is_dir());
+        let removed = match (is_folder, key.ends_with('/')) {
+            (Ok(true), true) => match tokio::fs::remove_dir(&path).await {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => return Ok(()),
+                removed => removed,
+            },
+            (Ok(false), false) => tokio::fs::remove_file(&path).await,
+            // There is none, or a folder of other objects.
+            (Ok(_) | Err(_), _) => return Ok(()),
+        };
+        removed.map_err(|error| s3_error!(error, InternalError, "the object cannot be deleted"))?;
+        self.tidy(bucket, key).await;
+        self.sync(path, Vec::new()).await
+    }
+
     /// Removes what a deleted object leaves behind: its dot files and its empty folders.
     async fn tidy(&self, bucket: &str, key: &str) {
         for file in self.dot_files(bucket, key) {
@@ -285,6 +305,7 @@ impl S3 for Buckets {
         &self,
         request: S3Request<CreateBucketInput>,
     ) -> Answer<CreateBucketOutput> {
+        let _all = self.turns.take_buckets().await;
         if self.bucket(&request.input.bucket).await.is_ok() {
             return Err(s3_error!(
                 BucketAlreadyOwnedByYou,
@@ -301,6 +322,7 @@ impl S3 for Buckets {
         &self,
         request: S3Request<DeleteBucketInput>,
     ) -> Answer<DeleteBucketOutput> {
+        let _all = self.turns.take_buckets().await;
         let folder = self.bucket(&request.input.bucket).await?;
         let holds_files = tokio::task::spawn_blocking(move || holds_files(&folder))
             .await
@@ -417,27 +439,24 @@ impl S3 for Buckets {
         &self,
         request: S3Request<DeleteObjectsInput>,
     ) -> Answer<DeleteObjectsOutput> {
-        let bucket = request.input.bucket.clone();
+        let DeleteObjectsInput { bucket, delete, .. } = request.input;
         self.bucket(&bucket).await?;
-        let keys: Vec<String> = request
-            .input
-            .delete
-            .objects
-            .iter()
-            .map(|object| object.key.clone())
-            .collect();
-        for key in &keys {
-            check(key)?;
+        for object in &delete.objects {
+            check(&object.key)?;
         }
-        let answer = self.files.delete_objects(request).await?;
-        for key in &keys {
-            let (path, _turn) = self.turn(&bucket, key).await?;
-            if tokio::fs::metadata(&path).await.is_err() {
-                self.tidy(&bucket, key).await;
-                self.sync(path, Vec::new()).await?;
-            }
+        let mut deleted = Vec::with_capacity(delete.objects.len());
+        for object in delete.objects {
+            self.delete(&bucket, &object.key).await?;
+            deleted.push(DeletedObject {
+                key: Some(object.key),
+                version_id: object.version_id,
+                ..DeletedObject::default()
+            });
         }
-        Ok(answer)
+        Ok(S3Response::new(DeleteObjectsOutput {
+            deleted: Some(deleted).filter(|_| delete.quiet != Some(true)),
+            ..DeleteObjectsOutput::default()
+        }))
     }
 
     async fn get_bucket_location(

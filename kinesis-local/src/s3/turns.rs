@@ -1,10 +1,11 @@
-//! One at a time per object: an object's bytes and what is kept about it change together.
+//! One at a time per object: an object's bytes and what is kept about it change together. And all of them,
+//! or one that makes or deletes a bucket: no object is put into a bucket that is being deleted.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
 type Busy = Arc<Mutex<BTreeMap<PathBuf, Lock>>>;
@@ -13,6 +14,8 @@ type Busy = Arc<Mutex<BTreeMap<PathBuf, Lock>>>;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
     busy: Busy,
+    /// Held by each object's turn, and for writing by whoever changes which buckets there are.
+    buckets: Arc<RwLock<()>>,
 }
 
 /// Exclusive use of one object, until dropped.
@@ -22,10 +25,27 @@ pub(super) struct Turn {
     lock: Lock,
     busy: Busy,
     held: Option<OwnedMutexGuard<()>>,
+    /// Not while somebody changes which buckets there are.
+    buckets: Option<OwnedRwLockReadGuard<()>>,
 }
 
 impl Turns {
-    /// Waits until nobody else works on the object at `path`. Cancel safe; first come, first served.
+    /// Waits until nobody else works on the object at `path`, nor on which buckets there are. Cancel
+    /// safe; first come, first served. Not to be taken twice at once: who waits for the buckets may be
+    /// in between.
+    pub(super) async fn take_object(&self, path: &Path) -> Turn {
+        let buckets = Arc::clone(&self.buckets).read_owned().await;
+        let mut turn = self.take(path).await;
+        turn.buckets = Some(buckets);
+        turn
+    }
+
+    /// Waits until nobody works on an object. Cancel safe.
+    pub(super) async fn take_buckets(&self) -> OwnedRwLockWriteGuard<()> {
+        Arc::clone(&self.buckets).write_owned().await
+    }
+
+    /// Waits until nobody else works on what is at `path`. Cancel safe; first come, first served.
     pub(super) async fn take(&self, path: &Path) -> Turn {
         let lock = Arc::clone(entries(&self.busy).entry(path.to_owned()).or_default());
         let mut turn = Turn {
@@ -33,6 +53,7 @@ impl Turns {
             lock: Arc::clone(&lock),
             busy: Arc::clone(&self.busy),
             held: None,
+            buckets: None,
         };
         turn.held = Some(lock.lock_owned().await);
         turn
@@ -41,7 +62,7 @@ impl Turns {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.held = None;
+        (self.held, self.buckets) = (None, None);
         let mut busy = entries(&self.busy);
         // The map's and this turn's: nobody else waits.
         if Arc::strong_count(&self.lock) == 2 {
@@ -71,6 +92,30 @@ mod tests {
         assert!(!waiting.is_finished());
         drop((first, other));
         waiting.await.unwrap();
+        assert!(entries(&turns.busy).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_bucket_goes_when_nobody_works_on_an_object_and_nobody_begins_meanwhile() {
+        let turns = Turns::default();
+        let working = turns.take_object(Path::new("b/a")).await;
+        let deleting = tokio::spawn({
+            let turns = turns.clone();
+            async move { turns.take_buckets().await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!deleting.is_finished());
+        let later = tokio::spawn({
+            let turns = turns.clone();
+            async move { drop(turns.take_object(Path::new("b/c")).await) }
+        });
+        tokio::task::yield_now().await;
+        drop(working);
+        let deleting = deleting.await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(!later.is_finished());
+        drop(deleting);
+        later.await.unwrap();
         assert!(entries(&turns.busy).is_empty());
     }
 
