@@ -296,12 +296,12 @@ impl Stream {
     }
 
     /// The steps that the traffic of an on-demand stream asks for now, if any; never below `warm`
-    /// shards.
-    pub(crate) fn steps_in_demand(&self, warm: u32, now_ms: u64) -> Option<Vec<Step>> {
+    /// shards, and not beyond `most`.
+    pub(crate) fn steps_in_demand(&self, warm: u32, most: u32, now_ms: u64) -> Option<Vec<Step>> {
         if self.mode == Mode::Provisioned || self.life.deleted_ms.is_some() {
             return None;
         }
-        let plan = self.demand().plan(&self.open, warm, now_ms)?;
+        let plan = self.demand().plan(&self.open, warm, most, now_ms)?;
         let steps = match plan {
             Plan::Split(split) => self.steps_to_split(&split),
             Plan::Merge(target) => self.steps_to(target),

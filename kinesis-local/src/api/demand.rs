@@ -5,12 +5,14 @@
 //! see closed shards and their children, as after a split or merge by hand.
 //!
 //! The account's number of shards does not hold it back. Source: "Quotas and limits" in the developer guide,
-//! number of shards: in on-demand mode "there's no upper limit". They do count for what others ask for.
+//! number of shards: in on-demand mode "there's no upper limit". They do count for what others ask for. The
+//! region's throughput does: 200 MB a second, and 10 GB in the largest.
 
 use super::site::Site;
 use crate::catalog::StreamCell;
 use crate::commitment::Commitment;
 use crate::stream::change::Change;
+use crate::stream::demand::shards_max;
 use crate::stream::warm::warm_shards;
 use crate::stream::{Mode, Stream};
 
@@ -26,11 +28,12 @@ impl Site {
         if mode == Mode::Provisioned {
             return;
         }
+        let most = shards_max(&cell.place.region);
         // Not with the stream's lock, and only where it says something: every write comes by here.
         let commitment = warm.map_or_else(Commitment::default, |_| self.commitment_of(cell));
         let due = |stream: &Stream| {
             let warm = stream.warm_mibps(&commitment, now_ms);
-            stream.steps_in_demand(warm.map_or(0, warm_shards), now_ms)
+            stream.steps_in_demand(warm.map_or(0, warm_shards), most, now_ms)
         };
         if due(&cell.read()).is_none() || self.check_writable().is_err() {
             return;

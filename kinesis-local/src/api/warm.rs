@@ -3,7 +3,8 @@
 //! Promises: it is for on-demand streams of accounts with a minimum throughput billing commitment.
 //! What the stream is warmed to is there when it is answered, as a split by readers; a call that asks
 //! for no more than the stream has releases what neither it nor the traffic of this hour and the last
-//! needs. It ends with the commitment, and with the stream's on-demand mode.
+//! needs. It ends with the commitment, and with the stream's on-demand mode. The account's number of
+//! shards does not bound it: that is for provisioned streams (developer guide, "Quotas and limits").
 
 use std::sync::Arc;
 
@@ -12,7 +13,6 @@ use serde::Deserialize;
 use super::{Inner, Reply};
 use crate::stream::Mode;
 use crate::stream::change::{Change, Warming};
-use crate::stream::scale::more_shards;
 use crate::stream::warm::WARM_MIBPS_MAX;
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
@@ -82,15 +82,12 @@ impl Inner {
         self.check_writable()?;
         let cell = self.stream(request.stream_name.as_ref(), request.stream_arn.as_ref())?;
         let (ticket, target_mibps, current_mibps) = {
-            let streams = self.catalog.write(); // as in UpdateShardCount
-            let account_shards = self.open_shards_of(&streams);
             let mut stream = cell.write();
             let target_mibps = self.warm_throughput(request.warm_throughput, stream.mode)?;
             let target_mibps = target_mibps.unwrap_or_default();
             self.check_active(&stream, &cell)?;
             let current_mibps = stream.current_mibps();
             let steps = stream.steps_to_warm(target_mibps, self.now_ms());
-            self.check_shard_limit(account_shards, more_shards(&steps))?;
             let change = Change::Warm(Warming {
                 target_mibps,
                 steps,

@@ -31,6 +31,20 @@ const HALF_RECORDS: u64 = 60 * SHARD_WRITE_RECORDS_PER_SECOND as u64 / 2;
 /// Shards of one on-demand stream. Source: service quota of the largest regions (10 GiB a second).
 pub(crate) const ON_DEMAND_SHARDS_MAX: u32 = 10_240;
 
+/// The same in other regions, by traffic. Source: service quota (200 MB a second).
+const ON_DEMAND_SHARDS_ELSEWHERE_MAX: u32 = 200;
+
+/// The regions whose quota is that. Source: developer guide, "Quotas and limits".
+const LARGEST_REGIONS: [&str; 3] = ["us-east-1", "us-west-2", "eu-west-1"];
+
+/// How many shards the traffic of an on-demand stream gets it in the region.
+pub(crate) fn shards_max(region: &str) -> u32 {
+    match LARGEST_REGIONS.contains(&region) {
+        true => ON_DEMAND_SHARDS_MAX,
+        false => ON_DEMAND_SHARDS_ELSEWHERE_MAX,
+    }
+}
+
 const MINUTE_MS: u64 = 60_000;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 /// How long a peak is held. Source: developer guide.
@@ -106,8 +120,9 @@ impl Demand {
         traffic.records += records;
     }
 
-    /// What is to be done with the `open` shards now, if anything; never less than `warm` shards.
-    pub(crate) fn plan(&mut self, open: &[u32], warm: u32, now_ms: u64) -> Option<Plan> {
+    /// What is to be done with the `open` shards now, if anything; never less than `warm` shards, and not
+    /// to more than `most`.
+    pub(crate) fn plan(&mut self, open: &[u32], warm: u32, most: u32, now_ms: u64) -> Option<Plan> {
         let count = u32::try_from(open.len()).unwrap_or(u32::MAX);
         self.end_minute(count, now_ms);
         let since = |scaled_ms| now_ms.saturating_sub(scaled_ms);
@@ -117,7 +132,7 @@ impl Demand {
         {
             return None;
         }
-        let mut room = ON_DEMAND_SHARDS_MAX.saturating_sub(count);
+        let mut room = most.saturating_sub(count);
         let mut split = Vec::new();
         for (&shard, &pieces) in self.hot.iter().filter(|(shard, _)| open.contains(shard)) {
             if pieces - 1 <= room {

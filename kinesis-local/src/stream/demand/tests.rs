@@ -45,7 +45,9 @@ impl Shards {
     }
 
     fn look(&mut self) -> Option<Plan> {
-        let plan = self.demand.plan(&self.open, 0, self.now_ms);
+        let plan = self
+            .demand
+            .plan(&self.open, 0, ON_DEMAND_SHARDS_MAX, self.now_ms);
         if let Some(plan) = &plan {
             self.carry_out(plan);
         }
@@ -139,8 +141,11 @@ fn what_is_kept_warm_is_not_merged() {
     let mut demand = Demand::start(16, NOW_MS);
     let open: Vec<u32> = (0..16).collect();
     let later = NOW_MS + 31 * DAY_MS;
-    assert_eq!(demand.plan(&open, 9, later), None);
-    assert_eq!(demand.plan(&open, 8, later), Some(Plan::Merge(8)));
+    assert_eq!(demand.plan(&open, 9, ON_DEMAND_SHARDS_MAX, later), None);
+    assert_eq!(
+        demand.plan(&open, 8, ON_DEMAND_SHARDS_MAX, later),
+        Some(Plan::Merge(8))
+    );
 }
 
 #[test]
@@ -162,6 +167,27 @@ fn a_stream_has_no_more_shards_than_the_service_gives_it() {
     shards.write(1, 60 * M);
     shards.now_ms += MINUTE_MS;
     assert_eq!(shards.look(), Some(Plan::Split(vec![(1, 2)])));
+}
+
+#[test]
+fn traffic_gets_a_stream_what_its_region_gives_and_no_more() {
+    for (region, most) in [
+        ("us-east-1", 10_240),
+        ("us-west-2", 10_240),
+        ("eu-west-1", 10_240),
+        ("eu-central-1", 200),
+        ("local", 200),
+    ] {
+        assert_eq!(shards_max(region), most, "{region}");
+        let open: Vec<u32> = (0..most - 3).collect();
+        let mut demand = Demand::start(most - 3, NOW_MS);
+        demand.observe(most - 3, 0, 60 * 4 * M, 1, NOW_MS); // eight pieces
+        demand.observe(most - 3, 1, 60 * M, 1, NOW_MS);
+        let plan = demand.plan(&open, 0, most, NOW_MS + MINUTE_MS);
+        assert_eq!(plan, Some(Plan::Split(vec![(1, 2)])), "{region}");
+        let plan = demand.plan(&open, 0, most - 3, NOW_MS + MINUTE_MS);
+        assert_eq!(plan, None, "{region}: it has what there is");
+    }
 }
 
 /// The rules once more: everything that was written is kept, and looked through at every question.
@@ -359,7 +385,7 @@ fn live_and_recover(seed: u64) {
                 }))
             }
             1 | 2 => {
-                let steps = stream.steps_in_demand(0, now_ms);
+                let steps = stream.steps_in_demand(0, ON_DEMAND_SHARDS_MAX, now_ms);
                 steps.map(|steps| Change::Demand { steps })
             }
             _ => {
@@ -391,8 +417,8 @@ fn live_and_recover(seed: u64) {
     assert_eq!(recovered.warm, stream.warm, "seed {seed}");
     for hour in 0..40 * 24 {
         assert_eq!(recovered.open, stream.open, "seed {seed}, hour {hour}");
-        let steps = stream.steps_in_demand(0, now_ms);
-        let again = recovered.steps_in_demand(0, now_ms);
+        let steps = stream.steps_in_demand(0, ON_DEMAND_SHARDS_MAX, now_ms);
+        let again = recovered.steps_in_demand(0, ON_DEMAND_SHARDS_MAX, now_ms);
         assert_eq!(again, steps, "seed {seed}, hour {hour}");
         if let Some(steps) = steps {
             let change = Change::Demand { steps };

@@ -229,3 +229,15 @@ async fn warm_throughput_comes_back_after_a_crash() {
     put(&kinesis, "k", "text").await;
     assert_eq!(warm(&kinesis).await.1, 12);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_accounts_number_of_shards_does_not_bound_a_warm_throughput() {
+    let kinesis = kinesis();
+    commit(&kinesis, "ENABLED").await;
+    create(&kinesis, None).await;
+    // With the four there are it is all of the account's 20,000.
+    let much = json!({"StreamName": "p", "ShardCount": 19_996});
+    ok(&kinesis, "CreateStream", much).await;
+    warm_to(&kinesis, 9).await;
+    assert_eq!(warm(&kinesis).await, (target(9, 9), 9));
+}
