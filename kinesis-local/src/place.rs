@@ -65,14 +65,25 @@ pub(crate) struct StreamArn<'a> {
 }
 
 impl<'a> StreamArn<'a> {
-    /// Reads an ARN whose form the constraints have checked; of others it reads what is there.
+    /// Reads an ARN whose form the constraints have checked; of others it reads what is there. What
+    /// is behind the stream's name belongs to it, unless it is a consumer.
     pub(crate) fn read(arn: &'a str) -> Self {
-        let (place, rest) = arn.split_once(":stream/").unwrap_or_default();
+        let named = Self::read_whole(arn);
+        let stream = named.stream.split_once("/consumer/");
+        Self {
+            stream: stream.map_or(named.stream, |(stream, _)| stream),
+            ..named
+        }
+    }
+
+    /// The same of an ARN that names a stream and nothing within it.
+    pub(crate) fn read_whole(arn: &'a str) -> Self {
+        let (place, stream) = arn.split_once(":stream/").unwrap_or_default();
         let mut place = place.rsplit(':');
         Self {
             account: place.next().unwrap_or_default(),
             region: place.next().unwrap_or_default(),
-            stream: rest.split('/').next().unwrap_or_default(),
+            stream,
         }
     }
 }
@@ -92,6 +103,12 @@ mod tests {
             assert_eq!(read.stream, "s");
         }
         assert_eq!(StreamArn::read("arn:aws:s3:::bucket"), StreamArn::default());
+        // The model's pattern takes it, and no stream has such a name.
+        let longer = format!("{arn}/extra");
+        assert_eq!(StreamArn::read(&longer).stream, "s/extra");
+        let consumer = format!("{arn}/consumer/c:1700000000");
+        let whole = StreamArn::read_whole(&consumer).stream;
+        assert_eq!(whole, "s/consumer/c:1700000000");
     }
 
     #[test]

@@ -31,9 +31,9 @@ impl Inner {
     ) -> Result<Arc<StreamCell>, Fault> {
         match (name, arn) {
             (Some(name), None) => self.stream_by_name(name),
-            (None, Some(arn)) => self.stream_by_arn(arn),
-            (Some(name), Some(arn)) if StreamArn::read(arn).stream == &**name => {
-                self.stream_by_arn(arn)
+            (None, Some(arn)) => self.stream_by_its_arn(arn),
+            (Some(name), Some(arn)) if StreamArn::read_whole(arn).stream == &**name => {
+                self.stream_by_its_arn(arn)
             }
             (Some(_), Some(_)) => Err(Fault::invalid_argument(
                 "StreamName and StreamARN name different streams.",
@@ -54,8 +54,17 @@ impl Inner {
         Ok(cell)
     }
 
-    /// The stream that an ARN names, also that of a consumer; the one place where streams of other
-    /// accounts are reached.
+    /// The stream whose ARN this is, and not one that it only begins with.
+    fn stream_by_its_arn(&self, arn: &str) -> Result<Arc<StreamCell>, Fault> {
+        let StreamArn {
+            account,
+            region,
+            stream,
+        } = StreamArn::read_whole(arn);
+        self.stream_in(account, region, stream, &Holder::Stream)
+    }
+
+    /// The stream that an ARN names, also that of a consumer.
     pub(super) fn stream_by_arn(&self, arn: &str) -> Result<Arc<StreamCell>, Fault> {
         let StreamArn {
             account,

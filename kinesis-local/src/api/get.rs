@@ -293,7 +293,7 @@ impl Inner {
         let index = parse_shard_index(shard_id);
         let (stream, account) = match (name, arn) {
             (None, Some(arn)) => {
-                let arn = StreamArn::read(arn);
+                let arn = StreamArn::read_whole(arn);
                 (arn.stream, arn.account)
             }
             (name, _) => (name.map_or("", |name| name), &*self.place.account),

@@ -346,3 +346,27 @@ async fn a_deleted_stream_leaves_the_memory_when_its_delay_is_over() {
     let names: Vec<_> = catalog.read().keys().map(ToString::to_string).collect();
     assert_eq!(names, ["deleting", "there"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_arn_that_only_begins_with_a_streams_finds_none() {
+    let kinesis = with_stream(1).await;
+    let arn = format!("{STREAM_ARN}/extra");
+    let text = "Stream s/extra under account 000000000000 not found.";
+    for (operation, member) in [
+        ("DescribeStreamSummary", "StreamARN"),
+        ("ListShards", "StreamARN"),
+        ("ListTagsForResource", "ResourceARN"),
+        ("DeleteStream", "StreamARN"),
+    ] {
+        let body = json!({ member: arn });
+        assert_refused(&kinesis, operation, body, "ResourceNotFoundException", text).await;
+    }
+    let register = json!({"StreamARN": STREAM_ARN, "ConsumerName": "c"});
+    let consumer = ok(&kinesis, "RegisterStreamConsumer", register).await;
+    let of_consumer = json!({"StreamARN": consumer["Consumer"]["ConsumerARN"]});
+    let (code, _) = refused(&kinesis, "DescribeStreamSummary", of_consumer).await;
+    assert_eq!(code, "ResourceNotFoundException");
+    let both = json!({"StreamName": "s", "StreamARN": arn});
+    let (code, _) = refused(&kinesis, "DescribeStreamSummary", both).await;
+    assert_eq!(code, "InvalidArgumentException");
+}
