@@ -145,7 +145,8 @@ impl Sites {
         }
         let now_ms = options.clock.epoch_millis();
         for streams in places.values_mut() {
-            streams.retain(|_, cell| !cell.read().is_gone(now_ms, options.delays));
+            // Its records were given up: what was DELETING is deleted.
+            streams.retain(|_, cell| cell.read().life.deleted_ms.is_none());
             for cell in streams.values() {
                 cell.write().forget_gone_consumers(now_ms, options.delays);
             }

@@ -10,6 +10,8 @@
 //! time now. With the default delays of zero a stream is ACTIVE at once and gone at once.
 //!
 //! A change is made when it is answered; UPDATING only tells that it was made a short while ago.
+//!
+//! A restart ends a stream's DELETING: its records are not read from the log any more.
 
 use std::time::Duration;
 

@@ -370,3 +370,41 @@ async fn an_arn_that_only_begins_with_a_streams_finds_none() {
     let (code, _) = refused(&kinesis, "DescribeStreamSummary", both).await;
     assert_eq!(code, "InvalidArgumentException");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_ends_the_deletion_of_a_stream() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = options().clock;
+    let open = || {
+        Kinesis::open(KinesisOptions {
+            data_dir: Some(dir.path().to_owned()),
+            clock: clock.clone(),
+            delays: Delays {
+                delete: Duration::from_secs(3600),
+                ..Delays::default()
+            },
+            ..options()
+        })
+        .unwrap()
+    };
+    let create = json!({"StreamName": "s", "ShardCount": 1});
+    let kinesis = open();
+    ok(&kinesis, "CreateStream", create.clone()).await;
+    put(&kinesis, "k", "text").await;
+    ok(&kinesis, "DeleteStream", json!({"StreamName": "s"})).await;
+    let summary = json!({"StreamName": "s"});
+    let there = ok(&kinesis, "DescribeStreamSummary", summary.clone()).await;
+    assert_eq!(
+        there["StreamDescriptionSummary"]["StreamStatus"],
+        "DELETING"
+    );
+    drop(kinesis);
+    let kinesis = open();
+    let (code, _) = refused(&kinesis, "DescribeStreamSummary", summary.clone()).await;
+    assert_eq!(code, "ResourceNotFoundException");
+    // The name is free, and stays the new one's.
+    ok(&kinesis, "CreateStream", create).await;
+    drop(kinesis);
+    let there = ok(&open(), "DescribeStreamSummary", summary).await;
+    assert_eq!(there["StreamDescriptionSummary"]["StreamStatus"], "ACTIVE");
+}
