@@ -180,8 +180,7 @@
 //!   loses its bucket later is FAILED, with the reason, until the bucket is back; it tries every 10 s
 //!   and passes over nothing but what leaves the stream's retention meanwhile.
 //! * Roles, bucket owners, encryption of objects and logging to CloudWatch are noted and described, not done
-//!   or checked. S3 Tables
-//!   are refused with `InvalidArgumentException`.
+//!   or checked. S3 Tables are refused with `InvalidArgumentException`.
 //!
 //! # Faults on purpose
 //!
