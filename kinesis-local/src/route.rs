@@ -79,12 +79,14 @@ pub(crate) enum Unanswered {
 /// request was carried out, also if its sender has gone away, and until its answer is written.
 #[derive(Clone, Debug)]
 pub(crate) struct Place(
-    #[expect(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>,
+    #[expect(dead_code, reason = "held for its drop")]
+    Arc<(OwnedSemaphorePermit, Option<OwnedSemaphorePermit>)>,
 );
 
 impl Place {
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self(Arc::new(permit))
+    /// `lasting`: the one of a request that waits on purpose.
+    pub(crate) fn new(place: OwnedSemaphorePermit, lasting: Option<OwnedSemaphorePermit>) -> Self {
+        Self(Arc::new((place, lasting)))
     }
 }
 

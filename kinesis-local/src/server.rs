@@ -405,7 +405,7 @@ async fn answer(
         true => &shared.local_requests,
         false => &shared.requests,
     };
-    let mut place = places.take().await;
+    let mut place = places.take(&head).await;
     let (answer, share) = if let Some(taken) = &place {
         head.extensions.insert(shared.answers.clone());
         head.extensions.insert(taken.clone());

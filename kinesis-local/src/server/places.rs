@@ -7,7 +7,8 @@
 //!                        and is then told to come again                    wait: cut
 //! ```
 //! Promises: who sends heads and no bodies, or does not read, takes nobody's place; what may be held before its body is whole
-//! is bounded by the places. The pages under `/_local/` have places of their own, so that they tell what is
+//! is bounded by the places. Subscriptions and receives that wait leave an eighth of them to the others: a
+//! client whose requests do nothing but wait holds up only those of the same kind. The pages under `/_local/` have places of their own, so that they tell what is
 //! the matter when there are no others.
 //!
 //! Times are of the machine and not of the instance's clock, as all time-outs of connections are.
@@ -20,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use kinesis_core::Clock;
 use tokio::sync::Semaphore;
@@ -43,10 +45,22 @@ const WAITING_MAX: usize = 256;
 /// answer that HTTP/2 has taken over is cut at the second look, with its connection.
 const WAIT_MAX: Duration = LOOK_EVERY.saturating_mul(4);
 
+/// Operations whose requests wait on purpose, for seconds or minutes. Source: API model.
+const LASTING: [&str; 3] = [
+    "SubscribeToShard",
+    "ReceiveQueueRecords",
+    "ReceiveDeadLetterQueueRecords",
+];
+
+/// One place of so many is never taken by those. Source: none, reasonable default: 512 of 4,096.
+const KEPT_OF: usize = 8;
+
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     free: Arc<Semaphore>,
+    /// Of the free ones, those that a request that waits on purpose may take.
+    lasting: Arc<Semaphore>,
     waiting_room: Arc<Semaphore>,
     /// The answers of those that have one.
     readers: Readers,
@@ -56,16 +70,21 @@ impl Places {
     pub(super) fn new(requests: usize) -> Self {
         Self {
             free: Arc::new(Semaphore::new(requests)),
+            lasting: Arc::new(Semaphore::new(requests - requests / KEPT_OF)),
             waiting_room: Arc::new(Semaphore::new(WAITING_MAX)),
             readers: Readers::new(),
         }
     }
 
-    /// A place; `None`: there is none. Cuts answers that are not read meanwhile. Cancel safe; first come,
-    /// first served.
-    pub(super) async fn take(&self) -> Option<Place> {
+    /// A place for the request with this head; `None`: there is none. Cuts answers that are not read
+    /// meanwhile. Cancel safe; first come, first served.
+    pub(super) async fn take(&self, head: &Parts) -> Option<Place> {
+        let lasting = match lasts(head) {
+            true => Some(Arc::clone(&self.lasting).try_acquire_owned().ok()?),
+            false => None,
+        };
         if let Ok(place) = Arc::clone(&self.free).try_acquire_owned() {
-            return Some(Place::new(place));
+            return Some(Place::new(place, lasting));
         }
         let _waits = self.waiting_room.try_acquire().ok()?;
         let mut place = pin!(Arc::clone(&self.free).acquire_owned());
@@ -73,7 +92,7 @@ impl Places {
         loop {
             tokio::select! {
                 biased;
-                place = place.as_mut() => return place.ok().map(Place::new),
+                place = place.as_mut() => return Some(Place::new(place.ok()?, lasting)),
                 () = tokio::time::sleep_until(until) => return None,
                 () = tokio::time::sleep(LOOK_EVERY) => self.readers.cut_the_slow(),
             }
@@ -93,6 +112,14 @@ impl Places {
     pub(super) fn free(&self) -> usize {
         self.free.available_permits()
     }
+}
+
+fn lasts(head: &Parts) -> bool {
+    let target = head.headers.get("x-amz-target");
+    let operation = target
+        .and_then(|target| target.to_str().ok())
+        .and_then(|target| target.rsplit('.').next());
+    operation.is_some_and(|operation| LASTING.contains(&operation))
 }
 
 /// The body of a request that has a place. It ends in an error to give that up.
@@ -181,5 +208,34 @@ where
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(operation: &str) -> Parts {
+        let request = http::Request::builder();
+        let request = request.header("x-amz-target", format!("Kinesis_20131202.{operation}"));
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_only_waits_leaves_an_eighth_of_the_places_to_the_others() {
+        let places = Places::new(16);
+        let mut taken = Vec::new();
+        for operation in LASTING.iter().cycle().take(14) {
+            taken.push(places.take(&head(operation)).await.unwrap());
+        }
+        for operation in LASTING {
+            assert!(places.take(&head(operation)).await.is_none(), "{operation}");
+        }
+        let put = places.take(&head("PutRecord")).await;
+        let others = [put, places.take(&head("GetRecords")).await];
+        assert!(others.iter().all(Option::is_some));
+        assert!(places.take(&head("PutRecord")).await.is_none());
+        drop((taken.pop(), others));
+        assert!(places.take(&head("SubscribeToShard")).await.is_some());
     }
 }
