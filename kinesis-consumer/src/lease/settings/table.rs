@@ -18,7 +18,9 @@ pub struct LeaseTableSettings {
     /// What is paid for.
     pub billing_mode: BillingMode,
     /// Whether the table can be put back to any second of the last 35 days. The KCL's
-    /// `leaseTablePitrEnabled`. Needs the permission `dynamodb:UpdateContinuousBackups`.
+    /// `leaseTablePitrEnabled`. Needs the permission `dynamodb:UpdateContinuousBackups`. A table that
+    /// is found without it is reported by a warning, for which `dynamodb:DescribeContinuousBackups` is
+    /// needed.
     pub point_in_time_recovery: bool,
     /// Whether the table has to be unlocked before it can be deleted. The KCL's
     /// `leaseTableDeletionProtectionEnabled`.

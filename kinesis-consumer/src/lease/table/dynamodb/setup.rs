@@ -2,6 +2,9 @@
 //!
 //! Any number of workers may do this at the same time: whoever is late finds the table. A table that
 //! exists is taken as it is, whatever its billing or streams, if its key is ours.
+//!
+//! Point-in-time recovery cannot be asked for with the table. Whoever saw it being made, by whatever
+//! worker, turns it on; where a table is found without what the settings ask for, that is reported.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,7 +12,8 @@ use std::time::Duration;
 use aws_sdk_dynamodb::error::BuildError;
 use aws_sdk_dynamodb::types::{
     self, AttributeDefinition, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
-    ProvisionedThroughput, ScalarAttributeType, TableDescription, TableStatus, Tag,
+    PointInTimeRecoveryStatus, ProvisionedThroughput, ScalarAttributeType, TableDescription,
+    TableStatus, Tag,
 };
 use backon::{ExponentialBuilder, Retryable};
 
@@ -31,7 +35,7 @@ const WAIT: Duration = Duration::from_secs(600);
 impl DynamoDbTable {
     /// Creates the table as `wanted` unless it exists, and waits until it can be used.
     pub(super) async fn ensure(&self, wanted: &LeaseTableSettings) -> Result<(), Error> {
-        let made = AtomicBool::new(false);
+        let new = AtomicBool::new(false);
         let pauses = ExponentialBuilder::default()
             .with_jitter()
             .with_jitter_seed(self.rand.next_u64())
@@ -39,7 +43,7 @@ impl DynamoDbTable {
             .with_max_delay(WAIT_PAUSE_MAX)
             .with_total_delay(Some(WAIT))
             .without_max_times();
-        (|| self.look(wanted, &made))
+        (|| self.look(wanted, &new))
             .retry(pauses)
             .sleep(tokio::time::sleep)
             .when(|error: &Error| error.kind().is_retryable())
@@ -54,20 +58,29 @@ impl DynamoDbTable {
     }
 
     /// One look: fine, or not yet (a retryable error), or never.
-    async fn look(&self, wanted: &LeaseTableSettings, made: &AtomicBool) -> Result<(), Error> {
+    /// The table is `new` if an earlier look found it missing or being made.
+    async fn look(&self, wanted: &LeaseTableSettings, new: &AtomicBool) -> Result<(), Error> {
         let request = self.reads.describe_table().table_name(self.name());
         match Box::pin(request.send()).await {
             Ok(answer) => {
-                self.judge(answer.table())?;
-                if wanted.point_in_time_recovery && made.load(Ordering::Relaxed) {
-                    self.keep_its_past().await?;
+                let status = answer.table().and_then(TableDescription::table_status);
+                if status == Some(&TableStatus::Creating) {
+                    new.store(true, Ordering::Relaxed);
                 }
-                Ok(())
+                self.judge(answer.table())?;
+                match wanted.point_in_time_recovery {
+                    true if new.load(Ordering::Relaxed) => self.keep_its_past().await,
+                    true => {
+                        self.report_a_lost_past().await;
+                        Ok(())
+                    }
+                    false => Ok(()),
+                }
             }
             Err(error) if aws_kind(&error) == ErrorKind::NotFound => {
-                if self.create_table(wanted).await? {
-                    made.store(true, Ordering::Relaxed);
-                }
+                // Before the call: it may be made though the call fails.
+                new.store(true, Ordering::Relaxed);
+                self.create_table(wanted).await?;
                 Err(self.not_yet("is being created"))
             }
             Err(error) => Err(Error::aws(
@@ -98,8 +111,8 @@ impl DynamoDbTable {
         }
     }
 
-    /// Whether this call made the table.
-    async fn create_table(&self, wanted: &LeaseTableSettings) -> Result<bool, Error> {
+    /// Makes the table, unless it is being made.
+    async fn create_table(&self, wanted: &LeaseTableSettings) -> Result<(), Error> {
         let throughput = throughput_of(wanted.billing_mode).map_err(incomplete)?;
         let tags: Result<Vec<Tag>, _> = wanted
             .tags
@@ -125,11 +138,11 @@ impl DynamoDbTable {
         match Box::pin(request.send()).await {
             Ok(_) => {
                 tracing::info!(table = self.name(), "created the lease table");
-                Ok(true)
+                Ok(())
             }
             Err(error) => match error.as_service_error() {
                 // Another worker, or an attempt of ours whose answer was lost.
-                Some(refusal) if refusal.is_resource_in_use_exception() => Ok(false),
+                Some(refusal) if refusal.is_resource_in_use_exception() => Ok(()),
                 _ => Err(Error::aws(
                     format_args!("creating lease table {}", self.name()),
                     error,
@@ -158,6 +171,32 @@ impl DynamoDbTable {
                 ),
                 error,
             )),
+        }
+    }
+
+    /// Reports a table that was found without point-in-time recovery: whoever made it did not ask for it,
+    /// or died before it was turned on. Whether to turn it on is not for a worker to say.
+    async fn report_a_lost_past(&self) {
+        let table = self.name();
+        let request = self.reads.describe_continuous_backups().table_name(table);
+        let status = match Box::pin(request.send()).await {
+            Ok(answer) => answer
+                .continuous_backups_description
+                .and_then(|backups| backups.point_in_time_recovery_description)
+                .and_then(|recovery| recovery.point_in_time_recovery_status),
+            Err(error) => {
+                let error = Error::aws("describing its continuous backups", error);
+                return tracing::warn!(
+                    table,
+                    "nobody knows whether the lease table has point-in-time recovery: {error}"
+                );
+            }
+        };
+        if status != Some(PointInTimeRecoveryStatus::Enabled) {
+            tracing::warn!(
+                table,
+                "the lease table has no point-in-time recovery, which the settings ask for; turn it on"
+            );
         }
     }
 

@@ -342,10 +342,60 @@ async fn a_new_table_is_made_as_the_settings_say_and_an_old_one_is_left_as_it_is
     let tags = tags.send().await.expect("listed");
     let tags: Vec<_> = tags.tags().iter().map(|t| (t.key(), t.value())).collect();
     assert_eq!(tags, [("team", "billing")]);
+    assert!(has_its_past(&rig).await);
+}
+
+/// Whether the table has point-in-time recovery.
+async fn has_its_past(rig: &Rig) -> bool {
     let backups = rig.dynamodb.describe_continuous_backups().table_name(TABLE);
     let backups = backups.send().await.expect("described");
     let backups = backups.continuous_backups_description();
     let recovery = backups.and_then(|backups| backups.point_in_time_recovery_description());
     let status = recovery.and_then(|recovery| recovery.point_in_time_recovery_status());
-    assert_eq!(status, Some(&PointInTimeRecoveryStatus::Enabled));
+    status == Some(&PointInTimeRecoveryStatus::Enabled)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_whose_making_was_never_answered_has_point_in_time_recovery_all_the_same() {
+    let wanted = LeaseTableSettings {
+        point_in_time_recovery: true,
+        ..LeaseTableSettings::default()
+    };
+    // One answer is lost, and the attempt after it hears that the table exists; or all are.
+    for lost in [1, 3] {
+        let rig = Rig::new(1).await;
+        let mut left = lost;
+        let client = rig.faulty(move |operation| match operation {
+            "CreateTable" if left > 0 => {
+                left -= 1;
+                Fault::LoseAnswer
+            }
+            _ => Fault::None,
+        });
+        let prepared = rig.table_through(&client).prepare(&wanted).await;
+        prepared.expect("made");
+        assert!(has_its_past(&rig).await, "{lost} lost");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_was_made_without_point_in_time_recovery_stays_so_and_is_looked_at() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    let looks = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let seen = Arc::clone(&looks);
+    let client = rig.faulty(move |operation| {
+        if operation == "DescribeContinuousBackups" {
+            seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        Fault::None
+    });
+    let wanted = LeaseTableSettings {
+        point_in_time_recovery: true,
+        ..LeaseTableSettings::default()
+    };
+    let prepared = rig.table_through(&client).prepare(&wanted).await;
+    prepared.expect("taken as it is");
+    assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert!(!has_its_past(&rig).await);
 }
