@@ -98,6 +98,25 @@ async fn checkpoints_that_are_refused_for_a_while_make_no_record_guilty() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_stops_while_it_waits_for_the_first_listing_stops_at_once() {
+    let world = World::new(1).await;
+    let throttled = FaultEffect::error("LimitExceededException");
+    let rule = for_workers(throttled).operation("ListShards");
+    world.faults(FaultPlan::default().rule(rule));
+    let worker = world.worker("one", |_| Behaviour::Process);
+    until("the first listing", async || world.hits()[0] > 2).await;
+    assert!(!world.lease_row("Leader").await.is_empty());
+    assert!(!world.lease_row("one").await.is_empty());
+    let begun = world.clock.now();
+    worker.stop().await.expect("a clean stop");
+    let took = world.clock.now().duration_since(begun);
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    // It took leave of the fleet.
+    assert!(world.lease_row("Leader").await.is_empty());
+    assert!(world.lease_row("one").await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn children_that_the_last_answer_does_not_name_are_listed() {
     let mut world = World::new(1).await;
     world.network = Some(Faulty::without_child_shards(world.http_client()));

@@ -80,7 +80,7 @@ impl Service {
 
     /// Scans, assigns, hands over, cleans up, repairs.
     pub(super) async fn pass(&mut self) -> Result<(), Error> {
-        let leaving = self.shutdown.is_cancelled();
+        let mut leaving = self.shutdown.is_cancelled();
         let mut board = self.look(leaving).await?;
         if !leaving {
             // A new application has nothing else to wait for.
@@ -93,6 +93,7 @@ impl Service {
             if self.sync_new(leases, unreadable, patience).await? {
                 board = self.look(true).await?;
             }
+            leaving = self.shutdown.is_cancelled();
         }
         let plan = self.plan(&board, leaving);
         self.passes += 1;

@@ -242,7 +242,13 @@ impl Service {
             .cloned()
             .collect();
         let (client, address) = (&keeper.kinesis, &source.address);
-        let listing = discover::list_shards(client, address, patience, &keeper.rand).await?;
+        let listed = tokio::select! {
+            biased;
+            // Who leaves has no time for patience, and leaves what is missing to the next leader.
+            () = self.shutdown.cancelled() => return Ok(()),
+            listed = discover::list_shards(client, address, patience, &keeper.rand) => listed,
+        };
+        let listing = listed?;
         let shards = source.keyed(&listing.shards);
         let known = Known {
             leases: &leases,
