@@ -18,6 +18,7 @@
 //! asked for; after it was lost, until nobody here uses its handle any more, at most for `failover_time`.
 
 mod adopt;
+mod clean;
 mod lead;
 mod start;
 mod streams;

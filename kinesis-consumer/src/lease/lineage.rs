@@ -7,7 +7,9 @@
 //!
 //! A finished lease may be deleted when its children are known, all of them have leases that moved
 //! on from where they began, and no lease of a parent is left: the last of these keeps a shard whose
-//! lease is missing distinguishable from one that was finished.
+//! lease is missing distinguishable from one that was finished. One whose children nobody knows may
+//! go, too, once the stream does not list its shard any more: without a lease such a shard counts as
+//! finished.
 
 use std::collections::BTreeMap;
 
@@ -66,10 +68,18 @@ impl<'a> Lineage<'a> {
         lease.is_ended()
             && !lease.children.is_empty()
             && lease.children.iter().all(|child| self.is_under_way(child))
-            && !lease
-                .parents
-                .iter()
-                .any(|parent| self.leases.contains_key(parent))
+            && !self.has_parents(lease)
+    }
+
+    /// Whether the shard is finished, and its children are not known and will not be where the stream
+    /// does not have it any more.
+    pub(crate) fn is_childless_end(&self, lease: &Lease) -> bool {
+        lease.is_ended() && lease.children.is_empty() && !self.has_parents(lease)
+    }
+
+    fn has_parents(&self, lease: &Lease) -> bool {
+        let mut parents = lease.parents.iter();
+        parents.any(|parent| self.leases.contains_key(parent))
     }
 
     fn is_under_way(&self, shard_id: &ShardId) -> bool {

@@ -30,10 +30,10 @@ const ASSIGNS_AT_ONCE: usize = 32;
 const FAILED_PASSES_MAX: u32 = 3;
 
 /// The table during one pass.
-struct Board {
-    leases: Vec<Lease>,
-    unreadable: Vec<ShardId>,
-    stats: Vec<WorkerStats>,
+pub(super) struct Board {
+    pub(super) leases: Vec<Lease>,
+    pub(super) unreadable: Vec<ShardId>,
+    pub(super) stats: Vec<WorkerStats>,
 }
 
 impl Board {
@@ -316,35 +316,6 @@ impl Service {
             };
             source.announce(StreamId::shard_of_key(&row.shard_id), kind);
         }
-    }
-
-    /// Deletes the leases of finished shards that are of no more use, and rows of workers of long ago.
-    async fn clean_up(&mut self, board: &Board) -> Result<(), Error> {
-        let now = self.keeper.clock.now();
-        if now < self.next_cleanup {
-            return Ok(());
-        }
-        self.next_cleanup = now + self.keeper.settings.lease_cleanup_interval;
-        let lineage = Lineage::new(&board.leases, &board.unreadable);
-        let done = board
-            .leases
-            .iter()
-            .filter(|lease| lineage.may_delete(lease));
-        for lease in done.filter(|lease| !self.held.contains_key(&lease.shard_id)) {
-            if self.keeper.table.delete_ended(lease).await? {
-                counter!(names::LEASES_DELETED).increment(1);
-                tracing::info!(shard = %lease.shard_id, "deleted the lease of a finished shard");
-            }
-        }
-        let now_millis = self.keeper.clock.epoch_millis();
-        for row in self.roster.stale(&board.stats, now_millis) {
-            let deleted = self
-                .keeper
-                .table
-                .delete_stats(&row.worker, row.updated_at..=row.updated_at);
-            deleted.await?;
-        }
-        Ok(())
     }
 }
 

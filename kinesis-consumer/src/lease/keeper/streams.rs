@@ -34,6 +34,12 @@ pub(super) struct Stream {
     holes_seen: u32,
 }
 
+impl Stream {
+    pub(super) fn source(&self) -> &Arc<Source> {
+        &self.source
+    }
+}
+
 impl Service {
     /// Brings the streams up to what the application asks for.
     ///

@@ -85,3 +85,14 @@ fn a_lease_whose_children_are_unknown_or_that_is_not_finished_stays() {
     assert!(!lineage.may_delete(&unknown));
     assert!(!lineage.may_delete(&open));
 }
+
+#[test]
+fn an_end_without_children_is_one_once_no_parent_is_left() {
+    let ended = |parents: &[u64], children: &[u64]| lease(1, parents, children, Position::ShardEnd);
+    let parent = [lease(0, &[], &[1], Position::ShardEnd)];
+    let alone = Lineage::default();
+    assert!(alone.is_childless_end(&ended(&[0], &[])));
+    assert!(!alone.is_childless_end(&ended(&[], &[2])));
+    assert!(!alone.is_childless_end(&lease(1, &[], &[], read())));
+    assert!(!Lineage::new(&parent, []).is_childless_end(&ended(&[0], &[])));
+}

@@ -1,6 +1,7 @@
 //! Rows of parents, of others, and such as are not as they should be.
 
 use super::*;
+use crate::lease::Lease;
 
 #[tokio::test(start_paused = true)]
 async fn a_row_that_cannot_be_read_is_skipped_and_the_others_go_on() {
@@ -194,4 +195,26 @@ async fn a_lease_that_somebody_deleted_is_found_missing_and_created_again() {
         .await
         .expect("deletes");
     until("all again", &[&a], || a.count() == 3).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_finished_lease_without_children_goes_once_the_stream_does_not_list_its_shard() {
+    let rig = Rig::new(2).await;
+    rig.table().await;
+    let ended = |index: u64| Lease::new(ShardId::from_index(index), Position::ShardEnd);
+    // One expired unread; the other is listed, and open, so its end is a mistake of somebody's.
+    let child = Lease {
+        parents: [ShardId::from_index(9)].into(),
+        ..Lease::new(ShardId::from_index(0), Position::TrimHorizon)
+    };
+    for lease in [ended(9), ended(1), child] {
+        rig.put(item::new_item(&lease)).await;
+    }
+    let a = rig.worker("a");
+    until("the child", &[&a], || a.count() == 1).await;
+    sleep(Settings::default().lease.lease_cleanup_interval * 2).await;
+    assert!(rig.item(9).await.is_empty(), "deleted");
+    assert!(!rig.item(1).await.is_empty(), "kept");
+    assert_eq!(a.shards(), [0]);
+    a.stop().await.expect("stops");
 }
