@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::admin::{Change, ChangeResult, LeaseAdmin, ResetTo, Which};
 use kinesis_consumer::{ErrorKind, EventKind, Gain, StreamSource};
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 
 use crate::ledger::Behaviour;
 use crate::streams::{Board, identify, start, streams};
@@ -59,6 +60,25 @@ async fn the_list_tells_owner_checkpoint_age_and_lag() {
     assert_eq!(
         admin(&world).list(&[]).await.expect("listed")[0].millis_behind_latest,
         None
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conversion_that_the_table_is_too_busy_for_says_so() {
+    let world = World::new(1).await;
+    processed(&world, 3).await;
+    let (_, id) = identify(&world, STREAM).await;
+    let cancelled = FaultEffect::error("TransactionCanceledException");
+    let rule = FaultRule::new(cancelled).operation("TransactWriteItems");
+    world.faults(FaultPlan::default().rule(rule));
+    let converted = admin(&world).convert_to_multi_stream(&id).await;
+    let error = converted.expect_err("nothing says that a row was changed");
+    assert_eq!(error.kind(), ErrorKind::Throttled);
+    world.faults(FaultPlan::default());
+    let converted = admin(&world).convert_to_multi_stream(&id).await;
+    assert_eq!(
+        results(&converted.expect("converted")),
+        [ChangeResult::Done]
     );
 }
 

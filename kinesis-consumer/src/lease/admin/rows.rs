@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_dynamodb::types::{AttributeValue, Delete, Put, TransactWriteItem};
+use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
+use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem};
 use kinesis_core::ShardId;
 
 use crate::error::{Error, ErrorKind};
@@ -169,6 +170,9 @@ impl Rows {
 
     /// Puts `item` in the place of the row `seen`, under another key, in one transaction; whether it
     /// was done. Not done if the row has changed, or there is a row under the new key.
+    ///
+    /// # Errors
+    /// When the transaction was not carried out for another reason: `Throttled` where it may be later.
     pub(super) async fn rekey(&self, seen: &Lease, item: Item) -> Result<bool, Error> {
         let incomplete = |_| Error::new(ErrorKind::Internal, "a write lacks a part");
         let put = Put::builder()
@@ -194,11 +198,47 @@ impl Rows {
             .transact_write_items()
             .transact_items(TransactWriteItem::builder().put(put).build())
             .transact_items(TransactWriteItem::builder().delete(delete).build());
-        settled(
-            Box::pin(request.send()).await,
-            format_args!("moving lease {}", seen.shard_id),
-        )
+        let what = format!("moving lease {}", seen.shard_id);
+        match Box::pin(request.send()).await {
+            Ok(_) => Ok(true),
+            Err(error) => match error.as_service_error() {
+                Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
+                    let reasons = cancelled.cancellation_reasons().iter();
+                    let codes: Vec<_> = reasons.filter_map(CancellationReason::code).collect();
+                    match cancellation(&codes) {
+                        None => Ok(false),
+                        Some(kind) => {
+                            let codes = codes.join(", ");
+                            let text = format!("{what} failed: cancelled because of {codes}");
+                            Err(Error::new(kind, text).with_source(error.into_service_error()))
+                        }
+                    }
+                }
+                _ => Err(Error::aws(what, error)),
+            },
+        }
     }
+}
+
+/// What a cancelled transaction means, by the reasons of its parts; `None`: a row was not as seen, so
+/// it was changed meanwhile.
+///
+/// Source: DynamoDB API 2012-08-10, `TransactWriteItems`, `TransactionCanceledException`.
+fn cancellation(codes: &[&str]) -> Option<ErrorKind> {
+    let is = |code: &str| codes.contains(&code);
+    if is("ConditionalCheckFailed") {
+        return None;
+    }
+    Some(
+        if is("ValidationError") || is("ItemCollectionSizeLimitExceeded") {
+            ErrorKind::InvalidInput
+        } else if is("AccessDenied") {
+            ErrorKind::Denied
+        } else {
+            // TransactionConflict, ThrottlingError, ProvisionedThroughputExceeded.
+            ErrorKind::Throttled
+        },
+    )
 }
 
 /// Whether a conditional write was done.
@@ -213,8 +253,11 @@ where
     match answer {
         Ok(_) => Ok(true),
         Err(error) => match error.code() {
-            Some("ConditionalCheckFailedException" | "TransactionCanceledException") => Ok(false),
+            Some("ConditionalCheckFailedException") => Ok(false),
             _ => Err(Error::aws(what, error)),
         },
     }
 }
+
+#[cfg(test)]
+mod tests;
