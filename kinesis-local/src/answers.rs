@@ -3,6 +3,7 @@
 //! ```text
 //! an answer of more than 16 KiB ─▶ its share of the room, from when it is made to when its last byte is
 //!                                  written; waits while others have the room, in a smaller one
+//! one that tells of an effect   ─▶ the same, but before the effect: PutRecords and receives
 //! an event of a subscription    ─▶ the same, but before it is made
 //!                                     └ not read fast enough, and others wait: cut (see `reading`)
 //! ```
@@ -69,7 +70,11 @@ pub(crate) struct Full;
 
 /// A share of the room, until dropped.
 #[derive(Debug)]
-pub(crate) struct Share(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+pub(crate) struct Share(OwnedSemaphorePermit);
+
+/// What a response has in its extensions whose bytes hold a share already.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct HoldsShare;
 
 impl Answers {
     pub(crate) fn new() -> Self {
@@ -87,8 +92,9 @@ impl Answers {
         }
     }
 
-    /// The share of an answer of so many bytes that was made already. Cancel safe.
-    pub(crate) async fn share_of_made(&self, bytes: usize) -> Result<Option<Share>, Full> {
+    /// The share of an answer of so many bytes that was made already, or is as soon as there is room.
+    /// Cancel safe.
+    pub(crate) async fn share_in_time(&self, bytes: usize) -> Result<Option<Share>, Full> {
         if bytes <= UNSHARED_BYTES {
             return Ok(None);
         }
@@ -132,6 +138,12 @@ fn kib(bytes: usize) -> u32 {
 }
 
 impl Share {
+    /// Gives back what is more than so many bytes take.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let too_much = self.0.num_permits().saturating_sub(kib(bytes) as usize);
+        drop(self.0.split(too_much));
+    }
+
     /// Bytes that keep the share until the last of them is dropped.
     pub(crate) fn hold(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(Held {

@@ -21,6 +21,7 @@ use http::{Request, Response};
 use kinesis_core::{Clock, Rand};
 use tokio_util::sync::CancellationToken;
 
+use crate::answers::Share;
 use crate::auth::Auth;
 use crate::body::ResponseBody;
 use crate::catalog::StreamCell;
@@ -125,6 +126,8 @@ enum Reply {
     Empty,
     /// 200 with a structure, in the encoding of the request.
     Answer(Vec<u8>),
+    /// The same, in bytes that hold their share of the memory for answers.
+    Shared(Bytes),
     /// SubscribeToShard's frames.
     Events(ResponseBody),
 }
@@ -135,6 +138,17 @@ impl Reply {
         let mut writer = Writer::new(body.format);
         answer.encode(&mut writer);
         Self::Answer(writer.into_bytes())
+    }
+
+    /// The same answer, with the share that was taken for it before it was known.
+    fn with(self, share: Option<Share>) -> Self {
+        match (self, share) {
+            (Self::Answer(bytes), Some(mut share)) => {
+                share.shrink_to(bytes.len());
+                Self::Shared(share.hold(bytes.into()))
+            }
+            (reply, _) => reply,
+        }
     }
 }
 

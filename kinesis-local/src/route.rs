@@ -53,7 +53,7 @@ use crate::metrics::{REQUEST_SECONDS, REQUESTS};
 use crate::services::Services;
 use crate::stream::encryption::KmsKeys;
 use crate::wire::Format;
-use crate::wire::fault::{Fault, INTERNAL, INTERNAL_COMMON};
+use crate::wire::fault::{BUSY, BUSY_TEXT, Fault, INTERNAL, INTERNAL_COMMON};
 
 mod bodies;
 mod target;
@@ -523,13 +523,9 @@ impl Busy {
             Target::S3 => crate::s3::busy(),
             #[cfg(not(feature = "s3"))]
             Target::S3 => not_built("s3"),
-            Target::Admin | Target::Kinesis | Target::DynamoDb | Target::DynamoDbStreams => {
-                self.edge.refusal(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "ServiceUnavailable",
-                    "kinesis-local has too much to do at once; try again",
-                )
-            }
+            Target::Admin | Target::Kinesis | Target::DynamoDb | Target::DynamoDbStreams => self
+                .edge
+                .refusal(StatusCode::SERVICE_UNAVAILABLE, BUSY, BUSY_TEXT),
         }
     }
 }

@@ -51,7 +51,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::answers::{Answers, Full as NoRoom, PIECE_BYTES};
+use crate::answers::{Answers, Full as NoRoom, HoldsShare, PIECE_BYTES};
 use crate::error::{Error, ErrorKind};
 use crate::metrics::CONNECTIONS;
 use crate::route::{Busy, Service, Unanswered};
@@ -416,8 +416,12 @@ async fn answer(
             place = None; // it is wanted now, not when this answer was read
             (busy.answer(), None)
         } else {
-            let share = shared.answers.share_of_made(answer.body().in_memory());
-            match share.await {
+            let holds_share = answer.extensions().get::<HoldsShare>().is_some();
+            let bytes = match holds_share {
+                true => 0,
+                false => answer.body().in_memory(),
+            };
+            match shared.answers.share_in_time(bytes).await {
                 Ok(share) => (answer, share),
                 Err(NoRoom) => (busy.answer(), None),
             }
@@ -425,10 +429,12 @@ async fn answer(
     } else {
         (busy.answer(), None)
     };
+    let holds_share = share.is_some() || answer.extensions().get::<HoldsShare>().is_some();
     let held = Held {
         under_way,
         place,
         share,
+        holds_share,
     };
     let stream = streams::cut().unwrap_or_else(|| connection.clone());
     let rooms = (&shared.answers, places);

@@ -21,7 +21,7 @@
 //! | timestamp | seconds, with a fraction to the millisecond | tag 1 and integer *milliseconds* |
 //! | structure, list | | both forms are read; written without lengths, as the service does |
 
-use crate::answers::Answers;
+use crate::answers::{Answers, Full, Share};
 use crate::fault::EntryFaults;
 
 mod cbor;
@@ -31,6 +31,8 @@ pub(crate) mod fault;
 pub(crate) mod read;
 pub(crate) mod sigv4;
 pub(crate) mod write;
+
+use fault::Fault;
 
 /// How a request, its answer and the events that follow are encoded.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -56,7 +58,7 @@ pub(crate) struct Body<'a> {
     pub(crate) format: Format,
     /// Which of the records in it are to be refused, on purpose.
     pub(crate) faults: Option<&'a EntryFaults>,
-    /// The memory for what is pushed to who asks, if that is somebody behind a socket.
+    /// The memory for what is answered and pushed to who asks, if that is somebody behind a socket.
     pub(crate) answers: Option<&'a Answers>,
 }
 
@@ -67,6 +69,18 @@ impl<'a> Body<'a> {
             format,
             faults: None,
             answers: None,
+        }
+    }
+
+    /// The share of an answer of at most so many bytes, of a request whose effect is still to come: who
+    /// is told to come again must not have had it. Cancel safe.
+    pub(crate) async fn share_ahead(self, bytes: usize) -> Result<Option<Share>, Fault> {
+        match self.answers {
+            Some(answers) => answers
+                .share_in_time(bytes)
+                .await
+                .map_err(|Full| Fault::busy()),
+            None => Ok(None),
         }
     }
 }

@@ -28,13 +28,13 @@ async fn a_small_answer_never_waits() {
     let answers = Answers::with(0, 0);
     assert!(
         answers
-            .share_of_made(UNSHARED_BYTES)
+            .share_in_time(UNSHARED_BYTES)
             .await
             .unwrap()
             .is_none()
     );
     assert_eq!(
-        answers.share_of_made(UNSHARED_BYTES + 1).await.unwrap_err(),
+        answers.share_in_time(UNSHARED_BYTES + 1).await.unwrap_err(),
         Full
     );
 }
@@ -42,7 +42,7 @@ async fn a_small_answer_never_waits() {
 #[tokio::test(start_paused = true)]
 async fn who_does_not_read_is_cut_within_a_second_or_two_when_others_wait_and_not_before() {
     let answers = Answers::with(16 * 1024, 16 * 1024);
-    let share = answers.share_of_made(16 * MIB).await.unwrap().unwrap();
+    let share = answers.share_in_time(16 * MIB).await.unwrap().unwrap();
     let (reading, watched, cut, bytes) = answer(&answers, share, None);
     tokio::time::sleep(Duration::from_secs(1000)).await;
     assert!(!cut.is_cancelled(), "nobody waits");
@@ -54,7 +54,7 @@ async fn who_does_not_read_is_cut_within_a_second_or_two_when_others_wait_and_no
             drop((reading, watched, bytes));
         }
     });
-    let next = answers.share_of_made(MIB).await;
+    let next = answers.share_in_time(MIB).await;
     assert!(next.is_ok());
     assert!(Clock::system().now() - began <= 2 * LOOK_EVERY);
     cutting.await.unwrap();
@@ -65,7 +65,7 @@ async fn who_does_not_read_is_cut_within_a_second_or_two_when_others_wait_and_no
 #[tokio::test(start_paused = true)]
 async fn who_reads_keeps_its_share_while_others_wait_and_they_are_told_to_come_again() {
     let answers = Answers::with(16 * 1024, 2 * 1024);
-    let share = answers.share_of_made(16 * MIB).await.unwrap().unwrap();
+    let share = answers.share_in_time(16 * MIB).await.unwrap().unwrap();
     let (reading, _watched, cut, _bytes) = answer(&answers, share, None);
     let reads = tokio::spawn(async move {
         loop {
@@ -75,10 +75,10 @@ async fn who_reads_keeps_its_share_while_others_wait_and_they_are_told_to_come_a
     });
     let began = Clock::system().now();
     // One waits as long as it may; beside it is no room for another.
-    let waits = answers.share_of_made(2 * MIB);
+    let waits = answers.share_in_time(2 * MIB);
     let other = async {
         tokio::task::yield_now().await;
-        let refused = answers.share_of_made(MIB).await;
+        let refused = answers.share_in_time(MIB).await;
         (refused, Clock::system().now() - began)
     };
     let (waited, (refused, after)) = tokio::join!(waits, other);
@@ -104,7 +104,7 @@ async fn who_waits_waits_for_readers_of_long_answers_that_read_fast_enough_and_f
         (None, 1, true),
     ] {
         let answers = Answers::with(16 * 1024, 2 * 1024);
-        let share = answers.share_of_made(16 * MIB).await.unwrap().unwrap();
+        let share = answers.share_in_time(16 * MIB).await.unwrap().unwrap();
         let (reading, watched, cut, bytes) = answer(&answers, share, length);
         let reads = tokio::spawn(async move {
             let _held = (watched, bytes);
@@ -114,7 +114,7 @@ async fn who_waits_waits_for_readers_of_long_answers_that_read_fast_enough_and_f
             }
         });
         let began = Clock::system().now();
-        let waited = answers.share_of_made(MIB).await;
+        let waited = answers.share_in_time(MIB).await;
         let case = format!("{length:?} at {kib_per_second}");
         assert_eq!(waited.is_err(), keeps_it, "{case}");
         if !keeps_it {

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::operation::Operation;
 use super::site::{Caller, Principal, Sites};
 use super::{CallerLeft, Inner, Reply};
-use crate::answers::Answers;
+use crate::answers::{Answers, HoldsShare};
 use crate::body::ResponseBody;
 use crate::fault::{Effects, Told};
 use crate::place::{is_account, is_region};
@@ -147,6 +147,11 @@ async fn checked(sites: &Sites, request: &Request<Bytes>) -> Response<ResponseBo
     match call(sites, operation, caller, left, body).await {
         Ok(Reply::Empty) => respond(StatusCode::OK, Some(format.content_type()), ""),
         Ok(Reply::Answer(body)) => respond(StatusCode::OK, Some(format.content_type()), body),
+        Ok(Reply::Shared(body)) => {
+            let mut response = respond(StatusCode::OK, Some(format.content_type()), body);
+            response.extensions_mut().insert(HoldsShare);
+            response
+        }
         Ok(Reply::Events(body)) => {
             let mut response = Response::new(body);
             response

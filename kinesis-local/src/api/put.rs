@@ -149,6 +149,10 @@ type Placed = Result<Place, Fault>;
 /// their names.
 const ANSWER_ENTRY_BYTES: usize = 136;
 
+/// The most that it takes, of a record that its shard has no room for. Source: the code and text of that, with
+/// a stream's name of 128 characters.
+const ANSWER_ENTRY_MAX_BYTES: usize = 320;
+
 impl Inner {
     pub(super) async fn put_record(&self, body: Body<'_>) -> Result<Reply, Fault> {
         let request: PutRecordRequest<'_> = decode(body)?;
@@ -206,13 +210,15 @@ impl Inner {
         if incoming.iter().map(Incoming::size).sum::<usize>() > PUT_RECORDS_MAX_BYTES {
             return Err(Fault::invalid_argument("Records size exceeds 10 MB limit"));
         }
+        let most = 64 + incoming.len() * ANSWER_ENTRY_MAX_BYTES;
+        let share = body.share_ahead(most).await?;
         let (entries, encrypted) = self
             .put(&cell, incoming, request.dry_run, body.faults)
             .await?;
         let mut writer =
             Writer::with_capacity(body.format, 64 + entries.len() * ANSWER_ENTRY_BYTES);
         PutRecordsAnswer { entries, encrypted }.encode(&mut writer);
-        Ok(Reply::Answer(writer.into_bytes()))
+        Ok(Reply::Answer(writer.into_bytes()).with(share))
     }
 
     /// Places the records and waits until they are stored; whether they are encrypted.

@@ -19,7 +19,10 @@ use crate::route::Place;
 pub(super) struct Held {
     pub(super) under_way: UnderWay,
     pub(super) place: Option<Place>,
+    #[expect(dead_code, reason = "held for its drop")]
     pub(super) share: Option<Share>,
+    /// It has a share, or its bytes have.
+    pub(super) holds_share: bool,
 }
 
 /// The body of an answer. What it gives out is held until it is written, however far ahead of that HTTP
@@ -48,7 +51,7 @@ impl Answering {
         };
         let reading = Arc::new(Reading::begin(length, stream, connection));
         held.under_way.is_answered_by(&reading);
-        let has_shares = held.share.is_some() || body.is_made_as_it_is_read();
+        let has_shares = held.holds_share || body.is_made_as_it_is_read();
         let watched = [
             has_shares.then(|| answers.watch(&reading)),
             held.place.is_some().then(|| places.watch(&reading)),
@@ -130,6 +133,7 @@ mod tests {
         let held = Held {
             under_way: activity.request(),
             place: None,
+            holds_share: share.is_some(),
             share,
         };
         let cut = CancellationToken::new();
@@ -142,7 +146,7 @@ mod tests {
         let (activity, answers) = (Activity::begin(), Answers::new());
         let free = answers.free_kib();
         let whole: Bytes = (0..100_000_u32).map(|at| at as u8).collect();
-        let share = answers.share_of_made(whole.len()).await.unwrap();
+        let share = answers.share_in_time(whole.len()).await.unwrap();
         let body = ResponseBody::full(whole.clone());
         let mut body = answering(&activity, &answers, body, share);
         let mut left = whole.len() as u64;

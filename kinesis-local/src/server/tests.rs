@@ -302,6 +302,70 @@ async fn the_kernel_holds_little_of_what_is_not_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_told_to_come_again_for_want_of_memory_has_changed_nothing() {
+    // Room for what a receive of the record takes, and for no more than that to wait.
+    let world = World::new(Answers::with(200, 0), REQUESTS_MAX).await;
+    let service = &world.shared.service;
+    let mode = json!({"StreamMode": "ON_DEMAND"});
+    let create = json!({"StreamName": "q", "StreamModeDetails": mode});
+    told(service, "CreateStream", create).await;
+    let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/q";
+    let from = json!({"StreamARN": arn, "StartingPosition": {"Type": "TRIM_HORIZON"}});
+    let queue = json!({"QueueName": "q", "StreamConfigurationList": [from]});
+    let queue = told(service, "CreateQueue", queue).await;
+    let data = base64_simd::STANDARD.encode_to_string(vec![1; 100_000]);
+    let record = json!({"StreamName": "q", "PartitionKey": "k", "Data": data});
+    told(service, "PutRecord", record).await;
+    let receive = json!({"QueueARN": queue["QueueDescription"]["QueueARN"], "Limit": 1,
+        "VisibilityTimeoutSeconds": 0});
+    let entry = json!({"PartitionKey": "k", "Data": "eA=="});
+    let put = json!({"StreamName": "s", "Records": vec![entry; 500]});
+    let (mut sender, _served) = world.http1().await;
+    let room = world.shared.answers.share(150 * 1024).await.unwrap();
+    for (operation, body) in [("PutRecords", &put), ("ReceiveQueueRecords", &receive)] {
+        let request = request(operation, body.clone());
+        let refused = sender.send_request(request).await.unwrap();
+        assert_eq!(refused.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+        let text = refused.into_body().collect().await.unwrap().to_bytes();
+        assert!(
+            text.starts_with(br#"{"__type":"ServiceUnavailable""#),
+            "{text:?}"
+        );
+    }
+    drop(room);
+    let from = json!({"StreamName": "s", "ShardId": "0", "ShardIteratorType": "TRIM_HORIZON"});
+    let iterator = told(service, "GetShardIterator", from).await;
+    let read = json!({"ShardIterator": iterator["ShardIterator"]});
+    let there = told(service, "GetRecords", read).await;
+    assert_eq!(
+        there["Records"].as_array().unwrap().len(),
+        1,
+        "the one of before"
+    );
+    let received = sender
+        .send_request(request("ReceiveQueueRecords", receive))
+        .await;
+    let received = received
+        .unwrap()
+        .into_body()
+        .collect()
+        .await
+        .unwrap()
+        .to_bytes();
+    let received: Value = serde_json::from_slice(&received).unwrap();
+    assert_eq!(received["QueueRecords"][0]["ReceiveCount"], 1);
+    let put = sender
+        .send_request(request("PutRecords", put))
+        .await
+        .unwrap();
+    assert!(put.status().is_success());
+    drop(put.into_body().collect().await.unwrap());
+    while world.shared.answers.free_kib() < 200 {
+        tokio::task::yield_now().await; // until the connection has let go of what it wrote
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_beyond_the_bound_are_told_to_come_again() {
     let world = World::new(Answers::new(), 1).await;
     let (mut sender, _served) = world.http2(65_535).await;

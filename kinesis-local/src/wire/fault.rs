@@ -13,6 +13,10 @@ use super::Format;
 use super::read::Boolean;
 use super::write::Writer;
 
+/// The code of a refusal for want of room, and its text.
+pub(crate) const BUSY: &str = "ServiceUnavailable";
+pub(crate) const BUSY_TEXT: &str = "kinesis-local has too much to do at once; try again";
+
 /// Why a request is refused, in the service's words.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Fault {
@@ -64,6 +68,15 @@ impl Fault {
 
     pub(crate) fn throttled(message: impl Into<String>) -> Self {
         Self::new(THROTTLED, message)
+    }
+
+    /// There is too much to do at once; nothing was done. Source: the service's common errors; the SDKs try
+    /// again.
+    pub(crate) fn busy() -> Self {
+        Self {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            ..Self::new(BUSY, BUSY_TEXT)
+        }
     }
 
     /// A request that was only to be checked passed every check. Ends it there if it says so.

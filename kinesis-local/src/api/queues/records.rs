@@ -17,6 +17,7 @@ use serde::Deserialize;
 use super::super::encryption::check_reading;
 use super::super::{Inner, Reply};
 use super::VISIBILITY_MAX_S;
+use crate::answers::UNSHARED_BYTES;
 use crate::catalog::StreamCell;
 use crate::log::Ticket;
 use crate::log::entry::Entry;
@@ -26,6 +27,7 @@ use crate::stream::lifecycle::Status;
 use crate::stream::queue::change::{Handed, QueueChange};
 use crate::stream::queue::handle::{Handle, Refusal};
 use crate::stream::queue::{Delivery, Key, Lane, Queue};
+use crate::stream::shard::Record;
 use crate::wire::Body;
 use crate::wire::constraint::Constraints;
 use crate::wire::fault::Fault;
@@ -67,6 +69,10 @@ struct EntryRequest<'a> {
     visibility_timeout_seconds: Option<Integer>,
 }
 
+/// What a delivery takes in an answer beside data and partition key, in bytes. Source: API model, a receipt
+/// handle of 1,024 characters; a record's id of 56, times, and their names.
+const DELIVERY_BYTES: usize = 1536;
+
 /// What is to become of received records.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 enum Fate {
@@ -78,6 +84,9 @@ enum Fate {
 /// What a receive found.
 enum Found {
     Records(Ticket, Vec<DeliveryAnswer>),
+    /// Records whose answer takes up to so many bytes, which is more than there is room for: they were
+    /// not taken.
+    Larger(usize),
     /// Nothing, and nothing becomes visible before that time, in milliseconds since the Unix epoch.
     Nothing(Option<u64>),
 }
@@ -219,18 +228,27 @@ impl Inner {
             .map_or(WAIT_DEFAULT_S, |seconds| seconds.0);
         let deadline = self.clock.now() + Duration::from_secs(u64::from(wait.unsigned_abs()));
         let mut news = cell.read().watch();
+        // Who is in this process has room.
+        let unshared = body.answers.map_or(usize::MAX, |_| UNSHARED_BYTES);
+        let (mut room, mut share) = (unshared, None);
         loop {
             news.mark_unchanged(); // before looking: nothing that comes later is missed
             if self.left.is_cancelled() {
                 return Ok(Reply::to(body, &ReceiveAnswer(Vec::new()))); // nobody reads it
             }
-            let next_ms = match self.look(&request, arn, &cell, id, lane)? {
+            let next_ms = match self.look(&request, arn, &cell, id, lane, room)? {
                 Found::Records(ticket, records) => {
                     self.stored(ticket).await?;
-                    return Ok(Reply::to(body, &ReceiveAnswer(records)));
+                    return Ok(Reply::to(body, &ReceiveAnswer(records)).with(share));
+                }
+                Found::Larger(bytes) => {
+                    drop(share.take()); // who waits for room has none
+                    (share, room) = (body.share_ahead(bytes).await?, bytes);
+                    continue;
                 }
                 Found::Nothing(next_ms) => next_ms,
             };
+            (room, share) = (unshared, None); // others may have taken what it was for
             if self.clock.now() >= deadline {
                 return Ok(Reply::to(body, &ReceiveAnswer(Vec::new())));
             }
@@ -249,7 +267,7 @@ impl Inner {
         }
     }
 
-    /// Takes what can be received now.
+    /// Takes what can be received now, if its answer has no more bytes than `room`.
     fn look(
         &self,
         request: &ReceiveRequest<'_>,
@@ -257,6 +275,7 @@ impl Inner {
         cell: &StreamCell,
         id: AttachedId,
         lane: Lane,
+        room: usize,
     ) -> Result<Found, Fault> {
         let stream = cell.read();
         let mut queue = stream.queue(id.own).ok_or_else(|| self.no_queue(arn))?;
@@ -277,6 +296,14 @@ impl Inner {
         }
         for (_, record) in &chosen {
             check_reading(&self.kms, slice::from_ref(record))?;
+        }
+        let in_answer = |(_, record): &(Key, Record)| {
+            let data = record.data.len().div_ceil(3) * 4; // as base64
+            data + 6 * record.partition_key.len() + DELIVERY_BYTES
+        };
+        let bytes = chosen.iter().map(in_answer).sum();
+        if bytes > room {
+            return Ok(Found::Larger(bytes));
         }
         let (deliveries, change) = queue.hand_over_to(chosen, lane, hide, now_ms);
         let answers = deliveries.into_iter().filter_map(|delivery| {
