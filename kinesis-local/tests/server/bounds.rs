@@ -19,6 +19,22 @@ async fn a_body_that_is_too_large_is_refused_and_the_server_lives_on() {
             StatusCode::PAYLOAD_TOO_LARGE
         );
     }
+    // The service's own has no body and no request id, in either encoding.
+    for kind in ["application/x-amz-json-1.1", "application/x-amz-cbor-1.1"] {
+        let target = Some("Kinesis_20131202.PutRecords");
+        let mut large = request(&local, "/", target, vec![b' '; 16 * 1024 * 1024 + 1]);
+        let kind = http::HeaderValue::from_static(kind);
+        large.headers_mut().insert("content-type", kind);
+        for answer in [
+            http1(&local, large.clone()).await,
+            http2(&local, large).await,
+        ] {
+            assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
+            assert_eq!(answer.body(), "");
+            assert!(!answer.headers().contains_key("x-amzn-requestid"));
+            assert!(answer.headers().contains_key("date"));
+        }
+    }
     let largest = request(&local, "/", Some("DynamoDB_20120810.ListTables"), {
         let mut body = vec![b' '; 16 * 1024 * 1024];
         body[..2].copy_from_slice(b"{}");

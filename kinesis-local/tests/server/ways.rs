@@ -57,10 +57,10 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[tokio::test]
 async fn every_answer_has_a_date_and_a_length() {
     let local = listening().await;
-    let kinesis = |target: &'static str, body: &'static str| {
+    let kinesis = |kind: &'static str, target: &'static str, body: &'static [u8]| {
         let mut request = request(&local, "/", Some(target), body);
-        let json = http::HeaderValue::from_static("application/x-amz-json-1.1");
-        request.headers_mut().insert("content-type", json);
+        let kind = http::HeaderValue::from_static(kind);
+        request.headers_mut().insert("content-type", kind);
         let signature = "AWS4-HMAC-SHA256 Credential=a/20261123/us-east-1/kinesis/aws4_request, \
                          SignedHeaders=host, Signature=abc";
         let signature = http::HeaderValue::from_static(signature);
@@ -73,29 +73,41 @@ async fn every_answer_has_a_date_and_a_length() {
         "Kinesis_20131202.ListStreams",
         "Kinesis_20131202.CreateStream",
     );
-    let answers = [
-        http1(&local, kinesis(list, "{}")).await,
-        http2(&local, kinesis(list, "{}")).await,
-        http1(
-            &local,
-            kinesis(create, r#"{"StreamName":"a","ShardCount":1}"#),
-        )
-        .await,
-        http2(
-            &local,
-            kinesis(create, r#"{"StreamName":"b","ShardCount":1}"#),
-        )
-        .await,
-        http1(&local, kinesis(create, "{}")).await,
-        http2(&local, kinesis(create, "{}")).await,
-    ];
-    let statuses = answers.each_ref().map(|answer| answer.status().as_u16());
-    assert_eq!(statuses, [200, 200, 200, 200, 400, 400]);
-    for answer in answers {
-        let headers = answer.headers();
-        assert!(headers.contains_key("date"));
-        let length = answer.body().len().to_string();
-        assert_eq!(headers["content-length"], length);
+    let (json, cbor) = ("application/x-amz-json-1.1", "application/x-amz-cbor-1.1");
+    for (kind, empty, streams) in [
+        (
+            json,
+            &b"{}"[..],
+            [
+                &br#"{"StreamName":"a","ShardCount":1}"#[..],
+                br#"{"StreamName":"b","ShardCount":1}"#,
+            ],
+        ),
+        (
+            cbor,
+            b"\xa0",
+            [
+                b"\xa2\x6aStreamName\x61c\x6aShardCount\x01",
+                b"\xa2\x6aStreamName\x61d\x6aShardCount\x01",
+            ],
+        ),
+    ] {
+        let answers = [
+            http1(&local, kinesis(kind, list, empty)).await,
+            http2(&local, kinesis(kind, list, empty)).await,
+            http1(&local, kinesis(kind, create, streams[0])).await,
+            http2(&local, kinesis(kind, create, streams[1])).await,
+            http1(&local, kinesis(kind, create, empty)).await,
+            http2(&local, kinesis(kind, create, empty)).await,
+        ];
+        let statuses = answers.each_ref().map(|answer| answer.status().as_u16());
+        assert_eq!(statuses, [200, 200, 200, 200, 400, 400], "{kind}");
+        for answer in answers {
+            let headers = answer.headers();
+            assert!(headers.contains_key("date"), "{kind}");
+            let length = answer.body().len().to_string();
+            assert_eq!(headers["content-length"], length, "{kind}");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod channels;
 mod consumers;
 mod counts;
 mod demand;
+mod edge;
 mod encryption;
 #[cfg(feature = "s3")] // channels need buckets
 pub(crate) mod errors;

@@ -1,4 +1,5 @@
-//! What is checked before a request reaches its operation.
+//! What is checked before a request reaches its operation, where the encoding is not that of an operation;
+//! `facts/edge` has the rest, in both.
 
 use http::Method;
 use http::header::HeaderValue;
@@ -7,28 +8,6 @@ use super::*;
 
 const DENIED: &str = "<AccessDeniedException>\n  <Message>Unable to determine service/operation \
                       name to be authorized</Message>\n</AccessDeniedException>\n";
-
-#[tokio::test]
-async fn every_answer_has_its_request_ids() {
-    let kinesis = kinesis();
-    let one = kinesis.call(request("ListStreams", "{}")).await;
-    let other = kinesis.call(request("Nonsense", "{}")).await;
-    for response in [&one, &other] {
-        assert_eq!(response.headers()["x-amzn-requestid"].len(), 36);
-        let id_2 = response.headers()["x-amz-id-2"].as_bytes();
-        let bytes = base64_simd::STANDARD.decode_to_vec(id_2).unwrap();
-        assert!((64..=80).contains(&bytes.len()));
-        assert_eq!(
-            response.headers()["content-type"],
-            "application/x-amz-json-1.1"
-        );
-    }
-    assert_ne!(
-        one.headers()["x-amzn-requestid"],
-        other.headers()["x-amzn-requestid"]
-    );
-    assert_ne!(one.headers()["x-amz-id-2"], other.headers()["x-amz-id-2"]);
-}
 
 #[tokio::test]
 async fn every_refusal_has_its_request_ids_too() {
@@ -56,15 +35,6 @@ async fn every_refusal_has_its_request_ids_too() {
         assert_eq!(response.headers()["x-amzn-requestid"].len(), 36);
         assert!(response.headers().contains_key("x-amz-id-2"));
     }
-}
-
-#[tokio::test]
-async fn neither_the_path_nor_what_follows_the_content_type_is_looked_at() {
-    let mut odd = request("ListStreams", "{}");
-    *odd.uri_mut() = "/some/path?and=query".parse().unwrap();
-    let content_type = HeaderValue::from_static(" application/x-amz-json-1.1 ; charset=utf-8");
-    odd.headers_mut().insert("content-type", content_type);
-    assert_eq!(answer(&kinesis(), odd).await.0, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -148,29 +118,6 @@ async fn plain_json_is_answered_in_its_envelope() {
         text,
         r#"{"Output":{"__type":"com.amazon.coral.service#SerializationException"},"Version":"1.0"}"#
     );
-}
-
-#[tokio::test]
-async fn a_body_that_does_not_parse_is_told_before_anything_about_it() {
-    for operation in ["ListStreams", "Nonsense"] {
-        for body in ["hello", "[]", "{"] {
-            let mut request = request(operation, body);
-            request.headers_mut().remove("authorization");
-            let (status, text) = answer(&kinesis(), request).await;
-            assert_eq!(status, StatusCode::BAD_REQUEST);
-            assert_eq!(
-                text, r#"{"__type":"SerializationException"}"#,
-                "{operation} {body}"
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn an_unknown_operation_has_no_text() {
-    let (status, text) = answer(&kinesis(), request("Nonsense", "{}")).await;
-    assert_eq!(status, StatusCode::BAD_REQUEST);
-    assert_eq!(text, r#"{"__type":"UnknownOperationException"}"#);
 }
 
 #[tokio::test]
