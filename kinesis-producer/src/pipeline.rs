@@ -105,7 +105,7 @@ pub(crate) struct Request {
 impl Pipeline {
     pub(crate) fn new(stream: Arc<str>, settings: Settings, rand: Rand, now: Instant) -> Self {
         let traits = StreamTraits::unknown();
-        let lanes = Lanes::new(None, |key| Lane::new(key, &settings, traits, now));
+        let lanes = Lanes::new(None, |key| Lane::new(key, &settings, traits, None, now));
         Self {
             meters: Meters::new(&stream),
             stream,

@@ -83,7 +83,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// Per cent of a shard's write quota (1000 records/s and 1 MiB/s, keys counted) that this
     /// producer uses at most. Where the shard throttles, because others write to it too, the
-    /// producer takes less by itself, and more again when there is room. Bounds: 1..=1,000,000.
+    /// producer takes less by itself, and more again when there is room. Of an AUTO stream it is that of all shards
+    /// together. Bounds: 1..=1,000,000.
     /// Source of the default (100): service quota. The KPL's 150 has a third of what a saturating
     /// producer sends throttled and sent again; lower it to leave others a share from the start.
     pub rate_limit: u32,

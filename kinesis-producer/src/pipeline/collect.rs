@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::aggregate::{AggregateLimits, KinesisRecord, Queue};
 use super::lanes::Lanes;
-use super::limit::{Limiter, shard_rate};
+use super::limit::{Limiter, shards_rate};
 use crate::Settings;
 use crate::metrics::{Flushed, Meters, as_millis};
 use crate::stream::StreamTraits;
@@ -61,17 +61,20 @@ pub(crate) struct Urgency {
 }
 
 impl Lane {
-    /// An empty lane at the full pace.
+    /// An empty lane at the full pace; that of an AUTO stream takes what its `shards` take together,
+    /// as far as they are known.
     pub(crate) fn new(
         key: &LaneKey,
         settings: &Settings,
         traits: StreamTraits,
+        shards: Option<usize>,
         now: Instant,
     ) -> Self {
         let aggregates = || AggregateLimits::new(settings, traits.record_bytes_max);
+        let rate = |shards| shards_rate(shards, settings.rate_limit);
         let (limits, rate) = match key {
-            Some(_) => (aggregates(), Some(shard_rate(settings.rate_limit))),
-            None if traits.auto => (aggregates(), None),
+            Some(_) => (aggregates(), Some(rate(1))),
+            None if traits.auto => (aggregates(), shards.map(rate)),
             None => (AggregateLimits::none(), None),
         };
         Self {
@@ -254,7 +257,9 @@ mod tests {
         });
         let map = ShardMap::new(shards);
         let traits = StreamTraits::unknown();
-        let mut lanes = Lanes::new(Some(&map), |key| Lane::new(key, &settings, traits, now));
+        let mut lanes = Lanes::new(Some(&map), |key| {
+            Lane::new(key, &settings, traits, None, now)
+        });
         let slots = Slots::new(Arc::new(Room::new("stream".into(), 1_000, 1 << 20)));
         let mut outcomes = Vec::new();
         let mut push = |lanes: &mut Lanes, shard: usize, bytes: usize| {

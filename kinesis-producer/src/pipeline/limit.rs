@@ -10,6 +10,9 @@
 //! every second:  share = min(1, share · (taken / sent + 2 %) + 0.5 %)      taken, sent: bytes
 //! ```
 //!
+//! Of an AUTO stream, which places records itself, all shards are one: a bucket holds a second of the
+//! share of what they take together, and a failure in a request that was taken in part stops nothing.
+//!
 //! A period of one record counts as if the shard had taken a second one: a single large record
 //! says little, whichever way it went.
 //!
@@ -55,9 +58,9 @@ const JUDGED_RECORDS_MIN: u64 = 2;
 /// After so many periods without an answer any share has grown to the whole. Source: of 1.02.
 const PERIODS_TO_WHOLE: u32 = 200;
 
-/// What a shard takes from this producer if nobody else writes to it.
-pub(crate) fn shard_rate(rate_limit_percent: u32) -> TokenBucketRate {
-    let share = f64::from(rate_limit_percent) / 100.0;
+/// What so many shards take from this producer if nobody else writes to them.
+pub(crate) fn shards_rate(shards: usize, rate_limit_percent: u32) -> TokenBucketRate {
+    let share = f64::from(rate_limit_percent) / 100.0 * shards as f64;
     TokenBucketRate::per_second(
         SHARD_WRITE_RECORDS_PER_SECOND as f64 * share,
         SHARD_WRITE_BYTES_PER_SECOND as f64 * share,
@@ -175,6 +178,20 @@ impl Limiter {
             not_before: None,
             short_since: None,
         }
+    }
+
+    /// The pace of a lane that takes this one's place: failures and share go on, the quota is its own.
+    pub(crate) fn succeeded_by(self, next: Self) -> Self {
+        let quota = match (self.quota, next.quota) {
+            (Some(old), Some(new)) if old.whole == new.whole => Some(old),
+            (Some(old), Some(mut new)) => {
+                // What the bucket of all shards holds is not worth taking over.
+                new.share = old.share;
+                Some(new)
+            }
+            (_, new) => new,
+        };
+        Self { quota, ..self }
     }
 
     /// The part of `rate_limit` that this producer takes now, 0 to 1.

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::aggregate::KinesisRecord;
 use super::collect::{Lane, LaneKey};
 use super::lanes::Lanes;
+use super::limit::Limiter;
 use super::retry::{Aftermath, Verdict};
 use super::search::Part;
 use super::{Flight, Landed, Pipeline};
@@ -128,10 +129,12 @@ impl Pipeline {
         waiting.sort_by_key(|entry| entry.id);
         let (settings, traits) = (&self.settings, self.traits);
         let map = self.keeper.map().filter(|_| !traits.auto);
-        let laid = Lanes::new(map, |key| Lane::new(key, settings, traits, now));
+        let shards = self.keeper.map().map(|map| map.open().count());
+        let laid = Lanes::new(map, |key| Lane::new(key, settings, traits, shards, now));
         for (key, pace) in std::mem::replace(&mut self.lanes, laid).into_paces() {
             if let Some(lane) = self.lanes.get_mut(&key) {
-                lane.limiter = pace;
+                let own = std::mem::replace(&mut lane.limiter, Limiter::new(None, now));
+                lane.limiter = pace.succeeded_by(own);
             }
         }
         for entry in waiting {

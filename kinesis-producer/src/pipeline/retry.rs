@@ -431,6 +431,10 @@ impl Pipeline {
             let Some(lane) = self.lanes.get_mut(&key) else {
                 continue;
             };
+            // Some shard is full, and others are not: the next records may go to any.
+            if lane.spread && good_lanes.contains(&key) {
+                continue;
+            }
             if lane.limiter.failed(now, &self.rand) && !good_lanes.contains(&key) {
                 let shard = key.as_ref().map_or("unknown", ShardId::as_str);
                 tracing::warn!(stream = %self.stream, shard, %cause, "Records are sent again.");

@@ -298,6 +298,49 @@ async fn a_stream_that_places_records_itself_is_sent_full_aggregates_and_nothing
     assert!(stream.kinesis_records < 400, "{}", stream.kinesis_records);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_places_records_itself_is_sent_what_its_shards_take_together() {
+    let world = World::new(4).await;
+    world.faults.scatter();
+    let producer = world.producer(Settings {
+        rate_limit: 50,
+        ..Settings::default()
+    });
+    let clock = Clock::system();
+    let start = clock.now();
+    let record = |number: u64| UserRecord::new(format!("key-{number}"), vec![0; 100_000]);
+    for outcome in producer.send_batch((0..120).map(record)).await {
+        outcome.expect("delivered");
+    }
+    let seconds = (clock.now() - start).as_secs_f64();
+    assert!(
+        (4.0..6.0).contains(&seconds),
+        "12 MB at 2 MiB/s and a burst: {seconds} s"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_shard_of_a_stream_that_places_records_itself_stops_none_for_the_others() {
+    let world = World::new(4).await;
+    world.faults.scatter();
+    let producer = world.producer(Settings {
+        aggregation_enabled: false,
+        ..Settings::default()
+    });
+    producer.send(numbered(0)).await.expect("delivered");
+    let clock = Clock::system();
+    let start = clock.now();
+    for round in 1..=5 {
+        let code = "ProvisionedThroughputExceededException";
+        world.faults.next([Fault::RefuseHalf(code)]);
+        let deliveries = delivered(enqueue(&producer, round * 10..round * 10 + 10).await).await;
+        let attempts = deliveries.iter().map(|(_, delivery)| delivery.attempts);
+        assert_eq!(attempts.sum::<u32>(), 15);
+    }
+    let took = clock.now() - start;
+    assert!(took < Duration::from_millis(10), "{took:?}");
+}
+
 /// The envelopes are what readers see that do not open aggregates, such as Lambda.
 #[tokio::test(start_paused = true)]
 async fn an_aggregate_goes_under_the_envelope_key_that_is_set() {

@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn a_shard_takes_its_quota_at_once_and_then_at_its_rate() {
     let start = Clock::system().now();
-    let mut limiter = Limiter::new(Some(shard_rate(100)), start);
+    let mut limiter = Limiter::new(Some(shards_rate(1, 100)), start);
     for _ in 0..1000 {
         assert!(limiter.admit(10, start));
     }
@@ -62,7 +62,7 @@ fn compete(producers: usize, record_bytes: usize, seed: u64) -> Traffic {
     const ROUND_TRIP: Duration = Duration::from_millis(20);
     const STEP: Duration = Duration::from_millis(1);
     let (rand, start) = (Rand::seeded(seed), Clock::system().now());
-    let rate = shard_rate(100);
+    let rate = shards_rate(1, 100);
     let mut shard = TokenBucket::new(rate, start);
     let mut all: Vec<_> = (0..producers)
         .map(|_| Saturating {
@@ -129,7 +129,7 @@ fn producers_that_share_a_shard_fill_it_and_are_hardly_throttled() {
 #[test]
 fn a_share_grows_back_when_the_others_leave() {
     let start = Clock::system().now();
-    let mut limiter = Limiter::new(Some(shard_rate(100)), start);
+    let mut limiter = Limiter::new(Some(shards_rate(1, 100)), start);
     let mut now = start;
     for _ in 0..5 {
         // Two, because one by itself says little.
@@ -150,7 +150,7 @@ fn a_share_grows_back_when_the_others_leave() {
 /// the shard takes everything.
 fn wait_behind(bytes: usize) -> Duration {
     let start = Clock::system().now();
-    let mut limiter = Limiter::new(Some(shard_rate(100)), start);
+    let mut limiter = Limiter::new(Some(shards_rate(1, 100)), start);
     let mut now = start;
     for _ in 0..60 {
         for _ in 0..10 {
@@ -188,7 +188,7 @@ fn a_shard_goes_on_soon_after_a_large_record_while_its_share_is_small() {
 #[test]
 fn one_large_record_that_was_throttled_does_not_take_the_share_away() {
     let start = Clock::system().now();
-    let mut limiter = Limiter::new(Some(shard_rate(100)), start);
+    let mut limiter = Limiter::new(Some(shards_rate(1, 100)), start);
     limiter.answered(1 << 20, false, start);
     limiter.answered(1 << 20, true, start + SHARE_PERIOD);
     assert!(limiter.share() > Some(0.5), "{:?}", limiter.share());
@@ -218,7 +218,7 @@ fn compete_in_records(producers: usize, seed: u64) -> (f64, f64) {
     const SECONDS: u64 = 120;
     const BYTES: usize = 10;
     let (rand, start) = (Rand::seeded(seed), Clock::system().now());
-    let rate = shard_rate(100);
+    let rate = shards_rate(1, 100);
     let mut shard = TokenBucket::new(rate, start);
     let mut limiters: Vec<_> = (0..producers)
         .map(|_| Limiter::new(Some(rate), start))
@@ -272,4 +272,31 @@ fn producers_of_small_records_share_a_shard_s_records_as_they_do_its_bytes() {
             assert!(per_second >= 950.0 && throttled < 0.10, "{figures}");
         }
     }
+}
+
+#[test]
+fn a_pace_that_takes_another_s_place_keeps_failures_and_share_but_its_own_quota() {
+    let (start, rand) = (Clock::system().now(), Rand::seeded(3));
+    let limiter =
+        |shards: Option<usize>| Limiter::new(shards.map(|shards| shards_rate(shards, 100)), start);
+    let mut throttled = limiter(Some(1));
+    assert!(throttled.admit(1000, start));
+    throttled.answered(1000, false, start + SHARE_PERIOD);
+    throttled.answered(1000, false, start + SHARE_PERIOD * 2);
+    let share = throttled.share().expect("a quota");
+    assert!(share < 1.0);
+    throttled.failed(start, &rand);
+    let not_before = throttled.not_before();
+    let admitted = |limiter: &mut Limiter| {
+        let at = start + SHARE_PERIOD * 2;
+        (0..3000).filter(|_| limiter.admit(1, at)).count()
+    };
+    let mut of_four = throttled.succeeded_by(limiter(Some(4)));
+    assert_eq!(
+        (of_four.share(), of_four.not_before()),
+        (Some(share), not_before)
+    );
+    assert!(admitted(&mut of_four) > 1000, "of four shards");
+    let mut unknown = of_four.succeeded_by(limiter(None));
+    assert_eq!(admitted(&mut unknown), 3000, "without a quota");
 }
