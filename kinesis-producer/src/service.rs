@@ -326,6 +326,10 @@ impl Service {
         while self.intake.recv_many(&mut messages, INTAKE_BATCH).await > 0 {
             self.receive(&mut messages);
         }
+        // Answers that are there by now count.
+        while let Some(done) = self.tasks.running.try_join_next_with_id() {
+            self.done(done);
+        }
         let abandoned = self.pipeline.abandon();
         self.abandoned.store(abandoned, Ordering::Release);
         self.board.oldest_is(None);

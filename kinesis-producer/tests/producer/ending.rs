@@ -151,10 +151,30 @@ async fn dropping_the_last_handle_in_an_outage_gives_up_after_a_while() {
     world.faults.always(Fault::Hang);
     let producer = world.producer(Settings::default());
     let sent = enqueue(&producer, 0..10).await;
+    let (clock, dropped) = (Clock::system(), Clock::system().now());
     drop(producer);
     for (record, outcome) in sent {
         let error = outcome.await.expect_err("undelivered");
         assert_eq!(error.into_record(), Some(record));
+    }
+    assert_eq!(clock.now() - dropped, SECOND * 30, "as documented");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_there_at_the_deadline_counts() {
+    // Which of the two the task sees first is up to chance.
+    for round in 0..20 {
+        let world = World::new(1).await;
+        world.faults.next([Fault::AnswerLate]);
+        let producer = world.producer(Settings::default());
+        let outcome = producer.enqueue(numbered(1)).await.expect("accepted");
+        while world.read().await.records.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        world.faults.answer();
+        let closed = producer.close(Duration::ZERO).await;
+        closed.unwrap_or_else(|error| panic!("round {round}: {error}"));
+        outcome.await.expect("delivered");
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) enum Fault {
     ShortAnswer,
     /// Never answered.
     Hang,
+    /// Stored, and answered once [`Faulty::answer`] says so.
+    AnswerLate,
 }
 
 /// The partition key of a record that the service does not like.
@@ -75,6 +77,7 @@ struct Script {
 pub(crate) struct Faulty {
     inner: InProcessClient,
     script: Arc<Mutex<Script>>,
+    late: Arc<tokio::sync::Notify>,
 }
 
 impl Faulty {
@@ -82,7 +85,13 @@ impl Faulty {
         Self {
             inner,
             script: Arc::default(),
+            late: Arc::default(),
         }
+    }
+
+    /// Lets one late answer go.
+    pub(crate) fn answer(&self) {
+        self.late.notify_one();
     }
 
     /// The next requests meet these faults; those after them pass.
@@ -232,6 +241,11 @@ impl Faulty {
                 &json!({ "__type": code, "message": message }),
             )),
             Fault::Hang => std::future::pending().await,
+            Fault::AnswerLate => {
+                let stored = self.inner.call(request).await;
+                self.late.notified().await;
+                stored
+            }
             Fault::LoseAnswer => {
                 self.inner.call(request).await?;
                 Err(ConnectorError::io("the connection broke".into()))
