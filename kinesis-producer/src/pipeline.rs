@@ -378,6 +378,10 @@ impl Pipeline {
         };
         let mut expired = self.lanes.expire(oldest);
         expired.extend(self.expire_parts(oldest));
+        // What is left of a part may have no lane any more, if the stream was not found meanwhile.
+        if self.lanes.has_unmapped() {
+            self.keeper.needed(now);
+        }
         if !expired.is_empty() {
             tracing::error!(
                 stream = %self.stream, records = expired.len(),

@@ -95,3 +95,36 @@ fn nothing_is_acknowledged_by_the_map_of_a_stream_that_was_not_found() {
         settle_and_check(&mut world);
     }
 }
+
+#[test]
+fn what_is_left_of_a_part_asks_for_the_map_that_was_dropped() {
+    let settings = Settings {
+        record_ttl: Some(Duration::from_secs(10)),
+        ..Settings::default()
+    };
+    let mut world = ready(settings, 1);
+    world.accept(false);
+    world.pump();
+    world.accept(false);
+    world.now += Duration::from_secs(5);
+    world.accept(false);
+    world.answer(0);
+    world.pump();
+    // The two of them were refused together, and wait to be sent as they are.
+    world.requests.clear();
+    let (_, Flight { records, .. }) = world.pipeline.flights.pop_first().expect("two");
+    assert_eq!(records[0].members.len(), 2);
+    world.pipeline.parts.push_back(Part {
+        records,
+        named: false,
+        search: None,
+    });
+    let missing = Cause::new("PutRecords", Class::NotFound, "ResourceNotFoundException");
+    not_found(&mut world, missing);
+    world.now += Duration::from_secs(6);
+    world.settle();
+    let result = |number: usize| world.accepted[number].result.as_ref().expect("resolved");
+    let kind = result(2).as_ref().map_err(Error::kind).err();
+    assert_eq!(kind, Some(ErrorKind::Expired), "the older one");
+    assert!(result(3).is_ok(), "{:?}", result(3));
+}
