@@ -204,6 +204,20 @@ impl Queue {
 
     /// Puts entries back where they belong by their order of acceptance: nearly always in front.
     pub(crate) fn put_back(&mut self, entries: Vec<Entry>) {
+        let common = self.limits.envelope == EnvelopeKey::Common;
+        let older = match (entries.last(), self.head()) {
+            (Some(last), Some(head)) => last.id < head.id,
+            _ => true,
+        };
+        if older && !common && entries.is_sorted_by_key(|entry| entry.id) {
+            // The backlog stays where it is, however long it is.
+            self.explicit |= entries.iter().any(|e| e.record.explicit_hash_key.is_some());
+            let forming = std::mem::take(&mut self.forming).into_iter();
+            for entry in entries.into_iter().chain(forming).rev() {
+                self.rest.push_front(entry);
+            }
+            return self.refill();
+        }
         let mut all = VecDeque::from(entries);
         all.extend(std::mem::take(&mut self.forming));
         all.append(&mut self.rest);

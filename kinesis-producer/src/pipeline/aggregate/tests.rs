@@ -254,3 +254,18 @@ fn a_record_that_was_refused_in_an_aggregate_has_less_company() {
     let cuts = std::iter::from_fn(|| queue.cut(None).map(|record| record.members.len()));
     assert_eq!(cuts.collect::<Vec<_>>(), [3, 3, 5]);
 }
+
+#[test]
+fn what_is_put_back_in_front_leaves_a_long_backlog_where_it_is() {
+    let mut queue = Queue::new(limits(3, 10_000, EnvelopeKey::Constant));
+    let count = 9_000;
+    for id in 0..count {
+        queue.push_back(entry(id, "k", 1, now()));
+    }
+    let first = queue.cut(None).expect("three").members;
+    let room = queue.rest.capacity();
+    queue.put_back(first);
+    // Made anew, it would have room for what there is.
+    assert_eq!(queue.rest.capacity(), room);
+    assert_eq!(ids(&queue.drain()), (0..count).collect::<Vec<_>>());
+}
