@@ -58,7 +58,9 @@
 //!
 //! # What a failure does
 //! Throttles, 5xx answers, timeouts and broken connections are retried per record, for as long as
-//! [`Settings::record_ttl`] says, with exponential backoff and full jitter per shard. What no retry
+//! [`Settings::record_ttl`] says, with exponential backoff and full jitter per shard. Without one, which
+//! is the default, that is for ever: an endpoint whose name does not resolve, or whose certificate is not
+//! trusted, looks like an outage, and all that tells of it is a warning a minute. What no retry
 //! cures (no such stream, access denied, a refused record, a KMS key) fails at once with the
 //! [`ErrorKind`] that says what to do; the record comes back in the [`Error`]. What may pass by itself
 //! although it looks so (expired credentials, a signature of another time, an instance metadata service

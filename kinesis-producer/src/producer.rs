@@ -212,6 +212,9 @@ impl Producer {
     /// As [`Self::enqueue`]; and why the record was not delivered. The record comes back in the
     /// error either way.
     ///
+    /// Without [`Settings::record_ttl`] an outage is waited out, however long it lasts; an endpoint that
+    /// cannot be reached at all is one too.
+    ///
     /// # Cancel safety
     /// Dropped while it waits for room, the record is not sent. Dropped afterwards it is delivered
     /// all the same, and its outcome goes unseen.
@@ -285,7 +288,8 @@ impl Producer {
 
     /// Ends when every record accepted before the call is resolved, delivered or failed; their
     /// outcomes are in their own futures. None of them waits for company any longer; backoff
-    /// after failures goes on. Records accepted later do not prolong it.
+    /// after failures goes on, without [`Settings::record_ttl`] for as long as an outage lasts. Records
+    /// accepted later do not prolong it.
     ///
     /// # Cancel safety
     /// Dropping it only stops the waiting.

@@ -15,6 +15,9 @@ use crate::{DeliveryFuture, Error, ErrorKind, Producer, UserRecord};
 /// It is ready while the producer has room. Flushing it, and closing it, end when every record that
 /// this sink took is resolved; closing it does not close the producer.
 ///
+/// Dropped, it loses the one record that it took and that still waits for room; a flush or a close
+/// waits for it. Records that have their room are delivered all the same.
+///
 /// # Errors
 /// A record that was refused or not delivered comes back in an error, from whichever call sees it
 /// first. One error tells of one record: the sink goes on working, and the others are delivered.

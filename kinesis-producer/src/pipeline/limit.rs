@@ -2,7 +2,8 @@
 //! alone after a failure.
 //!
 //! The bucket holds one second of the share of `rate_limit` per cent of the shard's quota in
-//! records and bytes; partition keys count, and so does every retry. After a failure the shard
+//! records and bytes; partition keys count, and so does every retry, but for the parts of a request
+//! that was refused whole: of that nothing was stored, and it was paid for. After a failure the shard
 //! waits a random part of an interval that doubles with each failure in a row; a success ends the
 //! row.
 //!

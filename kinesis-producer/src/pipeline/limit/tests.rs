@@ -24,11 +24,16 @@ fn failures_in_a_row_wait_longer_and_a_success_ends_the_row() {
     let rand = Rand::seeded(seed);
     let mut limiter = Limiter::new(None, start);
     assert!(limiter.failed(start, &rand), "the first one");
+    let mut longest = Duration::ZERO;
     for row in 1..40 {
         assert!(!limiter.failed(start, &rand));
         let wait = limiter.not_before().expect("waits") - start;
         assert!(wait <= BACKOFF.ceiling(row), "seed {seed}");
+        longest = longest.max(wait);
     }
+    // The shard's first wait is a tenth of a second.
+    let second = Duration::from_secs(1);
+    assert!(longest > second * 4, "seed {seed}: {longest:?}");
     let again = limiter.not_before().expect("waits");
     assert!(again <= start || !limiter.admit(1, start));
     assert!(limiter.admit(1, again));
