@@ -51,10 +51,11 @@ pub(crate) const fn record_that_fits(memory: usize) -> usize {
 #[derive(Debug)]
 pub(crate) struct Room {
     stream: Arc<str>,
-    max_records: usize,
     records: Semaphore,
     memory: Semaphore,
-    /// Data and keys.
+    /// Of those that have their room; one that waits for memory has a permit of `records` too.
+    count: AtomicU64,
+    /// Their data and keys.
     bytes: AtomicU64,
 }
 
@@ -62,9 +63,9 @@ impl Room {
     pub(crate) fn new(stream: Arc<str>, max_records: usize, max_memory: usize) -> Self {
         Self {
             stream,
-            max_records,
             records: Semaphore::new(max_records),
             memory: Semaphore::new(max_memory),
+            count: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         }
     }
@@ -93,11 +94,13 @@ impl Room {
     fn taken(&self, record: SemaphorePermit<'_>, memory: SemaphorePermit<'_>, bytes: usize) {
         record.forget();
         memory.forget();
+        self.count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Of `records` with `bytes` together.
     fn give_back(&self, records: usize, bytes: usize) {
+        self.count.fetch_sub(records as u64, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         self.memory.add_permits(memory_of(records, bytes));
         self.records.add_permits(records);
@@ -109,10 +112,10 @@ impl Room {
         self.memory.close();
     }
 
-    /// Records outstanding, with those that wait for memory only, and bytes of data and keys.
+    /// Records that have their room, and their bytes of data and keys.
     pub(crate) fn outstanding(&self) -> (u64, u64) {
         (
-            (self.max_records - self.records.available_permits()) as u64,
+            self.count.load(Ordering::Relaxed),
             self.bytes.load(Ordering::Relaxed),
         )
     }
@@ -362,6 +365,19 @@ mod tests {
         assert!(room.try_take(60).is_ok(), "the refusals took nothing");
         room.close();
         assert!(!room.take(1).await);
+    }
+
+    #[tokio::test]
+    async fn a_record_that_waits_for_memory_is_not_outstanding() {
+        let room = room();
+        assert!(room.take(90).await);
+        let waiting = room.take(90);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(&mut waiting).is_pending());
+        assert_eq!(room.outstanding(), (1, 90));
+        room.give_back(1, 90);
+        assert!(waiting.await);
+        assert_eq!(room.outstanding(), (1, 90));
     }
 
     #[test]
