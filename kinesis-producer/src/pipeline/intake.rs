@@ -253,14 +253,14 @@ impl Drop for Entry {
 /// settled. Entries settle in any order, so each epoch counts its own.
 #[derive(Debug)]
 pub(crate) struct Epochs {
-    /// The number of the first epoch in `open`.
-    first: u64,
-    /// Never empty; the last one is current.
+    /// Never empty, in order of their numbers; the last one is current. One between that and the
+    /// first has unsettled entries: without any it has ended with the one before.
     open: VecDeque<Epoch>,
 }
 
 #[derive(Debug, Default)]
 struct Epoch {
+    number: u64,
     accepted: usize,
     unsettled: usize,
     waiting: Vec<oneshot::Sender<()>>,
@@ -269,14 +269,13 @@ struct Epoch {
 impl Epochs {
     pub(crate) fn new() -> Self {
         Self {
-            first: 0,
             open: VecDeque::from([Epoch::default()]),
         }
     }
 
     /// The epoch that new entries belong to. Entries of earlier ones are not to linger.
     pub(crate) fn current(&self) -> u64 {
-        self.first + self.open.len() as u64 - 1
+        self.open.back().map_or(0, |epoch| epoch.number)
     }
 
     pub(crate) fn accepted(&mut self) {
@@ -288,13 +287,25 @@ impl Epochs {
 
     /// So many entries of an epoch settled; their outcomes are to be seen before.
     pub(crate) fn settled(&mut self, epoch: u64, count: usize) {
-        let index = epoch
-            .checked_sub(self.first)
-            .and_then(|index| usize::try_from(index).ok());
-        if let Some(epoch) = index.and_then(|index| self.open.get_mut(index)) {
+        if let Ok(at) = self.open.binary_search_by_key(&epoch, |open| open.number)
+            && let Some(epoch) = self.open.get_mut(at)
+        {
             epoch.unsettled -= count;
+            if epoch.unsettled == 0 {
+                self.merge(at);
+            }
         }
         self.finish();
+    }
+
+    /// Has whoever waits for an epoch with nothing unsettled wait for the one before it.
+    fn merge(&mut self, at: usize) {
+        let has_neighbours = at > 0 && at + 1 < self.open.len();
+        if let Some(Epoch { waiting, .. }) = has_neighbours.then(|| self.open.remove(at)).flatten()
+            && let Some(before) = self.open.get_mut(at - 1)
+        {
+            waiting.into_iter().for_each(|done| before.wait(done));
+        }
     }
 
     pub(crate) fn flush(&mut self, done: oneshot::Sender<()>) {
@@ -302,15 +313,19 @@ impl Epochs {
         let unused = self.open.back().is_some_and(|epoch| epoch.accepted == 0);
         let joins = unused && self.open.len() > 1;
         let at = self.open.len().saturating_sub(if joins { 2 } else { 1 });
-        if let Some(Epoch { waiting, .. }) = self.open.get_mut(at) {
-            // Before it grows: whoever flushes with a timeout again and again has gone.
-            if waiting.len() == waiting.capacity() {
-                waiting.retain(|done| !done.is_closed());
-            }
-            waiting.push(done);
+        if let Some(epoch) = self.open.get_mut(at) {
+            epoch.wait(done);
         }
         if !joins {
-            self.open.push_back(Epoch::default());
+            let number = self.current() + 1;
+            self.open.push_back(Epoch {
+                number,
+                ..Epoch::default()
+            });
+            // Settled before it ended.
+            if self.open.get(at).is_some_and(|epoch| epoch.unsettled == 0) {
+                self.merge(at);
+            }
         }
         self.finish();
     }
@@ -326,8 +341,17 @@ impl Epochs {
                 // Whoever flushed may have gone.
                 done.send(()).ok();
             }
-            self.first += 1;
         }
+    }
+}
+
+impl Epoch {
+    fn wait(&mut self, done: oneshot::Sender<()>) {
+        // Before it grows: whoever flushes with a timeout again and again has gone.
+        if self.waiting.len() == self.waiting.capacity() {
+            self.waiting.retain(|done| !done.is_closed());
+        }
+        self.waiting.push(done);
     }
 }
 
@@ -414,6 +438,40 @@ mod tests {
             waiting.try_recv().is_ok(),
             "nothing outstanding: done at once"
         );
+    }
+
+    #[test]
+    fn flushes_behind_one_record_that_does_not_settle_take_no_room_of_their_own() {
+        let mut epochs = Epochs::new();
+        epochs.accepted();
+        let stuck = epochs.current();
+        let mut waiting = Vec::new();
+        for round in 0..10_000_u32 {
+            let (done, flushed) = oneshot::channel();
+            // Some settle after the flush that waits for them, and some before.
+            epochs.accepted();
+            let of = epochs.current();
+            if round % 2 == 0 {
+                epochs.settled(of, 1);
+            }
+            epochs.flush(done);
+            if round % 2 == 1 {
+                epochs.settled(of, 1);
+            }
+            if round % 1000 == 0 {
+                waiting.push(flushed);
+            }
+            assert!(epochs.open.len() <= 3, "{} epochs", epochs.open.len());
+        }
+        let kept: usize = epochs.open.iter().map(|epoch| epoch.waiting.len()).sum();
+        assert!(kept < 100, "{kept} flushes");
+        assert!(
+            waiting
+                .iter_mut()
+                .all(|flushed| flushed.try_recv().is_err())
+        );
+        epochs.settled(stuck, 1);
+        assert!(waiting.iter_mut().all(|flushed| flushed.try_recv().is_ok()));
     }
 
     #[test]
