@@ -44,6 +44,13 @@ async fn json(endpoint: &str, args: &[&str]) -> (Value, bool) {
     )
 }
 
+/// What a command prints for people, and its exit code.
+async fn text(endpoint: &str, args: &[&str]) -> (String, Option<i32>) {
+    let output = leases(endpoint, args).await;
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    (text, output.status.code())
+}
+
 /// What became of each lease.
 fn results(object: &Value) -> Vec<&str> {
     let leases = object["leases"].as_array().expect("leases").iter();
@@ -229,4 +236,121 @@ async fn an_operator_lists_verifies_resets_and_converts_the_leases_of_stopped_wo
         "{complaint}"
     );
     board.local.shutdown().await;
+}
+
+/// Each command with something to do, as people read it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_reads_what_each_command_did_and_scripts_its_exit_code() {
+    const LEASES: [&str; 2] = ["shardId-000000000000", "shardId-000000000001"];
+    let mut board = Board::new().await;
+    let endpoint = board.endpoint.clone();
+    let held = ["reset", "--all", "--to", "latest", "--failover-ms", "5000"];
+    let (told, code) = text(&endpoint, &held).await;
+    let lines: Vec<&str> = told.lines().collect();
+    assert!(
+        lines.len() == 2
+            && LEASES
+                .iter()
+                .zip(&lines)
+                .all(|(lease, line)| line.starts_with(lease)),
+        "{told}"
+    );
+    assert_eq!(code, Some(1), "they are held: {told}");
+    board.worker.kill().await.expect("it dies");
+
+    let one = ["release", "--lease", LEASES[1]];
+    let (told, code) = text(&endpoint, &one).await;
+    assert!(
+        told.starts_with(LEASES[1]) && told.lines().count() == 1,
+        "{told}"
+    );
+    assert_eq!(code, Some(0));
+    let (_, code) = text(&endpoint, &["release", "--all"]).await;
+    assert_eq!(code, Some(0));
+    let (told, code) = text(&endpoint, &["list"]).await;
+    assert!(told.starts_with("lease"), "{told}");
+    assert!(LEASES.iter().all(|lease| told.contains(lease)), "{told}");
+    assert!(!told.contains("first"), "nobody owns them: {told}");
+    assert_eq!(code, Some(0));
+
+    let key = |text: &str| AttributeValue::S(text.to_owned());
+    let dynamodb = aws_sdk_dynamodb::Client::new(&board.local.sdk_config());
+    let hangs = dynamodb
+        .update_item()
+        .table_name("board")
+        .key("leaseKey", key(LEASES[0]))
+        .update_expression("SET leaseOwner = :to, checkpointOwner = :from")
+        .expression_attribute_values(":to", key("second"))
+        .expression_attribute_values(":from", key("first"));
+    hangs.send().await.expect("a handoff");
+    let (told, code) = text(&endpoint, &["unstick"]).await;
+    assert!(
+        told.starts_with(LEASES[0]) && told.lines().count() == 1,
+        "{told}"
+    );
+    assert_eq!(code, Some(0));
+
+    let (_, code) = text(
+        &endpoint,
+        &["reset", "--lease", LEASES[0], "--to", "1700000000000"],
+    )
+    .await;
+    assert_eq!(code, Some(0));
+    let (listed, _) = json(&endpoint, &["list"]).await;
+    assert_eq!(
+        listed["leases"][0]["checkpoint"], "AT_TIMESTAMP",
+        "{listed}"
+    );
+    assert_ne!(
+        listed["leases"][1]["checkpoint"], "AT_TIMESTAMP",
+        "{listed}"
+    );
+
+    let (told, code) = text(&endpoint, &["verify"]).await;
+    assert_eq!(code, Some(0), "{told}");
+    let delete = dynamodb.delete_item().table_name("board");
+    let delete = delete.key("leaseKey", key(LEASES[1]));
+    delete.send().await.expect("deleted");
+    let (told, code) = text(&endpoint, &["verify"]).await;
+    assert_eq!(code, Some(1), "half of the key space is nobody's: {told}");
+    let (cover, sound) = json(&endpoint, &["verify"]).await;
+    assert!(!sound && cover["sound"] == false, "{cover}");
+
+    let (told, code) = text(&endpoint, &["convert", "--to", "multi", "--stream", STREAM]).await;
+    assert!(
+        told.lines().count() == 1 && told.contains(LEASES[0]),
+        "{told}"
+    );
+    assert_eq!(code, Some(0));
+    board.local.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_command_explains_itself_and_what_cannot_be_understood_is_told_apart_from_what_failed()
+{
+    let nowhere = "http://127.0.0.1:1";
+    for command in ["list", "release", "reset", "convert", "unstick", "verify"] {
+        let (help, code) = text(nowhere, &[command, "--help"]).await;
+        assert_eq!(code, Some(0), "{command}");
+        let says = ["--application", "--json", "--failover-ms", "--endpoint-url"];
+        assert!(
+            says.iter().all(|flag| help.contains(flag)),
+            "{command}: {help}"
+        );
+    }
+    for (args, names) in [
+        (&["reset", "--all", "--to", "yesterday"][..], "trim_horizon"),
+        (&["reset", "--all"], "--to"),
+        (&["release"], "--lease"),
+        (&["release", "--all", "--lease", "a"], "--lease"),
+        (&["convert", "--to", "several", "--stream", "s"], "multi"),
+        (&["rename"], "rename"),
+    ] {
+        let output = leases(nowhere, args).await;
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {complaint}");
+        assert!(complaint.contains(names), "{args:?}: {complaint}");
+    }
+    let (told, code) = text(nowhere, &["list"]).await;
+    assert_eq!((told.as_str(), code), ("", Some(1)), "nobody listens there");
 }
