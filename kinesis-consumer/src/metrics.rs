@@ -7,6 +7,59 @@
 //! either as processed or as skipped; only what retention took before it was read is in neither.
 //! Labels are `stream` and, where a shard is worth a series of its own, `shard`. Everything is
 //! counted per batch or per call, never per record.
+//!
+//! # From the KCL's names to these
+//! All begin with `kinesis_consumer_`. Where the KCL has a `Success` of zero or one for each call, here
+//! failures are counted; where it has the `Time` of a step that does not leave the process, there is none.
+//!
+//! | KCL operation | KCL name | here |
+//! |---|---|---|
+//! | ProcessTask | `RecordsProcessed` | `records_processed` |
+//! | ProcessTask | `DataBytesProcessed` | `data_bytes_processed` |
+//! | ProcessTask | `MillisBehindLatest` | `millis_behind_latest` |
+//! | ProcessTask | `RecordProcessor.processRecords.Time` | `process_records_seconds` |
+//! | ProcessTask | `ExpiredIterator` | `expired_iterators` |
+//! | ProcessTask | `Success` | `batches_retried` |
+//! | ProcessTask | `Time` | `end_to_end_seconds` |
+//! | ProcessTask | `KinesisDataFetcher.getRecords.Success` | `fetch_failures` |
+//! | ProcessTask | `KinesisDataFetcher.getRecords.Time` | `get_records_seconds` |
+//! | ProcessTask | `KinesisDataFetcher.getShardIterator.Success` | `fetch_failures` |
+//! | ProcessTask | `KinesisDataFetcher.getShardIterator.Time` | none: one call for each shard and failure |
+//! | ProcessTask | `UpdateLease.Success` | `checkpoints_total` |
+//! | ProcessTask | `UpdateLease.Time` | `lease_table_units` |
+//! | ApplicationTracker | `MillisBehindLatest` | `millis_behind_latest` |
+//! | RenewAllLeases | `CurrentLeases` | `current_shards` |
+//! | RenewAllLeases | `LostLeases` | `leases_lost_total` |
+//! | RenewAllLeases | `Success` | `lease_write_retries_total` |
+//! | RenewAllLeases | `RenewLease.Success` | `lease_renewals_total` |
+//! | LeaseDiscovery | `NewLeasesDiscovered` | `leases_taken_total` |
+//! | LeaseDiscovery | `OwnerMismatch` | none: a write on a condition finds it |
+//! | TakeLeases | `TakenLeases` | `leases_taken_total` |
+//! | TakeLeases | `ExpiredLeases` | `leases_taken_total` |
+//! | LeaderDecider | `IsLeader` | `is_leader` |
+//! | LeaseAssignmentManager | `Success` | `lease_scan_failures_total` |
+//! | LeaseAssignmentManager | `Time` | `lease_scan_seconds` |
+//! | LeaseAssignmentManager | `ExpiredLeases` | `leases_taken_total` |
+//! | LeaseAssignmentManager | `LeaseSpillover` | `lease_spillover` |
+//! | LeaseAssignmentManager | `NumOfLeasesReassignment` | `handoffs_started_total` |
+//! | LeaseAssignmentManager | `TotalLeases` | `leases_open` |
+//! | LeaseAssignmentManager | `NumWorkers` | `workers` |
+//! | LeaseAssignmentManager | `NumWorkersWithFailingWorkerMetric` | none: such a worker gets leases by their number |
+//! | LeaseAssignmentManager | `NumWorkersWithInvalidEntry` | none: told by a WARN |
+//! | LeaseAssignmentManager | `LeaseDeserializationFailureCount` | `lease_rows_corrupt` |
+//! | LeaseAssignmentManager | `ForceLeaderRelease` | `leaderships_total` |
+//! | LeaseAssignmentManager | `LeaseAndWorkerMetricsLoad.Time` | `lease_scan_seconds` |
+//! | LeaseAssignmentManager | `ParallelyAssignLeases.Success` | `leases_assigned_total` |
+//! | LeaseAssignmentManager | `BalanceWorkerVariance.Time` | none: it does not leave the process |
+//! | WorkerMetricStatsReporter | `Success` | `worker_metrics_failures_total` |
+//! | WorkerMetrics | `FleetMinSupportCode` | none: of a migration that a KCL leads |
+//! | Migration | `CurrentState:3xWorker` | none: a migration is obeyed, and led by a KCL |
+//! | TableMigration | `StatusOrdinal` | none: a migration is obeyed, and led by a KCL |
+//! | ShardSyncTask | `CreateLease.Success` | `leases_created_total` |
+//! | PeriodicShardSyncManager | `NumStreamsToSync` | `leases_created_total` |
+//! | MultiStreamTracker | `DeletedStreams.Count` | `shards_not_found` |
+//! | InitializeTask | `RecordProcessor.initialize.Time` | none: it is the application's own |
+//! | ShutdownTask | `RecordProcessor.shutdown.Time` | `handoff_seconds` |
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

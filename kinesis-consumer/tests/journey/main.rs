@@ -14,6 +14,7 @@ mod handover;
 mod latest;
 mod ledger;
 mod measured;
+mod measured_kcl;
 mod measured_shards;
 mod memory;
 mod network;

@@ -37,6 +37,12 @@ impl Counts {
             .get(name)
             .unwrap_or(&0)
     }
+
+    /// Whether it was counted, set or recorded at all.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        let counts = self.0.lock().expect("no panic under the lock");
+        counts.contains_key(name)
+    }
 }
 
 impl Count {
