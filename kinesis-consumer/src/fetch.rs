@@ -448,6 +448,7 @@ impl Task {
             || trouble == Trouble::Other && kind == ErrorKind::InvalidInput
         {
             self.context.source.doubt();
+            self.context.placement.forget();
         }
         let verdict = self.poll.on_trouble(trouble, self.context.clock.now());
         let Verdict::Again { pause, attempts } = verdict else {

@@ -262,6 +262,7 @@ impl Task {
         // A position that the service refuses is another stream's.
         if matches!(failure.trouble, Trouble::NotFound | Trouble::Position) {
             self.context.source.doubt();
+            self.context.placement.forget();
         }
         let now = self.context.clock.now();
         let Some(listening) = &mut self.listening else {

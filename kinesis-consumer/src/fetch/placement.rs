@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kinesis_core::{HashKeyRange, ShardId, ShardMap};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use super::call::{Failure, Reader};
@@ -46,8 +47,11 @@ const FAILURES_MAX: u32 = 60;
 #[derive(Debug, Default)]
 pub(crate) struct Placement {
     known: Mutex<Option<(Instant, bool)>>,
-    /// The shards as last listed. Only more come, and the oldest go; what is here stays true.
+    /// The shards as last listed. Only more come, and the oldest go; what is here stays true, but for a
+    /// stream that was created anew under the name.
     shards: Mutex<Option<Arc<ShardMap>>>,
+    /// Held by who lists them; the others wait for what that finds.
+    listing: AsyncMutex<()>,
 }
 
 impl Placement {
@@ -78,9 +82,12 @@ impl Placement {
     pub(super) async fn ancestors(&self, reader: &Reader) -> Vec<HashKeyRange> {
         let id = &reader.shard_id;
         for _ in 0..FAILURES_MAX {
-            let known = self.listed().clone();
-            if let Some(shards) = known.filter(|shards| shards.get(id).is_some()) {
-                return ancestors_of(&shards, id);
+            if let Some(found) = self.known_ancestors(id) {
+                return found;
+            }
+            let _turn = self.listing.lock().await;
+            if let Some(found) = self.known_ancestors(id) {
+                return found;
             }
             match reader.shards().await {
                 Ok(shards) => {
@@ -96,6 +103,18 @@ impl Placement {
             }
         }
         Vec::new()
+    }
+
+    fn known_ancestors(&self, id: &ShardId) -> Option<Vec<HashKeyRange>> {
+        let shards = self.listed().clone();
+        let shards = shards.filter(|shards| shards.get(id).is_some())?;
+        Some(ancestors_of(&shards, id))
+    }
+
+    /// The stream may be another one by now, with other shards under the same ids.
+    pub(super) fn forget(&self) {
+        *self.lock() = None;
+        *self.listed() = None;
     }
 
     fn listed(&self) -> MutexGuard<'_, Option<Arc<ShardMap>>> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use kinesis_consumer::metrics as names;
 use kinesis_consumer::{EventKind, OnFailure, Settings};
+use kinesis_core::{Aggregate, HashKeyRange, UserRecord};
 use kinesis_local::{FaultEffect, FaultPlan};
 
 use crate::ledger::Behaviour;
@@ -190,5 +191,39 @@ async fn dead_letters_that_are_not_stored_are_counted_until_they_are() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(counts.of(names::DEAD_LETTER_FAILURES), failures);
     assert_eq!(counts.of(names::DEAD_LETTERS), 1);
+    worker.stop().await.expect("a clean stop");
+}
+
+/// The listing takes a second, in which all four shards want it.
+#[tokio::test(start_paused = true)]
+async fn shards_that_want_to_know_their_ancestors_at_once_have_them_listed_once() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(2).await;
+    for shard in ["shardId-000000000000", "shardId-000000000001"] {
+        world.stream.split(shard).await;
+    }
+    let mut worker = world.worker("one", |_| Behaviour::Process);
+    for _ in 0..6 {
+        let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+        worker.until_event("it has a shard", started).await;
+    }
+    let slow = for_workers(FaultEffect::latency_ms(1_000)).operation("ListShards");
+    world.faults(FaultPlan::default().rule(slow));
+    let quarters = HashKeyRange::FULL.split_even(4);
+    for at in 0..4 {
+        let (own, sibling) = (quarters[at], quarters[at ^ 1]);
+        let mut aggregate = Aggregate::new();
+        for range in [own, sibling] {
+            aggregate.push(UserRecord::new("key", "member").with_explicit_hash_key(range.start()));
+        }
+        world.put_at(own.start(), aggregate.encode()).await;
+    }
+    until("all is read", async || {
+        counts.of(names::RECORDS_PROCESSED) == 4
+    })
+    .await;
+    assert_eq!(counts.of(names::FOREIGN_MEMBERS_DROPPED), 4);
+    assert_eq!(world.hits(), [1]);
     worker.stop().await.expect("a clean stop");
 }

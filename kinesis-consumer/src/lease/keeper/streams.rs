@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use kinesis_core::{Shard, ShardId, ShardMap};
 use tokio::time::Instant;
 
@@ -16,6 +17,10 @@ use crate::stream::{Address, Source, Sources};
 
 /// Leases being created at once during a shard sync. Source: none, reasonable default.
 const CREATES_AT_ONCE: usize = 8;
+
+/// Streams being looked up at once: one that is not answered takes ten seconds, and others are not to
+/// wait for it. Source: none, reasonable default; DescribeStreamSummary may be called 20 times a second.
+const LOOKS_AT_ONCE: usize = 10;
 
 /// Scans running that have to find the key space not covered before the shards are listed. A scan is
 /// no snapshot. Source: KCL, `leasesRecoveryAuditorInconsistencyConfidenceThreshold`.
@@ -114,15 +119,22 @@ impl Service {
     /// Lets go of streams that were deleted and created anew under their names: those are others, and
     /// their shards, which have the same ids, get leases of their own.
     async fn look_again(&mut self) {
-        for at in (0..self.streams.len()).rev() {
-            let now = self.keeper.clock.now();
-            let stream = &mut self.streams[at];
-            if !stream.source.doubted.load(Ordering::Relaxed) || now < stream.next_look {
-                continue;
+        let now = self.keeper.clock.now();
+        let mut doubted = Vec::new();
+        for stream in &mut self.streams {
+            if stream.source.doubted.load(Ordering::Relaxed) && now >= stream.next_look {
+                stream.next_look = now + self.keeper.settings.shard_sync_interval;
+                doubted.push(Arc::clone(&stream.source));
             }
-            stream.next_look = now + self.keeper.settings.shard_sync_interval;
-            let source = Arc::clone(&stream.source);
-            match discover::identify(&self.keeper.kinesis, &source.address).await {
+        }
+        let kinesis = &self.keeper.kinesis;
+        let looks = stream::iter(doubted).map(async |source| {
+            let found = discover::identify(kinesis, &source.address).await;
+            (source, found)
+        });
+        let looks: Vec<_> = looks.buffered(LOOKS_AT_ONCE).collect().await;
+        for (source, found) in looks {
+            match found {
                 Ok(id) if source.id.as_ref() == Some(&id) => {
                     source.doubted.store(false, Ordering::Relaxed);
                 }
@@ -133,7 +145,8 @@ impl Service {
                          initial position, and what was left of the old one is lost with it"
                     );
                     source.stop.cancel();
-                    self.streams.remove(at);
+                    self.streams
+                        .retain(|stream| !Arc::ptr_eq(&stream.source, &source));
                 }
                 // It may come back as another.
                 Err(error) => {
