@@ -6,6 +6,11 @@
 //! the offset, and the file is left as it is. What comes back is synced before anyone sees it: the
 //! process that wrote it may have been killed between write and sync.
 //!
+//! Not told apart: a last frame whose head was torn, by a loss of power, before a payload that did reach
+//! the disk and holds a whole frame of its own, as the bytes of another log do; and a frame that was changed
+//! with others behind it. Both are refused, because to cut off what was synced would be worse. A frame does
+//! not say where it belongs, and to have it do so would take another version of the format.
+//!
 //! While it replays it holds what is readable then and one frame: records that a retention has ended
 //! or whose stream was deleted are given up, and no record keeps more of its frame than itself.
 

@@ -125,6 +125,28 @@ async fn a_torn_write_of_the_bytes_of_another_log_is_cut_off_as_any_other() {
 }
 
 #[tokio::test]
+async fn a_torn_head_before_the_bytes_of_another_log_is_refused_and_the_file_left_as_it_is() {
+    let other = tempfile::tempdir().unwrap();
+    small_log(other.path()).await;
+    let other = std::fs::read(other.path().join(FILE_NAME)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE_NAME);
+    let (log, _) = open(dir.path());
+    let cell = create(&log, "orders", 1).await;
+    append(&log, &cell, 0, "kept").stored().await.unwrap();
+    let before = std::fs::read(&path).unwrap().len();
+    let ticket = append_at(&log, &cell, 0, &other, NOW_MS);
+    ticket.stored().await.unwrap();
+    drop(log);
+    let mut torn = std::fs::read(&path).unwrap();
+    torn[before] ^= 1;
+    std::fs::write(&path, &torn).unwrap();
+    let refused = Log::open(Some(dir.path()), &home(), NOW_MS).unwrap_err();
+    assert_eq!(refused.kind(), crate::error::ErrorKind::Corrupt);
+    assert_eq!(std::fs::read(&path).unwrap(), torn);
+}
+
+#[tokio::test]
 async fn a_write_that_found_no_space_is_refused_and_cut_off_at_the_next_start() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE_NAME);
