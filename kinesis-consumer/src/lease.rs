@@ -27,7 +27,7 @@
 //!   is known, by a consistent read, not to exist. A blocked lease is left alone, not held.
 //! - **No shard is lost.** The leases of a shard's children exist before the shard's checkpoint is
 //!   `SHARD_END` (that of a merged shard: before its last parent's is); a lease is deleted only when
-//!   all its children are under way.
+//!   all its children are under way, or when the stream has its shard no more and nobody knows them.
 //! - **A renewal never waits for user code**, nor for a scan. Each lease has a task that does all its
 //!   writes; [`HeldLease`] only sends it messages.
 //!

@@ -1,5 +1,6 @@
 //! The network of one worker: an SDK `HttpClient` that loses, delays, refuses and repeats its calls
-//! as a seed has it, is cut at times, and lets the worker die at one of them.
+//! as a seed has it, is cut at times, wholly or for one service or operation, and lets the worker die at
+//! one of them.
 //!
 //! ```text
 //! SDK ─ request ─▶ wire (a task of its own) ── before ──▶ kinesis-local ── after ──▶ answer ─▶ SDK
@@ -12,7 +13,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -43,6 +44,54 @@ const SOUND_MILLIS_MAX: u64 = 12;
 /// lease table's writes (a tenth of a minute would be the lease itself).
 const LATE_MILLIS_MAX: u64 = 8_000;
 
+/// What of a network is cut.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cut {
+    /// Nothing comes through.
+    Everything,
+    /// Calls of this service do not, such as `DynamoDB`.
+    Service(&'static str),
+    /// Calls of this operation do not, such as `DynamoDB.UpdateItem`.
+    Operation(&'static str),
+}
+
+impl Cut {
+    /// One service alone.
+    pub const SERVICES: [Self; 2] = [Self::Service("DynamoDB"), Self::Service("Kinesis")];
+
+    /// One operation of those that workers live on.
+    pub const OPERATIONS: [Self; 8] = [
+        Self::Operation("DynamoDB.UpdateItem"),
+        Self::Operation("DynamoDB.GetItem"),
+        Self::Operation("DynamoDB.Scan"),
+        Self::Operation("DynamoDB.Query"),
+        Self::Operation("DynamoDB.DescribeTable"),
+        Self::Operation("Kinesis.ListShards"),
+        Self::Operation("Kinesis.GetRecords"),
+        Self::Operation("Kinesis.GetShardIterator"),
+    ];
+
+    fn holds(self, operation: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Service(service) => {
+                let of = operation.split_once('.');
+                of.is_some_and(|(of, _)| of == service)
+            }
+            Self::Operation(cut) => operation == cut,
+        }
+    }
+}
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Everything => f.write_str("everything"),
+            Self::Service(what) | Self::Operation(what) => f.write_str(what),
+        }
+    }
+}
+
 /// Where a worker dies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Doom {
@@ -71,8 +120,8 @@ struct Wire {
     rand: Rand,
     /// One call of so many meets a fault; 0: none does.
     fault_every: AtomicU64,
-    /// Nothing comes through.
-    cut: AtomicBool,
+    /// What does not come through.
+    cut: Mutex<Option<Cut>>,
     calls: AtomicU64,
     polls: AtomicU64,
     doom: Option<Doom>,
@@ -110,7 +159,7 @@ impl Network {
                 log,
                 rand,
                 fault_every: AtomicU64::new(0),
-                cut: AtomicBool::new(false),
+                cut: Mutex::default(),
                 calls: AtomicU64::new(0),
                 polls: AtomicU64::new(0),
                 doom,
@@ -165,19 +214,21 @@ impl Network {
     /// Nothing fails from now on.
     pub fn calm(&self) {
         self.fault_every(0);
-        self.cut(false);
+        self.cut(None);
         self.wire.spared.store(true, Ordering::Relaxed);
     }
 
-    /// Cuts the worker off, or lets it back in.
-    pub fn cut(&self, cut: bool) {
-        self.wire.cut.store(cut, Ordering::Relaxed);
+    /// Cuts the worker off from this, or lets it back in.
+    pub fn cut(&self, cut: Option<Cut>) {
+        let mut now = self.wire.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = cut;
     }
 }
 
 impl Wire {
-    fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Relaxed)
+    fn is_cut(&self, operation: &str) -> bool {
+        let cut = *self.cut.lock().unwrap_or_else(PoisonError::into_inner);
+        cut.is_some_and(|cut| cut.holds(operation))
     }
 
     /// Where it dies, if it is not spared.
@@ -224,7 +275,7 @@ impl Wire {
             Some(Doom::AtPoll(_)) | None => None,
         };
         let fate = self.fate();
-        let told = match (dies, self.is_cut()) {
+        let told = match (dies, self.is_cut(&operation)) {
             (Some(true), _) => "the worker dies behind it".to_owned(),
             (Some(false), _) => "the worker dies before it".to_owned(),
             (None, true) => "cut".to_owned(),
@@ -244,7 +295,7 @@ impl Wire {
         }
         self.travel().await;
         match fate {
-            _ if self.is_cut() => return None,
+            _ if self.is_cut(&operation) => return None,
             Fate::RequestLost { silently: true } => return None,
             Fate::RequestLost { silently: false } => return Some(Err(broken())),
             Fate::Refused => return Some(Ok(throttled())),
@@ -260,7 +311,7 @@ impl Wire {
         let answer = self.deliver(request, &operation).await;
         self.travel().await;
         match fate {
-            _ if self.is_cut() => return None,
+            _ if self.is_cut(&operation) => return None,
             Fate::AnswerLost { silently: true } => return None,
             Fate::AnswerLost { silently: false } => return Some(Err(broken())),
             Fate::AnswerLate(late) => tokio::time::sleep(late).await,
@@ -315,6 +366,7 @@ fn throttled() -> HttpResponse {
 impl HttpConnector for Network {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let (reply, answer) = oneshot::channel();
+        let operation = observe::operation(&request);
         let wire = Arc::clone(&self.wire);
         tokio::spawn(async move {
             match wire.carry(request).await {
@@ -332,7 +384,12 @@ impl HttpConnector for Network {
             let answer = answer.await.unwrap_or_else(|_| Err(broken()))?;
             Ok(answer.map(|body| {
                 let wire = Arc::clone(&wire);
-                SdkBody::from_body_1_x(Stream { body, wire })
+                let operation = operation.clone();
+                SdkBody::from_body_1_x(Stream {
+                    body,
+                    operation,
+                    wire,
+                })
             }))
         })
     }
@@ -351,6 +408,7 @@ impl HttpClient for Network {
 /// A body that breaks where the network is cut.
 struct Stream {
     body: SdkBody,
+    operation: String,
     wire: Arc<Wire>,
 }
 
@@ -362,7 +420,7 @@ impl Body for Stream {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.wire.is_cut() {
+        if self.wire.is_cut(&self.operation) {
             return Poll::Ready(Some(Err("the connection broke".into())));
         }
         Pin::new(&mut self.body).poll_frame(cx)

@@ -20,7 +20,7 @@ use kinesis_local::{KinesisLocal, Limits};
 use tokio_util::sync::CancellationToken;
 
 use super::log::{Event, Log};
-use super::network::{Doom, Network};
+use super::network::{Cut, Doom, Network};
 use super::processor::{POISON, Processors, Temper};
 use super::rules::{Checker, Truth};
 use super::worker::{Parts, Worker};
@@ -266,23 +266,27 @@ impl Scenario {
         }));
     }
 
-    /// Cuts a worker off for a while.
+    /// Cuts a worker off for a while: from everything, from one service alone, or, for longer, one
+    /// operation alone.
     fn cut(&self) {
         let Some(worker) = self.any() else { return };
-        let seconds = 1 + self.rand.below(40);
+        let one_of = |cuts: &[Cut]| cuts[self.rand.below(cuts.len() as u64) as usize];
+        let (cut, seconds_max) = match self.rand.below(3) {
+            0 => (Cut::Everything, 40),
+            1 => (one_of(&Cut::SERVICES), 40),
+            _ => (one_of(&Cut::OPERATIONS), 120),
+        };
+        let seconds = 1 + self.rand.below(seconds_max);
+        let name = Arc::clone(&worker.name);
         self.log
-            .step(format!("{} is cut off for {seconds} s", worker.name));
-        worker.network.cut(true);
-        let (network, log, name) = (
-            worker.network.clone(),
-            self.log.clone(),
-            Arc::clone(&worker.name),
-        );
+            .step(format!("{name} is cut off from {cut} for {seconds} s"));
+        worker.network.cut(Some(cut));
+        let (network, log) = (worker.network.clone(), self.log.clone());
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
             if !network.is_dead() {
                 log.step(format!("{name} is let in again"));
-                network.cut(false);
+                network.cut(None);
             }
         });
     }
