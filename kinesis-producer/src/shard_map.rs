@@ -48,6 +48,8 @@ const PAGES_MAX: usize = 1000;
 pub(crate) struct MapKeeper {
     map: Option<ShardMap>,
     loading: bool,
+    /// The stream was not found since the walk began: it may be that of another one of the name.
+    stale: bool,
     /// When the last walk began.
     started_at: Option<Instant>,
     /// When the walk that gave the map began.
@@ -70,6 +72,8 @@ pub(crate) enum Change {
     Resharded,
     /// A shard's range never changes: this is another stream of the name.
     OtherStream,
+    /// It was left out: the stream was not found since it was asked for.
+    Stale,
 }
 
 impl MapKeeper {
@@ -77,6 +81,7 @@ impl MapKeeper {
         Self {
             map: None,
             loading: false,
+            stale: false,
             started_at: None,
             map_as_of: None,
             next_at: None,
@@ -143,8 +148,10 @@ impl MapKeeper {
         true
     }
 
-    /// The stream was not found: what is known of it is gone. Whoever needs a map asks anew.
+    /// The stream was not found: what is known of it is gone, and what is being asked for with it.
+    /// Whoever needs a map asks anew.
     pub(crate) fn forget(&mut self) {
+        self.stale = self.loading;
         self.map = None;
         self.map_as_of = None;
         self.cold_since = None;
@@ -178,6 +185,9 @@ impl MapKeeper {
     /// The walk gave `map`.
     pub(crate) fn loaded(&mut self, map: ShardMap, now: Instant, rand: &Rand) -> Change {
         self.loading = false;
+        if std::mem::take(&mut self.stale) {
+            return Change::Stale;
+        }
         self.failures_in_a_row = 0;
         self.map_as_of = self.started_at;
         self.cold_since = None;
@@ -212,6 +222,7 @@ impl MapKeeper {
     /// `true`: whoever waits for the first map is to be failed, and the next one asks anew.
     pub(crate) fn failed(&mut self, cause: &Cause, now: Instant, rand: &Rand) -> bool {
         self.loading = false;
+        self.stale = false;
         self.unused = self.map.is_some();
         self.next_at = Some(now + BACKOFF.delay(self.failures_in_a_row, rand));
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);

@@ -37,9 +37,13 @@ impl Pipeline {
                             stream = %self.stream,
                             "The stream was deleted, and another of its name created."
                         );
+                        self.traits = StreamTraits::unknown();
+                        self.inquiry.begin_anew(now);
                         self.distrust_predictions();
                         self.move_to_new_lanes(now);
                     }
+                    // Whatever waits for one asks again, below.
+                    Change::Stale => {}
                 }
             }
             Err(cause) => {
@@ -71,8 +75,7 @@ impl Pipeline {
 
     /// The stream said what it is like.
     pub(crate) fn learned(&mut self, traits: StreamTraits, now: Instant) {
-        self.inquiry.answered(now, &self.rand);
-        if traits != self.traits {
+        if self.inquiry.answered(now, &self.rand) && traits != self.traits {
             tracing::debug!(stream = %self.stream, ?traits, "The stream was described.");
             if traits.auto && self.settings.aggregation_enabled {
                 tracing::warn!(

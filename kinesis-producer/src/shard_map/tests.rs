@@ -198,6 +198,25 @@ fn an_id_whose_range_changed_is_another_stream_s() {
 }
 
 #[test]
+fn a_walk_through_a_stream_that_is_gone_meanwhile_gives_no_map() {
+    let (now, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.needed(now);
+    assert!(keeper.begin(now));
+    keeper.loaded(map(2), now, &rand);
+    let later = now + REFRESH_INTERVAL * 2;
+    keeper.needed(later);
+    assert!(keeper.begin(later));
+    keeper.forget();
+    keeper.needed(later);
+    assert_eq!(keeper.loaded(map(2), later, &rand), Change::Stale);
+    assert!(keeper.map().is_none());
+    let again = later + REFRESH_MIN_INTERVAL;
+    assert!(keeper.begin(again), "who waits has not been forgotten");
+    assert_eq!(keeper.loaded(map(4), again, &rand), Change::Resharded);
+}
+
+#[test]
 fn at_the_end_the_first_map_is_not_waited_for_as_long() {
     let (now, rand) = (Clock::system().now(), Rand::seeded(3));
     let mut keeper = MapKeeper::new();

@@ -57,6 +57,8 @@ pub(crate) struct Inquiry {
     failures_in_a_row: u32,
     asked_at: Option<Instant>,
     asking: bool,
+    /// What is being asked about is gone: the answer may be another stream's.
+    stale: bool,
     /// The stream has answered.
     known: bool,
     /// A refusal was told of.
@@ -76,6 +78,7 @@ impl Inquiry {
             failures_in_a_row: 0,
             asked_at: None,
             asking: false,
+            stale: false,
             known: false,
             told: false,
             by_key: 0,
@@ -136,18 +139,26 @@ impl Inquiry {
         due
     }
 
-    pub(crate) fn answered(&mut self, now: Instant, rand: &Rand) {
+    /// There was an answer; whether it counts. One that was asked for before the stream was found to be
+    /// gone does not, and it is asked again.
+    pub(crate) fn answered(&mut self, now: Instant, rand: &Rand) -> bool {
         self.asking = false;
+        if std::mem::take(&mut self.stale) {
+            self.doubt(now);
+            return false;
+        }
         self.failures_in_a_row = 0;
         self.known_until = Some(now + INTERVAL_KNOWN.mul_f64(0.5 + rand.unit()));
         self.known = true;
         self.told = false;
         self.from = Some(now + INTERVAL_MIN);
+        true
     }
 
     /// There was no answer; whether to tell of it: only of a refusal, and of the first one.
     pub(crate) fn failed(&mut self, cause: &Cause, now: Instant, rand: &Rand) -> bool {
         self.asking = false;
+        self.stale = false;
         let wait = if is_denied(cause) {
             INTERVAL_DENIED
         } else {
@@ -165,14 +176,21 @@ impl Inquiry {
         !cause.class.is_transient() && !std::mem::replace(&mut self.told, true)
     }
 
-    /// What the answer was about is gone.
+    /// What the answer was about is gone, and so is what an answer under way will be about.
     pub(crate) fn forget(&mut self) {
+        self.stale = self.asking;
         self.known = false;
         self.known_until = None;
         self.failures_in_a_row = 0;
         (self.by_key, self.by_chance) = (0, BY_CHANCE_MIN);
         self.wanted_at = None;
         self.from = self.asked_at.map(|at| at + INTERVAL_MIN_ANEW);
+    }
+
+    /// The same, and another stream of the name is there already: it is asked by itself.
+    pub(crate) fn begin_anew(&mut self, now: Instant) {
+        self.forget();
+        self.doubt(now);
     }
 }
 
@@ -274,6 +292,39 @@ mod tests {
             assert!(inquiry.begin(at));
             assert!(!inquiry.failed(&cause, start, &rand), "{code}: once");
         }
+    }
+
+    #[test]
+    fn an_answer_about_a_stream_that_is_gone_does_not_count_and_is_asked_for_again() {
+        let (start, rand) = (Clock::system().now(), Rand::seeded(3));
+        let later = start + INTERVAL_MIN_ANEW * 2;
+        let mut inquiry = Inquiry::new();
+        inquiry.with_map(start);
+        assert!(inquiry.begin(start));
+        inquiry.forget();
+        assert!(!inquiry.begin(later), "one at a time");
+        assert!(!inquiry.answered(later, &rand), "of the stream before");
+        assert!(inquiry.begin(later), "and of this one?");
+        assert!(inquiry.answered(later, &rand));
+        // It fails: nothing that came too late is left.
+        let again = later + INTERVAL_KNOWN * 2;
+        inquiry.with_map(again);
+        assert!(inquiry.begin(again));
+        inquiry.forget();
+        let cause = cause(Class::Unavailable, "Test");
+        assert!(!inquiry.failed(&cause, again, &rand));
+        let at = inquiry.next_at().expect("it is asked again");
+        assert!(inquiry.begin(at) && inquiry.answered(at, &rand));
+    }
+
+    #[test]
+    fn a_stream_that_is_another_by_now_is_asked_without_a_map() {
+        let (start, rand) = (Clock::system().now(), Rand::seeded(3));
+        let mut inquiry = Inquiry::new();
+        inquiry.with_map(start);
+        assert!(inquiry.begin(start) && inquiry.answered(start, &rand));
+        inquiry.begin_anew(start);
+        assert_eq!(inquiry.next_at(), Some(start + INTERVAL_MIN_ANEW));
     }
 
     #[test]

@@ -81,6 +81,56 @@ fn what_landed_elsewhere_is_decided_though_the_map_was_dropped_meanwhile() {
     settle_and_check(&mut world);
 }
 
+/// An AUTO stream whose answers about itself are on their way.
+fn asked_about_itself() -> (World, StreamTraits) {
+    let mut world = aggregate_in_flight();
+    let auto = StreamTraits {
+        auto: true,
+        ..StreamTraits::unknown()
+    };
+    // A record that comes when both are old has them asked for again.
+    world.now += Duration::from_secs(3600);
+    world.accept(false);
+    assert!(world.pipeline.begin_map_load(world.now));
+    assert!(world.pipeline.begin_describe(world.now));
+    (world, auto)
+}
+
+#[test]
+fn what_the_stream_before_said_late_is_not_held_true_of_the_next_one() {
+    let (mut world, auto) = asked_about_itself();
+    let of_the_first = ShardMap::new(world.shards.iter().cloned());
+    let missing = Cause::new("PutRecords", Class::NotFound, "ResourceNotFoundException");
+    not_found(&mut world, missing);
+    recreate(&mut world, 4);
+    world.pipeline.learned(auto, world.now);
+    world.pipeline.map_loaded(Ok(of_the_first), world.now);
+    assert!(
+        !world.pipeline.traits.auto,
+        "no shard would have a range of its own"
+    );
+    assert!(!world.pipeline.has_map());
+    for _ in 0..50 {
+        world.accept(false);
+    }
+    settle_and_check(&mut world);
+}
+
+#[test]
+fn a_map_that_is_another_stream_s_takes_what_the_one_before_said_with_it() {
+    let (mut world, auto) = asked_about_itself();
+    world.pipeline.learned(auto, world.now);
+    assert!(world.pipeline.traits.auto);
+    recreate(&mut world, 4);
+    let map = ShardMap::new(world.shards.iter().cloned());
+    world.pipeline.map_loaded(Ok(map), world.now);
+    assert!(!world.pipeline.traits.auto);
+    for _ in 0..50 {
+        world.accept(false);
+    }
+    settle_and_check(&mut world);
+}
+
 #[test]
 fn nothing_is_acknowledged_by_the_map_of_a_stream_that_was_not_found() {
     for operation in ["PutRecords", "ListShards"] {
