@@ -1,15 +1,17 @@
-//! The checksums of aggregates: MD5 of four messages at a time.
+//! The checksums of aggregates: MD5 of eight messages at a time.
 //!
 //! ```text
 //! message 0  [block][block]             │[block]     each step works on a word of every message:
 //! message 1  [block][block]             │[block][block]    a = b + rotate(a + f(b, c, d) + word + K)
-//! message 2  [block][block]             │
-//! message 3  [block][block]             │[block]
+//! …                                     │
+//! message 7  [block][block]             │[block]
 //!             side by side, up to the    each by itself
 //!             end of the shortest
 //! ```
-//! A step of MD5 needs the one before it, so that with one message the processor mostly waits. Four side
-//! by side take about as long as two: 1.7 GB/s in place of 0.8, measured, with what every x86-64 has.
+//! A step of MD5 needs the one before it, so that with one message the processor mostly waits. Eight side
+//! by side are hashed at twice the pace of four and three times that of one, measured, with what every
+//! x86-64 has. The compiler makes vectors of a loop over the messages whose body is a whole round of
+//! sixteen steps; of a loop in each step it does not.
 //! It pays where messages are about as long as each other, as the aggregates of an answer or a request
 //! are.
 //!
@@ -17,8 +19,11 @@
 
 use md5::{Digest, Md5};
 
-/// Messages that are worked on side by side. Source: measured; eight are no faster.
-const LANES: usize = 4;
+/// Messages that are worked on side by side: two vectors of four, so that one is worked on while the other
+/// waits. Source: measured; sixteen are no faster.
+const LANES: usize = 8;
+/// The same of three or four that are left over. Source: half of the above.
+const FEW: usize = LANES / 2;
 
 const BLOCK_BYTES: usize = 64;
 
@@ -61,34 +66,37 @@ pub(crate) fn md5_of_each(messages: &[&[u8]]) -> Vec<[u8; 16]> {
         match group {
             [] => {}
             [single] => digests.push(Md5::digest(single).into()),
-            [first, ..] => {
-                // Lanes without a message repeat the first.
-                let lanes = std::array::from_fn(|lane| group.get(lane).copied().unwrap_or(first));
-                digests.extend_from_slice(&side_by_side(lanes)[..group.len()]);
-            }
+            [_, _] => digests.extend(side_by_side::<2>(group)),
+            few if few.len() <= FEW => digests.extend(side_by_side::<FEW>(few)),
+            many => digests.extend(side_by_side::<LANES>(many)),
         }
     }
     digests
 }
 
-fn side_by_side(messages: [&[u8]; LANES]) -> [[u8; 16]; LANES] {
+/// The MD5 of at most `N` messages. Lanes without a message repeat the first.
+fn side_by_side<const N: usize>(group: &[&[u8]]) -> impl Iterator<Item = [u8; 16]> {
+    let first = group.first().copied().unwrap_or_default();
+    let messages: [&[u8]; N] =
+        std::array::from_fn(|lane| group.get(lane).copied().unwrap_or(first));
     let blocks = messages.map(|message| (message.len() + 9).div_ceil(BLOCK_BYTES));
     let together = blocks.into_iter().min().unwrap_or(0);
-    let mut state = INITIAL.map(|word| [word; LANES]);
+    let mut state = INITIAL.map(|word| [word; N]);
     for index in 0..together {
-        compress(&mut state, messages.map(|message| block(message, index)));
+        compress(&mut state, &messages, index);
     }
-    std::array::from_fn(|lane| {
+    let digests: [_; N] = std::array::from_fn(|lane| {
         let mut alone = state.map(|word| [word[lane]]);
         for index in together..blocks[lane] {
-            compress(&mut alone, [block(messages[lane], index)]);
+            compress(&mut alone, &[messages[lane]], index);
         }
         let mut digest = [0; 16];
         for (bytes, [word]) in digest.chunks_exact_mut(4).zip(alone) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         digest
-    })
+    });
+    digests.into_iter().take(group.len())
 }
 
 /// A block of the message as RFC 1321 pads it: a one bit, zeros, and the length in bits.
@@ -112,59 +120,51 @@ fn block(message: &[u8], index: usize) -> [u8; BLOCK_BYTES] {
 /// One word of each lane.
 type Words<const N: usize> = [u32; N];
 
-#[inline(always)]
-fn each<const N: usize>(a: Words<N>, b: Words<N>, f: impl Fn(u32, u32) -> u32) -> Words<N> {
-    std::array::from_fn(|lane| f(a[lane], b[lane]))
-}
-
-#[inline(always)]
-fn add<const N: usize>(a: Words<N>, b: Words<N>) -> Words<N> {
-    each(a, b, u32::wrapping_add)
-}
-
-/// Works a block of each lane into the state.
-fn compress<const N: usize>(state: &mut [Words<N>; 4], blocks: [[u8; BLOCK_BYTES]; N]) {
-    let words: [Words<N>; 16] = std::array::from_fn(|word| {
-        blocks.map(|block| {
-            let at = word * 4;
-            u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
-        })
-    });
+/// Works a block of each message into the state.
+fn compress<const N: usize>(state: &mut [Words<N>; 4], messages: &[&[u8]; N], index: usize) {
+    let mut words = [[0; N]; 16];
+    for (lane, message) in messages.iter().enumerate() {
+        let block = block(message, index);
+        for (word, bytes) in words.iter_mut().zip(block.chunks_exact(4)) {
+            word[lane] = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+    }
     let mut now = *state;
     round::<N, 0>(&mut now, &words, |b, c, d| d ^ (b & (c ^ d)));
     round::<N, 1>(&mut now, &words, |b, c, d| c ^ (d & (b ^ c)));
     round::<N, 2>(&mut now, &words, |b, c, d| b ^ c ^ d);
     round::<N, 3>(&mut now, &words, |b, c, d| c ^ (b | !d));
     for (before, now) in state.iter_mut().zip(now) {
-        *before = add(*before, now);
+        *before = std::array::from_fn(|lane| before[lane].wrapping_add(now[lane]));
     }
 }
 
-/// Sixteen steps.
+/// Sixteen steps of each lane. Of loops inside the steps the compiler makes no vectors.
 #[inline(always)]
 fn round<const N: usize, const R: usize>(
     state: &mut [Words<N>; 4],
     words: &[Words<N>; 16],
     f: impl Fn(u32, u32, u32) -> u32,
 ) {
-    let [mut a, mut b, mut c, mut d] = *state;
-    for step in 0..16 {
-        // Source: RFC 1321, 3.4: which word a step takes.
-        let word = match R {
-            0 => step,
-            1 => (5 * step + 1) % 16,
-            2 => (3 * step + 5) % 16,
-            _ => 7 * step % 16,
-        };
-        let mixed: Words<N> = std::array::from_fn(|lane| f(b[lane], c[lane], d[lane]));
-        let sum = add(add(a, mixed), words[word]);
-        let turned = sum.map(|sum| {
-            let sum = sum.wrapping_add(SINES[R * 16 + step]);
-            sum.rotate_left(TURNS[R][step % 4])
-        });
-        (a, d, c, b) = (d, c, b, add(b, turned));
+    let [of_a, of_b, of_c, of_d] = state;
+    for lane in 0..N {
+        let (mut a, mut b, mut c, mut d) = (of_a[lane], of_b[lane], of_c[lane], of_d[lane]);
+        for step in 0..16 {
+            // Source: RFC 1321, 3.4: which word a step takes.
+            let word = match R {
+                0 => step,
+                1 => (5 * step + 1) % 16,
+                2 => (3 * step + 5) % 16,
+                _ => 7 * step % 16,
+            };
+            let sum = a.wrapping_add(f(b, c, d)).wrapping_add(words[word][lane]);
+            let turned = sum
+                .wrapping_add(SINES[R * 16 + step])
+                .rotate_left(TURNS[R][step % 4]);
+            (a, d, c, b) = (d, c, b, b.wrapping_add(turned));
+        }
+        (of_a[lane], of_b[lane], of_c[lane], of_d[lane]) = (a, b, c, d);
     }
-    *state = [a, b, c, d];
 }
 
 #[cfg(test)]
@@ -194,7 +194,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_digest_does_not_depend_on_what_stands_beside_it(
-            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..10),
+            messages in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..400), 0..20),
         ) {
             assert_all(&messages);
         }
