@@ -94,6 +94,47 @@ fn a_record_gathers_company_no_longer_than_its_linger() {
 }
 
 #[test]
+fn without_linger_a_batch_leaves_as_soon_as_a_slot_is_free() {
+    let settings = Settings {
+        record_max_buffered_time: Duration::ZERO,
+        max_in_flight: 2,
+        ..Settings::default()
+    };
+    let mut world = under_way(settings, Duration::from_millis(40));
+    let slots = |world: &World| world.requests.len();
+    // The second slot is free: no wait, though a request is under way.
+    let before = world.now;
+    while slots(&world) < 2 {
+        world.accept(false);
+        world.pump();
+    }
+    assert_eq!(world.now, before);
+    // No slot is free: what comes gathers, and nothing but an answer lets it leave.
+    for _ in 0..200 {
+        world.accept(false);
+        world.pump();
+    }
+    world.now += Duration::from_millis(39);
+    world.pump();
+    assert_eq!(slots(&world), 2);
+    let before = world.now;
+    world.answer(0);
+    world.pump();
+    assert_eq!((slots(&world), world.now), (2, before), "at the answer");
+    let (_, puts, _) = &world.requests[1];
+    let members: usize = puts
+        .iter()
+        .map(
+            |put| match deaggregate(&Bytes::copy_from_slice(&put.data)) {
+                Deaggregated::Members(members) => members.len(),
+                Deaggregated::Raw(_) | Deaggregated::Damaged { .. } => 1,
+            },
+        )
+        .sum();
+    assert!(members > 20, "all that gathered for free shards: {members}");
+}
+
+#[test]
 fn a_light_load_over_many_shards_makes_four_requests_a_round_trip() {
     const MILLISECOND: Duration = Duration::from_millis(1);
     let round_trip = 40 * MILLISECOND;
