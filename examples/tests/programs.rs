@@ -119,6 +119,20 @@ fn the_load_says_what_producing_costs_on_the_last_line() {
 }
 
 #[test]
+fn the_load_compares_an_idle_producer_with_the_sdk_alone() {
+    let args = ["idle", "--records", "20", "--warm-up", "2", "--json"];
+    let said = run(env!("CARGO_BIN_EXE_load"), &args);
+    let figures = last_line(&said);
+    assert_eq!(figures["records"], 20.0, "{said}");
+    for way in ["producer", "put_records", "put_record"] {
+        for quantile in ["p50", "p99"] {
+            let figure = figures[format!("{way}_ms_{quantile}")].as_f64();
+            assert!(figure.is_some_and(|n| n > 0.0), "{said}");
+        }
+    }
+}
+
+#[test]
 fn the_load_reads_what_it_wrote_by_polling_and_by_fan_out() {
     for how in [&[][..], &["--fan-out"]] {
         let args = [

@@ -4,6 +4,7 @@
 //! load produce                                          a kinesis-local in this process
 //! load produce --endpoint http://127.0.0.1:4567 --json  one in a process of its own, as in BENCHMARKS.md
 //! load consume --records 1000000 --shards 16            reads what it wrote before, then latency
+//! load idle --endpoint http://127.0.0.1:4567            one record at a time, beside the SDK alone
 //! ```
 //!
 //! A progress line while it runs (on a terminal), a table at the end; `--json` writes the same as one
@@ -15,6 +16,7 @@
 //! measured, and what is measured is paid for.
 
 mod consume;
+mod idle;
 mod live;
 mod place;
 mod produce;
@@ -35,6 +37,8 @@ enum Command {
     Produce(produce::Args),
     /// Reads records that are there, then measures how long new ones take to arrive.
     Consume(consume::Args),
+    /// Sends one record at a time, by the producer and by the SDK alone.
+    Idle(idle::Args),
     /// Sends records at an even pace, for a consumer elsewhere to see how long they take to arrive.
     Live(live::Args),
 }
@@ -44,6 +48,7 @@ async fn main() -> ExitCode {
     let ended = match Command::parse() {
         Command::Produce(args) => produce::run(&args).await,
         Command::Consume(args) => consume::run(&args).await,
+        Command::Idle(args) => idle::run(&args).await,
         Command::Live(args) => live::run(&args).await,
     };
     match ended {
