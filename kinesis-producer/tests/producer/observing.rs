@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aws_sdk_kinesis::types::ShardIteratorType;
 use kinesis_core::UserRecord;
-use kinesis_producer::{Settings, metrics as names};
+use kinesis_producer::{ErrorKind, Settings, metrics as names};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
     SharedString, Unit,
@@ -15,7 +16,7 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Subscriber};
 
 use crate::faults::Fault;
-use crate::world::{World, delivered, enqueue, numbered};
+use crate::world::{STREAM, World, delivered, enqueue, numbered};
 
 /// The numbers of one metric: a counter's increments, a gauge's settings, a histogram's values.
 #[derive(Debug, Default)]
@@ -73,7 +74,8 @@ impl Kept {
         for label in key.labels().filter(|label| label.key() != "stream") {
             name = format!("{name}/{}", label.value());
         }
-        assert!(key.labels().any(|label| label.key() == "stream"), "{name}");
+        let of_stream = key.labels().any(|label| label.key() == "stream");
+        assert!(of_stream || name.starts_with("kinesis_local"), "{name}");
         let mut numbers = self.numbers.lock().expect("no panic while it is held");
         Arc::clone(numbers.entry(name).or_default())
     }
@@ -185,6 +187,111 @@ async fn every_metric_is_described_and_says_what_happened() {
     ] {
         assert_eq!(recorder.of(gauge).last(), Some(&0.0), "{gauge}");
     }
+}
+
+/// Data of all Kinesis records in the first shard.
+async fn stored_bytes(world: &World) -> usize {
+    let iterator = world.client.get_shard_iterator().stream_name(STREAM);
+    let iterator = iterator.shard_id("shardId-000000000000");
+    let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon);
+    let from = iterator.send().await.expect("an iterator").shard_iterator;
+    let page = world.client.get_records().set_shard_iterator(from).send();
+    let page = page.await.expect("records");
+    let bytes = page.records().iter().map(|r| r.data().as_ref().len());
+    bytes.sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_and_times_are_those_of_what_happened() {
+    let recorder = Kept::default();
+    let world = World::new(1).await;
+    // For the service task too, which runs on this thread: it registers a code when it first meets it.
+    let _recording = metrics::set_default_local_recorder(&recorder);
+    let producer = world.producer(Settings {
+        record_ttl: Some(Duration::from_secs(10)),
+        ..Settings::default()
+    });
+    let record = |bytes: usize| UserRecord::new("k", vec![0; bytes]);
+    producer.send(record(10)).await.expect("delivered");
+
+    let throttled = "ProvisionedThroughputExceededException";
+    world.faults.next([Fault::RefuseHalf(throttled)]);
+    producer.send(record(20)).await.expect("at the second try");
+
+    let denied = "AccessDeniedException";
+    world.faults.next([Fault::Refuse(400, denied)]);
+    producer.send(record(30)).await.expect_err("denied");
+
+    // The second one, too large for an aggregate, waits for the answer to the first, which does not come within six seconds.
+    world.faults.next([Fault::Hang]);
+    let hanging = producer.enqueue(record(40)).await.expect("accepted");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let behind = producer.enqueue(record(60_000)).await.expect("accepted");
+    hanging.await.expect("after the timeout");
+    behind.await.expect("delivered");
+
+    let ten = (0..10).map(|_| record(6));
+    for outcome in producer.send_batch(ten).await {
+        outcome.expect("delivered");
+    }
+
+    world.faults.always(Fault::Hang);
+    let error = producer.send(record(70)).await.expect_err("expired");
+    assert_eq!(error.kind(), ErrorKind::Expired);
+    let timeouts = f64::from(1 + error.attempts());
+    world.faults.always(Fault::Pass);
+
+    assert_eq!(recorder.sum(names::USER_RECORDS_DATA_PUT), 60_130.0);
+    let stored = stored_bytes(&world).await as f64;
+    assert!(stored > 60_130.0, "{stored}: with one aggregate");
+    assert_eq!(recorder.sum(names::KINESIS_RECORDS_DATA_PUT), stored);
+    assert_eq!(recorder.sum(names::USER_RECORD_EXPIRED), 1.0);
+    assert_eq!(recorder.sum(names::USER_RECORDS_FAILED), 2.0);
+    let by_code = |code: &str| recorder.sum(&format!("{}/{code}", names::ERRORS_BY_CODE));
+    assert_eq!((by_code(throttled), by_code(denied)), (1.0, 1.0));
+    assert_eq!(by_code("Timeout"), timeouts);
+    assert_eq!(recorder.sum(names::ALL_ERRORS), 2.0 + timeouts);
+    let mut retries = recorder.of(names::RETRIES_PER_RECORD);
+    retries.sort_by(f64::total_cmp);
+    // Of the throttled one and the one that hung.
+    assert_eq!((retries.len(), retries.iter().sum::<f64>()), (14, 2.0));
+    assert_eq!(retries[12..], [1.0, 1.0]);
+
+    let requests = world.faults.requests().len();
+    let times = recorder.of(names::REQUEST_TIME);
+    assert_eq!(times.len(), requests);
+    let timed_out = times.iter().filter(|ms| **ms >= 6000.0 && **ms < 6010.0);
+    assert_eq!(timed_out.count() as f64, timeouts, "{times:?}");
+    let buffering = recorder.of(names::BUFFERING_TIME);
+    let waited = |ms: &f64| *ms >= 4000.0 && *ms < 5000.0;
+    assert_eq!(
+        buffering.iter().filter(|ms| waited(ms)).count(),
+        1,
+        "{buffering:?}"
+    );
+    assert!(
+        buffering.iter().all(|ms| *ms < 10.0 || waited(ms)),
+        "{buffering:?}"
+    );
+    for name in [
+        names::USER_RECORDS_PER_KINESIS_RECORD,
+        names::USER_RECORDS_PER_REQUEST,
+    ] {
+        let members = recorder.of(name);
+        assert_eq!(
+            members.iter().filter(|count| **count == 10.0).count(),
+            1,
+            "{members:?}"
+        );
+        assert_eq!(members.len(), requests, "{name}");
+    }
+
+    assert_eq!(recorder.sum(names::WRONG_SHARD), 0.0);
+    world.split("shardId-000000000000").await;
+    delivered(enqueue(&producer, 0..50).await).await;
+    let dropped = world.read().await.dropped as f64;
+    assert!(dropped > 0.0, "cut for the parent");
+    assert_eq!(recorder.sum(names::WRONG_SHARD), dropped);
 }
 
 #[tokio::test(start_paused = true)]
