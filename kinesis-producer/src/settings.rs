@@ -105,7 +105,10 @@ pub struct Settings {
     /// the only Kinesis record of its shard in flight. That allows one `aggregation_max_size` per
     /// shard and round trip (a shard's full 1 MiB/s up to a round trip of 48 ms at the defaults).
     /// `false` lets one request carry several Kinesis records of a shard; one of them that has to
-    /// be sent again is then overtaken by the others. Source of the default (true): none; the KPL has no such mode.
+    /// be sent again is then overtaken by the others. And small records pass a large one that waits for
+    /// its shard's quota, for a second at most; in order they wait behind it, up to a second for each MiB
+    /// of it, and so do those of other keys of the shard. Source of the default (true): none; the KPL has
+    /// no such mode.
     pub ordered: bool,
     /// Keep the order of all records of a shard among each other, not only of those of a hash key,
     /// also when a part of a request fails. A request then carries one Kinesis record of a shard:

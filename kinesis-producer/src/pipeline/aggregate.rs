@@ -228,6 +228,22 @@ impl Queue {
         self.refill();
     }
 
+    /// Whether the first record goes by itself, and others wait behind it.
+    pub(crate) fn has_one_in_the_way(&self) -> bool {
+        self.full && self.forming.len() == 1 && !self.rest.is_empty()
+    }
+
+    /// Takes the first record out, so that what waits behind it comes first until it is put back;
+    /// `None` if nothing does.
+    pub(crate) fn step_aside(&mut self) -> Option<Entry> {
+        if !self.has_one_in_the_way() {
+            return None;
+        }
+        let first = self.forming.pop();
+        self.refill();
+        first
+    }
+
     /// Bytes that [`Self::cut`] gives; 0 if there is nothing.
     pub(crate) fn next_size(&self) -> usize {
         match self.forming.as_slice() {

@@ -10,6 +10,9 @@
 //! that the service refuses (`search.rs`). The first lane whose next record
 //! found no room begins the next request: others would fill that one before its turn too.
 //!
+//! Without an order to keep, what comes behind a large record that waits for its shard's quota may
+//! pass it, for a second at most (`limit.rs`): small records need not wait for what fits less well.
+//!
 //! Order: a lane has one request in flight at a time (`held`), so the order of its records is kept
 //! as long as they succeed. In ordered mode it is kept through partial failures too: an aggregate
 //! is its lane's only Kinesis record in a request, and single records (and aggregates of one key)
@@ -41,6 +44,8 @@ pub(crate) struct Lane {
     pub(crate) held: usize,
     /// Its records go to any shard and have no order: it does not wait for what is in flight.
     pub(crate) spread: bool,
+    /// No order is asked for: what fits its quota may pass what does not.
+    passes: bool,
 }
 
 /// What decides when a lane is due.
@@ -82,6 +87,7 @@ impl Lane {
             limiter: Limiter::new(rate, now),
             held: 0,
             spread: traits.auto,
+            passes: traits.auto || !settings.ordered,
         }
     }
 
@@ -101,6 +107,11 @@ impl Lane {
         } else {
             Flushed::Timed
         }
+    }
+
+    fn is_ready(&self, key: &LaneKey, urgency: &Urgency) -> bool {
+        let at = self.ready_at(key, urgency);
+        at.is_some_and(|at| at <= urgency.now)
     }
 
     /// When this lane is ready; `None` if only an event can make it so.
@@ -125,11 +136,17 @@ impl Lane {
         if key.is_none() {
             at = at.max(urgency.unmapped_from?);
         }
-        Some(
-            self.limiter
-                .not_before()
-                .map_or(at, |not_before| at.max(not_before)),
-        )
+        let not_before = match (self.limiter.not_before(), self.passing_from(urgency.now)) {
+            (Some(head), Some(behind)) => Some(head.min(behind)),
+            (head, _) => head,
+        };
+        Some(not_before.map_or(at, |not_before| at.max(not_before)))
+    }
+
+    /// When what comes behind the first record may pass it, which waits for its quota.
+    fn passing_from(&self, now: Instant) -> Option<Instant> {
+        let passes = self.passes && self.queue.has_one_in_the_way();
+        self.limiter.passing_from(now).filter(|_| passes)
     }
 }
 
@@ -173,17 +190,28 @@ pub(crate) fn collect(
             let fits = |queue: &Queue, bytes| {
                 bytes + queue.next_size() <= limits.bytes && queue.search().is_none()
             };
+            let mut passed = None;
             while request.len() < limits.count
                 && !apart
                 && (request.is_empty() || fits(&lane.queue, bytes))
-                && lane
-                    .ready_at(key, urgency)
-                    .is_some_and(|at| at <= urgency.now)
+                && (passed.is_some() || lane.is_ready(key, urgency))
                 && (!limits.ordered
                     || lane.spread
                     || may_share(lane, limits, request.len() > before, &mut keys))
-                && lane.limiter.admit(lane.queue.next_size(), urgency.now)
             {
+                let size = lane.queue.next_size();
+                let admitted = if passed.is_none() {
+                    lane.limiter.admit(size, urgency.now)
+                } else {
+                    lane.limiter.admit_behind(size, urgency.now)
+                };
+                if !admitted && passed.is_none() && lane.passing_from(urgency.now).is_some() {
+                    passed = lane.queue.step_aside();
+                    continue;
+                }
+                if !admitted {
+                    break;
+                }
                 apart = lane.queue.search().is_some();
                 let why = lane.why(urgency);
                 let Some(record) = lane.queue.cut(key.clone()) else {
@@ -191,11 +219,15 @@ pub(crate) fn collect(
                 };
                 meters.flushed(why);
                 unasked |= why.is_unasked();
-                if let Some(waited) = lane.limiter.waited(urgency.now) {
+                let waited = passed.is_none().then(|| lane.limiter.waited(urgency.now));
+                if let Some(waited) = waited.flatten() {
                     meters.limiter_wait.record(as_millis(waited));
                 }
                 bytes += record.size();
                 request.push(record);
+            }
+            if let Some(passed) = passed {
+                lane.queue.put_back(vec![passed]);
             }
             if request.len() == before && before > 0 && !fits(&lane.queue, bytes) {
                 no_room = no_room.or(Some(slot));

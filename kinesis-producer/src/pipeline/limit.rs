@@ -59,6 +59,10 @@ const JUDGED_RECORDS_MIN: u64 = 2;
 /// After so many periods without an answer any share has grown to the whole. Source: of 1.02.
 const PERIODS_TO_WHOLE: u32 = 200;
 
+/// How long records may pass one that waits for its quota, where no order is asked for: then its quota
+/// is saved up for it. Source: none, reasonable default; as long as a quota takes to fill.
+const PASSING_MAX: Duration = Duration::from_secs(1);
+
 /// What so many shards take from this producer if nobody else writes to them.
 pub(crate) fn shards_rate(shards: usize, rate_limit_percent: u32) -> TokenBucketRate {
     let share = f64::from(rate_limit_percent) / 100.0 * shards as f64;
@@ -141,6 +145,8 @@ pub(crate) struct Limiter {
     not_before: Option<Instant>,
     /// Since when the quota has kept a Kinesis record from leaving.
     short_since: Option<Instant>,
+    /// When to ask for what comes behind that Kinesis record; `None` unless the quota keeps one back.
+    behind_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -178,6 +184,7 @@ impl Limiter {
             told_at: None,
             not_before: None,
             short_since: None,
+            behind_at: None,
         }
     }
 
@@ -216,6 +223,29 @@ impl Limiter {
         self.not_before
     }
 
+    /// From when what comes behind the Kinesis record that the quota keeps back may pass it; `None`
+    /// unless the quota does, and once it has for [`PASSING_MAX`].
+    pub(crate) fn passing_from(&self, now: Instant) -> Option<Instant> {
+        let passing = self
+            .short_since
+            .is_some_and(|since| now < since + PASSING_MAX);
+        self.behind_at.filter(|_| passing)
+    }
+
+    /// Pays for one that comes behind the one that is kept back, if it may pass.
+    pub(crate) fn admit_behind(&mut self, bytes: usize, now: Instant) -> bool {
+        let may = self.passing_from(now).is_some_and(|at| at <= now);
+        let Some(quota) = self.quota.as_mut().filter(|_| may) else {
+            return false;
+        };
+        quota.advance(now);
+        let paid = quota.bucket.try_take(1, bytes as u64, now);
+        if let Err(wait) = paid {
+            self.behind_at = now.checked_add(wait);
+        }
+        paid.is_ok()
+    }
+
     /// Pays for one Kinesis record, or says no until [`Self::not_before`].
     pub(crate) fn admit(&mut self, bytes: usize, now: Instant) -> bool {
         if self.not_before.is_some_and(|at| at > now) {
@@ -235,10 +265,12 @@ impl Limiter {
             Some(Err(at)) => {
                 self.not_before = Some(at);
                 self.short_since.get_or_insert(now);
+                self.behind_at = Some(now);
                 false
             }
             Some(Ok(())) | None => {
                 self.not_before = None;
+                self.behind_at = None;
                 true
             }
         }
@@ -253,6 +285,7 @@ impl Limiter {
     /// Notes a failure; whether to tell of it: the first in a row, and one each minute after it.
     pub(crate) fn failed(&mut self, now: Instant, rand: &Rand) -> bool {
         self.not_before = Some(now + BACKOFF.delay(self.failures_in_a_row, rand));
+        self.behind_at = None;
         let tells =
             self.failures_in_a_row == 0 || self.told_at.is_none_or(|at| at + TELL_INTERVAL <= now);
         if tells {

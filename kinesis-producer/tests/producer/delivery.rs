@@ -341,6 +341,57 @@ async fn a_full_shard_of_a_stream_that_places_records_itself_stops_none_for_the_
     assert!(took < Duration::from_millis(10), "{took:?}");
 }
 
+/// Records of a MiB that wait for the shard's quota, and small ones behind them, ten milliseconds apart:
+/// how long the slowest of each took.
+async fn large_and_small(settings: Settings, small_bytes: usize) -> (Duration, Duration) {
+    let world = World::new(1).await;
+    let producer = world.producer(settings);
+    let clock = Clock::system();
+    let start = clock.now();
+    let mut outcomes = Vec::new();
+    let mut send = |key: &str, bytes: usize| {
+        let outcome = producer.try_send(UserRecord::new(key, vec![0; bytes]));
+        let (outcome, clock, sent_at) = (outcome.expect("room"), clock.clone(), clock.now());
+        outcomes.push(tokio::spawn(async move {
+            outcome.await.expect("delivered");
+            clock.now() - sent_at
+        }));
+    };
+    for _ in 0..2 {
+        send("large", (1 << 20) - 5);
+    }
+    while clock.now() - start < Duration::from_secs(4) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        send("small", small_bytes);
+    }
+    let mut took = Vec::new();
+    for outcome in outcomes {
+        took.push(outcome.await.expect("no panic"));
+    }
+    let small = took.split_off(2);
+    let slowest = |took: Vec<Duration>| took.into_iter().max().expect("some");
+    (slowest(took), slowest(small))
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_records_pass_one_that_waits_for_its_quota_only_where_no_order_is_asked_for() {
+    let unordered = Settings {
+        ordered: false,
+        ..Settings::default()
+    };
+    let (large, small) = large_and_small(unordered.clone(), 100).await;
+    assert!(large < Duration::from_millis(2300), "{large:?}");
+    assert!(small < Duration::from_millis(100), "{small:?}");
+    let (_, behind) = large_and_small(Settings::default(), 100).await;
+    assert!(behind > Duration::from_millis(900), "in order: {behind:?}");
+    // Small records that take the whole quota: the large one waits for a second, and for it to fill.
+    let (large, _) = large_and_small(unordered, 10_000).await;
+    assert!(
+        large < Duration::from_millis(2300),
+        "not starved: {large:?}"
+    );
+}
+
 /// The envelopes are what readers see that do not open aggregates, such as Lambda.
 #[tokio::test(start_paused = true)]
 async fn an_aggregate_goes_under_the_envelope_key_that_is_set() {
