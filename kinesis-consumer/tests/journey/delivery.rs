@@ -50,6 +50,8 @@ async fn two_workers_share_the_shards_and_process_each_record_once() {
 async fn latest_begins_with_what_is_put_after_the_start() {
     let world = World::new(1).await;
     world.put_numbers(0..10, 3).await;
+    // The service's clock is known to the second, and "newest" is early rather than late.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let settings = Settings {
         initial_position: InitialPosition::Latest,
         ..Settings::default()

@@ -413,6 +413,8 @@ async fn latest_and_a_timestamp_begin_where_they_say() {
 
     let world = World::new(1).await;
     world.put_numbers(0..10, 3).await;
+    // The service's clock is known to the second, and "newest" is early rather than late.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     let settings = Settings {
         initial_position: InitialPosition::Latest,
         ..by_fan_out()
