@@ -314,8 +314,11 @@ async fn who_subscribes_while_the_consumer_is_deregistered_keeps_no_subscription
     let code = "ResourceNotFoundException";
     if subscribed.status() == StatusCode::OK {
         let mut body = subscribed.into_body();
-        assert_eq!(frame(&mut body).await.unwrap().0, "initial-response");
-        assert_eq!(frame(&mut body).await.unwrap().0, code);
+        let mut first = frame(&mut body).await.unwrap().0;
+        if first == "initial-response" {
+            first = frame(&mut body).await.unwrap().0;
+        }
+        assert_eq!(first, code);
     } else {
         let told = subscribed.into_body().collect().await.unwrap().to_bytes();
         assert!(String::from_utf8_lossy(&told).contains(code), "{told:?}");
