@@ -283,7 +283,7 @@ impl Inner {
         if let Some(arn) = request.consumer_arn.as_deref() {
             // "You may also provide all three parameters, as long as they don't conflict."
             let (stream, consumer) = (&request.stream_arn, &request.consumer_name);
-            let conflicts = arn.split_once("/consumer/").is_some_and(|(of, rest)| {
+            let conflicts = arn.rsplit_once("/consumer/").is_some_and(|(of, rest)| {
                 let name = rest.split_once(':').map_or(rest, |(name, _)| name);
                 stream.as_deref().is_some_and(|stream| stream != of)
                     || consumer.as_deref().is_some_and(|consumer| consumer != name)

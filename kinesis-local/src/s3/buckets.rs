@@ -100,7 +100,7 @@ impl Buckets {
     /// The file of an object, and the turn to work on it.
     async fn turn(&self, bucket: &str, key: &str) -> S3Result<(PathBuf, Turn)> {
         let path = self.object(bucket, key).await?;
-        let turn = self.turns.take_object(&path).await;
+        let turn = self.turns.take_object(bucket, &path).await;
         self.bucket(bucket).await?; // it may have been deleted meanwhile
         Ok((path, turn))
     }
@@ -305,12 +305,19 @@ impl S3 for Buckets {
         &self,
         request: S3Request<CreateBucketInput>,
     ) -> Answer<CreateBucketOutput> {
-        let _all = self.turns.take_buckets().await;
-        if self.bucket(&request.input.bucket).await.is_ok() {
-            return Err(s3_error!(
+        let owned = || {
+            s3_error!(
                 BucketAlreadyOwnedByYou,
                 "Your previous request to create the named bucket succeeded and you already own it."
-            ));
+            )
+        };
+        // Asked before waiting too: set-up code makes buckets that there are, and stops nobody.
+        if self.bucket(&request.input.bucket).await.is_ok() {
+            return Err(owned());
+        }
+        let _turn = self.turns.take_bucket(&request.input.bucket).await;
+        if self.bucket(&request.input.bucket).await.is_ok() {
+            return Err(owned());
         }
         let folder = self.root.join(&request.input.bucket);
         let answer = self.files.create_bucket(request).await?;
@@ -322,7 +329,7 @@ impl S3 for Buckets {
         &self,
         request: S3Request<DeleteBucketInput>,
     ) -> Answer<DeleteBucketOutput> {
-        let _all = self.turns.take_buckets().await;
+        let _turn = self.turns.take_bucket(&request.input.bucket).await;
         let folder = self.bucket(&request.input.bucket).await?;
         let holds_files = tokio::task::spawn_blocking(move || holds_files(&folder))
             .await

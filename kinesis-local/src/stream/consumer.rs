@@ -33,7 +33,8 @@ pub(crate) fn consumer_arn(stream_arn: &str, name: &str, created_ms: u64) -> Str
 
 /// The stream's name, the consumer's name and the creation second in a consumer's ARN.
 pub(crate) fn parse_consumer_arn(arn: &str) -> Option<(&str, &str, u64)> {
-    let (stream, consumer) = arn.split_once("/consumer/")?;
+    // The last one: a stream may be called `consumer`, and no consumer's name has a slash.
+    let (stream, consumer) = arn.rsplit_once("/consumer/")?;
     let (_, stream) = stream.split_once(":stream/")?;
     let (name, created_s) = consumer.split_once(':')?;
     Some((stream, name, created_s.parse().ok()?))
@@ -49,5 +50,7 @@ mod tests {
         assert_eq!(arn, "arn:aws:kinesis:r:0:stream/s/consumer/c:1700000000");
         assert_eq!(parse_consumer_arn(&arn), Some(("s", "c", 1_700_000_000)));
         assert_eq!(parse_consumer_arn("arn:aws:kinesis:r:0:stream/s"), None);
+        let arn = "arn:aws:kinesis:r:0:stream/consumer/consumer/c:1";
+        assert_eq!(parse_consumer_arn(arn), Some(("consumer", "c", 1)));
     }
 }

@@ -82,6 +82,8 @@ pub(crate) struct Queue {
     known_shards: u32,
     /// The shard that the next receive looks at first. Fairness only: not kept.
     turn: u32,
+    /// What that is once what was last chosen is handed over.
+    next_turn: Option<u32>,
     tracked: BTreeMap<Key, Tracked>,
     /// Tracked records by when they are, or became, visible.
     in_flight: BTreeSet<(u64, Key)>,
@@ -129,6 +131,7 @@ impl Queue {
             known_shards: new.cursors.len() as u32,
             cursors: cursors.collect(),
             turn: 0,
+            next_turn: None,
             tracked: BTreeMap::new(),
             in_flight: BTreeSet::new(),
             visible: BTreeSet::new(),
@@ -180,6 +183,7 @@ impl Queue {
     ) -> Vec<(Key, Record)> {
         let now_ms = self.settle(now_ms);
         self.forget_trimmed(stream, now_ms);
+        self.next_turn = None;
         let max = max.min(IN_FLIGHT_MAX.saturating_sub(self.in_flight.len()));
         let mut bytes = 0;
         let mut chosen = Vec::new();
@@ -235,7 +239,7 @@ impl Queue {
                 bytes += record.size();
                 if bytes > RECEIVE_MAX_BYTES && !chosen.is_empty() {
                     // The next receive begins with this shard's record, or with the next shard's.
-                    self.turn = if given { index + 1 } else { index };
+                    self.next_turn = Some(if given { index + 1 } else { index });
                     return;
                 }
                 given = true;
@@ -247,7 +251,7 @@ impl Queue {
                 chosen.push((key, record));
             }
             if chosen.len() == max {
-                self.turn = index + 1;
+                self.next_turn = Some(index + 1);
                 return;
             }
         }
@@ -263,6 +267,7 @@ impl Queue {
         now_ms: u64,
     ) -> (Vec<Delivery>, QueueChange) {
         let now_ms = self.settle(now_ms);
+        self.turn = self.next_turn.take().unwrap_or(self.turn);
         let change = QueueChange::Received {
             lane,
             visible_ms: now_ms.saturating_add(hide.as_millis() as u64),

@@ -356,3 +356,23 @@ fn records_of_more_than_a_mebibyte_do_not_keep_another_shards_from_being_receive
     }
     assert_eq!(of_shard, [6, 6], "three at a time, the shards by turns");
 }
+
+#[test]
+fn what_was_chosen_and_not_handed_over_does_not_cost_its_shard_a_turn() {
+    let mut world = with_queue(2, Asked::TrimHorizon);
+    for (shard, at) in (0..40).flat_map(|at| [(0, at), (1, at)]) {
+        take(&mut world, Step::Put(shard, NOW_MS + at));
+    }
+    let mut of_shard = [0, 0];
+    for _ in 0..4 {
+        // As a receive whose answer is larger than the room it has: it looks again.
+        let mut queue = world.0.queue(9).unwrap();
+        let chosen = queue.choose(&world.0, Lane::Normal, 10, NOW_MS + 50);
+        drop(queue);
+        assert_eq!(chosen.len(), 10);
+        for delivery in receive(&mut world, Lane::Normal, 10, 30, NOW_MS + 50) {
+            of_shard[delivery.handle.key.shard as usize] += 1;
+        }
+    }
+    assert_eq!(of_shard, [20, 20]);
+}
