@@ -65,6 +65,10 @@
 //! | objects in a data directory | all | all that was answered | all that was answered |
 //! | iterators, subscriptions, unfinished multipart uploads | iterators stay valid, the rest is gone | as before | as before |
 //!
+//! An object's bytes are the old ones or the new ones as a whole. If a kill cuts off an overwrite, which was
+//! not answered, the old bytes may be left without what was kept beside them: content type, user metadata,
+//! checksums, and the ETag of several parts.
+//!
 //! A request that was received whole is carried out even if its caller goes away. A request that was
 //! not answered may have been carried out or not, as with any service on the other end of a wire.
 //!

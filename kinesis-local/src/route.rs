@@ -163,14 +163,14 @@ impl Service {
                 .unwrap_or(Err(Unanswered::Stopped))
         });
         match work.await {
-            Ok(answer) => answer,
+            Ok(answer) => answer.map(|answer| self.dated(answer)),
             Err(error) if error.is_panic() => {
                 tracing::error!("a request handler panicked; the request was answered with 500");
-                Ok(edge.refusal(
+                Ok(self.dated(edge.refusal(
                     StatusCode::INTERNAL_SERVER_ERROR,
                     internal,
                     "the request handler panicked; this is a fault of kinesis-local",
-                ))
+                )))
             }
             Err(_) => Err(Unanswered::Stopped),
         }
@@ -256,12 +256,11 @@ impl Service {
         }
         // On the heap, because the layers of futures are otherwise deeper than a compiler looks.
         let work = Box::pin(self.inner.services.kinesis.call(request));
-        let answer = self.inner.faults.around(effects.as_deref(), work).await;
-        answer.map(|answer| self.dated(answer))
+        self.inner.faults.around(effects.as_deref(), work).await
     }
 
     /// With the time of this service's clock, which clients hold theirs against.
-    fn dated(&self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
+    pub(crate) fn dated(&self, mut answer: Response<ResponseBody>) -> Response<ResponseBody> {
         let now = Utc::at(self.inner.clock.epoch_millis()).http();
         if let Ok(now) = HeaderValue::from_str(&now) {
             answer.headers_mut().insert(DATE, now);

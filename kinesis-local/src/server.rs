@@ -405,6 +405,7 @@ async fn answer(
         true => &shared.local_requests,
         false => &shared.requests,
     };
+    let too_busy = || shared.service.dated(busy.answer());
     let mut place = places.take(&head).await;
     let (answer, share) = if let Some(taken) = &place {
         head.extensions.insert(shared.answers.clone());
@@ -414,7 +415,7 @@ async fn answer(
         let answer = shared.service.call(request).await?;
         if gave_up.is_so() {
             place = None; // it is wanted now, not when this answer was read
-            (busy.answer(), None)
+            (too_busy(), None)
         } else {
             let holds_share = answer.extensions().get::<HoldsShare>().is_some();
             let bytes = match holds_share {
@@ -423,11 +424,11 @@ async fn answer(
             };
             match shared.answers.share_in_time(bytes).await {
                 Ok(share) => (answer, share),
-                Err(NoRoom) => (busy.answer(), None),
+                Err(NoRoom) => (too_busy(), None),
             }
         }
     } else {
-        (busy.answer(), None)
+        (too_busy(), None)
     };
     let holds_share = share.is_some() || answer.extensions().get::<HoldsShare>().is_some();
     let held = Held {

@@ -292,6 +292,31 @@ async fn time(local: &KinesisLocal, method: &str, body: Value) -> (u16, Value) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn every_answer_has_the_date_of_the_instances_clock_whichever_service_it_is_of() {
+    let builder = KinesisLocal::builder().clock(Clock::starting_at(0));
+    let local = builder.virtual_time(true).start().await.unwrap();
+    local.advance(HOUR).unwrap();
+    for (method, uri, target) in [
+        ("POST", "/", "Kinesis_20131202.ListStreams"),
+        ("POST", "/", "DynamoDB_20120810.ListTables"),
+        ("GET", "/bucket", ""),
+        ("GET", "/_local/health", ""),
+    ] {
+        let mut request = HttpRequest::new("{}".into());
+        request.set_method(method).unwrap();
+        request.set_uri(uri).unwrap();
+        request.headers_mut().insert("x-amz-target", target);
+        let answer = local.http_client().call(request).await.unwrap();
+        let date = answer.headers().get("date");
+        assert_eq!(
+            date,
+            Some("Thu, 01 Jan 1970 01:00:00 GMT"),
+            "{uri} {target}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_page_tells_the_time_and_lets_it_pass() {
     let builder = KinesisLocal::builder().clock(Clock::starting_at(5_000));
     let local = builder.virtual_time(true).start().await.unwrap();

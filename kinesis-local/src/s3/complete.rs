@@ -8,9 +8,9 @@
 //!                                                                    2 stored as any object (see `put`)
 //! the upload's files                                                 3 removed
 //! ```
-//! Promises: what cannot be completed leaves the object and the upload as they were; whenever it is
-//! interrupted, the object is the old one or the new one as a whole, and the upload is there until it is
-//! the new one. s3s-fs, whose files these are, replaces what is kept beside the old object first, and
+//! Promises: parts that cannot be completed leave the object and the upload as they were; whenever it is
+//! interrupted, the object's bytes are the old ones or the new ones as a whole, and the upload is there until
+//! they are the new ones. What is kept beside the old bytes may be gone (see [`put`](super::put)). s3s-fs, whose files these are, replaces what is kept beside the old object first, and
 //! has forgotten the upload when it finds a part missing.
 
 use std::io;
