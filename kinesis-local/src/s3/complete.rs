@@ -10,8 +10,9 @@
 //! ```
 //! Promises: parts that cannot be completed leave the object and the upload as they were; whenever it is
 //! interrupted, the object's bytes are the old ones or the new ones as a whole, and the upload is there until
-//! they are the new ones. What is kept beside the old bytes may be gone (see [`put`](super::put)). s3s-fs, whose files these are, replaces what is kept beside the old object first, and
-//! has forgotten the upload when it finds a part missing.
+//! they are the new ones. What is kept beside the old bytes may be gone (see [`put`](super::put)). s3s-fs,
+//! whose files these are, replaces what is kept beside the old object first, and has forgotten the upload
+//! when it finds a part missing.
 
 use std::io;
 use std::path::PathBuf;
