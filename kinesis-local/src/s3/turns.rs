@@ -2,26 +2,24 @@
 //! bucket's, or one that makes or deletes it: no object is put into a bucket that is being deleted.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 type Lock = Arc<tokio::sync::Mutex<()>>;
 type Busy = Arc<Mutex<BTreeMap<PathBuf, Lock>>>;
 
-/// Locks of buckets; two buckets in so many share one by chance. Source: none, reasonable default.
-const BUCKET_LOCKS: usize = 256;
+/// So many locks of buckets are kept before those that nobody has are forgotten. Source: none, reasonable
+/// default.
+const BUCKETS_KEPT: usize = 64;
 
 /// Who works on which object. Holds one entry per object that somebody works on or waits for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Turns {
     busy: Busy,
-    /// By the bucket's hash: held by each of its objects' turns, and for writing by whoever makes or
-    /// deletes it.
-    buckets: Arc<[Arc<RwLock<()>>]>,
-    hash: RandomState,
+    /// Held by each turn of the bucket's objects, and for writing by whoever makes or deletes it.
+    buckets: Arc<Mutex<BTreeMap<String, Weak<RwLock<()>>>>>,
 }
 
 /// Exclusive use of one object, until dropped.
@@ -33,16 +31,6 @@ pub(super) struct Turn {
     held: Option<OwnedMutexGuard<()>>,
     /// Not while somebody makes or deletes the bucket.
     bucket: Option<OwnedRwLockReadGuard<()>>,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        Self {
-            busy: Busy::default(),
-            buckets: (0..BUCKET_LOCKS).map(|_| Arc::default()).collect(),
-            hash: RandomState::new(),
-        }
-    }
 }
 
 impl Turns {
@@ -62,8 +50,16 @@ impl Turns {
     }
 
     fn lock_of(&self, bucket: &str) -> Arc<RwLock<()>> {
-        let at = self.hash.hash_one(bucket) as usize % BUCKET_LOCKS;
-        self.buckets.get(at).map(Arc::clone).unwrap_or_default()
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = buckets.get(bucket).and_then(Weak::upgrade) {
+            return lock;
+        }
+        if buckets.len() >= BUCKETS_KEPT {
+            buckets.retain(|_, lock| lock.strong_count() > 0);
+        }
+        let lock = Arc::default();
+        buckets.insert(bucket.to_owned(), Arc::downgrade(&lock));
+        lock
     }
 
     /// Waits until nobody else works on what is at `path`. Cancel safe; first come, first served.
@@ -131,12 +127,7 @@ mod tests {
             async move { drop(turns.take_object("b", Path::new("b/c")).await) }
         });
         tokio::task::yield_now().await;
-        // Another bucket does not wait for this one; of ten, one at most shares its lock by chance.
-        let others = (0..10).filter(|n| {
-            let lock = turns.lock_of(&n.to_string());
-            lock.try_read().is_ok()
-        });
-        assert!(others.count() >= 8);
+        drop(turns.take_object("c", Path::new("c/a")).await); // another bucket does not wait
         drop(working);
         let deleting = deleting.await.unwrap();
         tokio::task::yield_now().await;
@@ -144,6 +135,10 @@ mod tests {
         drop(deleting);
         later.await.unwrap();
         assert!(entries(&turns.busy).is_empty());
+        for n in 0..3 * BUCKETS_KEPT {
+            drop(turns.take_bucket(&n.to_string()).await);
+        }
+        assert!(turns.buckets.lock().unwrap().len() <= BUCKETS_KEPT);
     }
 
     #[tokio::test]
