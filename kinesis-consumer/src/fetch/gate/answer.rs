@@ -22,6 +22,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use kinesis_core::limits;
 
 use super::Gate;
 use crate::error::BoxError;
@@ -30,7 +31,7 @@ use crate::error::BoxError;
 #[derive(Clone, Debug)]
 pub(crate) struct Doorkeeper {
     pub(crate) gate: Arc<Gate>,
-    /// Bytes of payload and keys that were reserved.
+    /// Bytes that were reserved: for payload, keys and what is around them.
     pub(crate) room: usize,
 }
 
@@ -46,27 +47,34 @@ impl Intercept for Doorkeeper {
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let response = context.response_mut();
-        let Some(bytes) = response.body().content_length().map(payload_bytes) else {
-            return Ok(());
-        };
-        if response.status().is_success() && bytes > self.room {
-            let body = std::mem::replace(response.body_mut(), SdkBody::taken());
-            self.gate.ask(bytes);
-            let waiting = WaitingBody {
-                inner: body,
-                gate: Arc::clone(&self.gate),
-            };
-            *response.body_mut() = SdkBody::from_body_1_x(waiting);
+        if response.status().is_success() {
+            self.hold(response.body_mut());
         }
         Ok(())
     }
 }
 
-/// Most bytes of payload and keys in an answer whose body has `length` bytes: the payload is in
-/// base64, four characters for three bytes, and what is around each record is longer than what its key
-/// is short of by this.
-fn payload_bytes(length: u64) -> usize {
-    usize::try_from(length / 4 * 3).unwrap_or(usize::MAX)
+impl Doorkeeper {
+    /// Lets the body wait if it is larger than the room.
+    fn hold(&self, body: &mut SdkBody) {
+        let Some(bytes) = body.content_length().map(bytes_of_body) else {
+            return;
+        };
+        if bytes > self.room {
+            let inner = std::mem::replace(body, SdkBody::taken());
+            self.gate.ask(bytes);
+            let gate = Arc::clone(&self.gate);
+            *body = SdkBody::from_body_1_x(WaitingBody { inner, gate });
+        }
+    }
+}
+
+/// Bytes that an answer takes whose body has `length` bytes: the payload is in base64, four characters
+/// for three bytes. What is around the records counts as if it were payload, as it does in what is
+/// reserved; of the largest answers it does not, which have no more payload than this.
+fn bytes_of_body(length: u64) -> usize {
+    let bytes = usize::try_from(length / 4 * 3).unwrap_or(usize::MAX);
+    bytes.min(limits::GET_RECORDS_MAX_BYTES)
 }
 
 /// The body of an answer, none of which is read before its gate is open.
@@ -91,3 +99,6 @@ impl Body for WaitingBody {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -270,9 +270,14 @@ fn room_is_asked_for_as_much_as_is_expected_and_an_answer_asks_for_no_more_than_
         )
     };
     let kib = limits::KIB as u64;
-    assert_eq!(after(10, 10 * 100), (1_000_000, 10_000, 655));
-    assert_eq!(after(10, 10 * 32 * kib), (2 * limits::MIB, 64, 2));
-    assert_eq!(after(1, 3_000 * kib), (3_000 * limits::KIB, 1, 1));
+    // With what is around them, and a quarter more than the mean makes.
+    let with =
+        |records: usize, bytes: usize| (records * (bytes + 160) + limits::KIB).div_ceil(4) * 5;
+    assert_eq!(after(10, 10 * 100), (with(10_000, 100), 10_000, 197));
+    let (wanted, ..) = after(10, 10 * 30 * kib);
+    assert_eq!(wanted, with(68, 30 * limits::KIB));
+    assert_eq!(after(1, 3_000 * kib), (with(1, 3_000 * limits::KIB), 1, 1));
+    assert_eq!(after(1, 10_240 * kib), (all, 1, 1), "no answer has more");
 }
 
 #[test]
@@ -302,7 +307,7 @@ fn an_answer_without_room_is_asked_for_in_smaller_steps_and_counts_against_the_q
             Ask::Iterator(at) => panic!("{at:?}"),
         }
     }
-    assert_eq!(limits_asked, [655, 4, 1]);
+    assert_eq!(limits_asked, [197, 1]);
     let Ask::Wait(until) = poll.next(now) else {
         panic!("what was not read is owed")
     };
@@ -314,4 +319,29 @@ fn an_answer_without_room_is_asked_for_in_smaller_steps_and_counts_against_the_q
         pauses += poll.not_before - now;
     }
     assert!(pauses > Duration::from_secs(20), "{pauses:?}");
+}
+
+#[test]
+fn what_is_asked_for_fits_into_what_was_wanted_for_it() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    for thousands in (0..2_000).rev() {
+        let bytes = thousands * 997;
+        let answer = Answer {
+            records: 1,
+            bytes,
+            ..answer(Some("5"), 9)
+        };
+        poll.on_answer(answer, now);
+        let all = poll.limit(10_000, limits::GET_RECORDS_MAX_BYTES);
+        assert_eq!(poll.limit(10_000, poll.wanted(10_000)), all, "{bytes}");
+    }
+}
+
+#[test]
+fn an_answer_without_room_is_owed_for_without_what_is_around_its_records() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    poll.on_unread(100, 100 * (1000 + 160) + 1024, now);
+    assert_eq!(poll.owed_bytes, 100_000);
+    poll.on_unread(100, 5, now);
+    assert_eq!(poll.owed_bytes, 0);
 }

@@ -38,10 +38,12 @@ async fn read(filler: Filler, budget: Arc<Budget>, most: Arc<AtomicUsize>, mut p
         tokio::time::sleep(Duration::from_millis(20)).await;
         let has_grown = clock.now() - begun > Duration::from_secs(30);
         let (records, bytes) = answer(limit, if has_grown { limits::MIB } else { 100 });
-        if bytes > slot.bytes() {
-            let grown = timeout(UNREAD_PATIENCE, slot.grow(bytes, limit == 1)).await;
+        // With what is around the records.
+        let length = (bytes + records as usize * 140).min(limits::GET_RECORDS_MAX_BYTES);
+        if length > slot.bytes() {
+            let grown = timeout(UNREAD_PATIENCE, slot.grow(length, limit == 1)).await;
             if grown != Ok(true) {
-                poll.on_unread(limit, bytes as u64, clock.now());
+                poll.on_unread(limit, length as u64, clock.now());
                 continue;
             }
         }
