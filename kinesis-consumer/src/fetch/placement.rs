@@ -21,13 +21,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kinesis_core::{HashKeyRange, ShardId, ShardMap};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use kinesis_core::{Clock, HashKeyRange, ShardId, ShardMap};
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::call::{Failure, Reader};
 use super::poll::Trouble;
 use super::unpack::Foreign;
+use crate::error::Error;
 
 /// How long it counts that a stream is provisioned. Source: none, reasonable default; a way to AUTO
 /// leads through a change of mode, during which the stream is not ACTIVE, and a second request.
@@ -40,8 +43,8 @@ const OTHER_FOR: Duration = Duration::from_secs(10);
 /// The pause before asking again. Source: none, reasonable default.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Failed questions in a row before it counts as unknown. Source: none, reasonable default.
-const FAILURES_MAX: u32 = 60;
+/// How long it is asked for before it counts as unknown. Source: none, reasonable default.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The latest answer, shared by the shards of a stream.
 #[derive(Debug, Default)]
@@ -50,15 +53,22 @@ pub(crate) struct Placement {
     /// The shards as last listed. Only more come, and the oldest go; what is here stays true, but for a
     /// stream that was created anew under the name.
     shards: Mutex<Option<Arc<ShardMap>>>,
-    /// Held by who lists them; the others wait for what that finds.
-    listing: AsyncMutex<()>,
+    /// Held by who lists them, and when that last failed: the others wait for what it finds, and do not
+    /// try again before the pause is over.
+    listing: AsyncMutex<Option<Instant>>,
 }
 
 impl Placement {
-    /// Whether members of other shards were certainly sent again. Waits out failures; without the
-    /// permission to ask, it is not certain.
+    /// Whether members of other shards were certainly sent again. Waits out failures for
+    /// [`PATIENCE`]; without the permission to ask, it is not certain.
     pub(super) async fn is_by_key(&self, reader: &Reader) -> bool {
-        for _ in 0..FAILURES_MAX {
+        timeout(PATIENCE, self.ask_by_key(reader))
+            .await
+            .unwrap_or(false)
+    }
+
+    async fn ask_by_key(&self, reader: &Reader) -> bool {
+        loop {
             let now = reader.clock.now();
             if let Some((at, by_key)) = *self.lock()
                 && now < at + known_for(by_key)
@@ -74,35 +84,64 @@ impl Placement {
                 }
             }
         }
-        false
     }
 
     /// The ranges of the ancestors of a shard, as far as they are listed; none where they may not be
-    /// listed.
+    /// listed, or not within [`PATIENCE`].
     pub(super) async fn ancestors(&self, reader: &Reader) -> Vec<HashKeyRange> {
-        let id = &reader.shard_id;
-        for _ in 0..FAILURES_MAX {
-            if let Some(found) = self.known_ancestors(id) {
-                return found;
-            }
-            let _turn = self.listing.lock().await;
-            if let Some(found) = self.known_ancestors(id) {
-                return found;
-            }
-            match reader.shards().await {
-                Ok(shards) => {
-                    let found = ancestors_of(&shards, id);
-                    *self.listed() = Some(Arc::new(shards));
+        let list = || reader.shards().boxed();
+        self.ancestors_in(&reader.shard_id, &reader.clock, &list)
+            .await
+    }
+
+    async fn ancestors_in(
+        &self,
+        id: &ShardId,
+        clock: &Clock,
+        list: &List<'_>,
+    ) -> Vec<HashKeyRange> {
+        let search = async {
+            loop {
+                if let Some(found) = self.known_ancestors(id) {
                     return found;
                 }
-                Err(error) if !error.kind().is_retryable() => return Vec::new(),
-                Err(error) => {
-                    tracing::warn!("The shards are listed again: {error}");
-                    tokio::time::sleep(PAUSE).await;
-                }
+                let again_at = match self.list(id, clock, list).await {
+                    Listed::Found(found) => return found,
+                    Listed::Failed(at) => at + PAUSE,
+                };
+                tokio::time::sleep_until(again_at).await;
+            }
+        };
+        // By the time and not by attempts: many shards may wait for one listing that fails.
+        timeout(PATIENCE, search).await.unwrap_or_default()
+    }
+
+    /// Lists the shards, if nobody else has done so meanwhile, or failed to within the last [`PAUSE`].
+    async fn list(&self, id: &ShardId, clock: &Clock, list: &List<'_>) -> Listed {
+        let mut failed_at = self.listing.lock().await;
+        if let Some(found) = self.known_ancestors(id) {
+            return Listed::Found(found);
+        }
+        if let Some(at) = *failed_at
+            && clock.now() < at + PAUSE
+        {
+            return Listed::Failed(at);
+        }
+        match list().await {
+            Ok(shards) => {
+                let found = ancestors_of(&shards, id);
+                *self.listed() = Some(Arc::new(shards));
+                *failed_at = None;
+                Listed::Found(found)
+            }
+            Err(error) if !error.kind().is_retryable() => Listed::Found(Vec::new()),
+            Err(error) => {
+                tracing::warn!("The shards are listed again: {error}");
+                let at = clock.now();
+                *failed_at = Some(at);
+                Listed::Failed(at)
             }
         }
-        Vec::new()
     }
 
     fn known_ancestors(&self, id: &ShardId) -> Option<Vec<HashKeyRange>> {
@@ -124,6 +163,16 @@ impl Placement {
     fn lock(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Lists the shards, in one attempt.
+type List<'a> = dyn Fn() -> BoxFuture<'a, Result<ShardMap, Error>> + Sync + 'a;
+
+/// What came of listing the shards.
+enum Listed {
+    Found(Vec<HashKeyRange>),
+    /// It failed at this instant, by whoever tried.
+    Failed(Instant),
 }
 
 /// Whether a producer that went by keys, and by a map of before a reshard, made the member's aggregate
@@ -159,9 +208,12 @@ fn is_final(failure: &Failure) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use kinesis_core::{HashKey, Shard};
 
     use super::*;
+    use crate::error::ErrorKind;
 
     fn range(start: u128, end: u128) -> HashKeyRange {
         HashKeyRange::new(HashKey(start), HashKey(end)).expect("a range")
@@ -197,6 +249,36 @@ mod tests {
         assert_eq!(of(4), [range(0, 99), range(50, 99)]);
         let all = [range(0, 99), range(0, 49), range(50, 99), range(50, 74)];
         assert_eq!(of(5), all);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shards_that_wait_for_a_listing_that_fails_share_its_failures_and_its_success() {
+        for (succeeds_after_secs, calls_most, secs_most) in [(10, 11, 11), (u64::MAX, 60, 60)] {
+            let (placement, clock) = (Placement::default(), Clock::system());
+            let begun = clock.now();
+            let calls = AtomicUsize::new(0);
+            let list = || {
+                let listed = async {
+                    calls.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    if begun.elapsed().as_secs() < succeeds_after_secs {
+                        let what = "listing the shards failed";
+                        return Err(Error::new(ErrorKind::Unavailable, what));
+                    }
+                    Ok(shards())
+                };
+                listed.boxed()
+            };
+            let id = ShardId::from_index(4);
+            let shards = (0..100).map(|_| placement.ancestors_in(&id, &clock, &list));
+            for found in futures::future::join_all(shards).await {
+                let succeeds = succeeds_after_secs != u64::MAX;
+                assert_eq!(found.len(), if succeeds { 2 } else { 0 });
+            }
+            let (calls, took) = (calls.load(Ordering::Relaxed), begun.elapsed());
+            assert!((2..=calls_most).contains(&calls), "{calls} calls");
+            assert!(took <= Duration::from_secs(secs_most), "{took:?}");
+        }
     }
 
     #[test]
