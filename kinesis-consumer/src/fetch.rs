@@ -255,12 +255,12 @@ impl Task {
         }
     }
 
-    /// Reading began at this instant of the service's clock.
+    /// Reading began at this instant of the service's clock, or up to a second later.
     fn begin_at(&mut self, began_at: u64) {
         let StartAt::Timestamp { epoch_millis } = self.poll.position() else {
             return;
         };
-        if self.names_instant && epoch_millis <= began_at {
+        if self.names_instant && !poll::was_ahead(epoch_millis, began_at) {
             return;
         }
         if self.names_instant {

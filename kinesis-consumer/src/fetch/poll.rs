@@ -63,6 +63,9 @@ const ANSWER_ENVELOPE_BYTES: u64 = limits::KIB as u64;
 /// Source: none, reasonable default.
 const SPARE_PART: u64 = 5;
 
+/// How much later than told the service's time can be: the header that tells it has whole seconds.
+const SERVICE_TIME_UNIT_MILLIS: u64 = 1_000;
+
 const _: () = assert!(FETCH_BACKOFF_MAX.as_millis() < NOT_FOUND_PATIENCE.as_millis());
 
 /// Where an iterator is to start.
@@ -300,6 +303,12 @@ impl Poll {
     pub(crate) fn on_found(&mut self) {
         self.unknown_since = None;
     }
+}
+
+/// Whether `epoch_millis` was certainly still to come when reading began, at `began_at` or up to a second
+/// later: the service tells its time in whole seconds.
+pub(crate) fn was_ahead(epoch_millis: u64, began_at: u64) -> bool {
+    epoch_millis >= began_at.saturating_add(SERVICE_TIME_UNIT_MILLIS)
 }
 
 impl StartAt {

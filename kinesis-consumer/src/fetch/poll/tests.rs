@@ -345,3 +345,12 @@ fn an_answer_without_room_is_owed_for_without_what_is_around_its_records() {
     poll.on_unread(100, 5, now);
     assert_eq!(poll.owed_bytes, 0);
 }
+
+#[test]
+fn an_instant_within_the_second_that_the_service_tells_is_not_ahead_of_it() {
+    // Told as 7,000, 300 ms after reading began: it began between 6,700 and 7,699.
+    let began_at = 7_000 - 300;
+    assert!(!was_ahead(6_000, began_at) && !was_ahead(7_000, began_at));
+    assert!(!was_ahead(began_at + 999, began_at));
+    assert!(was_ahead(began_at + 1_000, began_at));
+}
