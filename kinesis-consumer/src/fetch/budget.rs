@@ -37,7 +37,9 @@ const PIECES_PART: usize = 4;
 const WHOLE_PART: usize = 8;
 
 /// Answers that may wait at once until there is more room for them than was reserved: until then they lie
-/// in buffers of the transport, which nobody counts. Source: none, reasonable default.
+/// in buffers of the transport, which nobody counts. Over HTTP/2 they share the window of the client's own
+/// connection: a few that are larger than their streams' windows can close it, and then all other calls
+/// over it stand still, each for as long as such an answer waits at most. Source: none, reasonable default.
 const EXCHANGES_MAX: usize = 8;
 
 #[derive(Debug)]
