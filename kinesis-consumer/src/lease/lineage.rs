@@ -8,8 +8,8 @@
 //! A finished lease may be deleted when its children are known, all of them have leases that moved
 //! on from where they began, and no lease of a parent is left: the last of these keeps a shard whose
 //! lease is missing distinguishable from one that was finished. One whose children nobody knows may
-//! go, too, once the stream does not list its shard any more: without a lease such a shard counts as
-//! finished.
+//! go, too, once the stream does not list its shard any more and leases for all of the key space are
+//! there: without a lease such a shard counts as finished, but what comes after it must have one.
 
 use std::collections::BTreeMap;
 

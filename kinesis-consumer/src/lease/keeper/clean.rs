@@ -28,7 +28,7 @@ impl Service {
             .filter(|lease| lineage.is_childless_end(lease))
             .cloned()
             .collect();
-        done.extend(self.no_longer_listed(childless).await);
+        done.extend(self.no_longer_listed(childless, &board.leases).await);
         for lease in done {
             if self.held.contains_key(&lease.shard_id) {
                 continue;
@@ -53,14 +53,20 @@ impl Service {
     /// nobody will ever learn of their children, and while they are there the leases of these are kept,
     /// too. The shards are listed after the rows were read, so no row is younger than the listing; and
     /// only where there is such a row, which is seldom.
-    async fn no_longer_listed(&self, mut childless: Vec<Lease>) -> Vec<Lease> {
+    ///
+    /// None of a stream whose `leases` leave a part of the key space to nobody: what follows the shard
+    /// has no lease yet, and such a row may be all that says that the stream was read before. Without
+    /// it, the shards that come next would be begun as those of a new application, at the newest
+    /// record.
+    async fn no_longer_listed(&self, mut childless: Vec<Lease>, leases: &[Lease]) -> Vec<Lease> {
         let mut gone = Vec::new();
         for stream in &self.streams {
             let source = stream.source();
             let of_stream: Vec<Lease> = childless
                 .extract_if(.., |lease| source.has(&lease.shard_id))
                 .collect();
-            if of_stream.is_empty() {
+            let others = leases.iter().filter(|lease| source.has(&lease.shard_id));
+            if of_stream.is_empty() || !discover::covers_key_space(others) {
                 continue;
             }
             match discover::list_once(&self.keeper.kinesis, &source.address).await {

@@ -106,8 +106,14 @@ pub(crate) struct Rig {
 impl Rig {
     /// A stream of `shards` shards; no table yet.
     pub(crate) async fn new(shards: i32) -> Self {
+        Self::with_clock(shards, Clock::system()).await
+    }
+
+    /// The same with a clock of the stream's own, so that a retention passes in virtual time.
+    pub(crate) async fn with_clock(shards: i32, clock: Clock) -> Self {
         let local = KinesisLocal::builder()
             .rand(Rand::seeded(7))
+            .clock(clock)
             .limits(Limits::Off)
             .start()
             .await
@@ -137,18 +143,34 @@ impl Rig {
         self.faulty_by_body(move |operation, _| judge(operation))
     }
 
-    /// The same by the text of the request, too.
+    /// A Kinesis client, likewise.
+    pub(crate) fn faulty_kinesis(
+        &self,
+        mut judge: impl FnMut(&str) -> Fault + Send + 'static,
+    ) -> aws_sdk_kinesis::Client {
+        let http = self.faulty_http(move |operation, _| judge(operation));
+        let config = aws_sdk_kinesis::Config::from(&self.local.sdk_config()).to_builder();
+        aws_sdk_kinesis::Client::from_conf(config.http_client(http).build())
+    }
+
+    /// A DynamoDB client by the text of the request, too.
     pub(crate) fn faulty_by_body(
         &self,
         judge: impl FnMut(&str, &str) -> Fault + Send + 'static,
     ) -> aws_sdk_dynamodb::Client {
-        let client = FaultyClient {
+        let http = self.faulty_http(judge);
+        let config = aws_sdk_dynamodb::Config::from(&self.local.sdk_config()).to_builder();
+        aws_sdk_dynamodb::Client::from_conf(config.http_client(http).build())
+    }
+
+    fn faulty_http(
+        &self,
+        judge: impl FnMut(&str, &str) -> Fault + Send + 'static,
+    ) -> SharedHttpClient {
+        SharedHttpClient::new(FaultyClient {
             inner: SharedHttpConnector::new(self.local.http_client()),
             judge: Arc::new(Mutex::new(Box::new(judge))),
-        };
-        let config = aws_sdk_dynamodb::Config::from(&self.local.sdk_config()).to_builder();
-        let config = config.http_client(SharedHttpClient::new(client)).build();
-        aws_sdk_dynamodb::Client::from_conf(config)
+        })
     }
 
     /// The table, created if need be.

@@ -202,9 +202,11 @@ async fn a_finished_lease_without_children_goes_once_the_stream_does_not_list_it
     let rig = Rig::new(2).await;
     rig.table().await;
     let ended = |index: u64| Lease::new(ShardId::from_index(index), Position::ShardEnd);
-    // One expired unread; the other is listed, and open, so its end is a mistake of somebody's.
+    // One expired unread; the other is listed, and open, so its end is a mistake of somebody's. All of
+    // the key space has leases that are not finished.
     let child = Lease {
         parents: [ShardId::from_index(9)].into(),
+        range: Some(kinesis_core::HashKeyRange::FULL),
         ..Lease::new(ShardId::from_index(0), Position::TrimHorizon)
     };
     for lease in [ended(9), ended(1), child] {
@@ -216,5 +218,63 @@ async fn a_finished_lease_without_children_goes_once_the_stream_does_not_list_it
     assert!(rig.item(9).await.is_empty(), "deleted");
     assert!(!rig.item(1).await.is_empty(), "kept");
     assert_eq!(a.shards(), [0]);
+    a.stop().await.expect("stops");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_row_of_a_stream_stays_until_what_follows_has_leases_that_skip_nothing() {
+    let clock = Clock::starting_at(1_767_225_600_000);
+    let mut rig = Rig::with_clock(1, clock).await;
+    rig.table().await;
+    let middle = kinesis_core::HashKeyRange::FULL.split_even(2)[1].start();
+    let split = rig.kinesis.split_shard().stream_name(STREAM);
+    let split = split.shard_to_split("shardId-000000000000");
+    let split = split.new_starting_hash_key(middle.to_string());
+    split.send().await.expect("splits");
+    // The application stood still until the parent was gone.
+    sleep(Duration::from_secs(25 * 3600)).await;
+    let listed = discover::list_once(&rig.kinesis, &STREAM.into()).await;
+    let map = listed.expect("lists").shards;
+    assert!(map.get(&ShardId::from_index(0)).is_none(), "not listed");
+    let read_once = Lease {
+        range: Some(kinesis_core::HashKeyRange::FULL),
+        ..Lease::new(ShardId::from_index(0), at(5))
+    };
+    rig.put(item::new_item(&read_once)).await;
+
+    let down = Arc::new(AtomicBool::new(false));
+    let is_down = Arc::clone(&down);
+    rig.kinesis = rig.faulty_kinesis(move |_| match is_down.load(Ordering::Relaxed) {
+        true => Fault::Drop,
+        false => Fault::None,
+    });
+    let mut settings = Settings {
+        initial_position: crate::settings::InitialPosition::Latest,
+        ..Settings::default()
+    };
+    // In every pass, so that one falls between the end of the shard and the new leases.
+    settings.lease.lease_cleanup_interval = Duration::from_secs(1);
+    let a = rig.worker_with("a", rig.dynamodb.clone(), &settings, OnHandoff::Release);
+    until("the old shard", &[&a], || a.shards() == [0]).await;
+    // Nobody can say any more which children it had.
+    let lease = a.lease(0);
+    lease.end_shard(&[]).await.expect("ends");
+    lease.release().await.expect("gives back");
+    // One look or two, which are too few to be sure of a hole.
+    sleep(settings.lease.failover_time).await;
+    down.store(true, Ordering::Relaxed);
+    sleep(Duration::from_secs(60)).await;
+    assert!(rig.lease(0).await.is_ended(), "stays");
+    down.store(false, Ordering::Relaxed);
+    until("what follows", &[&a], || a.shards() == [1, 2]).await;
+    for shard in [1, 2] {
+        let begins = rig.lease(shard).await.checkpoint;
+        assert_eq!(begins, Position::TrimHorizon, "shard {shard} is read whole");
+    }
+    sleep(Duration::from_secs(60)).await;
+    assert!(
+        rig.item(0).await.is_empty(),
+        "deleted when it is of no more use"
+    );
     a.stop().await.expect("stops");
 }
