@@ -38,6 +38,8 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// Refused for want of throughput.
     Throttle,
+    /// Refused for want of a permission.
+    Deny,
     /// Never arrives.
     Drop,
     /// Arrives nowhere and is never answered.
@@ -76,8 +78,14 @@ impl HttpConnector for FaultyClient {
                 }
                 Fault::Drop => Err(broken()),
                 Fault::Hang => std::future::pending().await,
-                Fault::Throttle => {
-                    let body = r#"{"__type":"com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException","message":"slow down"}"#;
+                Fault::Throttle | Fault::Deny => {
+                    let name = match fault {
+                        Fault::Throttle => "ProvisionedThroughputExceededException",
+                        _ => "AccessDeniedException",
+                    };
+                    let body = format!(
+                        r#"{{"__type":"com.amazonaws.dynamodb.v20120810#{name}","message":"no"}}"#
+                    );
                     let status = 400u16.try_into().map_err(|_| broken())?;
                     Ok(HttpResponse::new(status, SdkBody::from(body)))
                 }

@@ -4,7 +4,8 @@
 //! exists is taken as it is, whatever its billing or streams, if its key is ours.
 //!
 //! Point-in-time recovery cannot be asked for with the table. Whoever saw it being made, by whatever
-//! worker, turns it on; where a table is found without what the settings ask for, that is reported.
+//! worker, turns it on; where a table is found without what the settings ask for, that is reported. Only
+//! who made the table has to be able to turn it on.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -32,10 +33,19 @@ const WAIT_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long to wait for the table. Source: KCL, 600 s.
 const WAIT: Duration = Duration::from_secs(600);
 
+/// What the looks so far tell of how the table came to be.
+#[derive(Debug, Default)]
+struct Birth {
+    /// It was missing, or being made.
+    seen: AtomicBool,
+    /// A call of this process made it, and was answered.
+    ours: AtomicBool,
+}
+
 impl DynamoDbTable {
     /// Creates the table as `wanted` unless it exists, and waits until it can be used.
     pub(super) async fn ensure(&self, wanted: &LeaseTableSettings) -> Result<(), Error> {
-        let new = AtomicBool::new(false);
+        let birth = Birth::default();
         let pauses = ExponentialBuilder::default()
             .with_jitter()
             .with_jitter_seed(self.rand.next_u64())
@@ -43,7 +53,7 @@ impl DynamoDbTable {
             .with_max_delay(WAIT_PAUSE_MAX)
             .with_total_delay(Some(WAIT))
             .without_max_times();
-        (|| self.look(wanted, &new))
+        (|| self.look(wanted, &birth))
             .retry(pauses)
             .sleep(tokio::time::sleep)
             .when(|error: &Error| error.kind().is_retryable())
@@ -58,18 +68,20 @@ impl DynamoDbTable {
     }
 
     /// One look: fine, or not yet (a retryable error), or never.
-    /// The table is `new` if an earlier look found it missing or being made.
-    async fn look(&self, wanted: &LeaseTableSettings, new: &AtomicBool) -> Result<(), Error> {
+    async fn look(&self, wanted: &LeaseTableSettings, birth: &Birth) -> Result<(), Error> {
         let request = self.reads.describe_table().table_name(self.name());
         match Box::pin(request.send()).await {
             Ok(answer) => {
                 let status = answer.table().and_then(TableDescription::table_status);
                 if status == Some(&TableStatus::Creating) {
-                    new.store(true, Ordering::Relaxed);
+                    birth.seen.store(true, Ordering::Relaxed);
                 }
                 self.judge(answer.table())?;
                 match wanted.point_in_time_recovery {
-                    true if new.load(Ordering::Relaxed) => self.keep_its_past().await,
+                    true if birth.seen.load(Ordering::Relaxed) => {
+                        let kept = self.keep_its_past().await;
+                        self.judge_its_past(kept, birth)
+                    }
                     true => {
                         self.report_a_lost_past().await;
                         Ok(())
@@ -79,8 +91,10 @@ impl DynamoDbTable {
             }
             Err(error) if aws_kind(&error) == ErrorKind::NotFound => {
                 // Before the call: it may be made though the call fails.
-                new.store(true, Ordering::Relaxed);
-                self.create_table(wanted).await?;
+                birth.seen.store(true, Ordering::Relaxed);
+                if self.create_table(wanted).await? {
+                    birth.ours.store(true, Ordering::Relaxed);
+                }
                 Err(self.not_yet("is being created"))
             }
             Err(error) => Err(Error::aws(
@@ -111,8 +125,8 @@ impl DynamoDbTable {
         }
     }
 
-    /// Makes the table, unless it is being made.
-    async fn create_table(&self, wanted: &LeaseTableSettings) -> Result<(), Error> {
+    /// Makes the table, unless it is being made; whether it is this call that made it.
+    async fn create_table(&self, wanted: &LeaseTableSettings) -> Result<bool, Error> {
         let throughput = throughput_of(wanted.billing_mode).map_err(incomplete)?;
         let tags: Result<Vec<Tag>, _> = wanted
             .tags
@@ -138,11 +152,11 @@ impl DynamoDbTable {
         match Box::pin(request.send()).await {
             Ok(_) => {
                 tracing::info!(table = self.name(), "created the lease table");
-                Ok(())
+                Ok(true)
             }
             Err(error) => match error.as_service_error() {
                 // Another worker, or an attempt of ours whose answer was lost.
-                Some(refusal) if refusal.is_resource_in_use_exception() => Ok(()),
+                Some(refusal) if refusal.is_resource_in_use_exception() => Ok(false),
                 _ => Err(Error::aws(
                     format_args!("creating lease table {}", self.name()),
                     error,
@@ -171,6 +185,21 @@ impl DynamoDbTable {
                 ),
                 error,
             )),
+        }
+    }
+
+    /// What it means that its past is `kept` or not. A worker that did not make the table may lack the
+    /// permission that its maker has, and starts all the same.
+    fn judge_its_past(&self, kept: Result<(), Error>, birth: &Birth) -> Result<(), Error> {
+        match kept {
+            Err(error) if !error.kind().is_retryable() && !birth.ours.load(Ordering::Relaxed) => {
+                tracing::warn!(
+                    table = self.name(),
+                    "whether the lease table has point-in-time recovery is up to who made it: {error}"
+                );
+                Ok(())
+            }
+            kept => kept,
         }
     }
 

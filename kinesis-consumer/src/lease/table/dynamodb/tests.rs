@@ -399,3 +399,28 @@ async fn a_table_that_was_made_without_point_in_time_recovery_stays_so_and_is_lo
     assert_eq!(looks.load(std::sync::atomic::Ordering::Relaxed), 1);
     assert!(!has_its_past(&rig).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_may_not_turn_recovery_on_starts_unless_it_made_the_table() {
+    let wanted = LeaseTableSettings {
+        point_in_time_recovery: true,
+        ..LeaseTableSettings::default()
+    };
+    for is_maker in [false, true] {
+        let rig = Rig::new(1).await;
+        let mut lost = is_maker;
+        let client = rig.faulty(move |operation| match operation {
+            // The attempt after it hears that the table exists, as of another worker.
+            "CreateTable" if !lost => {
+                lost = true;
+                Fault::LoseAnswer
+            }
+            "UpdateContinuousBackups" => Fault::Deny,
+            _ => Fault::None,
+        });
+        let prepared = rig.table_through(&client).prepare(&wanted).await;
+        let refused = prepared.err().map(|error| error.kind());
+        assert_eq!(refused, is_maker.then_some(ErrorKind::Denied));
+        assert!(!has_its_past(&rig).await);
+    }
+}
