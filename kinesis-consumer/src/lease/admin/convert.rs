@@ -87,7 +87,7 @@ impl LeaseAdmin {
             item.remove(item::CHECKPOINT_OWNER);
             let counter = item::number(found.lease.counter.saturating_add(1));
             item.insert(item::COUNTER.to_owned(), counter);
-            let done = self.rows.rekey(&found.lease, item).await?;
+            let done = self.rows.rekey(&found.lease, &item).await?;
             changes.push(change_of(found.key(), of(done)));
         }
         Ok(changes)

@@ -7,12 +7,23 @@ use aws_sdk_dynamodb::Client;
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem};
+use backon::{ExponentialBuilder, Retryable};
 use kinesis_core::ShardId;
 
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
 use crate::lease::item::{self, CorruptRow, Item, Row};
 use crate::lease::table::dynamodb;
+
+/// Pause before a lease is moved again whose transaction met another one or a limit; doubles.
+/// Source: none, reasonable default.
+const REKEY_PAUSE: Duration = Duration::from_millis(200);
+
+/// Longest pause. Source: none, reasonable default.
+const REKEY_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Attempts after the first: about half a minute in all. Source: none, reasonable default.
+const REKEY_RETRIES: usize = 10;
 
 /// A lease with all attributes of its row, those unknown here included.
 #[derive(Clone, Debug)]
@@ -172,8 +183,25 @@ impl Rows {
     /// was done. Not done if the row has changed, or there is a row under the new key.
     ///
     /// # Errors
-    /// When the transaction was not carried out for another reason: `Throttled` where it may be later.
-    pub(super) async fn rekey(&self, seen: &Lease, item: Item) -> Result<bool, Error> {
+    /// When the transaction was not carried out for another reason: `Throttled` where it was not in
+    /// several attempts, and may be later.
+    pub(super) async fn rekey(&self, seen: &Lease, item: &Item) -> Result<bool, Error> {
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(REKEY_PAUSE)
+            .with_max_delay(REKEY_PAUSE_MAX)
+            .with_max_times(REKEY_RETRIES);
+        (|| self.rekey_once(seen, item.clone()))
+            .retry(pauses)
+            .sleep(tokio::time::sleep)
+            // Nothing was done then; of others it is not known.
+            .when(|error: &Error| error.kind() == ErrorKind::Throttled)
+            .notify(|error: &Error, pause| {
+                tracing::warn!(?pause, "a lease is moved again: {error}");
+            })
+            .await
+    }
+
+    async fn rekey_once(&self, seen: &Lease, item: Item) -> Result<bool, Error> {
         let incomplete = |_| Error::new(ErrorKind::Internal, "a write lacks a part");
         let put = Put::builder()
             .table_name(&self.table)
