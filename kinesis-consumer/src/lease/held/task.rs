@@ -274,8 +274,8 @@ impl HeldTask {
 
     /// One write of the holder's, again and again until it is made or cannot be. As with a renewal, even
     /// an error that looks final, such as of a credential that has expired, may be put right in time;
-    /// given to the processor it would count as a failure of the records. Only what the service finds
-    /// wrong with the request itself stays so.
+    /// given to the processor it would count as a failure of the records. Only what is wrong with the
+    /// request itself stays so.
     async fn write_until_done(
         &mut self,
         make: impl Fn(&Tenure, &str) -> Write,
@@ -284,7 +284,7 @@ impl HeldTask {
         let mut attempt = 0;
         loop {
             match self.write(&make, &is_made).await {
-                Err(Failure::Error(error)) if error.kind() != ErrorKind::InvalidInput => {
+                Err(Failure::Error(error)) if may_be_put_right(error.kind()) => {
                     self.pause(&mut attempt, &error).await;
                 }
                 settled => return settled,
@@ -400,6 +400,30 @@ impl HeldTask {
             let shard_id = self.shared.shard_id.clone();
             let kind = EventKind::HandoffRequested { to };
             self.shared.source.announce(shard_id, kind);
+        }
+    }
+}
+
+/// Whether a write that failed so may be made while the lease lasts: not one that the service finds
+/// wrong, or that cannot be built at all, which would cost the lease.
+fn may_be_put_right(kind: ErrorKind) -> bool {
+    !matches!(kind, ErrorKind::InvalidInput | ErrorKind::Internal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_that_cannot_be_built_is_not_tried_until_the_lease_is_lost() {
+        assert!(!may_be_put_right(ErrorKind::Internal));
+        assert!(!may_be_put_right(ErrorKind::InvalidInput));
+        for kind in [
+            ErrorKind::Denied,
+            ErrorKind::Throttled,
+            ErrorKind::Unavailable,
+        ] {
+            assert!(may_be_put_right(kind), "{kind:?}");
         }
     }
 }
