@@ -35,7 +35,7 @@ const STATES_INTERVAL: Duration = Duration::from_secs(60);
 /// Source: none, reasonable default.
 const REPORT_RETRY: Duration = Duration::from_secs(2);
 
-/// What a report, or a look at the states, may take of the duration of the leader's lock. With the time
+/// What a report, its deletion, or a look at the states, may take of the duration of the leader's lock. With the time
 /// between two beats, a third, it is less than what a leader counts on. Source: none, derived from that.
 const ERRANDS_PER_DURATION: u32 = 4;
 
@@ -287,7 +287,8 @@ impl Pulse {
         let Some(reported) = self.reported.take() else {
             return;
         };
-        if let Err(error) = self.table.delete_stats(&self.me, reported).await {
+        let delete = self.table.delete_stats(&self.me, reported);
+        if let Err(error) = within(self.errand_limit(), delete).await {
             tracing::warn!("the worker's metrics stay until they are old: {error}");
         }
     }

@@ -4,6 +4,15 @@ use crate::lease::tests::rig::{Fault, Rig};
 
 /// Who leads from the start and is to lead for `seconds`, whatever `judge` does to its requests.
 async fn leads_on(seconds: u64, judge: impl FnMut(&str, &str) -> Fault + Send + 'static) {
+    leads_on_and(false, seconds, judge).await;
+}
+
+/// The same, leaving after a few seconds perhaps.
+async fn leads_on_and(
+    leaves: bool,
+    seconds: u64,
+    judge: impl FnMut(&str, &str) -> Fault + Send + 'static,
+) {
     let rig = Rig::new(1).await;
     let table = rig.table().await;
     let client = rig.faulty_by_body(judge);
@@ -18,6 +27,9 @@ async fn leads_on(seconds: u64, judge: impl FnMut(&str, &str) -> Fault + Send + 
     );
     let running = tokio::spawn(pulse.run());
     tokio::time::sleep(Duration::from_secs(3)).await;
+    if leaves {
+        farewell.leave.cancel();
+    }
     for tenth in 30..seconds * 10 {
         let now = Clock::system().now();
         assert!(view.borrow().leads(now), "after {} s", tenth / 10);
@@ -61,6 +73,15 @@ async fn a_leader_whose_metrics_nobody_takes_leads_on() {
 async fn a_leader_who_cannot_look_at_the_states_leads_on() {
     leads_on(200, |operation, _| match operation {
         "DescribeTable" => Fault::Hang,
+        _ => Fault::None,
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_who_leaves_and_whose_row_nobody_deletes_leads_on_until_it_is_gone() {
+    leads_on_and(true, 60, |operation, _| match operation {
+        "DeleteItem" => Fault::Hang,
         _ => Fault::None,
     })
     .await;
