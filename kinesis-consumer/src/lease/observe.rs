@@ -30,7 +30,8 @@ const LATE_READ: Duration = Duration::from_secs(3);
 /// For how many `failover_time`s a row without a mark is remembered that was not looked at. Meanwhile it
 /// may have been deleted and made anew with the very same counter; a mark names one take of one row
 /// and does not come again. Source: none; between its first look and its first pass as a leader a
-/// worker waits for the lock of a dead one, by default one `failover_time`.
+/// worker waits for the lock of a dead one, by default one `failover_time`. Where the scans are slower
+/// than that, for twice the time between the last two.
 const FAILOVERS_REMEMBERED: u32 = 3;
 
 /// What one lease is, to who watches.
@@ -61,6 +62,10 @@ impl Standing {
 pub(crate) struct Observer {
     timing: Timing,
     seen: BTreeMap<ShardId, Seen>,
+    /// When the last scan came.
+    scanned: Option<Instant>,
+    /// The time between the last two.
+    gap: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -81,6 +86,8 @@ impl Observer {
         Self {
             timing,
             seen: BTreeMap::new(),
+            scanned: None,
+            gap: Duration::ZERO,
         }
     }
 
@@ -89,13 +96,16 @@ impl Observer {
         for lease in leases {
             self.saw(lease, now);
         }
+        // For the next scan: a row is not remembered over a pause that came only once.
+        let before = self.scanned.replace(now);
+        self.gap = before.map_or(Duration::ZERO, |before| now.duration_since(before));
         let keys: BTreeSet<_> = leases.iter().map(|l| &l.shard_id).collect();
         self.seen.retain(|key, _| keys.contains(key));
     }
 
     /// Takes in one row that was read at `now`.
     pub(crate) fn saw(&mut self, lease: &Lease, now: Instant) {
-        let memory = self.timing.failover * FAILOVERS_REMEMBERED;
+        let memory = (self.timing.failover * FAILOVERS_REMEMBERED).max(self.gap * 2);
         let age = |before: &Seen| now.duration_since(before.sighted);
         let before = self.seen.get(&lease.shard_id);
         let before = before.filter(|before| {

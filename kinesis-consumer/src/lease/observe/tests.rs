@@ -220,3 +220,16 @@ fn a_free_lease_is_unwanted_after_the_failover_time() {
     assert!(!scene.observer.is_unwanted(&owned, at(19)));
     assert!(scene.observer.is_unwanted(&owned, at(20)));
 }
+
+#[test]
+fn a_dead_lease_without_a_mark_expires_though_the_scans_are_slow() {
+    let dead = Lease {
+        acquisition: None,
+        ..lease(Some("you"), 2)
+    };
+    let mut scene = Scene::new();
+    let standings: Vec<_> = (0..4).map(|scan| scene.at(scan * 40, &dead)).collect();
+    let (active, expired) = (Standing::Active, Standing::Expired);
+    // The first pause may be the only one of its length.
+    assert_eq!(standings, [active, active, expired, expired]);
+}
