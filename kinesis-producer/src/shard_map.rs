@@ -130,6 +130,8 @@ impl MapKeeper {
         if self.map.is_none() {
             return self.next_at.is_some() || self.loading;
         }
+        // What is still to be sent would land elsewhere too, though nothing new is accepted.
+        self.unused = false;
         if self.failures_in_a_row > 0 {
             return false;
         }
@@ -140,7 +142,6 @@ impl MapKeeper {
         if self.is_younger(sent_at) {
             return false;
         }
-        self.unused = false;
         // The first record that landed elsewhere has drawn already.
         if self.next_at.is_none_or(|at| at > now + REFRESH_JITTER) {
             self.schedule(now + REFRESH_JITTER.mul_f64(rand.unit()));

@@ -182,9 +182,28 @@ fn a_record_that_landed_elsewhere_does_not_hurry_walks_that_fail() {
         assert!(keeper.begin(now));
         keeper.failed(&cause(Class::Unavailable), now, &rand);
     }
+    keeper.needed(now);
     let backoff = keeper.next_at();
+    assert!(backoff.is_some());
     assert!(!keeper.suspect(now, now, &rand), "nobody waits for them");
     assert_eq!(keeper.next_at(), backoff);
+}
+
+#[test]
+fn a_walk_that_failed_is_tried_again_for_a_record_that_landed_elsewhere() {
+    let (start, rand) = (Clock::system().now(), Rand::seeded(3));
+    let mut keeper = MapKeeper::new();
+    keeper.needed(start);
+    assert!(keeper.begin(start));
+    keeper.loaded(map(2), start, &rand);
+    let later = start + Duration::from_secs(10);
+    assert!(keeper.suspect(later, later, &rand));
+    let at = keeper.next_at().expect("a walk");
+    assert!(keeper.begin(at));
+    keeper.failed(&cause(Class::Unavailable), at, &rand);
+    assert_eq!(keeper.next_at(), None, "until anything asks for it");
+    assert!(!keeper.suspect(at, at, &rand));
+    assert!(keeper.next_at().is_some_and(|again| again >= at));
 }
 
 #[test]

@@ -216,3 +216,43 @@ fn a_cold_start_at_a_stream_that_is_not_there_fails_with_the_cause() {
         "the stream exists by now"
     );
 }
+
+#[test]
+fn a_backlog_whose_shard_was_split_asks_for_the_map_again_after_a_walk_that_failed() {
+    let mut world = ready(small(true), 1);
+    for _ in 0..1_000 {
+        world.accept(false);
+    }
+    world.pipeline.drain();
+    world.now += Duration::from_secs(1);
+    world.merges = false;
+    world.reshard();
+    let (mut walks, mut requests) = (0, 0);
+    for _ in 0..100_000 {
+        world.pump();
+        if world.loading && walks == 0 {
+            world.loading = false;
+            let failed = Cause::new("ListShards", Class::Unavailable, "Test");
+            world.pipeline.map_loaded(Err(failed), world.now);
+            walks += 1;
+        } else if world.loading {
+            world.load_map();
+            walks += 1;
+        } else if !world.requests.is_empty() {
+            world.now += Duration::from_millis(20);
+            world.answer(0);
+            requests += 1;
+        } else if world.pipeline.is_empty() {
+            break;
+        } else {
+            let wake = world.pipeline.next_wake(world.now);
+            world.now = wake.expect("something to wait for");
+        }
+    }
+    assert!(walks >= 2 && requests > 0, "{walks} walks");
+    world.check_outcomes(|_| false);
+    world.check_order();
+    let dropped = world.log.iter().filter(|stored| stored.visible.is_empty());
+    let dropped = dropped.count();
+    assert!(dropped < 60, "{dropped} aggregates were stored in vain");
+}
