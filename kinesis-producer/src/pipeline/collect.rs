@@ -193,6 +193,7 @@ pub(crate) fn collect(
             let mut passed = None;
             while request.len() < limits.count
                 && !apart
+                && !lane.queue.is_empty()
                 && (request.is_empty() || fits(&lane.queue, bytes))
                 && (passed.is_some() || lane.is_ready(key, urgency))
                 && (!limits.ordered
@@ -333,5 +334,57 @@ mod tests {
         }
         assert!(sizes[0] < Some(900), "{sizes:?}");
         assert!(sizes[1] > Some(900), "{sizes:?}");
+    }
+
+    #[test]
+    fn passing_pays_for_what_passes_and_no_more() {
+        let now = Clock::system().now();
+        let settings = Settings {
+            ordered: false,
+            ..Settings::default()
+        };
+        let map = ShardMap::new([Shard {
+            id: ShardId::from_index(0),
+            range: HashKeyRange::FULL,
+            parent: None,
+            adjacent_parent: None,
+            starting_sequence_number: "0".parse().expect("a number"),
+            ending_sequence_number: None,
+        }]);
+        let traits = StreamTraits::unknown();
+        let mut lanes = Lanes::new(Some(&map), |key| {
+            Lane::new(key, &settings, traits, None, now)
+        });
+        let slots = Slots::new(Arc::new(Room::new("stream".into(), 100_000, 1 << 30)));
+        let mut outcomes = Vec::new();
+        for bytes in [1 << 20, 100] {
+            let record = UserRecord::new("key", vec![0; bytes]);
+            slots.room().try_take(record.size()).expect("room");
+            let (entry, outcome) = Entry::new(record, &slots, now);
+            outcomes.push(outcome);
+            lanes.push(entry);
+        }
+        let key = Some(ShardId::from_index(0));
+        let lane = lanes.get_mut(&key).expect("a lane");
+        assert!(
+            lane.limiter.admit(100_000, now),
+            "the large one has to wait"
+        );
+        let urgency = Urgency {
+            now,
+            idle: true,
+            departs_from: None,
+            draining: false,
+            epoch: 0,
+            unmapped_from: None,
+            linger: Duration::ZERO,
+        };
+        let limits = RequestLimits::new(&settings);
+        let meters = Meters::new(&"stream".into());
+        let (request, _) = collect(&mut lanes, &urgency, &limits, &meters);
+        assert_eq!(request.len(), 1, "the small one passes");
+        let lane = lanes.get_mut(&key).expect("a lane");
+        let left = (0..2_000).take_while(|_| lane.limiter.admit_behind(0, now));
+        assert_eq!(left.count(), 998, "of the shard's records for this second");
     }
 }
