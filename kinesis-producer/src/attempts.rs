@@ -45,9 +45,6 @@ pub(crate) struct History {
 #[derive(Clone, Debug, Default)]
 struct Kept {
     failed: Vec<Failed>,
-    /// The first one that failed by the time of its signature or credentials: how long after
-    /// acceptance it was sent.
-    stale_after_micros: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -59,14 +56,8 @@ struct Failed {
 
 impl History {
     pub(crate) fn push(&mut self, cause: Arc<Cause>, accepted_at: Instant, trip: Trip) {
-        let Kept {
-            failed,
-            stale_after_micros,
-        } = &mut **self.kept.get_or_insert_default();
+        let Kept { failed } = &mut **self.kept.get_or_insert_default();
         let sent_after_micros = micros(trip.sent_at.saturating_duration_since(accepted_at));
-        if cause.stale {
-            stale_after_micros.get_or_insert(sent_after_micros);
-        }
         if failed.len() == KEPT_MAX {
             failed.remove(1);
         }
@@ -81,20 +72,6 @@ impl History {
     pub(crate) fn last(&self) -> Option<Arc<Cause>> {
         let latest = self.kept.as_ref()?.failed.last()?;
         Some(Arc::clone(&latest.cause))
-    }
-
-    /// How many of those that are kept failed by the time of their signature or credentials, and in
-    /// which time all that did.
-    pub(crate) fn stale(&self) -> (u32, Duration) {
-        let failed = self.kept.as_ref().map_or(&[][..], |kept| &kept.failed);
-        let stale = failed.iter().filter(|failed| failed.cause.stale);
-        let first = self.kept.as_ref().and_then(|kept| kept.stale_after_micros);
-        let last = stale.clone().next_back().map(|last| last.sent_after_micros);
-        let time = last.zip(first).map_or(0, |(last, first)| last - first);
-        (
-            u32::try_from(stale.count()).unwrap_or(u32::MAX),
-            Duration::from_micros(time),
-        )
     }
 
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = FailedAttempt<'_>> {

@@ -29,6 +29,7 @@ mod reshard;
 pub(crate) mod retry;
 mod search;
 pub(crate) mod send;
+mod stale;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use self::outcome::Place;
 use self::retry::{Verdict, judge};
 use self::search::{Part, Search};
 use self::send::Put;
+use self::stale::Staleness;
 use crate::Settings;
 use crate::error::{Bound, Reason};
 use crate::metrics::{Meters, as_millis};
@@ -74,6 +76,7 @@ pub(crate) struct Pipeline {
     next_entry: u64,
     draining: bool,
     departures: Departures,
+    staleness: Staleness,
 }
 
 /// One request under way.
@@ -124,6 +127,7 @@ impl Pipeline {
             next_entry: 0,
             draining: false,
             departures: Departures::default(),
+            staleness: Staleness::default(),
         }
     }
 

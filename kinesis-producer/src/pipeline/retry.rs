@@ -9,7 +9,7 @@
 //! | aggregate stored in a shard of a known id that was made at another time | as above: another stream has the name |
 //! | throttled, 5xx, timeout, connection, wrong number of answers | again, after the shard's backoff (throttled, with `fail_if_throttled`: failed) |
 //! | access denied, no such stream, KMS, SDK client without region or credentials | failed; no such stream: what is known of it is forgotten |
-//! | signed too long ago, credentials expired, or the machine's own source of them out of reach | again for a minute, four times at least; then failed |
+//! | signed too long ago, credentials expired, or the machine's own source of them out of reach | again for a minute in a row, counted over all requests (`stale.rs`); then failed, and what waits behind at its own first refusal |
 //! | content of the request invalid, the answer names a few of its Kinesis records | the others at once, those each by itself |
 //! | content invalid, several Kinesis records in the request | each half by itself, until the guilty one is alone |
 //! | content invalid, one aggregate in it | its members in two halves, until the guilty one is alone |
@@ -120,12 +120,6 @@ pub(crate) fn remedy(cause: &Cause, records: &[KinesisRecord], fail_if_throttled
     }
 }
 
-/// Whether every new signature of a record's requests was of a wrong time too, for long enough.
-fn is_stale_for_good(member: &Entry, cause: &Cause) -> bool {
-    let (attempts, time) = member.history.stale();
-    cause.stale && !cause.is_transient_after(attempts, time)
-}
-
 /// What a batch of answers leaves to do, collected so that each lane is touched once.
 #[derive(Default)]
 pub(super) struct Aftermath {
@@ -167,6 +161,7 @@ impl Pipeline {
         match reply {
             Ok(answers) => {
                 self.departures.answered(took);
+                self.staleness.passed();
                 for (record, answer) in records.into_iter().zip(answers) {
                     let refusal = match answer {
                         Answer::Stored {
@@ -192,7 +187,7 @@ impl Pipeline {
                         named: false,
                         search: search.clone(),
                     };
-                    self.refused(part, &refusal, trip, &mut after);
+                    self.refused(part, &refusal, false, trip, &mut after);
                 }
             }
             Err(cause) => {
@@ -205,12 +200,13 @@ impl Pipeline {
                     self.inquiry.doubt(now);
                 }
                 let missing = cause.class == Class::NotFound;
+                let stale_for_good = self.staleness.failed(&cause, sent_at);
                 let part = Part {
                     records,
                     named,
                     search,
                 };
-                self.refused(part, &Arc::new(cause), trip, &mut after);
+                self.refused(part, &Arc::new(cause), stale_for_good, trip, &mut after);
                 if missing {
                     self.forget_stream(now);
                 }
@@ -346,7 +342,15 @@ impl Pipeline {
         after.again.append(&mut record.members);
     }
 
-    fn refused(&mut self, part: Part, cause: &Arc<Cause>, trip: Trip, after: &mut Aftermath) {
+    /// The service took nothing of `part`; `stale_for_good`: nor will it of what is signed alike.
+    fn refused(
+        &mut self,
+        part: Part,
+        cause: &Arc<Cause>,
+        stale_for_good: bool,
+        trip: Trip,
+        after: &mut Aftermath,
+    ) {
         let Part {
             mut records,
             named,
@@ -357,6 +361,9 @@ impl Pipeline {
             member.history.push(Arc::clone(cause), accepted_at, trip);
         }
         let mut remedy = remedy(cause, &records, self.settings.fail_if_throttled);
+        if stale_for_good {
+            remedy = Remedy::Fail;
+        }
         let hopeless = search.as_ref().filter(|search| search.is_hopeless());
         if let Some(search) = hopeless.filter(|_| cause.of_content) {
             remedy = Remedy::Fail;
@@ -399,7 +406,7 @@ impl Pipeline {
                     member.company = member.company.min(half);
                     member.search = Some(Arc::clone(search));
                 }
-                if remedy == Remedy::Fail || is_stale_for_good(&member, cause) {
+                if remedy == Remedy::Fail {
                     let stream = Arc::clone(&self.stream);
                     self.fail(
                         member,

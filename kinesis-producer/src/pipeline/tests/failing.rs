@@ -256,3 +256,57 @@ fn a_backlog_whose_shard_was_split_asks_for_the_map_again_after_a_walk_that_fail
     let dropped = dropped.count();
     assert!(dropped < 60, "{dropped} aggregates were stored in vain");
 }
+
+#[test]
+fn a_lane_whose_credentials_stay_expired_fails_after_one_minute_for_all_it_holds() {
+    let mut world = ready(Settings::default(), 1);
+    for number in 0..2_000 {
+        world.accept_own(number + 1, false, None);
+    }
+    for _ in 0..20 {
+        let record = UserRecord::new("large", vec![0; 40_000]);
+        world.slots.room().try_take(record.size()).expect("room");
+        let (entry, outcome) = Entry::new(record, &world.slots, world.now);
+        world.pipeline.accept(entry, world.now);
+        world.accepted.push(Accepted {
+            key: 0,
+            outcome,
+            result: None,
+        });
+    }
+    let begin = world.now;
+    let mut failed_at = Vec::new();
+    while !world.pipeline.is_empty() {
+        world.pump();
+        world.loading = false;
+        if world.requests.is_empty() {
+            let wake = world.pipeline.next_wake(world.now);
+            world.now = wake.expect("a backoff").max(world.now);
+            continue;
+        }
+        let (flight, ..) = world.requests.remove(0);
+        let expired = Cause::new("PutRecords", Class::AccessDenied, "ExpiredTokenException");
+        let before = world
+            .accepted
+            .iter()
+            .filter(|one| one.result.is_some())
+            .count();
+        world.now += Duration::from_millis(20);
+        let answer = Err(expired.stale(true));
+        world.pipeline.completed(flight, answer, world.now);
+        world.observe();
+        let after = world
+            .accepted
+            .iter()
+            .filter(|one| one.result.is_some())
+            .count();
+        if after > before {
+            failed_at.push(world.now - begin);
+        }
+    }
+    assert!(failed_at.len() > 10, "{} Kinesis records", failed_at.len());
+    assert!(failed_at[0] >= Duration::from_secs(60), "{failed_at:?}");
+    let last = failed_at[failed_at.len() - 1];
+    assert!(last < Duration::from_secs(75), "{failed_at:?}");
+    world.check_outcomes(|error| error.kind() == ErrorKind::AccessDenied);
+}
