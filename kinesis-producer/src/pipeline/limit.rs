@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Of an AUTO stream, which places records itself, all shards are one: a bucket holds a second of the
-//! share of what they take together, and a failure in a request that was taken in part stops nothing.
+//! share of what they take together, and a throttle in a request that was taken in part stops nothing.
 //!
 //! A period of one record counts as if the shard had taken a second one: a single large record
 //! says little, whichever way it went.
@@ -199,7 +199,14 @@ impl Limiter {
             }
             (_, new) => new,
         };
-        Self { quota, ..self }
+        // What no quota keeps back waits for none, nor does anything pass it.
+        let waits = quota.is_some();
+        Self {
+            quota,
+            short_since: self.short_since.filter(|_| waits),
+            behind_at: self.behind_at.filter(|_| waits),
+            ..self
+        }
     }
 
     /// The part of `rate_limit` that this producer takes now, 0 to 1.
@@ -216,6 +223,11 @@ impl Limiter {
             quota.share.taken += if taken { bytes as u64 } else { 0 };
             quota.advance(now);
         }
+    }
+
+    /// Whether it keeps to a quota.
+    pub(crate) fn has_quota(&self) -> bool {
+        self.quota.is_some()
     }
 
     /// The earliest time worth asking again; `None` = now.

@@ -128,6 +128,22 @@ pub(super) struct Aftermath {
     good_lanes: BTreeSet<LaneKey>,
 }
 
+impl Aftermath {
+    /// A Kinesis record of these lanes failed and is sent again. Of several causes that counts which
+    /// is no throttle.
+    fn failed(&mut self, lanes: Vec<LaneKey>, cause: &Arc<Cause>) {
+        for key in lanes {
+            let told = self
+                .failed_lanes
+                .entry(key)
+                .or_insert_with(|| Arc::clone(cause));
+            if told.class == Class::Throttled {
+                *told = Arc::clone(cause);
+            }
+        }
+    }
+}
+
 impl Pipeline {
     /// A request came back.
     pub(crate) fn completed(
@@ -396,9 +412,7 @@ impl Pipeline {
         for record in records {
             self.release(&record);
             if remedy == Remedy::Retry {
-                after
-                    .failed_lanes
-                    .extend(record.holds.into_iter().map(|key| (key, Arc::clone(cause))));
+                after.failed(record.holds, cause);
             }
             let half = u32::try_from(record.members.len().div_ceil(2)).unwrap_or(u32::MAX);
             for mut member in record.members {
@@ -438,8 +452,10 @@ impl Pipeline {
             let Some(lane) = self.lanes.get_mut(&key) else {
                 continue;
             };
-            // Some shard is full, and others are not: the next records may go to any.
-            if lane.spread && good_lanes.contains(&key) {
+            // Some shard is full, and others are not: the next records may go to any, at a pace that
+            // learnt of it. Of another failure no pace learns.
+            let paced = cause.class == Class::Throttled && lane.limiter.has_quota();
+            if lane.spread && paced && good_lanes.contains(&key) {
                 continue;
             }
             if lane.limiter.failed(now, &self.rand) && !good_lanes.contains(&key) {

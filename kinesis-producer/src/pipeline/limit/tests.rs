@@ -305,3 +305,14 @@ fn a_pace_that_takes_another_s_place_keeps_failures_and_share_but_its_own_quota(
     let mut unknown = of_four.succeeded_by(limiter(None));
     assert_eq!(admitted(&mut unknown), 3000, "without a quota");
 }
+
+#[test]
+fn without_a_quota_any_more_nothing_passes_what_it_kept_back() {
+    let start = Clock::system().now();
+    let mut short = Limiter::new(Some(shards_rate(1, 100)), start);
+    while short.admit(1 << 19, start) {}
+    assert_eq!(short.passing_from(start), Some(start));
+    let mut free = short.succeeded_by(Limiter::new(None, start));
+    assert_eq!(free.passing_from(start), None);
+    assert_eq!(free.waited(start + SHARE_PERIOD), None);
+}

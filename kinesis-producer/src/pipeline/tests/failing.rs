@@ -310,3 +310,33 @@ fn a_lane_whose_credentials_stay_expired_fails_after_one_minute_for_all_it_holds
     assert!(last < Duration::from_secs(75), "{failed_at:?}");
     world.check_outcomes(|error| error.kind() == ErrorKind::AccessDenied);
 }
+
+/// Whether an AUTO stream's producer sends at once again after a request that was stored but for one
+/// Kinesis record.
+fn goes_on_after(class: Class) -> bool {
+    let mut world = ready(small(true), 2);
+    let auto = StreamTraits {
+        auto: true,
+        ..StreamTraits::unknown()
+    };
+    world.pipeline.learned(auto, world.now);
+    for _ in 0..30 {
+        world.accept(false);
+    }
+    world.pump();
+    let (flight, puts, _) = world.requests.remove(0);
+    assert!(puts.len() > 1 && world.requests.is_empty(), "one request");
+    let mut answers: Vec<_> = puts.iter().map(|put| world.store(put)).collect();
+    answers[0] = Answer::Failed(Arc::new(Cause::new("PutRecords", class, "Test")));
+    world.pipeline.completed(flight, Ok(answers), world.now);
+    world.pump();
+    let goes_on = !world.requests.is_empty();
+    world.settle();
+    goes_on
+}
+
+#[test]
+fn of_an_auto_stream_a_part_that_was_throttled_stops_nothing_and_one_that_failed_does() {
+    assert!(goes_on_after(Class::Throttled));
+    assert!(!goes_on_after(Class::Unavailable));
+}
