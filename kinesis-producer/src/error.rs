@@ -27,7 +27,8 @@ pub(crate) const STALE_TIME_MIN: Duration = Duration::from_secs(60);
 #[non_exhaustive]
 pub enum ErrorKind {
     /// Fix the settings or the SDK client (region, endpoint, credentials), or build the producer
-    /// inside a tokio runtime.
+    /// inside a tokio runtime. Where the SDK's default chain finds no credentials at all, the first
+    /// record fails with this after about a minute: it looks like a source that is out of reach.
     InvalidSettings,
     /// Fix the record: its key is empty or too long, it is larger than the stream allows, or a
     /// typed value has no form as data.
@@ -44,7 +45,8 @@ pub enum ErrorKind {
     Expired,
     /// Fix: the stream does not exist in this account and region.
     NotFound,
-    /// Fix: the credentials are refused, or do not allow the operation on this stream.
+    /// Fix: the credentials are refused, or do not allow the operation on this stream. Expired ones
+    /// are tried for a minute.
     AccessDenied,
     /// Fix the stream's KMS key: it is disabled, deleted, or not allowed to the producer.
     Encryption,

@@ -64,7 +64,8 @@
 //! cures (no such stream, access denied, a refused record, a KMS key) fails at once with the
 //! [`ErrorKind`] that says what to do; the record comes back in the [`Error`]. What may pass by itself
 //! although it looks so (expired credentials, a signature of another time, an instance metadata service
-//! that does not answer) is tried for a minute. Of a request that
+//! that does not answer) is tried for a minute, one for all records: then each fails at its first such
+//! refusal, until a request passes or none was sent for a minute. Of a request that
 //! the service refuses whole, only the guilty record fails: the one that the answer names, or else
 //! found by halving. What is larger than the stream's own maximum record size is not sent at all.
 //!

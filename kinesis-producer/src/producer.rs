@@ -35,7 +35,8 @@ const CLOSE_DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 /// one after another reach the stream in that order, also when requests fail in part, are retried,
 /// or the stream is resharded. What order cannot survive: a request that timed out here and is
 /// stored later all the same may leave an older duplicate behind a newer record; and with
-/// [`Settings::ordered`] off a record that is sent again may be overtaken by others of its request.
+/// [`Settings::ordered`] off a record that is sent again may be overtaken by others of its request,
+/// and small records may pass a large one that waits for its shard's quota.
 /// [`Settings::ordered_per_shard`] keeps all records of a shard in the order of their acceptance.
 ///
 /// A stream whose record distribution is AUTO has no order: the service places records wherever it

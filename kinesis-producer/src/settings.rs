@@ -106,7 +106,8 @@ pub struct Settings {
     /// shard and round trip (a shard's full 1 MiB/s up to a round trip of 48 ms at the defaults).
     /// `false` lets one request carry several Kinesis records of a shard; one of them that has to
     /// be sent again is then overtaken by the others. And small records pass a large one that waits for
-    /// its shard's quota, for a second at most; in order they wait behind it, up to a second for each MiB
+    /// its shard's quota, for a second at most (what stands directly behind it is tried, and nothing
+    /// further back if that is too large as well); in order they wait behind it, up to a second for each MiB
     /// of it, and so do those of other keys of the shard. Source of the default (true): none; the KPL has
     /// no such mode.
     pub ordered: bool,

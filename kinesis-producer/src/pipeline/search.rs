@@ -10,7 +10,8 @@
 //! looked through goes by itself, so nothing that it does not concern is refused along with it. A
 //! search ends for nothing but its own refusals: however many go on at a time, the healthy records of
 //! each are found. One that meets refusals only holds all its records guilty: it is not the records. So
-//! a service that refuses everything costs each request 64 more, and those under way beside them.
+//! a service that refuses everything costs each request, and each aggregate in it, 64 more, and those under
+//! way beside them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
