@@ -4,12 +4,14 @@ use crate::lease::tests::rig::{Fault, Rig};
 
 /// Who leads from the start and is to lead for `seconds`, whatever `judge` does to its requests.
 async fn leads_on(seconds: u64, judge: impl FnMut(&str, &str) -> Fault + Send + 'static) {
-    leads_on_and(false, seconds, judge).await;
+    let lock = LeaseSettings::default().leader_lock_duration;
+    leads_on_and(false, lock, seconds, judge).await;
 }
 
-/// The same, leaving after a few seconds perhaps.
+/// The same with a `lock` that lasts so long, leaving after a few seconds perhaps.
 async fn leads_on_and(
     leaves: bool,
+    lock: Duration,
     seconds: u64,
     judge: impl FnMut(&str, &str) -> Fault + Send + 'static,
 ) {
@@ -20,7 +22,10 @@ async fn leads_on_and(
     let (pulse, view) = Pulse::new(
         "me",
         rig.table_through(&client),
-        &LeaseSettings::default(),
+        &LeaseSettings {
+            leader_lock_duration: lock,
+            ..LeaseSettings::default()
+        },
         farewell.clone(),
         Clock::system(),
         Rand::seeded(1),
@@ -80,10 +85,16 @@ async fn a_leader_who_cannot_look_at_the_states_leads_on() {
 
 #[tokio::test(start_paused = true)]
 async fn a_leader_who_leaves_and_whose_row_nobody_deletes_leads_on_until_it_is_gone() {
-    leads_on_and(true, 60, |operation, _| match operation {
-        "DeleteItem" => Fault::Hang,
-        _ => Fault::None,
-    })
+    // Shorter than the attempts of one call.
+    leads_on_and(
+        true,
+        Duration::from_secs(4),
+        60,
+        |operation, _| match operation {
+            "DeleteItem" => Fault::Hang,
+            _ => Fault::None,
+        },
+    )
     .await;
 }
 
