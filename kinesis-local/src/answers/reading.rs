@@ -11,7 +11,9 @@
 //! 32 KiB of them now and then. Of a subscription nothing is due: it is made as it is read.
 //!
 //! What the kernel holds to be sent counts as written. That is bounded (see
-//! [`SEND_BUFFER_BYTES`](crate::server)), so that somebody who reads is seen to.
+//! [`SEND_BUFFER_BYTES`](crate::server)), so that somebody who reads is seen to. Not promised: that a steady
+//! reader is seen to each second. Stacks take in steps, HTTP/1.1 here of about 100 KiB, some clients of HTTP/2
+//! of half a window of 1 MiB; who needs more than a second for a step may be cut while others wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
