@@ -2,10 +2,13 @@
 //! wrong with its neighbours.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_sdk_kinesis::types::{RecordDistributionStrategy, StreamMode, StreamModeDetails};
 use bytes::Bytes;
+use kinesis_consumer::codec::{Compressed, Compression, Json};
+use kinesis_consumer::{ForEach, Settings, ShardRecord, for_each};
 use kinesis_core::UserRecord;
 use tests::history::{History, numbered};
 use tests::world::{STREAM, wait_until};
@@ -208,4 +211,44 @@ async fn a_stream_that_places_records_itself_loses_none_of_an_aggregate() {
     let text = |record: &UserRecord| String::from_utf8_lossy(&record.data).into_owned();
     let sent: BTreeSet<_> = records.iter().map(text).collect();
     assert_eq!(history.payloads(), sent);
+}
+
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, serde::Deserialize, serde::Serialize)]
+struct Flight {
+    number: u32,
+    remarks: String,
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_typed_producer_sends_is_what_the_consumer_decodes() {
+    for compression in [Compression::Gzip, Compression::Zstd] {
+        let world = World::start(2).await;
+        let packed = Compressed::new(Json, compression);
+        let (producer, flights) = (world.producer(), Arc::new(Mutex::new(Vec::new())));
+        let sent: Vec<_> = (0..50)
+            .map(|number| Flight {
+                number,
+                remarks: "late ".repeat(number as usize * 10),
+            })
+            .collect();
+        let seen = Arc::clone(&flights);
+        let handler = move |handled: ShardRecord| {
+            let flight = handled.record.decode::<Flight>(&packed);
+            let flight = flight.map(|flight| seen.lock().unwrap().push(flight));
+            std::future::ready(flight)
+        };
+        let worker = world.worker_with(
+            "a",
+            Settings::default(),
+            for_each(ForEach::default(), handler),
+        );
+        let typed = producer.typed_with::<Flight, _>(packed);
+        for flight in &sent {
+            drop(typed.enqueue("JFK", flight).await.expect("accepted"));
+        }
+        producer.flush().await;
+        wait_until("the flights", async || flights.lock().unwrap().len() >= 50).await;
+        stop_all([worker]).await;
+        assert_eq!(*flights.lock().unwrap(), sent, "one key: in order");
+    }
 }
