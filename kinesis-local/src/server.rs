@@ -32,6 +32,10 @@
 //! | what HTTP/2 clients send ahead on [`WIDE_WINDOWS`] connections | 128 MiB |
 //! | what a connection has read or is to write beside that: 128 KiB each | 64 MiB for 512 |
 //!
+//! What changes streams and queues takes the memory of its answer before its effect. An answer of DynamoDB, or
+//! of DeleteObjects, of more than 16 KiB that finds none is refused with 503 after its effect, as may any
+//! request whose answer is lost.
+//!
 //! Deliberately absent: the HTTP/1.1 upgrade to HTTP/2 (SDKs do not use it).
 
 use std::net::SocketAddr;
