@@ -275,6 +275,18 @@ mod tests {
     use crate::pipeline::intake::{Entry, Room};
     use crate::pipeline::outcome::Slots;
 
+    fn without_linger(now: Instant) -> Urgency {
+        Urgency {
+            now,
+            idle: true,
+            departs_from: None,
+            draining: false,
+            epoch: 0,
+            unmapped_from: None,
+            linger: Duration::ZERO,
+        }
+    }
+
     #[test]
     fn a_record_that_finds_no_room_begins_the_next_request() {
         let now = Clock::system().now();
@@ -303,15 +315,7 @@ mod tests {
             outcomes.push(outcome);
             lanes.push(entry);
         };
-        let urgency = Urgency {
-            now,
-            idle: true,
-            departs_from: None,
-            draining: false,
-            epoch: 0,
-            unmapped_from: None,
-            linger: Duration::ZERO,
-        };
+        let urgency = without_linger(now);
         let limits = RequestLimits {
             count: 500,
             bytes: 1_000,
@@ -370,15 +374,7 @@ mod tests {
             lane.limiter.admit(100_000, now),
             "the large one has to wait"
         );
-        let urgency = Urgency {
-            now,
-            idle: true,
-            departs_from: None,
-            draining: false,
-            epoch: 0,
-            unmapped_from: None,
-            linger: Duration::ZERO,
-        };
+        let urgency = without_linger(now);
         let limits = RequestLimits::new(&settings);
         let meters = Meters::new(&"stream".into());
         let (request, _) = collect(&mut lanes, &urgency, &limits, &meters);

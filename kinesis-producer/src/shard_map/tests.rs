@@ -20,6 +20,15 @@ fn cause(class: Class) -> Cause {
 
 const MILLISECOND: Duration = Duration::from_millis(1);
 
+/// A keeper with a map of two shards.
+fn in_use(now: Instant, rand: &Rand) -> MapKeeper {
+    let mut keeper = MapKeeper::new();
+    keeper.needed(now);
+    assert!(keeper.begin(now));
+    keeper.loaded(map(2), now, rand);
+    keeper
+}
+
 #[test]
 fn nobody_asks_for_a_map_before_a_record_needs_it_and_then_one_at_a_time() {
     let now = Clock::system().now();
@@ -98,10 +107,7 @@ fn a_map_that_grows_old_is_asked_for_by_the_next_record_at_a_time_of_its_own() {
 #[test]
 fn a_map_in_use_survives_failed_refreshes() {
     let (now, rand) = (Clock::system().now(), Rand::seeded(3));
-    let mut keeper = MapKeeper::new();
-    keeper.needed(now);
-    assert!(keeper.begin(now));
-    keeper.loaded(map(2), now, &rand);
+    let mut keeper = in_use(now, &rand);
     let later = now + REFRESH_INTERVAL * 2;
     keeper.needed(later);
     assert!(keeper.begin(later));
@@ -219,10 +225,7 @@ fn an_id_whose_range_changed_is_another_stream_s() {
 #[test]
 fn a_walk_through_a_stream_that_is_gone_meanwhile_gives_no_map() {
     let (now, rand) = (Clock::system().now(), Rand::seeded(3));
-    let mut keeper = MapKeeper::new();
-    keeper.needed(now);
-    assert!(keeper.begin(now));
-    keeper.loaded(map(2), now, &rand);
+    let mut keeper = in_use(now, &rand);
     let later = now + REFRESH_INTERVAL * 2;
     keeper.needed(later);
     assert!(keeper.begin(later));
