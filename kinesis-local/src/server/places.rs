@@ -6,10 +6,10 @@
 //!                      └ waits while all are taken, for 4 s,             └ not read fast enough, and others
 //!                        and is then told to come again                    wait: cut
 //! ```
-//! Promises: who sends heads and no bodies, or does not read, takes nobody's place; what may be held before its body is whole
-//! is bounded by the places. Subscriptions and receives that wait leave an eighth of them to the others: a
-//! client whose requests do nothing but wait holds up only those of the same kind. The pages under `/_local/` have places of their own, so that they tell what is
-//! the matter when there are no others.
+//! Promises: who sends heads and no bodies, or does not read, takes nobody's place; what may be held before
+//! its body is whole is bounded by the places. Subscriptions and receives that wait leave an eighth of them to
+//! the others: a client whose requests do nothing but wait holds up only those of the same kind. The pages
+//! under `/_local/` have places of their own, so that they tell what is the matter when there are no others.
 //!
 //! Times are of the machine and not of the instance's clock, as all time-outs of connections are.
 
