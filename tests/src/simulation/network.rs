@@ -13,7 +13,7 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,6 +33,10 @@ use tokio::task::AbortHandle;
 
 use super::log::{Event, Log};
 use super::observe;
+use cut::Cuts;
+pub use cut::{Cut, Made};
+
+mod cut;
 
 type Answer = Result<HttpResponse, ConnectorError>;
 
@@ -43,54 +47,6 @@ const SOUND_MILLIS_MAX: u64 = 12;
 /// The longest that a bad network keeps a message, in milliseconds: longer than any time-out of the
 /// lease table's writes (a tenth of a minute would be the lease itself).
 const LATE_MILLIS_MAX: u64 = 8_000;
-
-/// What of a network is cut.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Cut {
-    /// Nothing comes through.
-    Everything,
-    /// Calls of this service do not, such as `DynamoDB`.
-    Service(&'static str),
-    /// Calls of this operation do not, such as `DynamoDB.UpdateItem`.
-    Operation(&'static str),
-}
-
-impl Cut {
-    /// One service alone.
-    pub const SERVICES: [Self; 2] = [Self::Service("DynamoDB"), Self::Service("Kinesis")];
-
-    /// One operation of those that workers live on.
-    pub const OPERATIONS: [Self; 8] = [
-        Self::Operation("DynamoDB.UpdateItem"),
-        Self::Operation("DynamoDB.GetItem"),
-        Self::Operation("DynamoDB.Scan"),
-        Self::Operation("DynamoDB.Query"),
-        Self::Operation("DynamoDB.DescribeTable"),
-        Self::Operation("Kinesis.ListShards"),
-        Self::Operation("Kinesis.GetRecords"),
-        Self::Operation("Kinesis.GetShardIterator"),
-    ];
-
-    fn holds(self, operation: &str) -> bool {
-        match self {
-            Self::Everything => true,
-            Self::Service(service) => {
-                let of = operation.split_once('.');
-                of.is_some_and(|(of, _)| of == service)
-            }
-            Self::Operation(cut) => operation == cut,
-        }
-    }
-}
-
-impl std::fmt::Display for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Everything => f.write_str("everything"),
-            Self::Service(what) | Self::Operation(what) => f.write_str(what),
-        }
-    }
-}
 
 /// Where a worker dies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -121,7 +77,7 @@ struct Wire {
     /// One call of so many meets a fault; 0: none does.
     fault_every: AtomicU64,
     /// What does not come through.
-    cut: Mutex<Option<Cut>>,
+    cuts: Mutex<Cuts>,
     calls: AtomicU64,
     polls: AtomicU64,
     doom: Option<Doom>,
@@ -159,7 +115,7 @@ impl Network {
                 log,
                 rand,
                 fault_every: AtomicU64::new(0),
-                cut: Mutex::default(),
+                cuts: Mutex::default(),
                 calls: AtomicU64::new(0),
                 polls: AtomicU64::new(0),
                 doom,
@@ -214,21 +170,29 @@ impl Network {
     /// Nothing fails from now on.
     pub fn calm(&self) {
         self.fault_every(0);
-        self.cut(None);
+        self.wire.cuts().lift_all();
         self.wire.spared.store(true, Ordering::Relaxed);
     }
 
-    /// Cuts the worker off from this, or lets it back in.
-    pub fn cut(&self, cut: Option<Cut>) {
-        let mut now = self.wire.cut.lock().unwrap_or_else(PoisonError::into_inner);
-        *now = cut;
+    /// Cuts the worker off from this until that cut is lifted, whatever else it is cut off from.
+    pub fn cut(&self, cut: Cut) -> Made {
+        self.wire.cuts().make(cut)
+    }
+
+    /// Lifts one cut; whether there still was one.
+    pub fn lift(&self, made: Made) -> bool {
+        self.wire.cuts().lift(made)
     }
 }
 
 impl Wire {
+    fn cuts(&self) -> MutexGuard<'_, Cuts> {
+        // The list is whole whatever panicked meanwhile.
+        self.cuts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn is_cut(&self, operation: &str) -> bool {
-        let cut = *self.cut.lock().unwrap_or_else(PoisonError::into_inner);
-        cut.is_some_and(|cut| cut.holds(operation))
+        self.cuts().hold(operation)
     }
 
     /// Where it dies, if it is not spared.

@@ -130,13 +130,12 @@ impl Scenario {
         let name = Arc::clone(&worker.name);
         self.log
             .step(format!("{name} is cut off from {cut} for {seconds} s"));
-        worker.network.cut(Some(cut));
+        let made = worker.network.cut(cut);
         let (network, log) = (worker.network.clone(), self.log.clone());
         tokio::spawn(async move {
             tokio::time::sleep(Duration::from_secs(seconds)).await;
-            if !network.is_dead() {
-                log.step(format!("{name} is let in again"));
-                network.cut(None);
+            if network.lift(made) && !network.is_dead() {
+                log.step(format!("{name} is let in to {cut} again"));
             }
         });
     }
