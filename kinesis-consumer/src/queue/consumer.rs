@@ -1,7 +1,8 @@
 //! The consumer of one queue: receives while there is room, hands records to the handler, tells the
 //! queue what [`Book`] says.
 
-use std::fmt;
+mod builder;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,15 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, warn};
 
+use super::QueueRecord;
 use super::book::{Book, ENTRIES_MAX, Tell};
 use super::client::{Entry, QueueClient};
-use super::settings::{Lane, QueueSettings};
-use super::{QueueRecord, client};
+use super::settings::QueueSettings;
 use crate::error::{Error, ErrorKind};
 use crate::metrics;
 use crate::processor::ProcessorError;
+
+pub use builder::QueueConsumerBuilder;
 
 /// How long a record that failed is hidden, by how often it was received; whole seconds.
 /// Source: none, reasonable default.
@@ -82,14 +85,8 @@ impl QueueConsumer {
         F: Fn(QueueRecord) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), ProcessorError>> + Send + 'static,
     {
-        QueueConsumerBuilder {
-            queue_arn: queue_arn.into(),
-            client: QueueClient::new(kinesis),
-            handler: Arc::new(move |record| Box::pin(handler(record))),
-            settings: QueueSettings::default(),
-            clock: Clock::default(),
-            rand: None,
-        }
+        let handler: Handler = Arc::new(move |record| Box::pin(handler(record)));
+        QueueConsumerBuilder::new(queue_arn.into(), QueueClient::new(kinesis), handler)
     }
 
     /// Works until `shutdown` is cancelled and every record is acknowledged or given back.
@@ -402,86 +399,5 @@ async fn arrival(receive: &mut Option<BoxFuture<'static, Received>>) -> Received
     match receive {
         Some(receive) => receive.await,
         None => std::future::pending().await,
-    }
-}
-
-/// Builds a [`QueueConsumer`].
-pub struct QueueConsumerBuilder {
-    queue_arn: String,
-    client: client::QueueClient,
-    handler: Handler,
-    settings: QueueSettings,
-    clock: Clock,
-    rand: Option<Rand>,
-}
-
-impl QueueConsumerBuilder {
-    /// How the consumer behaves.
-    #[must_use]
-    pub fn settings(mut self, settings: QueueSettings) -> Self {
-        self.settings = settings;
-        self
-    }
-
-    /// Which records are received; as in the settings.
-    #[must_use]
-    pub fn lane(mut self, lane: Lane) -> Self {
-        self.settings.lane = lane;
-        self
-    }
-
-    /// The clock. Default: the system's.
-    #[must_use]
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.clock = clock;
-        self
-    }
-
-    /// The source of chance. Default: seeded by the system.
-    #[must_use]
-    pub fn rand(mut self, rand: Rand) -> Self {
-        self.rand = Some(rand);
-        self
-    }
-
-    /// Checks everything that was given.
-    ///
-    /// # Errors
-    /// [`ErrorKind::InvalidInput`] that names the field and the bound.
-    pub fn build(self) -> Result<QueueConsumer, Error> {
-        self.settings.validate()?;
-        if !(self.queue_arn.starts_with("arn:") && self.queue_arn.contains(":queue/")) {
-            let text = format!(
-                "queue_arn must be the ARN of a queue, not {:?}",
-                self.queue_arn
-            );
-            return Err(Error::new(ErrorKind::InvalidInput, text));
-        }
-        Ok(QueueConsumer {
-            queue_arn: self.queue_arn.into(),
-            client: self.client,
-            handler: self.handler,
-            settings: self.settings,
-            clock: self.clock,
-            rand: self.rand.unwrap_or_else(Rand::from_entropy),
-        })
-    }
-}
-
-impl fmt::Debug for QueueConsumer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueueConsumer")
-            .field("queue_arn", &self.queue_arn)
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for QueueConsumerBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QueueConsumerBuilder")
-            .field("queue_arn", &self.queue_arn)
-            .field("settings", &self.settings)
-            .finish_non_exhaustive()
     }
 }

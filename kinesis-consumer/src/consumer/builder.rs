@@ -1,0 +1,173 @@
+//! Builds the consumer of streams, and checks what it is given.
+
+use std::fmt;
+use std::sync::Arc;
+
+use kinesis_core::{Clock, Rand};
+
+use super::Consumer;
+use crate::dead_letter::DeadLetters;
+use crate::error::{Error, ErrorKind};
+use crate::events::Hub;
+use crate::lease::LeaseStore;
+use crate::processor::RecordProcessorFactory;
+use crate::settings::{OnFailure, Retrieval, Settings};
+use crate::stream::Sources;
+
+/// Source: DynamoDB's limit for table names; the application's name is the table's.
+const APPLICATION_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
+
+/// Builds a [`Consumer`].
+pub struct ConsumerBuilder {
+    application: String,
+    sources: Sources,
+    kinesis: aws_sdk_kinesis::Client,
+    leases: LeaseStore,
+    factory: Arc<dyn RecordProcessorFactory>,
+    worker_id: Option<String>,
+    settings: Settings,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
+    clock: Clock,
+    rand: Option<Rand>,
+}
+
+impl ConsumerBuilder {
+    pub(super) fn new(
+        application: String,
+        sources: Sources,
+        kinesis: aws_sdk_kinesis::Client,
+        leases: LeaseStore,
+        factory: Arc<dyn RecordProcessorFactory>,
+    ) -> Self {
+        Self {
+            application,
+            sources,
+            kinesis,
+            leases,
+            factory,
+            worker_id: None,
+            settings: Settings::default(),
+            dead_letters: None,
+            clock: Clock::default(),
+            rand: None,
+        }
+    }
+
+    /// The name of this worker in the lease table; must differ between workers. Default: a random
+    /// UUID.
+    #[must_use]
+    pub fn worker_id(mut self, worker_id: impl Into<String>) -> Self {
+        self.worker_id = Some(worker_id.into());
+        self
+    }
+
+    /// How the consumer behaves.
+    #[must_use]
+    pub fn settings(mut self, settings: Settings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Where records go that cannot be processed. Goes with, and only with,
+    /// [`OnFailure::DeadLetter`] in the settings.
+    #[must_use]
+    pub fn dead_letters(mut self, destination: impl DeadLetters + 'static) -> Self {
+        self.dead_letters = Some(Arc::new(destination));
+        self
+    }
+
+    /// The clock. Default: the system's.
+    #[must_use]
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// The source of chance. Default: seeded by the system.
+    #[must_use]
+    pub fn rand(mut self, rand: Rand) -> Self {
+        self.rand = Some(rand);
+        self
+    }
+
+    /// Checks everything that was given.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidInput`] that names the field and the bound.
+    pub fn build(self) -> Result<Consumer, Error> {
+        self.settings.validate()?;
+        name("application", &self.application, APPLICATION_CHARS)?;
+        if let Sources::One(stream) = &self.sources {
+            stream.validate()?;
+        }
+        if let Retrieval::FanOut(fan_out) = &self.settings.retrieval {
+            fan_out.fits(&self.sources, &self.application)?;
+        }
+        let needed = matches!(self.settings.on_failure, OnFailure::DeadLetter { .. });
+        if needed != self.dead_letters.is_some() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "setting on_failure must be dead_letter where dead_letters is given to the builder, and only there",
+            ));
+        }
+        let rand = self.rand.unwrap_or_else(Rand::from_entropy);
+        let worker_id = self.worker_id.unwrap_or_else(|| rand.uuid());
+        if worker_id.is_empty() {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                "worker_id must not be empty",
+            ));
+        }
+        Ok(Consumer {
+            application: self.application,
+            worker_id,
+            kinesis: self.kinesis,
+            leases: self.leases,
+            factory: self.factory,
+            sources: self.sources,
+            settings: Arc::new(self.settings),
+            dead_letters: self.dead_letters,
+            clock: self.clock,
+            rand,
+            events: Hub::default(),
+        })
+    }
+}
+
+/// Source: the same alphabet in both services: letters, digits, `_`, `.` and `-`.
+fn name(field: &str, value: &str, chars: std::ops::RangeInclusive<usize>) -> Result<(), Error> {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if chars.contains(&value.len()) && value.chars().all(known) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        format!(
+            "{field} must be {} to {} letters, digits, '_', '.' or '-', not {value:?}",
+            chars.start(),
+            chars.end()
+        ),
+    ))
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("application", &self.application)
+            .field("sources", &self.sources)
+            .field("worker_id", &self.worker_id)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ConsumerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConsumerBuilder")
+            .field("application", &self.application)
+            .field("sources", &self.sources)
+            .field("worker_id", &self.worker_id)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
