@@ -4,10 +4,14 @@
 //! | --- | --- | --- | --- | --- |
 //! | new, KCL 2.x, KCL 3.5 | lease table | lease table | lease table | lease table |
 //! | KCL 3.0 to 3.4 | lease table | `-CoordinatorState` | `-CoordinatorState` | `-WorkerMetricStats` |
-//! | … being moved by KCL 3.5 | lease table | `-CoordinatorState` | written to the lease table, read from both | the same |
+//! | … being moved by KCL 3.5 | lease table | `-CoordinatorState` | lease table | lease table |
 //! | … and moved | lease table | lease table | lease table | lease table |
 //!
-//! The tables of 3.0 to 3.4 are used where they are; this crate never makes, moves or deletes them.
+//! That is where they are written. States and metrics are read from both places until they are moved,
+//! because a KCL that is upgraded, or goes back, leaves rows in either.
+//!
+//! The tables of 3.0 to 3.4 are used where they are; this crate never makes, moves or deletes them. So
+//! a move goes on only while a worker of the KCL leads.
 
 use super::item::LEASE_KEY;
 use super::migration::TableMigration;
@@ -30,7 +34,7 @@ pub(crate) struct Layout {
     pub(crate) lock: Place,
     /// The first is written, and counts when rows differ.
     pub(crate) states: Vec<Place>,
-    /// The first is written, and counts when rows differ.
+    /// The first is written; of rows that differ the newest counts.
     pub(crate) stats: Vec<Place>,
 }
 
@@ -68,8 +72,8 @@ impl Layout {
             TableMigration::Complete => single,
             TableMigration::NotBegun => Self {
                 lock: coordinator.clone(),
-                states: vec![coordinator],
-                stats: vec![metrics],
+                states: [vec![coordinator], single.states].concat(),
+                stats: [vec![metrics], single.stats].concat(),
             },
             TableMigration::Moving => Self {
                 lock: coordinator.clone(),

@@ -93,12 +93,17 @@ pub(crate) fn live_kcl_2(table: &str, owner: &str) -> Error {
     )
 }
 
-/// How far the KCL is with moving its rows into the lease table.
+/// How far the KCL is with moving its rows into the lease table. Only a leader of the KCL takes the
+/// next step.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum TableMigration {
-    /// `INIT`, `DEPLOYED`, or no row: nothing has moved.
+    /// `INIT`, or no row: workers of KCL 3.4, which know only the old tables, may be there.
     NotBegun,
-    /// `PENDING`: written there, read from both; the lock stays.
+    /// `DEPLOYED` and `PENDING`: all read both, and write to the lease table; the lock stays.
+    ///
+    /// At `DEPLOYED` the KCL does so once it is told to (`migrateAllEntitiesToLeaseTable`). A worker
+    /// of ours does so at once: its leader goes on to `PENDING` only when nobody's metrics come to the
+    /// old table any more, and moves the states before it says `PENDING`.
     Moving,
     /// `COMPLETE`: all is there.
     Complete,
@@ -115,10 +120,10 @@ impl TableMigration {
         };
         let status = item.get(TABLE_MIGRATION).and_then(|tm| tm.as_s().ok());
         match status.map(String::as_str) {
-            Some("TABLE_MIGRATION_STATUS_INIT" | "TABLE_MIGRATION_STATUS_DEPLOYED") => {
-                Ok(Self::NotBegun)
+            Some("TABLE_MIGRATION_STATUS_INIT") => Ok(Self::NotBegun),
+            Some("TABLE_MIGRATION_STATUS_DEPLOYED" | "TABLE_MIGRATION_STATUS_PENDING") => {
+                Ok(Self::Moving)
             }
-            Some("TABLE_MIGRATION_STATUS_PENDING") => Ok(Self::Moving),
             Some("TABLE_MIGRATION_STATUS_COMPLETE") => Ok(Self::Complete),
             other => Err(Error::new(
                 ErrorKind::InvalidInput,
@@ -169,7 +174,7 @@ mod tests {
         let read = |status: &str| TableMigration::read(Some(&row("tm", status)), "billing");
         let known = [
             ("TABLE_MIGRATION_STATUS_INIT", TableMigration::NotBegun),
-            ("TABLE_MIGRATION_STATUS_DEPLOYED", TableMigration::NotBegun),
+            ("TABLE_MIGRATION_STATUS_DEPLOYED", TableMigration::Moving),
             ("TABLE_MIGRATION_STATUS_PENDING", TableMigration::Moving),
             ("TABLE_MIGRATION_STATUS_COMPLETE", TableMigration::Complete),
         ];

@@ -56,6 +56,12 @@ async fn kinds(rig: &Rig, table: &str, key: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
+async fn item_of(rig: &Rig, table: &str, (key, value): (&str, &str)) -> Item {
+    let get = rig.dynamodb.get_item().table_name(table);
+    let got = get.key(key, text(value)).send().await.expect("read");
+    got.item.expect("a row")
+}
+
 async fn legacy(rig: &Rig) {
     create(rig, COORDINATOR, "key").await;
     create(rig, METRICS, "wid").await;
@@ -126,38 +132,138 @@ async fn the_tables_of_kcl_3_0_are_used_where_they_are() {
     assert_eq!(metrics, ["a", "b"]);
 }
 
+/// Writes down how far the KCL is with its move, in the table where it does.
+async fn migrate(rig: &Rig, status: &str) {
+    let row = [("key", "TableMigration3.5"), ("tm", status)];
+    put(rig, COORDINATOR, &row).await;
+}
+
+/// Moves the protocol of the fleet as a leader of the KCL does: out of one table, into the other.
+async fn move_states(rig: &Rig) {
+    let version = [("leaseKey", "Migration3.0"), ("cv", "CLIENT_VERSION_3X")];
+    put(rig, TABLE, &version).await;
+    let delete = rig.dynamodb.delete_item().table_name(COORDINATOR);
+    let deleted = delete.key("key", text("Migration3.0")).send().await;
+    deleted.expect("deleted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_move_of_the_kcl_into_the_lease_table_is_followed_step_by_step() {
     let rig = Rig::new(2).await;
     legacy(&rig).await;
     let (a, b) = (rig.worker("a"), rig.worker("b"));
     until("one each", &[&a, &b], || a.count() == 1 && b.count() == 1).await;
-    let migration = |status: &'static str| [("key", "TableMigration3.5"), ("tm", status)];
+    migrate(&rig, "TABLE_MIGRATION_STATUS_INIT").await;
+    sleep(Duration::from_secs(70)).await;
+    let rows = kinds(&rig, TABLE, "leaseKey").await;
+    assert_eq!(rows.len(), 2, "a KCL 3.4 may still be there: {rows:?}");
 
-    put(
-        &rig,
-        COORDINATOR,
-        &migration("TABLE_MIGRATION_STATUS_PENDING"),
-    )
-    .await;
+    // The leader of the KCL waits until nobody's metrics are in the old table, moves the states, and
+    // only then says so.
+    migrate(&rig, "TABLE_MIGRATION_STATUS_DEPLOYED").await;
     sleep(Duration::from_secs(70)).await;
     let rows = kinds(&rig, TABLE, "leaseKey").await;
     assert!(rows.contains_key("a") && rows.contains_key("b"), "{rows:?}");
+    let old = async || item_of(&rig, METRICS, ("wid", "a")).await;
+    let before = old().await;
+    sleep(Duration::from_secs(70)).await;
+    assert_eq!(old().await, before, "still written");
+    move_states(&rig).await;
+    migrate(&rig, "TABLE_MIGRATION_STATUS_PENDING").await;
+    sleep(Duration::from_secs(70)).await;
+    let rows = kinds(&rig, TABLE, "leaseKey").await;
     assert!(!rows.contains_key("Leader"), "the lock moves last");
 
-    put(
-        &rig,
-        COORDINATOR,
-        &migration("TABLE_MIGRATION_STATUS_COMPLETE"),
-    )
-    .await;
-    // The leader of the KCL moves the states.
-    let version = [("leaseKey", "Migration3.0"), ("cv", "CLIENT_VERSION_3X")];
-    put(&rig, TABLE, &version).await;
+    migrate(&rig, "TABLE_MIGRATION_STATUS_COMPLETE").await;
     sleep(Duration::from_secs(80)).await;
     let rows = kinds(&rig, TABLE, "leaseKey").await;
     assert!(rows.contains_key("Leader"), "{rows:?}");
     assert_eq!((a.count(), b.count()), (1, 1), "nobody noticed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_starts_while_the_kcl_moves_its_states_finds_them_and_writes_none_anew() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    legacy(&rig).await;
+    migrate(&rig, "TABLE_MIGRATION_STATUS_DEPLOYED").await;
+    move_states(&rig).await;
+    let a = rig.worker("a");
+    until("the lease", &[&a], || a.count() == 1).await;
+    let states = kinds(&rig, COORDINATOR, "key").await;
+    let states: Vec<_> = states.keys().collect();
+    assert_eq!(states, ["Leader", "TableMigration3.5"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_lives_if_its_newer_row_says_so_in_whichever_table_that_is() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    legacy(&rig).await;
+    let row = |key: &str, worker: &str, at: u64| {
+        Item::from([
+            (key.to_owned(), text(worker)),
+            ("lut".to_owned(), item::number(at)),
+            ("entityType".to_owned(), text("WORKER_METRIC_STATS")),
+        ])
+    };
+    let in_metrics = |row| async {
+        let put = rig.dynamodb.put_item().table_name(METRICS);
+        put.set_item(Some(row)).send().await.expect("put");
+    };
+    rig.put(row("leaseKey", "upgraded", 2_000)).await;
+    in_metrics(row("wid", "upgraded", 1_000)).await;
+    rig.put(row("leaseKey", "rolled-back", 1_000)).await;
+    in_metrics(row("wid", "rolled-back", 2_000)).await;
+    for status in ["INIT", "DEPLOYED", "PENDING"] {
+        migrate(&rig, &format!("TABLE_MIGRATION_STATUS_{status}")).await;
+        let table = rig.table().await;
+        let scanned = table.scan(true).await.expect("scans").stats;
+        let stats = table.all_stats(scanned).await.expect("scans");
+        let seen: Vec<_> = stats
+            .iter()
+            .map(|row| (row.worker.as_str(), row.updated_at))
+            .collect();
+        assert_eq!(
+            seen,
+            [("rolled-back", 2_000), ("upgraded", 2_000)],
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_old_lock_is_not_claimed_from_a_leader_that_has_moved_to_the_new_one() {
+    let rig = Rig::new(1).await;
+    legacy(&rig).await;
+    migrate(&rig, "TABLE_MIGRATION_STATUS_PENDING").await;
+    let lock = |key: &'static str| {
+        [
+            (key, "Leader"),
+            ("ownerName", "java"),
+            ("leaseDuration", "3600000"),
+            ("recordVersionNumber", "v"),
+        ]
+    };
+    put(&rig, COORDINATOR, &lock("key")).await;
+    let a = rig.worker("a");
+    sleep(Duration::from_secs(20)).await;
+
+    // What the KCL does when the last step is made, well before our next look at the states.
+    migrate(&rig, "TABLE_MIGRATION_STATUS_COMPLETE").await;
+    move_states(&rig).await;
+    put(&rig, TABLE, &lock("leaseKey")).await;
+    let release = rig.dynamodb.delete_item().table_name(COORDINATOR);
+    let released = release.key("key", text("Leader")).send().await;
+    released.expect("released");
+    for _ in 0..100 {
+        sleep(Duration::from_secs(1)).await;
+        let states = kinds(&rig, COORDINATOR, "key").await;
+        assert!(!states.contains_key("Leader"), "{states:?}");
+    }
+    let lock = item_of(&rig, TABLE, ("leaseKey", "Leader")).await;
+    assert_eq!(lock["ownerName"], text("java"));
+    a.stop().await.expect("stops");
 }
 
 #[tokio::test(start_paused = true)]

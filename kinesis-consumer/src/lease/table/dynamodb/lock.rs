@@ -8,7 +8,7 @@ use aws_sdk_dynamodb::types::ReturnValuesOnConditionCheckFailure as OnRefusal;
 
 use super::{DynamoDbTable, Locked, UNITS, count_units};
 use crate::error::Error;
-use crate::lease::item::ENTITY_TYPE;
+use crate::lease::item::{ENTITY_TYPE, LEASE_KEY};
 use crate::lease::lock::{
     Claim, ENTITY_LEADER, IS_RELEASED, LEADER, LEASE_DURATION, LockRow, OWNER_NAME, VERSION, text,
 };
@@ -40,6 +40,14 @@ impl Lock for DynamoDbTable {
         duration: Duration,
     ) -> Result<Locked, Error> {
         let key = self.layout().lock.key;
+        if key != LEASE_KEY {
+            // A lock in a table of KCL 3.0 to 3.4 is free also when a leader that moved everything
+            // has gone on to the one in the lease table.
+            self.look_for_legacy_tables().await?;
+            if self.layout().lock.key != key {
+                return Ok(Locked::Refused(None));
+            }
+        }
         let (condition, seen) = match claim {
             Claim::Absent => ("attribute_not_exists(#key)", None),
             Claim::Released => (

@@ -1,5 +1,6 @@
 //! Rows of worker metrics in DynamoDB. The states beside them are in [`states`](super::states).
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use async_trait::async_trait;
@@ -86,7 +87,7 @@ impl Fleet for DynamoDbTable {
     }
 
     async fn all_stats(&self, scanned: Vec<WorkerStats>) -> Result<Vec<WorkerStats>, Error> {
-        let mut all: Vec<WorkerStats> = Vec::new();
+        let mut newest: BTreeMap<String, WorkerStats> = BTreeMap::new();
         let mut scanned = Some(scanned);
         for place in self.layout().stats {
             let rows = if place.key == LEASE_KEY {
@@ -94,13 +95,15 @@ impl Fleet for DynamoDbTable {
             } else {
                 self.scan_stats(&place.table, place.key).await?
             };
-            let new: Vec<_> = rows
-                .into_iter()
-                .filter(|row| all.iter().all(|known| known.worker != row.worker))
-                .collect();
-            all.extend(new);
+            for row in rows {
+                // A worker that came back with another version left its old row elsewhere.
+                let known = newest.get(&row.worker);
+                if known.is_none_or(|known| known.updated_at < row.updated_at) {
+                    newest.insert(row.worker.clone(), row);
+                }
+            }
         }
-        Ok(all)
+        Ok(newest.into_values().collect())
     }
 
     async fn find_layout(&self) -> Result<bool, Error> {
