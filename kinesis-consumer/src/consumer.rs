@@ -27,6 +27,7 @@ use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::events::{Events, Hub};
 use crate::fetch::{Budget, Connections, FetchContext, Registration};
+use crate::lease::worker_metric::Meters;
 use crate::lease::{HeldLease, LeaseKeeper, LeaseStore};
 use crate::processor::RecordProcessorFactory;
 use crate::settings::{Retrieval, Settings};
@@ -56,6 +57,7 @@ pub struct Consumer {
     sources: Sources,
     settings: Arc<Settings>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
+    meters: Meters,
     clock: Clock,
     rand: Rand,
     events: Hub,
@@ -150,7 +152,7 @@ impl Consumer {
         self.work(shutdown).instrument(span).await
     }
 
-    async fn work(self, shutdown: CancellationToken) -> Result<(), Error> {
+    async fn work(mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let (handoff, shutdown_timeout) = (
             self.settings.lease.handoff_timeout,
             self.settings.shutdown_timeout,
@@ -210,7 +212,7 @@ impl Consumer {
             .map_or_else(|| keeper_outcome(keeper_result), Err)
     }
 
-    fn keeper(&self) -> LeaseKeeper {
+    fn keeper(&mut self) -> LeaseKeeper {
         LeaseKeeper::new(
             self.kinesis.clone(),
             &self.leases,
@@ -221,6 +223,7 @@ impl Consumer {
             self.clock.clone(),
             self.rand.fork(),
         )
+        .measuring(std::mem::take(&mut self.meters))
         .announcing(self.events.announcer())
     }
 

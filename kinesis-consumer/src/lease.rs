@@ -95,6 +95,7 @@ mod stats;
 mod store;
 mod table;
 mod tenure;
+pub(crate) mod worker_metric;
 mod write;
 
 use std::collections::BTreeSet;
@@ -102,12 +103,14 @@ use std::collections::BTreeSet;
 use kinesis_core::{HashKeyRange, Position, ShardId};
 
 use crate::checkpoint::PendingCheckpoint;
+pub use cpu::CpuMetric;
 pub(crate) use held::HeldLease;
 pub(crate) use keeper::LeaseKeeper;
 pub use settings::{
     BillingMode, LeaseAssignment, LeaseSettings, LeaseTableSettings, UtilizationSettings,
 };
 pub use store::LeaseStore;
+pub use worker_metric::WorkerMetric;
 
 /// One row of the lease table, as far as this crate understands it.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -104,6 +104,15 @@
 //! The first three are told by (shard, [`Record::position`]), which never changes for a record; the
 //! last needs an identity inside of the payload.
 //!
+//! # Who gets which shard
+//!
+//! One worker leads, and gives each the same number of shards; that is [`LeaseAssignment::LeaseCount`]. Where
+//! machines or shards are unlike, [`LeaseAssignment::WorkerUtilization`] shares by how busy each worker says
+//! that it is, as the KCL 3 does. It says so by its CPU, read from its container or machine
+//! ([`CpuMetric`]), or by what the application measures instead or besides, such as memory, network or a pool of
+//! connections: a [`WorkerMetric`] given to [`ConsumerBuilder::worker_metrics`]. Any worker may come to lead,
+//! so all are to have the same settings.
+//!
 //! # Polling or enhanced fan-out
 //!
 //! By default shards are polled. [`Settings::retrieval`] chooses enhanced fan-out instead, which is
@@ -212,7 +221,7 @@ pub use consumer::{Consumer, ConsumerBuilder};
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use error::{BoxError, Error, ErrorKind};
 pub use events::{Event, EventKind, Events, Gain, Missed};
-pub use lease::{LeaseStore, admin};
+pub use lease::{CpuMetric, LeaseStore, WorkerMetric, admin};
 pub use processor::{
     Delivery, ForEach, InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor,
     RecordProcessorFactory, RecordStream, ShardRecord, StopSignal, for_each, per_stream,

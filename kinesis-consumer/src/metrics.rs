@@ -44,7 +44,7 @@
 //! | LeaseAssignmentManager | `NumOfLeasesReassignment` | `handoffs_started_total` |
 //! | LeaseAssignmentManager | `TotalLeases` | `leases_open` |
 //! | LeaseAssignmentManager | `NumWorkers` | `workers` |
-//! | LeaseAssignmentManager | `NumWorkersWithFailingWorkerMetric` | none: such a worker gets leases by their number |
+//! | LeaseAssignmentManager | `NumWorkersWithFailingWorkerMetric` | `workers_with_failing_metric` |
 //! | LeaseAssignmentManager | `NumWorkersWithInvalidEntry` | none: told by a WARN |
 //! | LeaseAssignmentManager | `LeaseDeserializationFailureCount` | `lease_rows_corrupt` |
 //! | LeaseAssignmentManager | `ForceLeaderRelease` | `leaderships_total` |
@@ -52,6 +52,7 @@
 //! | LeaseAssignmentManager | `ParallelyAssignLeases.Success` | `leases_assigned_total` |
 //! | LeaseAssignmentManager | `BalanceWorkerVariance.Time` | none: it does not leave the process |
 //! | WorkerMetricStatsReporter | `Success` | `worker_metrics_failures_total` |
+//! | WorkerMetricStatsReporter | `InMemoryMetricStatsReporterFailure` | `worker_metric_failures_total` |
 //! | WorkerMetrics | `FleetMinSupportCode` | none: of a migration that a KCL leads |
 //! | Migration | `CurrentState:3xWorker` | none: a migration is obeyed, and led by a KCL |
 //! | TableMigration | `StatusOrdinal` | none: a migration is obeyed, and led by a KCL |

@@ -9,7 +9,8 @@ use super::Consumer;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::events::Hub;
-use crate::lease::LeaseStore;
+use crate::lease::worker_metric::Meters;
+use crate::lease::{LeaseStore, WorkerMetric};
 use crate::processor::RecordProcessorFactory;
 use crate::settings::{OnFailure, Retrieval, Settings};
 use crate::stream::Sources;
@@ -27,6 +28,7 @@ pub struct ConsumerBuilder {
     worker_id: Option<String>,
     settings: Settings,
     dead_letters: Option<Arc<dyn DeadLetters>>,
+    worker_metrics: Option<Vec<Box<dyn WorkerMetric>>>,
     clock: Clock,
     rand: Option<Rand>,
 }
@@ -48,6 +50,7 @@ impl ConsumerBuilder {
             worker_id: None,
             settings: Settings::default(),
             dead_letters: None,
+            worker_metrics: None,
             clock: Clock::default(),
             rand: None,
         }
@@ -73,6 +76,23 @@ impl ConsumerBuilder {
     #[must_use]
     pub fn dead_letters(mut self, destination: impl DeadLetters + 'static) -> Self {
         self.dead_letters = Some(Arc::new(destination));
+        self
+    }
+
+    /// What this worker tells the leader of how busy it is, in place of the use of its CPUs: the KCL's
+    /// `workerMetricList`. All workers of a fleet are to measure the same. Not used where
+    /// [`disable_worker_metrics`](crate::LeaseSettings::disable_worker_metrics) is set.
+    ///
+    /// ```no_run
+    /// # use kinesis_consumer::{ConsumerBuilder, CpuMetric, WorkerMetric};
+    /// # fn with(builder: ConsumerBuilder, network_in: impl WorkerMetric + 'static) -> ConsumerBuilder {
+    /// let cpu = CpuMetric::new().with_max_utilization(80);
+    /// builder.worker_metrics(vec![Box::new(cpu), Box::new(network_in)])
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn worker_metrics(mut self, metrics: Vec<Box<dyn WorkerMetric>>) -> Self {
+        self.worker_metrics = Some(metrics);
         self
     }
 
@@ -110,6 +130,14 @@ impl ConsumerBuilder {
                 "setting on_failure must be dead_letter where dead_letters is given to the builder, and only there",
             ));
         }
+        let meters = match self.worker_metrics {
+            Some(metrics) => Meters::new(metrics)?,
+            None => Meters::of_cpu(),
+        };
+        let meters = match self.settings.lease.disable_worker_metrics {
+            true => Meters::default(),
+            false => meters,
+        };
         let rand = self.rand.unwrap_or_else(Rand::from_entropy);
         let worker_id = self.worker_id.unwrap_or_else(|| rand.uuid());
         if worker_id.is_empty() {
@@ -127,6 +155,7 @@ impl ConsumerBuilder {
             sources: self.sources,
             settings: Arc::new(self.settings),
             dead_letters: self.dead_letters,
+            meters,
             clock: self.clock,
             rand,
             events: Hub::default(),

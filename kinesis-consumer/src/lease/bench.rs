@@ -15,7 +15,7 @@ use super::assign::{self, Candidate, Rules};
 use super::lineage::Lineage;
 use super::observe::Observer;
 use super::roster::Roster;
-use super::stats::{CPU, CPU_RANGE, VALUES_MAX, WorkerStats};
+use super::stats::{CPU, VALUES_MAX, WorkerStats};
 use super::tenure::Timing;
 use super::{Lease, LeaseAssignment, LeaseSettings, Throughput};
 
@@ -23,6 +23,8 @@ use super::{Lease, LeaseAssignment, LeaseSettings, Throughput};
 const PASS_EVERY: Duration = Duration::from_secs(3);
 /// CPU of a worker with an average load, in percent. Source: none.
 const CPU_AVERAGE: f64 = 50.0;
+/// What it may rise to. Source: the default.
+const CPU_RANGE: u64 = 100;
 
 /// Leases, workers, and the leader's memory of both.
 #[derive(Debug)]

@@ -3,13 +3,19 @@
 //!
 //! A reading is three small files at most, each read up to a bound, once per report of the worker's
 //! metrics; the value is the average since the reading before it. Where nothing can be read (another
-//! system than Linux) there is no value, and the worker is weighed by its throughput alone.
+//! system than Linux) there is no value, and the worker is weighed by what its shards deliver.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use async_trait::async_trait;
+use kinesis_core::Clock;
 use tokio::time::Instant;
+
+use super::stats::CPU;
+use super::worker_metric::WorkerMetric;
+use crate::error::BoxError;
 
 /// Bytes read of one file. Source: none; the first line of `/proc/stat` is about 100 bytes.
 const FILE_BYTES_MAX: u64 = 4_096;
@@ -18,10 +24,17 @@ const FILE_BYTES_MAX: u64 = 4_096;
 /// Source: Linux, `CONFIG_NR_CPUS` at most.
 const CPUS_MAX: u64 = 8_192;
 
-/// Reads and remembers.
+/// The [`WorkerMetric`] of a worker that is given no other: the use of its CPUs, in percent of those it
+/// has. In a container with control groups (version 2 or 1) those are what its quota or its set of CPUs
+/// allows, elsewhere the whole machine's by `/proc/stat`.
+///
+/// Where none of that can be read, as on another system than Linux, no reading succeeds. The first is 0,
+/// as in the KCL; each later one is the average since the one before.
 #[derive(Debug)]
-pub(crate) struct CpuMeter {
+pub struct CpuMetric {
     root: PathBuf,
+    max_utilization: u8,
+    clock: Clock,
     last: Option<Reading>,
 }
 
@@ -40,22 +53,54 @@ enum Available {
     Time(f64),
 }
 
-impl CpuMeter {
-    /// The meter of this system.
-    pub(crate) fn new() -> Self {
+impl Default for CpuMetric {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[async_trait]
+impl WorkerMetric for CpuMetric {
+    fn short_name(&self) -> &str {
+        CPU
+    }
+
+    fn max_utilization(&self) -> u8 {
+        self.max_utilization
+    }
+
+    async fn capture(&mut self) -> Result<f64, BoxError> {
+        let percent = self.percent(self.clock.now());
+        percent.ok_or_else(|| "this system does not tell of its CPUs".into())
+    }
+}
+
+impl CpuMetric {
+    /// The CPUs of this system, which may be used whole.
+    pub fn new() -> Self {
         Self::at(Path::new("/"))
+    }
+
+    /// The most that they are to be used, in percent, 1 to 100: see
+    /// [`WorkerMetric::max_utilization`].
+    #[must_use]
+    pub fn with_max_utilization(mut self, percent: u8) -> Self {
+        self.max_utilization = percent;
+        self
     }
 
     fn at(root: &Path) -> Self {
         Self {
             root: root.to_owned(),
+            max_utilization: 100,
+            clock: Clock::system(),
             last: None,
         }
     }
 
     /// Percent of the CPU time there was since the last call; 0 in the first, as in the KCL. `None`
     /// where there is nothing to read.
-    pub(crate) fn percent(&mut self, now: Instant) -> Option<f64> {
+    fn percent(&mut self, now: Instant) -> Option<f64> {
         let reading = self
             .control_group_2(now)
             .or_else(|| self.control_group_1(now))
@@ -165,7 +210,6 @@ fn count(list: &str) -> Option<f64> {
 mod tests {
     use std::time::Duration;
 
-    use kinesis_core::Clock;
     use tempfile::TempDir;
 
     use super::*;
@@ -190,7 +234,7 @@ mod tests {
             "sys/fs/cgroup/cpu.stat",
             "usage_usec 5000000\nuser_usec 1\n",
         );
-        let mut meter = CpuMeter::at(root.path());
+        let mut meter = CpuMetric::at(root.path());
         assert_eq!(meter.percent(now), Some(0.0));
         put(&root, "sys/fs/cgroup/cpu.stat", "usage_usec 20000000\n");
         // 15 s of CPU in 20 s of 1.5 CPUs.
@@ -203,7 +247,7 @@ mod tests {
         put(&root, "sys/fs/cgroup/cpu.max", "max 100000\n");
         put(&root, "sys/fs/cgroup/cpuset.cpus.effective", "0-2,7\n");
         put(&root, "sys/fs/cgroup/cpu.stat", "usage_usec 0\n");
-        let mut meter = CpuMeter::at(root.path());
+        let mut meter = CpuMetric::at(root.path());
         meter.percent(now);
         put(&root, "sys/fs/cgroup/cpu.stat", "usage_usec 10000000\n");
         assert_eq!(meter.percent(now + Duration::from_secs(10)), Some(25.0));
@@ -215,7 +259,7 @@ mod tests {
         put(&root, "sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
         put(&root, "sys/fs/cgroup/cpuset/cpuset.effective_cpus", "0-1\n");
         put(&root, "sys/fs/cgroup/cpu/cpuacct.usage", "0\n");
-        let mut meter = CpuMeter::at(root.path());
+        let mut meter = CpuMetric::at(root.path());
         meter.percent(now);
         put(&root, "sys/fs/cgroup/cpu/cpuacct.usage", "5000000000\n");
         assert_eq!(meter.percent(now + Duration::from_secs(10)), Some(25.0));
@@ -225,7 +269,7 @@ mod tests {
     fn a_machine_without_containers_is_measured_by_its_own_ticks() {
         let (root, now) = (root(), Clock::system().now());
         put(&root, "proc/stat", "cpu  100 0 100 700 100 9 9 9\ncpu0 1\n");
-        let mut meter = CpuMeter::at(root.path());
+        let mut meter = CpuMetric::at(root.path());
         assert_eq!(meter.percent(now), Some(0.0));
         put(&root, "proc/stat", "cpu  200 0 100 900 200 9 9 9\n");
         assert_eq!(meter.percent(now), Some(50.0));
@@ -234,8 +278,61 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_no_value() {
         let (root, now) = (root(), Clock::system().now());
-        assert_eq!(CpuMeter::at(root.path()).percent(now), None);
+        assert_eq!(CpuMetric::at(root.path()).percent(now), None);
         put(&root, "proc/stat", "cpu nonsense\n");
-        assert_eq!(CpuMeter::at(root.path()).percent(now), None);
+        assert_eq!(CpuMetric::at(root.path()).percent(now), None);
+    }
+
+    /// Seconds of CPU since some point in the past.
+    #[cfg(target_os = "linux")]
+    fn seconds(reading: Reading) -> f64 {
+        match reading.available {
+            Available::Since(..) => reading.used,
+            // Ticks. Source: Linux, `USER_HZ`.
+            Available::Time(_) => reading.used / 100.0,
+        }
+    }
+
+    /// How long this thread has run on a processor.
+    #[cfg(target_os = "linux")]
+    fn ran() -> f64 {
+        let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+        let nanos = stat.split(' ').next().expect("a number");
+        nanos.parse::<f64>().expect("a number") / 1e9
+    }
+
+    /// Others share the machine, so an idle reading may be as high as a busy one; but none is lower than
+    /// what this thread alone uses.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_this_thread_really_uses_is_in_what_this_system_tells() {
+        let mut metric = CpuMetric::new();
+        let first = metric.capture().await.expect("this system tells");
+        assert_eq!(first, 0.0);
+        let before = metric.last.expect("a reading");
+        let (ran_before, began) = (
+            ran(),
+            std::time::Duration::from_millis(Clock::system().epoch_millis()),
+        );
+        let mut sum = 0_u64;
+        while ran() - ran_before < 0.5 {
+            for number in 0..100_000_u64 {
+                sum = std::hint::black_box(sum.wrapping_add(number * number));
+            }
+        }
+        let percent = metric.capture().await.expect("this system tells");
+        let used = seconds(metric.last.expect("a reading")) - seconds(before);
+        assert!(used >= 0.4, "{used} s used, of which this thread had 0.5");
+        assert!(
+            (0.0..=100.0).contains(&percent) && percent > 0.0,
+            "{percent}"
+        );
+        // Not busier than if all of it had been used.
+        let took = Duration::from_millis(Clock::system().epoch_millis()).saturating_sub(began);
+        let cpus = used / took.as_secs_f64() / percent * 100.0;
+        assert!(
+            cpus >= 0.5,
+            "{percent} % for {used} s in {took:?} is of {cpus} CPUs"
+        );
     }
 }

@@ -42,6 +42,7 @@ use super::pulse::{Farewell, View};
 use super::roster::Roster;
 use super::table::{Index, LeaseTable};
 use super::tenure::Timing;
+use super::worker_metric::Meters;
 use super::{HeldLease, LeaseSettings, LeaseStore, metrics as names};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Announcer, EventKind};
@@ -70,6 +71,8 @@ pub(crate) struct LeaseKeeper {
     settings: LeaseSettings,
     initial: InitialPosition,
     shutdown_timeout: Duration,
+    /// Until the pulse takes them over.
+    meters: Meters,
     clock: Clock,
     rand: Rand,
     events: Announcer,
@@ -100,10 +103,17 @@ impl LeaseKeeper {
             settings: settings.lease.clone(),
             initial: settings.initial_position,
             shutdown_timeout: settings.shutdown_timeout,
+            meters: Meters::default(),
             clock,
             rand,
             events: Announcer::default(),
         }
+    }
+
+    /// Tells the leader what `meters` show. Without, this worker says only that it lives.
+    pub(crate) fn measuring(mut self, meters: Meters) -> Self {
+        self.meters = meters;
+        self
     }
 
     /// Tells `events` what happens to the leases.

@@ -8,6 +8,9 @@ pub(crate) const LEASES_HELD: &str = "kinesis_consumer_leases_held";
 pub(crate) const LEASES_OPEN: &str = "kinesis_consumer_leases_open";
 /// Gauge: workers that may get leases, as the leader sees it. KCL: `NumWorkers`.
 pub(crate) const WORKERS: &str = "kinesis_consumer_workers";
+/// Gauge: workers whose last reading of a metric failed, as the leader sees it. KCL:
+/// `NumWorkersWithFailingWorkerMetric`.
+pub(crate) const WORKERS_FAILING: &str = "kinesis_consumer_workers_with_failing_metric";
 /// Counter, label `reason` (`unowned`, `assigned`, `failover`, `handoff`, `forced`): leases taken.
 pub(crate) const LEASES_TAKEN: &str = "kinesis_consumer_leases_taken_total";
 /// Counter: leases lost without having been released.
@@ -36,6 +39,8 @@ pub(crate) const LEADERSHIPS: &str = "kinesis_consumer_leaderships_total";
 pub(crate) const LOCK_FAILURES: &str = "kinesis_consumer_leader_lock_failures_total";
 /// Counter: reports of the worker's metrics that failed.
 pub(crate) const REPORT_FAILURES: &str = "kinesis_consumer_worker_metrics_failures_total";
+/// Counter: readings of worker metrics that failed. KCL: `InMemoryMetricStatsReporterFailure`.
+pub(crate) const METRIC_FAILURES: &str = "kinesis_consumer_worker_metric_failures_total";
 /// Counter: leases this worker, as the leader, gave to workers. KCL: `ParallelyAssignLeases`.
 pub(crate) const LEASES_ASSIGNED: &str = "kinesis_consumer_leases_assigned_total";
 /// Gauge: leases that no worker has room for, as the leader sees it. KCL: `LeaseSpillover`.
@@ -53,6 +58,11 @@ pub(crate) fn describe() {
     describe_gauge!(LEASES_HELD, Unit::Count, "Leases this worker holds");
     describe_gauge!(LEASES_OPEN, Unit::Count, "Leases that are not at SHARD_END");
     describe_gauge!(WORKERS, Unit::Count, "Workers that may get leases");
+    describe_gauge!(
+        WORKERS_FAILING,
+        Unit::Count,
+        "Workers whose last reading of a metric failed"
+    );
     describe_counter!(LEASES_TAKEN, Unit::Count, "Leases taken, by reason");
     describe_counter!(LEASES_LOST, Unit::Count, "Leases lost");
     describe_counter!(LEASES_RELEASED, Unit::Count, "Leases released");
@@ -86,6 +96,11 @@ pub(crate) fn describe() {
         REPORT_FAILURES,
         Unit::Count,
         "Reports of the worker's metrics that failed"
+    );
+    describe_counter!(
+        METRIC_FAILURES,
+        Unit::Count,
+        "Readings of this worker's metrics that failed"
     );
     describe_counter!(
         LEASES_ASSIGNED,

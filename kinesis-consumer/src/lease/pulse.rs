@@ -21,11 +21,11 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::cpu::CpuMeter;
 use super::lock::{Claim, Leadership, Step};
 use super::metrics as names;
-use super::stats::{CPU, CPU_RANGE, WorkerStats};
+use super::stats::WorkerStats;
 use super::table::{LeaseTable, Locked};
+use super::worker_metric::Meters;
 use crate::error::{Error, ErrorKind};
 
 /// How often the states of the KCL's migrations are looked at. Source: KCL, workers look every 60 s.
@@ -82,7 +82,7 @@ pub(crate) struct Pulse {
     /// behind it, which may have arrived all the same.
     reported: Option<RangeInclusive<u64>>,
     report_interval: Duration,
-    cpu: Option<CpuMeter>,
+    meters: Meters,
     next_report: Instant,
     next_states: Instant,
     view: watch::Sender<View>,
@@ -106,6 +106,7 @@ impl Pulse {
         me: &str,
         table: Arc<dyn LeaseTable>,
         settings: &super::LeaseSettings,
+        meters: Meters,
         farewell: Farewell,
         clock: Clock,
         rand: Rand,
@@ -120,7 +121,7 @@ impl Pulse {
             stats: WorkerStats::new(me, 0),
             reported: None,
             report_interval: settings.worker_metrics_interval,
-            cpu: (!settings.disable_worker_metrics).then(CpuMeter::new),
+            meters,
             next_report: now,
             next_states: now + STATES_INTERVAL,
             view,
@@ -252,19 +253,16 @@ impl Pulse {
         self.lock.gave_back(self.clock.now());
     }
 
-    /// Writes the row of this worker.
+    /// Takes the readings and writes the row of this worker.
     async fn report(&mut self) {
         let now = self.clock.now();
-        if let Some(cpu) = &mut self.cpu {
-            // What was never readable is no failure of a sample.
-            let percent = cpu.percent(now);
-            if percent.is_some() || self.stats.values.contains_key(CPU) {
-                self.stats.record(CPU, percent, CPU_RANGE);
-            }
-        }
+        let limit = self.errand_limit();
+        // Whoever is late with a reading leaves half of the time for the row.
+        self.meters.capture(limit / 2, &mut self.stats).await;
+        let limit = limit.saturating_sub(self.clock.now().duration_since(now));
         self.stats.updated_at = self.clock.epoch_millis() / 1_000;
         let at = self.stats.updated_at;
-        match within(self.errand_limit(), self.table.put_stats(&self.stats)).await {
+        match within(limit, self.table.put_stats(&self.stats)).await {
             Ok(()) => {
                 self.reported = Some(at..=at);
                 self.next_report = now + self.report_interval;

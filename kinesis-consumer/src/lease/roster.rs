@@ -11,6 +11,10 @@
 //!   changes or it renews one: what it is given meanwhile says nothing about it, or
 //! - if it owns none and nothing says that it lives now: its row was there when this leader began, was
 //!   not written in the last seconds, and has not changed since.
+//!
+//! A worker whose last reading of a metric failed is left out too (it keeps what it has), the leader
+//! itself not excepted. If that is so of all, their readings say nothing, and they share as workers
+//! without any: the KCL then gives leases to nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -98,7 +102,7 @@ impl Roster {
     ) -> Vec<WorkerStats> {
         let fresh = |row: &WorkerStats| {
             let sight = self.seen.get(&row.worker);
-            sight.is_some_and(|sight| now < sight.fresh_until) && !row.is_failing()
+            sight.is_some_and(|sight| now < sight.fresh_until)
         };
         let mut members: Vec<WorkerStats> = rows.into_iter().filter(fresh).collect();
         if let Some(me) = me
@@ -117,6 +121,12 @@ impl Roster {
         if members.iter().any(lives) {
             members.retain(lives);
         }
+        if members.iter().all(WorkerStats::is_failing) {
+            for member in &mut members {
+                *member = WorkerStats::new(&member.worker, member.updated_at);
+            }
+        }
+        members.retain(|member| !member.is_failing());
         members.sort_by(|a, b| a.worker.cmp(&b.worker));
         members
     }
@@ -280,6 +290,26 @@ mod tests {
         roster.scanned(std::slice::from_ref(&failing), now, 0);
         let members = roster.members(vec![failing], &[], Some("me"), now);
         assert_eq!(names(&members), ["me"]);
+    }
+
+    #[test]
+    fn workers_whose_metrics_fail_get_nothing_unless_that_is_so_of_all() {
+        let now = Clock::system().now();
+        let mut roster = Roster::new(REPORTS);
+        let failing = |worker: &str| {
+            let mut row = row(worker, 0);
+            row.record("C", Some(40.0), 100);
+            row.record("C", None, 100);
+            row
+        };
+        let mut well = row("well", 0);
+        well.record("C", Some(70.0), 100);
+        let rows = vec![failing("a"), failing("me"), well];
+        roster.scanned(&rows, now, 0);
+        let members = roster.members(rows.clone(), &[], Some("me"), now);
+        assert_eq!(names(&members), ["well"], "nor does the leader");
+        let members = roster.members(rows[..2].to_vec(), &[], Some("me"), now);
+        assert_eq!(members, [row("a", 0), row("me", 0)]);
     }
 
     #[test]

@@ -90,16 +90,19 @@ pub struct LeaseSettings {
         with = "crate::settings::millis"
     )]
     pub leader_lock_duration: Duration,
-    /// How often this worker writes its row of worker metrics, 1 s to 1 h. A leader gives no leases
-    /// to a worker whose row is older than twice this.
+    /// How often this worker takes a reading of each of its
+    /// [metrics](crate::ConsumerBuilder::worker_metrics) and writes its row of them, 1 s to 1 h. A leader
+    /// gives no leases to a worker whose row is older than twice this.
     #[serde(
         rename = "worker_metrics_interval_millis",
         with = "crate::settings::millis"
     )]
     pub worker_metrics_interval: Duration,
-    /// Leaves the use of the CPU out of that row; the worker is then weighed by its shards'
-    /// throughput. All workers of a fleet have to do the same, Java's included: a leader of the KCL
-    /// weighs each kind of measure by itself, and does not balance workers of one against the other.
+    /// Leaves all readings out of that row, the use of the CPU too, so that it says only that the worker
+    /// lives. All workers of a fleet are to do the same: where none has readings, our leader shares by number
+    /// and a KCL's by throughput. Beside workers that have some, our leader weighs it as [`LeaseAssignment`]
+    /// says; a KCL's weighs each kind of measure by itself, and does not balance workers of one against the
+    /// other.
     pub disable_worker_metrics: bool,
     /// How the leader shares the leases out.
     pub assignment: LeaseAssignment,

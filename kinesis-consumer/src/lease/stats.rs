@@ -25,8 +25,6 @@ pub(super) const SUPPORTS_SINGLE_TABLE: u64 = 1;
 
 /// Short name of CPU utilisation in percent. Source: KCL 3.5.1, `WorkerMetricType`.
 pub(crate) const CPU: &str = "C";
-/// What the CPU may rise to, in percent. Source: KCL 3.5.1, `WorkerMetricsSelector`.
-pub(crate) const CPU_RANGE: u64 = 100;
 /// Values kept of each metric. Source: KCL, `noOfPersistedMetricsPerWorkerMetrics`.
 pub(crate) const VALUES_MAX: usize = 10;
 /// What a failed sample is written as. Source: KCL 3.5.1.
@@ -170,8 +168,8 @@ mod tests {
     fn a_row_is_read_as_it_was_written_and_only_if_it_can_be_used() {
         let mut stats = WorkerStats::new("a", 1_767_225_600);
         assert_eq!(read(&stats), Some(stats.clone()));
-        stats.record(CPU, Some(12.25), CPU_RANGE);
-        stats.record(CPU, None, CPU_RANGE);
+        stats.record(CPU, Some(12.25), 100);
+        stats.record(CPU, None, 100);
         assert_eq!(read(&stats), Some(stats.clone()));
         stats.ranges.insert(CPU.to_owned(), 0);
         assert_eq!(read(&stats), None, "a range of nothing");
@@ -184,16 +182,16 @@ mod tests {
     fn only_the_last_values_are_kept_and_a_failed_one_is_not_counted_in() {
         let mut stats = WorkerStats::new("a", 0);
         for value in 0..12 {
-            stats.record(CPU, Some(f64::from(value)), CPU_RANGE);
+            stats.record(CPU, Some(f64::from(value)), 100);
         }
         assert_eq!(stats.values[CPU].len(), VALUES_MAX);
         assert!(!stats.is_failing());
         let mut stats = WorkerStats::new("a", 0);
-        stats.record(CPU, Some(40.0), CPU_RANGE);
-        stats.record(CPU, None, CPU_RANGE);
+        stats.record(CPU, Some(40.0), 100);
+        stats.record(CPU, None, 100);
         assert!(stats.is_failing());
         assert_eq!(stats.smoothed(CPU, 0.5), Some(40.0));
-        stats.record(CPU, Some(80.0), CPU_RANGE);
+        stats.record(CPU, Some(80.0), 100);
         assert!(!stats.is_failing());
         assert_eq!(stats.smoothed(CPU, 0.5), Some(60.0));
         assert_eq!(stats.smoothed("M", 0.5), None);

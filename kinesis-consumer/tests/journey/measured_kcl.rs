@@ -4,12 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use kinesis_consumer::{EventKind, OnFailure, Settings};
+use async_trait::async_trait;
+use kinesis_consumer::{BoxError, EventKind, OnFailure, Settings, WorkerMetric};
 use kinesis_local::{FaultEffect, FaultPlan};
 
-use crate::ledger::Behaviour;
+use crate::ledger::{Behaviour, Seen};
 use crate::measured::Counts;
-use crate::world::{World, for_workers, until};
+use crate::world::{Worker, World, for_workers, until};
 
 /// What the KCL 3.5.1 measures, without what is of the protocol of 2.x and without the `Time` and `Success`
 /// of each step within another. Source: its source, `MetricsUtil` and the scopes it opens.
@@ -45,7 +46,10 @@ const KCL: &[(&str, &[&str])] = &[
         ],
     ),
     ("LeaseDiscovery", &["NewLeasesDiscovered", "OwnerMismatch"]),
-    ("WorkerMetricStatsReporter", &["Success"]),
+    (
+        "WorkerMetricStatsReporter",
+        &["Success", "InMemoryMetricStatsReporterFailure"],
+    ),
     ("WorkerMetrics", &["FleetMinSupportCode"]),
     ("Migration", &["CurrentState:3xWorker"]),
     ("TableMigration", &["StatusOrdinal"]),
@@ -111,6 +115,26 @@ fn each_metric_of_the_kcl_has_a_row_that_names_ours_or_says_why_there_is_none() 
     }
 }
 
+/// Fails from its second reading on.
+#[derive(Default)]
+struct Broken {
+    read: bool,
+}
+
+#[async_trait]
+impl WorkerMetric for Broken {
+    fn short_name(&self) -> &str {
+        "DB"
+    }
+
+    async fn capture(&mut self) -> Result<f64, BoxError> {
+        match std::mem::replace(&mut self.read, true) {
+            false => Ok(1.0),
+            true => Err("the pool is closed".into()),
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_of_ours_that_stands_for_one_of_the_kcl_is_emitted() {
     let counts = Counts::default();
@@ -121,11 +145,14 @@ async fn each_of_ours_that_stands_for_one_of_the_kcl_is_emitted() {
         ..Settings::default()
     };
     let start = |name| {
-        world.worker_with(name, settings.clone(), |seen| match seen.text().as_str() {
+        let behave = |seen: &Seen| match seen.text().as_str() {
             "3" => Behaviour::Poison,
             "7" => Behaviour::Fail,
             _ => Behaviour::Process,
-        })
+        };
+        let builder = world.builder(name, settings.clone(), behave);
+        let builder = builder.worker_metrics(vec![Box::new(Broken::default())]);
+        Worker::of(builder.build().expect("valid"))
     };
     let first = start("one");
     world.put_numbers(0..40, 13).await;

@@ -8,7 +8,8 @@ use aws_sdk_kinesis::config::{AppName, Credentials};
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamMode, StreamModeDetails, StreamStatus};
 use kinesis_consumer::{
-    Consumer, Error, Event, EventKind, Events, LeaseStore, OnFailure, Settings, ShardId,
+    Consumer, ConsumerBuilder, Error, Event, EventKind, Events, LeaseStore, OnFailure, Settings,
+    ShardId,
 };
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
@@ -180,6 +181,16 @@ impl World {
         settings: Settings,
         behave: impl Fn(&Seen) -> Behaviour + Send + Sync + 'static,
     ) -> Worker {
+        Worker::of(self.builder(name, settings, behave).build().expect("valid"))
+    }
+
+    /// The builder of a worker, for what else is to be said of it.
+    pub(crate) fn builder(
+        &self,
+        name: &'static str,
+        settings: Settings,
+        behave: impl Fn(&Seen) -> Behaviour + Send + Sync + 'static,
+    ) -> ConsumerBuilder {
         let ledger = self.ledger.clone();
         let behave: Arc<dyn Fn(&Seen) -> Behaviour + Send + Sync> = Arc::new(behave);
         let factory = move |shard_id: &ShardId| Recorder {
@@ -195,14 +206,11 @@ impl World {
             builder = builder.dead_letters(self.letters.clone());
         }
         let clock = self.clock_of_workers.as_ref().unwrap_or(&self.clock);
-        let consumer = builder
+        builder
             .worker_id(name)
             .settings(settings)
             .clock(clock.clone())
             .rand(Rand::seeded(name.len() as u64))
-            .build()
-            .expect("valid");
-        Worker::of(consumer)
     }
 
     /// The way to the services without a fault.

@@ -183,7 +183,9 @@ impl Service {
         }
         let me = Some(me).filter(|_| !leaving);
         let members = self.roster.members(stats, &candidates, me, now);
+        let failing = board.stats.iter().filter(|row| row.is_failing()).count();
         gauge!(names::WORKERS).set(members.len() as f64);
+        gauge!(names::WORKERS_FAILING).set(failing as f64);
         gauge!(names::LEASES_OPEN).set(candidates.len() as f64);
         let settings = &self.keeper.settings;
         let rules = Rules {

@@ -50,11 +50,13 @@ impl Service {
             None => self.introduce(rows.leases).await?,
         }
         self.index = self.keeper.table.index().await?;
+        let meters = std::mem::take(&mut self.keeper.meters);
         let keeper = &self.keeper;
         let (pulse, view) = Pulse::new(
             &keeper.me,
             Arc::clone(&keeper.table),
             &keeper.settings,
+            meters,
             self.farewell.clone(),
             keeper.clock.clone(),
             keeper.rand.fork(),

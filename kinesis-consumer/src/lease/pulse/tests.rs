@@ -26,6 +26,7 @@ async fn leads_on_and(
             leader_lock_duration: lock,
             ..LeaseSettings::default()
         },
+        Meters::default(),
         farewell.clone(),
         Clock::system(),
         Rand::seeded(1),
@@ -119,6 +120,7 @@ async fn who_leaves_takes_the_row_along_though_the_last_report_did_not_arrive() 
         "me",
         rig.table_through(&client),
         &settings,
+        Meters::default(),
         farewell.clone(),
         Clock::system(),
         Rand::seeded(1),

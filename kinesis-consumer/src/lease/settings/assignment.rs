@@ -15,8 +15,8 @@ pub enum LeaseAssignment {
     /// for it back (its issues 1589 and 1670).
     #[default]
     LeaseCount,
-    /// By what each worker's CPU shows and each shard delivers, as the KCL's
-    /// `WORKER_UTILIZATION_AWARE` does. By count where no worker metrics are there.
+    /// By what each worker's [metrics](crate::WorkerMetric) show, the CPU by default, and each shard
+    /// delivers, as the KCL's `WORKER_UTILIZATION_AWARE` does. By count where no worker has a reading.
     WorkerUtilization(UtilizationSettings),
 }
 

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::lease::item::Row;
 use crate::lease::lock::Claim;
 use crate::lease::migration::ClientVersion;
-use crate::lease::stats::{CPU, CPU_RANGE, WorkerStats};
+use crate::lease::stats::{CPU, WorkerStats};
 use crate::lease::tests::rig::Rig;
 use crate::lease::write::Write;
 use crate::lease::{Lease, LeaseStore, LeaseTableSettings};
@@ -265,7 +265,8 @@ async fn a_scan_brings_every_lease_and_every_worker(table: &dyn LeaseTable) {
         created(table, index).await;
     }
     let mut stats = WorkerStats::new("a", 1_000);
-    stats.record(CPU, Some(12.5), CPU_RANGE);
+    stats.record(CPU, Some(12.5), 100);
+    stats.record("DB", Some(3.0), 80);
     table.put_stats(&stats).await.expect("writes");
     let idle = WorkerStats::new("b", 1_001);
     table.put_stats(&idle).await.expect("writes");
