@@ -1,14 +1,17 @@
-"""Our producer beside the real KPL, or our consumer beside the real KCL, on this machine, by turns.
+"""Our producer beside the real KPL, or our consumer beside the real KCL, on this machine.
 
     cargo build --release -p examples -p kinesis-local --bin load --bin kinesis-local
     python3 tests/interop/versus.py kpl [--records N] [--shards N] [--rounds N]
     python3 tests/interop/versus.py kcl [--records N] [--shards N] [--rounds N] [--fan-out]
 
-Each turn has a kinesis-local of its own, in a process of its own, without limits, over TLS. Processor
-time and memory are those of all processes of a peer: for the KPL the JVM and its native child. Nothing
-of it counts that passes before a peer is warm: it has handled as many records before. A reader is then
-sent 200 records a second for ten seconds by our producer, and how long they take from there to the
-processor is told. Prints each turn, then the medians as a Markdown table, then one line of JSON.
+Producers take turns, each with a kinesis-local of its own. Readers share one, and one stream: the KCL
+reads what the stream holds, then ours does while the KCL waits for more, as an application of its own;
+and then our producer sends 200 records a second for ten seconds, and how long they take from there to
+the processor is told of both. kinesis-local is a process of its own, without limits, over TLS.
+
+Processor time and memory are those of all processes of a peer: for the KPL the JVM and its native child.
+Nothing of it counts that passes before a peer is warm: it has handled as many records before. Prints each
+round, then the medians as a Markdown table, then one line of JSON.
 
 Needs Linux, `java` (17 or later) and `mvn`.
 """
@@ -204,7 +207,6 @@ def fill(args, port, ca):
 
 
 def our_consumer(args, port, ca):
-    fill(args, port, ca)
     how = ["--fan-out"] if args.fan_out else ["--idle-ms", KCL_IDLE_MS]
     read = load(
         "consume", *where(port, ca), "--no-fill", "--warm-up", args.records, "--records", args.records,
@@ -219,25 +221,38 @@ def our_consumer(args, port, ca):
     }
 
 
-def kcl(args, port, ca):
-    fill(args, port, ca)
-    # Plain HTTP/2, as the tests have it: the JVM is spared the cryptography that ours does.
-    command = [*JVM, "-cp", args.classes, "KclWorker", f"http://localhost:{port}", "load", "versus", "kcl"]
-    command += ["fanout" if args.fan_out else "polling"]
-    command += [f"count:{args.records}:{2 * args.records}:{LIVE_RATE * LIVE_S}"]
-    peer = Peer(list(map(str, command)), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    warm = peer.line("warm")
-    before, begin = peer.cpu_s(), time.monotonic()
-    done = peer.line("done")
-    cpu, seconds = peer.cpu_s() - before, time.monotonic() - begin
-    load("live", *where(port, ca), "--size", args.size, "--keys", args.keys, *LIVE)
-    _, p50, p99 = peer.line("live")
-    peer.end()
-    return {
+def readers(args):
+    """The KCL and ours on one stream."""
+    with tempfile.TemporaryDirectory() as directory, kinesis_local(directory) as (port, ca):
+        fill(args, port, ca)
+        # Plain HTTP/2, as the tests have it: the JVM is spared the cryptography that ours does.
+        command = [*JVM, "-cp", args.classes, "KclWorker", f"http://localhost:{port}", "load", "versus", "kcl"]
+        command += ["fanout" if args.fan_out else "polling"]
+        command += [f"count:{args.records}:{2 * args.records}:{LIVE_RATE * LIVE_S}"]
+        peer = Peer(list(map(str, command)), stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        warm = peer.line("warm")
+        before, begin = peer.cpu_s(), time.monotonic()
+        done = peer.line("done")
+        cpu, seconds = peer.cpu_s() - before, time.monotonic() - begin
+        # It ends with the live records, which reach the KCL too.
+        ours = our_consumer(args, port, ca)
+        _, p50, p99 = peer.line("live")
+        peer.end()
+    theirs = {
         **figures(args, int(done[1]) - int(warm[1]), seconds, cpu, peer.rss_mb, peer.threads),
         "end_to_end_ms_p50": float(p50),
         "end_to_end_ms_p99": float(p99),
     }
+    return {"KCL": theirs, "ours": ours}
+
+
+def producers(args):
+    """The KPL and ours, each on a stream of its own: what one writes must not wait for the other."""
+    written = {}
+    for name, turn in {"KPL": kpl, "ours": our_producer}.items():
+        with tempfile.TemporaryDirectory() as directory, kinesis_local(directory) as (port, ca):
+            written[name] = turn(args, port, ca)
+    return written
 
 
 def main():
@@ -251,19 +266,18 @@ def main():
     parser.add_argument("--fan-out", action="store_true", help="read by enhanced fan-out in place of polling")
     args = parser.parse_args()
     args.classes = built(args.peer)
-    turns = {"kpl": {"KPL": kpl, "ours": our_producer}, "kcl": {"KCL": kcl, "ours": our_consumer}}[args.peer]
-    measured = {name: [] for name in turns}
+    rounds = []
     for round_ in range(1, args.rounds + 1):
-        for name, turn in turns.items():
-            with tempfile.TemporaryDirectory() as directory, kinesis_local(directory) as (port, ca):
-                measured[name].append(turn(args, port, ca))
-            print(f"round {round_}, {name}: {measured[name][-1]}", file=sys.stderr, flush=True)
+        rounds.append({"kpl": producers, "kcl": readers}[args.peer](args))
+        for name, measured in rounds[-1].items():
+            print(f"round {round_}, {name}: {measured}", file=sys.stderr, flush=True)
+    names = list(rounds[0])
     median = {
-        name: {key: statistics.median(turn[key] for turn in all_) for key in all_[0]}
-        for name, all_ in measured.items()
+        name: {key: statistics.median(measured[name][key] for measured in rounds) for key in rounds[0][name]}
+        for name in names
     }
-    theirs, ours = (median[name] for name in turns)
-    print(f"\n| | {' | '.join(turns)} | |\n| --- | ---: | ---: | ---: |")
+    theirs, ours = (median[name] for name in names)
+    print(f"\n| | {' | '.join(names)} | |\n| --- | ---: | ---: | ---: |")
     rows = [
         ("records/s", "records_per_s", "{:,.0f}"),
         ("MB/s", "mb_per_s", "{:.1f}"),
