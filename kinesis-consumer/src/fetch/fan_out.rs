@@ -70,7 +70,7 @@ pub(crate) enum Trouble {
     NotFound,
     /// The position is not accepted.
     Position,
-    /// The consumer cannot be registered or used, and time alone will not change that soon.
+    /// There is no consumer to be used, and a moment more will not change that.
     Refused(Reason),
     /// No event for [`STALLED_AFTER`].
     Stalled,
@@ -89,6 +89,8 @@ pub(crate) enum Reason {
     NoConsumer,
     /// The consumer that the settings name is another stream's.
     OtherStream,
+    /// Looking for the consumer, or registering it, has failed or hung for a minute.
+    Late,
     Stalls,
     Failures,
     /// Somebody else subscribes to the same shard with the same consumer, again and again.
@@ -106,6 +108,7 @@ impl Reason {
             Self::Denied => "denied",
             Self::NoConsumer => "no_consumer",
             Self::OtherStream => "other_stream",
+            Self::Late => "late",
             Self::Stalls => "stalls",
             Self::Failures => "failures",
             Self::Takeovers => "takeovers",

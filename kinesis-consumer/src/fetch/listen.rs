@@ -295,7 +295,7 @@ impl Task {
                     Trouble::InUse => {
                         warn!(attempts, pause_ms, %error, "The shard's subscription stays in use: is another application subscribed with the same consumer name?");
                     }
-                    Trouble::Refused(_) => {
+                    Trouble::Refused(reason) if reason != Reason::Late => {
                         error!(attempts, pause_ms, %error, source, "Enhanced fan-out is refused; it is tried again, but someone has to mend it.");
                     }
                     _ if error.kind() == ErrorKind::Throttled

@@ -1,9 +1,11 @@
 //! The registered consumer that all shards of a worker subscribe with.
 //!
-//! Promise: one task of the worker at a time looks for it or registers it, the others wait for what
-//! comes of that; a refusal is remembered for [`REFUSAL_KEPT`], so that a thousand shards do not ask
-//! one by one. A consumer that is given by its ARN is one of this stream, or is refused: through
-//! another stream's, records would come that are not this stream's. What is found is kept until a subscription finds it gone ([`Registration::forget`]).
+//! Promise: one task of the worker at a time looks for it or registers it, for [`rules::PATIENCE`] at most,
+//! and all who wait meanwhile get what comes of that, a failure too; whoever asks within
+//! [`FAILURE_KEPT`] or [`REFUSAL_KEPT`] of one gets it as well. So a thousand shards neither ask nor wait
+//! one behind the other. A consumer that is given by its ARN is one of this stream, or is refused: through
+//! another stream's, records would come that are not this stream's. What is found is kept until a
+//! subscription finds it gone ([`Registration::forget`]).
 //!
 //! Deliberately absent: deregistering. Other workers of the application use the consumer, and a
 //! consumer that is registered anew for each start takes long to become active.
@@ -18,7 +20,7 @@ use aws_sdk_kinesis::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kinesis::types::ConsumerStatus;
 use kinesis_core::{Clock, Rand};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use crate::error::{Error, ErrorKind};
@@ -31,6 +33,9 @@ use rules::{Next, Rules, Told};
 /// How long a refusal is passed on to other shards without asking again. Source: none, reasonable
 /// default.
 const REFUSAL_KEPT: Duration = Duration::from_secs(60);
+
+/// The same of what may have changed a moment later. Source: the least pause before a shard asks again.
+const FAILURE_KEPT: Duration = Duration::from_secs(1);
 
 /// The consumer of one stream, shared by the shards of a worker.
 pub(crate) struct Registration {
@@ -51,7 +56,16 @@ pub(crate) struct Registration {
 enum State {
     Unknown,
     Ready(Arc<str>),
-    Refused { reason: Reason, until: Instant },
+    Failed(Failed),
+}
+
+/// What an attempt failed with.
+#[derive(Debug)]
+struct Failed {
+    at: Instant,
+    trouble: Trouble,
+    kind: ErrorKind,
+    text: String,
 }
 
 /// An answer's meaning, with the failure behind it.
@@ -86,25 +100,23 @@ impl Registration {
 
     /// The ARN to subscribe with, registered and waited for if need be.
     pub(crate) async fn arn(&self) -> Result<Arc<str>, Failure<Trouble>> {
+        let asked = self.clock.now();
         let mut state = self.state.lock().await;
         match &*state {
             State::Ready(arn) => return Ok(Arc::clone(arn)),
-            State::Refused { reason, until } if self.clock.now() < *until => {
-                return Err(self.refused(*reason, None));
+            State::Failed(failed) if failed.is_for(asked, self.clock.now()) => {
+                return Err(failed.again());
             }
-            State::Refused { .. } | State::Unknown => {}
+            State::Failed(_) | State::Unknown => {}
         }
-        let result = self.obtain().await;
+        // Whatever a call may take: all shards of the worker wait for this.
+        let result = match timeout(rules::PATIENCE, self.obtain()).await {
+            Ok(result) => result,
+            Err(_elapsed) => Err(self.late(None)),
+        };
         *state = match &result {
             Ok(arn) => State::Ready(Arc::clone(arn)),
-            Err(Failure {
-                trouble: Trouble::Refused(reason),
-                ..
-            }) => State::Refused {
-                reason: *reason,
-                until: self.clock.now() + REFUSAL_KEPT,
-            },
-            Err(_) => State::Unknown,
+            Err(failure) => State::Failed(Failed::new(failure, self.clock.now())),
         };
         result
     }
@@ -118,7 +130,20 @@ impl Registration {
     }
 
     async fn obtain(&self) -> Result<Arc<str>, Failure<Trouble>> {
-        let stream_arn = match (self.stream_arn().await, &self.given_arn) {
+        let rand = self.rand.fork();
+        let mut rules = Rules::new(self.given_arn.is_none(), rand, self.clock.now());
+        let stream_arn = loop {
+            match self.stream_arn().await {
+                Err(failure) if failure.trouble == Trouble::Other => {
+                    let Next::DescribeIn(pause) = rules.on(Told::Failed, self.clock.now()) else {
+                        return Err(self.late(Some(failure.error)));
+                    };
+                    tokio::time::sleep(pause).await;
+                }
+                answer => break answer,
+            }
+        };
+        let stream_arn = match (stream_arn, &self.given_arn) {
             // Only subscribing has to be allowed for a consumer that is given. Its stream's name is
             // the right one; that was looked at when it was given.
             (Err(failure), Some(given)) if failure.trouble == Trouble::Refused(Reason::Denied) => {
@@ -136,8 +161,6 @@ impl Registration {
             let cause = foreign_consumer(&stream_arn, "consumer_arn", given);
             return Err(self.refused(Reason::OtherStream, Some(cause)));
         }
-        let rand = self.rand.fork();
-        let mut rules = Rules::new(self.given_arn.is_none(), rand, self.clock.now());
         let mut arn = None;
         let (mut told, mut failure) = self.describe(&stream_arn, &mut arn).await;
         loop {
@@ -325,7 +348,36 @@ impl Registration {
         }
         Failure {
             error,
-            trouble: Trouble::Other,
+            trouble: Trouble::Refused(Reason::Late),
+        }
+    }
+}
+
+impl Failed {
+    fn new(failure: &Failure<Trouble>, at: Instant) -> Self {
+        Self {
+            at,
+            trouble: failure.trouble,
+            kind: failure.error.kind(),
+            text: failure.error.to_string(),
+        }
+    }
+
+    /// Whether it is what somebody gets who asked at `asked` and has waited until `now`.
+    fn is_for(&self, asked: Instant, now: Instant) -> bool {
+        let kept = match self.trouble {
+            Trouble::Refused(Reason::Late) => FAILURE_KEPT,
+            Trouble::Refused(_) => REFUSAL_KEPT,
+            _ => FAILURE_KEPT,
+        };
+        asked <= self.at || now < self.at + kept
+    }
+
+    /// The same for one more shard, without its cause, which was told once.
+    fn again(&self) -> Failure<Trouble> {
+        Failure {
+            error: Error::new(self.kind, self.text.clone()),
+            trouble: self.trouble,
         }
     }
 }

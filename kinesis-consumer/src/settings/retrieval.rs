@@ -51,9 +51,11 @@ pub struct FanOutSettings {
     pub consumer_arn: Option<String>,
     /// Whether a shard that cannot be read by fan-out is polled instead, with a WARN and a count in
     /// [`FAN_OUT_FALL_BACKS`](crate::metrics::FAN_OUT_FALL_BACKS): when the consumer cannot be
-    /// registered, when subscriptions bring nothing or fail again and again, or when shards that are
-    /// stuck leave no room for its events (see [`Settings::max_buffered_bytes`](crate::Settings::max_buffered_bytes)). Fan-out is tried again
-    /// after five minutes. Without it such a shard stands still until fan-out works.
+    /// registered or is not active within a minute, when subscriptions bring nothing or fail again and
+    /// again, or when shards that are stuck leave no room for its events (see
+    /// [`Settings::max_buffered_bytes`](crate::Settings::max_buffered_bytes)). Fan-out is tried again
+    /// after five minutes; the shard is not read until that has worked or failed, which may take another
+    /// minute. Without it such a shard stands still until fan-out works.
     pub fall_back_to_polling: bool,
 }
 

@@ -27,4 +27,5 @@ mod resharding;
 mod starts;
 mod streams;
 mod troubles;
+mod unregistered;
 mod world;

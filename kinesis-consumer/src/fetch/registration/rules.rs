@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Invariants: pauses are bounded and jittered, so that workers that start together spread; what is
-//! not ready after [`PATIENCE`] fails and is begun anew by whoever asks next.
+//! not ready after [`PATIENCE`] is late, which leads to polling, and is begun anew by whoever asks next.
 
 use std::time::Duration;
 
