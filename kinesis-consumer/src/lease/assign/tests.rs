@@ -430,3 +430,5 @@ fn without_any_metrics_leases_go_by_count() {
     let plan = plan_of(&candidates, &members(&["a", "b"]), by_utilization());
     assert_eq!(plan.hand_over.len(), 2);
 }
+
+mod unlike;

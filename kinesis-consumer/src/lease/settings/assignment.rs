@@ -17,6 +17,14 @@ pub enum LeaseAssignment {
     LeaseCount,
     /// By what each worker's [metrics](crate::WorkerMetric) show, the CPU by default, and each shard
     /// delivers, as the KCL's `WORKER_UTILIZATION_AWARE` does. By count where no worker has a reading.
+    ///
+    /// Each worker is to be as busy as the average, or as its
+    /// [`max_utilization`](crate::WorkerMetric::max_utilization) lets it, the others taking the rest. One
+    /// without readings counts as if its machine were as those of the others are on average; one whose last
+    /// reading failed keeps what it has and gets nothing.
+    ///
+    /// How near to each other the workers come depends on how much one lease is: with fewer than ten a worker
+    /// they may rest further apart than the threshold.
     WorkerUtilization(UtilizationSettings),
 }
 
