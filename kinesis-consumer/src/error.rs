@@ -54,6 +54,12 @@ impl ErrorKind {
         }
     }
 
+    /// Whether the same call may succeed later, also where somebody has to change something outside: not
+    /// one that the service finds wrong, or that cannot be built at all.
+    pub(crate) fn may_be_put_right(self) -> bool {
+        !matches!(self, Self::InvalidInput | Self::Internal)
+    }
+
     /// Whether the same call may succeed later without anybody changing anything.
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Throttled | Self::Unavailable)
@@ -124,7 +130,7 @@ where
 
 /// Source: the error lists of Kinesis API 2013-12-02 and DynamoDB API 2012-08-10, and the common
 /// errors of both.
-fn code_kind(code: &str) -> ErrorKind {
+pub(crate) fn code_kind(code: &str) -> ErrorKind {
     match code {
         "ProvisionedThroughputExceededException"
         | "LimitExceededException"

@@ -62,3 +62,16 @@ fn the_raw_answer_is_never_shown() {
         assert!(!text.contains("the payload"), "{text}");
     }
 }
+
+#[test]
+fn what_the_service_finds_wrong_or_cannot_be_built_is_put_right_by_nothing_outside() {
+    assert!(!ErrorKind::Internal.may_be_put_right());
+    assert!(!ErrorKind::InvalidInput.may_be_put_right());
+    for kind in [
+        ErrorKind::Denied,
+        ErrorKind::Throttled,
+        ErrorKind::Unavailable,
+    ] {
+        assert!(kind.may_be_put_right(), "{kind:?}");
+    }
+}

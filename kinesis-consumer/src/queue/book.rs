@@ -7,7 +7,8 @@
 //!   is no longer held, also not where an extension failed before. One that is given back while an
 //!   extension of it is under way is told of only after that was answered: carried out in the other
 //!   order, the extension would hide it again.
-//! - What failed waits out its pause, however much waits with it.
+//! - What failed waits out its pause, however much waits with it, and alone where the rest of its
+//!   request was done.
 //! - What is told goes in requests of at most [`ENTRIES_MAX`]; a full one at once, others after
 //!   `acknowledge_after`.
 
@@ -29,6 +30,18 @@ pub(super) enum Tell {
     Hide(Vec<(String, u64)>),
 }
 
+impl Tell {
+    /// The handles of its entries.
+    pub(super) fn handles(&self) -> BTreeSet<String> {
+        match self {
+            Self::Acknowledge(handles) => handles.iter().cloned().collect(),
+            Self::Extend(entries) | Self::Hide(entries) => {
+                entries.iter().map(|(handle, _)| handle.clone()).collect()
+            }
+        }
+    }
+}
+
 /// The records that this consumer holds.
 #[derive(Debug)]
 pub(super) struct Book {
@@ -48,6 +61,8 @@ struct Held {
     extend_at: Instant,
     /// An extension is under way.
     extending: bool,
+    /// The last extension failed, so that it may become visible to others.
+    failing: bool,
 }
 
 /// Entries that wait to be told, and since when.
@@ -57,6 +72,8 @@ struct Waiting<T> {
     due: Option<Instant>,
     /// The pause after a failure.
     not_before: Option<Instant>,
+    /// The last answer was a failure.
+    failing: bool,
 }
 
 impl<T> Waiting<T> {
@@ -65,6 +82,7 @@ impl<T> Waiting<T> {
             entries: Vec::new(),
             due: None,
             not_before: None,
+            failing: false,
         }
     }
 
@@ -73,10 +91,13 @@ impl<T> Waiting<T> {
         self.due = Some(self.due.map_or(due, |known| known.min(due)));
     }
 
-    /// Puts entries back that failed; nothing is due before `at`.
-    fn again(&mut self, entries: Vec<T>, at: Instant) {
-        self.not_before = self.not_before.max(Some(at));
-        for entry in entries {
+    /// Of what was told, puts back what failed; nothing is due before `at` then.
+    fn answered(&mut self, failed: Vec<T>, at: Instant) {
+        self.failing = !failed.is_empty();
+        if self.failing {
+            self.not_before = self.not_before.max(Some(at));
+        }
+        for entry in failed {
             self.push(entry, at);
         }
     }
@@ -124,11 +145,11 @@ impl Book {
         let id = self.next_id;
         self.next_id += 1;
         let extend_at = asked + self.visibility / 2;
-        let extending = false;
         let held = Held {
             handle,
             extend_at,
-            extending,
+            extending: false,
+            failing: false,
         };
         self.held.insert(id, held);
         id
@@ -184,12 +205,44 @@ impl Book {
             .then(|| Tell::Acknowledge(self.done.take()))
     }
 
-    /// An extension was answered, or failed.
-    pub(super) fn extended(&mut self, entries: &[(String, u64)], now: Instant) {
+    /// A request was answered, or failed: those of its handles that are in `failed` are to be told of
+    /// again at `at`, and the others never.
+    pub(super) fn answered(
+        &mut self,
+        tell: Tell,
+        failed: &BTreeSet<String>,
+        now: Instant,
+        at: Instant,
+    ) {
+        match tell {
+            Tell::Acknowledge(mut handles) => {
+                handles.retain(|handle| failed.contains(handle));
+                self.done.answered(handles, at);
+            }
+            Tell::Hide(mut entries) => {
+                entries.retain(|(handle, _)| failed.contains(handle));
+                self.hide.answered(entries, at);
+            }
+            Tell::Extend(entries) => self.extended(&entries, failed, now, at),
+        }
+    }
+
+    fn extended(
+        &mut self,
+        entries: &[(String, u64)],
+        failed: &BTreeSet<String>,
+        now: Instant,
+        at: Instant,
+    ) {
         let answered: BTreeSet<_> = entries.iter().map(|(handle, _)| handle).collect();
         let held = self.held.values_mut();
-        held.filter(|held| answered.contains(&held.handle))
-            .for_each(|held| held.extending = false);
+        for held in held.filter(|held| answered.contains(&held.handle)) {
+            held.extending = false;
+            held.failing = failed.contains(&held.handle);
+            if held.failing {
+                held.extend_at = at;
+            }
+        }
         for handle in answered {
             if let Some((handle, seconds)) = self.behind.remove_entry(handle) {
                 self.hide.push((handle, seconds), now);
@@ -204,24 +257,17 @@ impl Book {
         waiting.into_iter().flatten().min()
     }
 
-    /// A request failed: what it told is to be told again at `at`.
-    pub(super) fn again(&mut self, tell: Tell, at: Instant) {
-        match tell {
-            Tell::Acknowledge(handles) => self.done.again(handles, at),
-            Tell::Hide(entries) => self.hide.again(entries, at),
-            Tell::Extend(entries) => {
-                let failed: BTreeSet<_> = entries.into_iter().map(|(handle, _)| handle).collect();
-                let held = self.held.values_mut();
-                held.filter(|held| failed.contains(&held.handle))
-                    .for_each(|held| held.extend_at = at);
-            }
-        }
-    }
-
     /// Records that no handler has any more and that the queue could not be told of yet, beyond those
     /// that wait to fill a request.
     pub(super) fn backlog(&self) -> usize {
         self.done.backlog() + self.hide.backlog() + self.behind.len()
+    }
+
+    /// Whether the queue could not be told of something, and not since either: records that were handled,
+    /// or still are, may come again.
+    pub(super) fn is_failing(&self) -> bool {
+        let extensions = || self.held.values().any(|held| held.failing);
+        self.done.failing || self.hide.failing || extensions()
     }
 
     /// Records in the hands of handlers.
@@ -310,11 +356,11 @@ mod tests {
         let now = book.next(begun).expect("they are held");
         let extended = book.tell(now).expect("both are due");
         let entries = vec![("a".to_owned(), 30), ("b".to_owned(), 30)];
-        assert_eq!(extended, Tell::Extend(entries.clone()));
+        assert_eq!(extended, Tell::Extend(entries));
         book.give_back(first, Duration::from_secs(2), now);
         let again = now + Duration::from_secs(1);
-        book.extended(&entries, now);
-        book.again(extended, again);
+        let all = extended.handles();
+        book.answered(extended, &all, now, again);
         let back = Tell::Hide(vec![("a".to_owned(), 2)]);
         assert_eq!(book.tell(now), Some(back));
         assert_eq!(book.next(now), Some(again));
@@ -330,15 +376,13 @@ mod tests {
         let first = book.received("a".into(), begun);
         book.received("b".into(), begun);
         let now = book.next(begun).expect("they are held");
-        let Some(Tell::Extend(entries)) = book.tell(now) else {
-            panic!("both are due");
-        };
+        let extended = book.tell(now).expect("both are due");
         book.give_back(first, Duration::from_secs(2), now);
         book.give_back_all(now);
         assert_eq!(book.tell(now), None, "the extension might come later");
         assert_eq!(book.next(now), None);
         assert!(!book.is_empty());
-        book.extended(&entries, now);
+        book.answered(extended, &BTreeSet::new(), now, now);
         let both = vec![("a".to_owned(), 2), ("b".to_owned(), 0)];
         assert_eq!(book.tell(now), Some(Tell::Hide(both)));
         assert!(book.is_empty());
@@ -354,11 +398,71 @@ mod tests {
         }
         let again = now + Duration::from_secs(5);
         let told = book.tell(now).expect("a full request");
-        book.again(told, again);
+        let all = told.handles();
+        book.answered(told, &all, now, again);
         assert_eq!(book.backlog(), 25 - 9);
         assert_eq!(book.tell(now), None);
         assert_eq!(book.next(now), Some(again));
         assert!(book.tell(again).is_some());
         assert_eq!(book.backlog(), 15 - 9);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_request_only_what_failed_is_told_again_and_until_then_something_is_failing() {
+        let begun = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        for handle in handles(0..3) {
+            book.received(handle, begun);
+        }
+        let now = book.next(begun).expect("they are held");
+        let again = now + Duration::from_secs(1);
+        let failed = BTreeSet::from(["1".to_owned()]);
+        let alone = |told: Tell| assert_eq!(told.handles(), failed);
+        let none = BTreeSet::new();
+
+        let told = book.tell(now).expect("extensions");
+        book.answered(told, &failed, now, again);
+        assert!(book.is_failing());
+        assert_eq!(book.next(now), Some(again));
+        let told = book.tell(again).expect("one is left");
+        alone(told.clone());
+        book.answered(told, &none, again, again);
+        assert!(!book.is_failing());
+
+        for id in 0..3 {
+            book.done(id, now);
+        }
+        let told = book.tell(now + AFTER).expect("acknowledgements");
+        book.answered(told, &failed, now, again);
+        assert!(book.is_failing());
+        assert_eq!(book.tell(now + AFTER), None);
+        let told = book.tell(again).expect("one is left");
+        alone(told.clone());
+        book.answered(told, &none, again, again);
+        assert!(!book.is_failing());
+        assert!(book.is_empty());
+
+        for handle in handles(0..3) {
+            let id = book.received(handle, now);
+            book.give_back(id, Duration::ZERO, now);
+        }
+        let told = book.tell(now).expect("given back");
+        book.answered(told, &failed, now, again);
+        assert!(book.is_failing());
+        alone(book.tell(again).expect("one is left"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_extension_that_failed_is_nobodys_trouble_once_its_record_is_done() {
+        let begun = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        let id = book.received("a".into(), begun);
+        let now = book.next(begun).expect("it is held");
+        let told = book.tell(now).expect("an extension");
+        let all = told.handles();
+        book.answered(told, &all, now, now + Duration::from_secs(1));
+        assert!(book.is_failing());
+        book.done(id, now);
+        assert!(!book.is_failing());
     }
 }

@@ -27,7 +27,7 @@ use tracing::error;
 
 use super::QueueRecord;
 use super::settings::Lane;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, code_kind};
 
 /// Entries of one request, and records of one receive. Source: API model.
 const RECORDS_MAX: usize = super::book::ENTRIES_MAX;
@@ -53,6 +53,13 @@ pub struct Entry {
     pub receipt_handle: String,
     /// Why it was refused, by the service's code; `None` if it was done.
     pub refusal: Option<String>,
+}
+
+impl Entry {
+    /// What to do about its refusal, as about that of a whole request; `None` if it was done.
+    pub fn kind(&self) -> Option<ErrorKind> {
+        self.refusal.as_deref().map(code_kind)
+    }
 }
 
 impl QueueClient {

@@ -3,6 +3,7 @@
 
 mod builder;
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +37,10 @@ const POISON_RECEIVES: u32 = 10;
 
 /// Wait after a call that failed. Source: none, reasonable default.
 const CALL_AGAIN: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+
+/// How long receives that are denied are made again: as a credential is renewed, or a policy takes effect.
+/// Source: none, reasonable default.
+const DENIED_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Failures up to which the wait for an extension grows, because half a timeout is left for it.
 /// Source: none, reasonable default; 1.6 s.
@@ -92,9 +97,10 @@ impl QueueConsumer {
     /// Works until `shutdown` is cancelled and every record is acknowledged or given back.
     ///
     /// # Errors
-    /// [`ErrorKind::Processor`] when the handler gave up; [`ErrorKind::NotFound`], [`ErrorKind::Denied`]
-    /// or [`ErrorKind::InvalidInput`] when the queue cannot be received from. What can mend itself is
-    /// tried again.
+    /// [`ErrorKind::Processor`] when the handler gave up; [`ErrorKind::NotFound`] or
+    /// [`ErrorKind::InvalidInput`] when the queue cannot be received from, and [`ErrorKind::Denied`] when
+    /// it could not for a minute. What can mend itself is tried again; while the queue cannot be told of
+    /// records, for whatever reason, it is asked for no more of them.
     ///
     /// # Cancel safety
     /// Dropping the future drops the handlers; what was not acknowledged comes again after its
@@ -110,6 +116,7 @@ impl QueueConsumer {
             receive: None,
             receive_at: now,
             failures: 0,
+            denied_since: None,
             tell_failures: 0,
             stop_by: None,
             over: false,
@@ -131,7 +138,9 @@ struct Work {
     receive_at: Instant,
     /// Receives that failed, in a row.
     failures: u32,
-    /// The same of what was told.
+    /// Since when receives are denied, in a row.
+    denied_since: Option<Instant>,
+    /// Failures in a row of what was told.
     tell_failures: u32,
     stop_by: Option<Instant>,
     /// The time to stop is over.
@@ -230,8 +239,12 @@ impl Work {
         }
     }
 
-    /// How many records may be received: a queue that cannot be told of the last ones gives no more.
+    /// How many records may be received. A queue that cannot be told of the last ones is asked for no more:
+    /// they would come again, be handled again, and in the end be dead letters.
     fn room(&self) -> usize {
+        if self.book.is_failing() {
+            return 0;
+        }
         let taken = self.running.len() + self.book.backlog();
         self.consumer.settings.concurrency.saturating_sub(taken)
     }
@@ -291,7 +304,7 @@ impl Work {
     fn received(&mut self, (at, answer): Received) {
         let records = match answer {
             Ok(records) => records,
-            Err(error) if error.kind().is_retryable() || error.kind() == ErrorKind::Corrupt => {
+            Err(error) if self.may_be_received(error.kind()) => {
                 let pause = CALL_AGAIN.delay(self.failures, &self.consumer.rand);
                 self.failures = self.failures.saturating_add(1);
                 self.receive_at = self.consumer.clock.now() + pause;
@@ -305,6 +318,7 @@ impl Work {
             }
         };
         self.failures = 0;
+        self.denied_since = None;
         ::metrics::counter!(metrics::QUEUE_RECORDS_RECEIVED).increment(records.len() as u64);
         for record in records {
             let id = self.book.received(record.receipt_handle.clone(), at);
@@ -319,6 +333,16 @@ impl Work {
             let handled = async move { (id, receives, handled.await) };
             self.running.spawn(handled.in_current_span());
         }
+    }
+
+    /// Whether a receive that failed so is made again.
+    fn may_be_received(&mut self, kind: ErrorKind) -> bool {
+        if kind != ErrorKind::Denied {
+            self.denied_since = None;
+            return kind.is_retryable() || kind == ErrorKind::Corrupt;
+        }
+        let now = self.consumer.clock.now();
+        now - *self.denied_since.get_or_insert(now) < DENIED_PATIENCE
     }
 
     fn handled(&mut self, id: u64, receives: u32, outcome: Outcome) {
@@ -355,43 +379,77 @@ impl Work {
     }
 
     fn told(&mut self, (tell, answer): Told) {
-        if let Tell::Extend(entries) = &tell {
-            self.book.extended(entries, self.consumer.clock.now());
+        let now = self.consumer.clock.now();
+        let failed = match answer {
+            Ok(entries) => self.entries_told(&tell, &entries),
+            Err(error) => self.not_told(&tell, &error),
+        };
+        let mut at = now;
+        if failed.is_empty() {
+            self.tell_failures = 0;
+        } else {
+            let urgent = matches!(tell, Tell::Extend(_));
+            let most = if urgent {
+                EXTEND_ATTEMPTS_MAX
+            } else {
+                u32::MAX
+            };
+            at += CALL_AGAIN.delay(self.tell_failures.min(most), &self.consumer.rand);
+            self.tell_failures = self.tell_failures.saturating_add(1);
         }
-        match answer {
-            Ok(entries) => {
-                self.tell_failures = 0;
-                let refused = entries.iter().filter_map(|entry| entry.refusal.as_deref());
-                let refused: Vec<_> = refused.collect();
-                let done = entries.len() - refused.len();
-                if matches!(tell, Tell::Acknowledge(_)) {
-                    ::metrics::counter!(metrics::QUEUE_RECORDS_ACKNOWLEDGED).increment(done as u64);
-                }
-                if let Some(code) = refused.first() {
-                    warn!(
-                        refused = refused.len(),
-                        code, "The queue refused receipt handles; their records may come again."
-                    );
-                }
-            }
-            // Until the timeout of the records is over, which then come again.
-            Err(error) if error.kind().is_retryable() => {
-                debug!(%error, "The queue could not be told; it is tried again.");
-                let urgent = matches!(tell, Tell::Extend(_));
-                let most = if urgent {
-                    EXTEND_ATTEMPTS_MAX
-                } else {
-                    u32::MAX
-                };
-                let pause = CALL_AGAIN.delay(self.tell_failures.min(most), &self.consumer.rand);
-                self.tell_failures = self.tell_failures.saturating_add(1);
-                self.book.again(tell, self.consumer.clock.now() + pause);
-            }
-            Err(error) => {
-                error!(%error, "The queue cannot be told of records; they come again.");
-            }
-        }
+        self.book.answered(tell, &failed, now, at);
     }
+
+    /// The handles of entries that are to be told again.
+    fn entries_told(&self, tell: &Tell, entries: &[Entry]) -> BTreeSet<String> {
+        let refused = entries
+            .iter()
+            .filter_map(|entry| Some((entry, entry.kind()?)));
+        let (again, refused): (Vec<_>, Vec<_>) = refused.partition(|&(_, kind)| may_be_told(kind));
+        if matches!(tell, Tell::Acknowledge(_)) {
+            let done = entries.len() - refused.len() - again.len();
+            ::metrics::counter!(metrics::QUEUE_RECORDS_ACKNOWLEDGED).increment(done as u64);
+        }
+        if let Some((entry, _)) = refused.first() {
+            warn!(
+                refused = refused.len(),
+                code = entry.refusal,
+                "The queue refused receipt handles; their records may come again."
+            );
+        }
+        if let Some((entry, _)) = again.first() {
+            debug!(
+                entries = again.len(),
+                code = entry.refusal,
+                "The queue did not do all it was told; that is tried again."
+            );
+        }
+        let again = again.into_iter();
+        again
+            .map(|(entry, _)| entry.receipt_handle.clone())
+            .collect()
+    }
+
+    /// The handles that are to be told again after a failure of the whole request.
+    fn not_told(&self, tell: &Tell, error: &Error) -> BTreeSet<String> {
+        if !may_be_told(error.kind()) {
+            error!(%error, "The queue cannot be told of records; they come again.");
+            return BTreeSet::new();
+        }
+        if error.kind().is_retryable() || self.tell_failures > 0 {
+            debug!(%error, "The queue could not be told; it is tried again.");
+        } else {
+            error!(%error, "The queue cannot be told of records: it is asked for no more until it can.");
+        }
+        tell.handles()
+    }
+}
+
+/// Whether what failed so is to be told again, since it may be put right, as a policy or a credential that
+/// has expired: not what the service finds wrong, as a handle of a record that was delivered again, and
+/// not where queue or record is gone.
+fn may_be_told(kind: ErrorKind) -> bool {
+    kind.may_be_put_right() && kind != ErrorKind::NotFound
 }
 
 /// The answer of the receive under way; never without one.

@@ -23,7 +23,8 @@ use serde_json::Value;
 pub(crate) struct Faulty {
     inner: InProcessClient,
     kind: Kind,
-    bytes: Arc<AtomicU64>,
+    /// Bytes that were read, or entries left out.
+    count: Arc<AtomicU64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,9 @@ enum Kind {
     WithoutChildShards,
     /// Answers come in chunks, and the bytes that are read are counted.
     Counting,
+    /// The first [`Faulty::LEFT_OUT`] requests of this operation lack their first entry, and the answer
+    /// says that it failed.
+    LeavingOut(&'static str),
 }
 
 impl Faulty {
@@ -39,7 +43,7 @@ impl Faulty {
         Self {
             inner,
             kind,
-            bytes: Arc::default(),
+            count: Arc::default(),
         }
     }
 
@@ -57,32 +61,80 @@ impl Faulty {
 
     /// Bytes read from answers.
     pub(crate) fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
+        self.count.load(Ordering::Relaxed)
     }
 
-    async fn send(self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+    pub(crate) const LEFT_OUT: u64 = 3;
+
+    /// A network to a service that does not do all of what a request lists.
+    pub(crate) fn leaving_out(inner: InProcessClient, operation: &'static str) -> Self {
+        Self::new(inner, Kind::LeavingOut(operation))
+    }
+
+    /// Entries left out.
+    pub(crate) fn left_out(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    async fn send(self, mut request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let gets = target.ends_with(".GetRecords");
+        let mut left_out = None;
+        if let Kind::LeavingOut(operation) = self.kind
+            && target.ends_with(operation)
+            && self.left_out() < Self::LEFT_OUT
+        {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            let body = request.body().bytes().expect("a body in memory");
+            let mut body: Value = serde_json::from_slice(body).expect("JSON");
+            let entries = body["Entries"].as_array_mut().expect("entries");
+            left_out = Some(entries.remove(0)["ReceiptHandle"].clone());
+            if entries.is_empty() {
+                let answer = serde_json::json!({"Successful": [], "Failed": [failed(left_out)]});
+                let status = 200.try_into().expect("a status");
+                return Ok(HttpResponse::new(status, SdkBody::from(answer.to_string())));
+            }
+            let body = body.to_string();
+            let length = body.len().to_string();
+            request.headers_mut().insert("content-length", length);
+            *request.body_mut() = SdkBody::from(body);
+        }
         let answer = self.inner.call(request).await?;
         match self.kind {
             Kind::Counting => Ok(answer.map(|body| {
-                SdkBody::from_body_1_x(Counted(body, Bytes::new(), Arc::clone(&self.bytes)))
+                SdkBody::from_body_1_x(Counted(body, Bytes::new(), Arc::clone(&self.count)))
             })),
             Kind::WithoutChildShards if gets => {
-                let status = answer.status();
-                let body = ByteStream::new(answer.into_body())
-                    .collect()
-                    .await
-                    .expect("a body");
-                let mut body: Value = serde_json::from_slice(&body.into_bytes()).expect("JSON");
-                body.as_object_mut()
-                    .expect("an object")
-                    .remove("ChildShards");
-                Ok(HttpResponse::new(status, SdkBody::from(body.to_string())))
+                let without = |body: &mut Value| {
+                    let body = body.as_object_mut().expect("an object");
+                    body.remove("ChildShards");
+                };
+                Ok(changed(answer, without).await)
             }
-            Kind::WithoutChildShards => Ok(answer),
+            Kind::LeavingOut(_) if left_out.is_some() => {
+                let with = |body: &mut Value| {
+                    let all = body["Failed"].as_array_mut().expect("a list");
+                    all.push(failed(left_out));
+                };
+                Ok(changed(answer, with).await)
+            }
+            Kind::WithoutChildShards | Kind::LeavingOut(_) => Ok(answer),
         }
     }
+}
+
+/// The entry of an answer with this handle.
+fn failed(handle: Option<Value>) -> Value {
+    serde_json::json!({"ReceiptHandle": handle, "ErrorCode": "InternalFailureException"})
+}
+
+async fn changed(answer: HttpResponse, change: impl FnOnce(&mut Value)) -> HttpResponse {
+    let status = answer.status();
+    let body = ByteStream::new(answer.into_body()).collect().await;
+    let body = body.expect("a body").into_bytes();
+    let mut body: Value = serde_json::from_slice(&body).expect("JSON");
+    change(&mut body);
+    HttpResponse::new(status, SdkBody::from(body.to_string()))
 }
 
 /// A body that comes in chunks, with what is left of the last piece; bytes count as they are read.

@@ -178,6 +178,12 @@ impl Running {
         until("all are handled", async || self.done() == numbers).await;
     }
 
+    /// The error that it ended with by itself.
+    pub(crate) async fn failed(self) -> Error {
+        let ended = self.task.await.expect("no panic");
+        ended.expect_err("it does not go on")
+    }
+
     pub(crate) async fn stop(self) -> Result<(), Error> {
         self.shutdown.cancel();
         let patience = Duration::from_secs(600);
@@ -208,6 +214,16 @@ where
         receives: u32,
     ) -> futures::future::BoxFuture<'static, Result<(), ProcessorError>> {
         self(number, receives)
+    }
+}
+
+/// Done after so many seconds.
+pub(crate) fn after(seconds: u64) -> impl AsyncHandle {
+    move |_, _| -> futures::future::BoxFuture<'static, Result<(), ProcessorError>> {
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            Ok(())
+        })
     }
 }
 
@@ -276,13 +292,7 @@ async fn a_record_whose_handler_takes_longer_than_the_timeout_stays_hidden() {
     let arn = queue(&world, 6).await;
     put(&world, 0..3).await;
     // Three times as long as a record is hidden.
-    let slow = |_, _| -> futures::future::BoxFuture<'static, Result<(), ProcessorError>> {
-        Box::pin(async {
-            tokio::time::sleep(Duration::from_secs(90)).await;
-            Ok(())
-        })
-    };
-    let running = Running::start(&world, &arn, QueueSettings::default(), slow);
+    let running = Running::start(&world, &arn, QueueSettings::default(), after(90));
     tokio::time::sleep(Duration::from_secs(200)).await;
     assert_eq!(running.done(), [0, 1, 2], "each once");
     running.stop().await.expect("a clean stop");
@@ -377,21 +387,13 @@ async fn a_handler_that_gives_up_and_a_queue_that_is_not_there_end_the_consumer(
         Box::pin(async { Err(ProcessorError::fatal("no disk")) })
     };
     let running = Running::start(&world, &arn, QueueSettings::default(), fatal);
-    let error = running
-        .task
-        .await
-        .expect("no panic")
-        .expect_err("it gave up");
+    let error = running.failed().await;
     assert_eq!(error.kind(), ErrorKind::Processor);
     assert_eq!(left(&world, &arn, Lane::Records).await, ["0"]);
 
     let gone = arn.replace(":queue/", ":queue/x");
     let running = Running::start(&world, &gone, QueueSettings::default(), at_once);
-    let error = running
-        .task
-        .await
-        .expect("no panic")
-        .expect_err("no such queue");
+    let error = running.failed().await;
     assert!(!error.kind().is_retryable(), "{error}");
     assert!(error.to_string().contains(&gone), "{error}");
 }

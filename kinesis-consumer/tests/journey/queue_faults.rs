@@ -1,19 +1,33 @@
-//! A queue's consumer whose calls get no answer, and whose handler panics.
+//! A queue's consumer whose calls get no answer, are denied or done in part, and whose handler panics.
 
 use std::time::Duration;
 
-use futures::future::BoxFuture;
-use kinesis_consumer::ProcessorError;
+use kinesis_consumer::ErrorKind;
 use kinesis_consumer::queue::{Lane, QueueSettings};
 use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 
-use crate::queue::{Running, at_once, left, put, queue};
+use crate::faulty::Faulty;
+use crate::queue::{Running, after, at_once, left, put, queue};
 use crate::world::World;
 
 /// Calls of this operation get their answer when nobody waits for it any more.
 fn hangs(operation: &str) -> FaultPlan {
     let hour = FaultEffect::latency_ms(kinesis_local::FAULT_LATENCY_MAX_MS);
     FaultPlan::default().rule(FaultRule::new(hour).operation(operation))
+}
+
+/// Calls of this operation are denied.
+fn denied(operation: &str) -> FaultPlan {
+    let denied = FaultEffect::error("AccessDeniedException");
+    FaultPlan::default().rule(FaultRule::new(denied).operation(operation))
+}
+
+/// The same world, reached by this network.
+fn by(mut world: World, network: &Faulty) -> World {
+    let config = world.kinesis.config().to_builder();
+    let config = config.http_client(network.clone()).build();
+    world.kinesis = aws_sdk_kinesis::Client::from_conf(config);
+    world
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,15 +49,9 @@ async fn an_extension_that_is_never_answered_is_made_again_before_the_record_is_
     let world = World::new(1).await;
     let arn = queue(&world, 6).await;
     put(&world, 0..3).await;
-    let slow = |_, _| -> BoxFuture<'static, Result<(), ProcessorError>> {
-        Box::pin(async {
-            tokio::time::sleep(Duration::from_secs(90)).await;
-            Ok(())
-        })
-    };
     let settings = QueueSettings::default();
     let half = settings.visibility_timeout / 2;
-    let running = Running::start(&world, &arn, settings, slow);
+    let running = Running::start(&world, &arn, settings, after(90));
     tokio::time::sleep(half / 2).await;
     // The request does not even arrive.
     let lost = FaultEffect::latency_before_ms(kinesis_local::FAULT_LATENCY_MAX_MS);
@@ -56,6 +64,86 @@ async fn an_extension_that_is_never_answered_is_made_again_before_the_record_is_
     assert_eq!(running.done(), [0, 1, 2], "each once");
     running.stop().await.expect("a clean stop");
     assert!(left(&world, &arn, Lane::Records).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_whose_acknowledgement_is_denied_for_a_while_are_handled_once() {
+    // Less than the records are hidden for, and many times as long.
+    for seconds in [20, 300] {
+        let world = World::new(1).await;
+        let arn = queue(&world, 2).await;
+        put(&world, 0..3).await;
+        world.faults(denied("AcknowledgeQueueRecords"));
+        let running = Running::start(&world, &arn, QueueSettings::default(), at_once);
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert!(world.hits()[0] > 2, "it was tried again");
+        world.faults(FaultPlan::default());
+        // It goes on by itself.
+        put(&world, 3..5).await;
+        running.until_done(0..5).await;
+        running.stop().await.expect("a clean stop");
+        assert!(left(&world, &arn, Lane::Records).await.is_empty());
+        assert!(left(&world, &arn, Lane::DeadLetters).await.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_whose_extension_is_denied_for_a_while_are_handled_once() {
+    // It is put right before the records are visible, and long after.
+    for seconds in [15, 60] {
+        let world = World::new(1).await;
+        let arn = queue(&world, 6).await;
+        put(&world, 0..3).await;
+        let running = Running::start(&world, &arn, QueueSettings::default(), after(90));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        world.faults(denied("UpdateQueueRecordsVisibility"));
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        assert!(world.hits()[0] > 2, "it was tried again");
+        world.faults(FaultPlan::default());
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        assert_eq!(running.done(), [0, 1, 2], "each once");
+        running.stop().await.expect("a clean stop");
+        assert!(left(&world, &arn, Lane::Records).await.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receive_that_is_denied_for_a_while_is_made_again_and_for_a_minute_ends_the_consumer() {
+    let world = World::new(1).await;
+    let arn = queue(&world, 6).await;
+    put(&world, 0..3).await;
+    world.faults(denied("ReceiveQueueRecords"));
+    let running = Running::start(&world, &arn, QueueSettings::default(), at_once);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    world.faults(FaultPlan::default());
+    running.until_done(0..3).await;
+
+    world.faults(denied("ReceiveQueueRecords"));
+    let begun = world.clock.now();
+    assert_eq!(running.failed().await.kind(), ErrorKind::Denied);
+    let took = world.clock.now() - begun;
+    assert!(took >= Duration::from_secs(60), "{took:?}");
+    assert!(took <= Duration::from_secs(90), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_of_a_request_that_fail_alone_are_told_again() {
+    for (operation, seconds) in [
+        ("AcknowledgeQueueRecords", 0),
+        ("UpdateQueueRecordsVisibility", 90),
+    ] {
+        let world = World::new(1).await;
+        let arn = queue(&world, 6).await;
+        let network = Faulty::leaving_out(world.http_client(), operation);
+        let world = by(world, &network);
+        put(&world, 0..3).await;
+        let running = Running::start(&world, &arn, QueueSettings::default(), after(seconds));
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert_eq!(network.left_out(), Faulty::LEFT_OUT);
+        assert_eq!(running.done(), [0, 1, 2], "each once");
+        running.stop().await.expect("a clean stop");
+        assert!(left(&world, &arn, Lane::Records).await.is_empty());
+    }
 }
 
 #[tokio::test(start_paused = true)]

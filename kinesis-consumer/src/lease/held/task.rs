@@ -284,7 +284,7 @@ impl HeldTask {
         let mut attempt = 0;
         loop {
             match self.write(&make, &is_made).await {
-                Err(Failure::Error(error)) if may_be_put_right(error.kind()) => {
+                Err(Failure::Error(error)) if error.kind().may_be_put_right() => {
                     self.pause(&mut attempt, &error).await;
                 }
                 settled => return settled,
@@ -400,30 +400,6 @@ impl HeldTask {
             let shard_id = self.shared.shard_id.clone();
             let kind = EventKind::HandoffRequested { to };
             self.shared.source.announce(shard_id, kind);
-        }
-    }
-}
-
-/// Whether a write that failed so may be made while the lease lasts: not one that the service finds
-/// wrong, or that cannot be built at all, which would cost the lease.
-fn may_be_put_right(kind: ErrorKind) -> bool {
-    !matches!(kind, ErrorKind::InvalidInput | ErrorKind::Internal)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_write_that_cannot_be_built_is_not_tried_until_the_lease_is_lost() {
-        assert!(!may_be_put_right(ErrorKind::Internal));
-        assert!(!may_be_put_right(ErrorKind::InvalidInput));
-        for kind in [
-            ErrorKind::Denied,
-            ErrorKind::Throttled,
-            ErrorKind::Unavailable,
-        ] {
-            assert!(may_be_put_right(kind), "{kind:?}");
         }
     }
 }
