@@ -144,6 +144,11 @@ pub const QUEUE_RECORDS_RECEIVED: &str = "kinesis_consumer_queue_records_receive
 pub const QUEUE_RECORDS_ACKNOWLEDGED: &str = "kinesis_consumer_queue_records_acknowledged";
 /// Records of queues that were given back, by `cause`.
 pub const QUEUE_RECORDS_RETURNED: &str = "kinesis_consumer_queue_records_returned";
+/// Members of aggregates in queues that cannot be read and that
+/// [`members`](crate::queue::QueueRecord::members) left out; each time it is called.
+pub const QUEUE_CORRUPT_MEMBERS_DROPPED: &str = "kinesis_consumer_queue_corrupt_members_dropped";
+/// Records of queues with the aggregate's magic that it could not open; likewise.
+pub const QUEUE_CORRUPT_AGGREGATES: &str = "kinesis_consumer_queue_corrupt_aggregates";
 
 /// Counts records that are passed without having been processed.
 pub(crate) fn skipped(stream: std::sync::Arc<str>, cause: &'static str, records: u64) {
@@ -290,6 +295,16 @@ pub fn describe() {
         QUEUE_RECORDS_RETURNED,
         Unit::Count,
         "Records of queues given back."
+    );
+    describe_counter!(
+        QUEUE_CORRUPT_MEMBERS_DROPPED,
+        Unit::Count,
+        "Aggregate members of queues that cannot be read."
+    );
+    describe_counter!(
+        QUEUE_CORRUPT_AGGREGATES,
+        Unit::Count,
+        "Broken aggregates in queues, taken as they are."
     );
     describe_gauge!(CURRENT_SHARDS, Unit::Count, "Shards being processed.");
     describe_counter!(

@@ -55,8 +55,10 @@ use std::fmt;
 
 use bytes::Bytes;
 use kinesis_core::codec::Decode;
-use kinesis_core::{Deaggregated, UserRecord, deaggregate};
+use kinesis_core::{Deaggregated, RawReason, UserRecord, deaggregate};
+use tracing::warn;
 
+use crate::metrics;
 use crate::processor::ProcessorError;
 
 pub use client::{Entry, QueueClient};
@@ -95,12 +97,37 @@ impl QueueRecord {
     }
 
     /// The user records inside, if a producer aggregated them; otherwise `None`. They are acknowledged
-    /// together. Members that cannot be read are left out.
+    /// together.
+    ///
+    /// Members that cannot be read are left out, with a WARN, and counted
+    /// ([`metrics::QUEUE_CORRUPT_MEMBERS_DROPPED`]): they are lost when the record is acknowledged. What
+    /// begins like an aggregate and is none is counted too
+    /// ([`metrics::QUEUE_CORRUPT_AGGREGATES`]).
     pub fn members(&self) -> Option<Vec<UserRecord>> {
         match deaggregate(&self.data) {
             Deaggregated::Members(members) => Some(members),
-            Deaggregated::Damaged { members, .. } => Some(members.into_iter().flatten().collect()),
-            Deaggregated::Raw(_) => None,
+            Deaggregated::Damaged { members, reason } => {
+                let all = members.len();
+                let members: Vec<_> = members.into_iter().flatten().collect();
+                let lost = all - members.len();
+                ::metrics::counter!(metrics::QUEUE_CORRUPT_MEMBERS_DROPPED).increment(lost as u64);
+                warn!(
+                    record_id = self.record_id,
+                    members = lost,
+                    reason,
+                    "Members of an aggregate cannot be read: the others are processed without them."
+                );
+                Some(members)
+            }
+            Deaggregated::Raw(RawReason::NotAggregated) => None,
+            Deaggregated::Raw(RawReason::Checksum | RawReason::Malformed(_)) => {
+                ::metrics::counter!(metrics::QUEUE_CORRUPT_AGGREGATES).increment(1);
+                warn!(
+                    record_id = self.record_id,
+                    "A record begins like an aggregate and cannot be opened: it is taken as it is."
+                );
+                None
+            }
         }
     }
 }

@@ -276,7 +276,7 @@ async fn foreign_members_are_delivered_where_the_stream_may_not_be_described() {
 }
 
 /// An aggregate of three whose member in the middle names a key that is not there.
-fn damaged(at: HashKeyRange) -> Vec<u8> {
+pub(crate) fn damaged(at: HashKeyRange) -> Vec<u8> {
     let mut aggregate = Aggregate::new();
     for key in ["key", "other", "key"] {
         aggregate.push(UserRecord::new(key, "member").with_explicit_hash_key(at.start()));

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
-use kinesis_consumer::ErrorKind;
-use kinesis_consumer::queue::{Lane, QueueSettings};
+use aws_sdk_kinesis::primitives::Blob;
+use kinesis_consumer::metrics as names;
+use kinesis_consumer::queue::{Lane, QueueConsumer, QueueRecord, QueueSettings};
+use kinesis_consumer::{ErrorKind, ProcessorError};
+use kinesis_core::HashKeyRange;
 use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
+use tokio_util::sync::CancellationToken;
 
 use crate::faulty::Faulty;
+use crate::measured::{Counts, damaged};
 use crate::queue::{Running, after, at_once, left, put, queue};
 use crate::world::World;
 
@@ -147,25 +152,62 @@ async fn entries_of_a_request_that_fail_alone_are_told_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_that_cannot_be_read_are_counted_and_the_others_are_handled() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    let arn = queue(&world, 6).await;
+    let broken = {
+        let mut aggregate = kinesis_core::Aggregate::new();
+        aggregate.push(kinesis_core::UserRecord::new("key", "member"));
+        let mut bytes = aggregate.encode().to_vec();
+        *bytes.last_mut().expect("a checksum") ^= 1;
+        bytes
+    };
+    let one_of_three = damaged(HashKeyRange::FULL);
+    for data in [one_of_three, broken, b"plain".to_vec()] {
+        let request = world.kinesis.put_record().stream_name("orders");
+        let request = request.partition_key("a").data(Blob::new(data));
+        request.send().await.expect("put");
+    }
+    let (sender, mut handled) = tokio::sync::mpsc::channel(3);
+    let handler = move |record: QueueRecord| {
+        let members = record.members().map(|members| members.len());
+        let sender = sender.clone();
+        async move { sender.send(members).await.map_err(ProcessorError::fatal) }
+    };
+    let consumer = QueueConsumer::builder(&*arn, world.kinesis.clone(), handler);
+    let consumer = consumer.clock(world.clock.clone()).build().expect("valid");
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(consumer.run(shutdown.clone()));
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        members.push(handled.recv().await.expect("three"));
+    }
+    members.sort_unstable();
+    assert_eq!(members, [None, None, Some(2)]);
+    assert_eq!(counts.of(names::QUEUE_CORRUPT_MEMBERS_DROPPED), 1);
+    assert_eq!(counts.of(names::QUEUE_CORRUPT_AGGREGATES), 1);
+    shutdown.cancel();
+    task.await.expect("no panic").expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_before_its_future_exists_does_not_end_the_consumer() {
     let world = World::new(1).await;
     let arn = queue(&world, 6).await;
     put(&world, 0..3).await;
     let counted = std::sync::atomic::AtomicUsize::new(0);
-    let handler = move |record: kinesis_consumer::queue::QueueRecord| {
+    let handler = move |record: QueueRecord| {
         // In the call itself, not in what it returns.
         let calls = counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         assert!(calls > 0, "asked to panic");
         drop(record);
         std::future::ready(Ok(()))
     };
-    let consumer =
-        kinesis_consumer::queue::QueueConsumer::builder(&*arn, world.kinesis.clone(), handler)
-            .clock(world.clock.clone())
-            .rand(kinesis_core::Rand::seeded(1))
-            .build()
-            .expect("valid");
-    let shutdown = tokio_util::sync::CancellationToken::new();
+    let consumer = QueueConsumer::builder(&*arn, world.kinesis.clone(), handler);
+    let consumer = consumer.clock(world.clock.clone()).build().expect("valid");
+    let shutdown = CancellationToken::new();
     let task = tokio::spawn(consumer.run(shutdown.clone()));
     tokio::time::sleep(Duration::from_secs(60)).await;
     shutdown.cancel();
