@@ -140,7 +140,8 @@ impl Book {
         }
     }
 
-    /// A record was received, by a request that was sent at `asked`; its number here.
+    /// A record was received, by a request that was sent at `asked`; its number here. Its timeout counts
+    /// from then: what came after the half of it is extended at once.
     pub(super) fn received(&mut self, handle: String, asked: Instant) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
@@ -268,6 +269,11 @@ impl Book {
     pub(super) fn is_failing(&self) -> bool {
         let extensions = || self.held.values().any(|held| held.failing);
         self.done.failing || self.hide.failing || extensions()
+    }
+
+    /// Whether the record with this handle is in the hands of a handler.
+    pub(super) fn holds(&self, handle: &str) -> bool {
+        self.held.values().any(|held| held.handle == handle)
     }
 
     /// Records in the hands of handlers.

@@ -61,6 +61,7 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 type Outcome = Result<Result<(), ProcessorError>, Box<dyn std::any::Any + Send>>;
 type Handler =
     Arc<dyn Fn(QueueRecord) -> BoxFuture<'static, Result<(), ProcessorError>> + Send + Sync>;
+/// When a receive was asked for, and its answer.
 type Received = (Instant, Result<Vec<QueueRecord>, Error>);
 type Told = (Tell, Result<Vec<Entry>, Error>);
 
@@ -264,11 +265,10 @@ impl Work {
             settings.wait_time.as_secs(),
             settings.visibility_timeout.as_secs(),
         );
-        let clock = self.consumer.clock.clone();
         self.receive = Some(Box::pin(async move {
-            // The timeout of what came while this waited counts from then; half of it is left at least.
+            // The service hid the records at some time since, no earlier.
             let answer = client.receive(&arn, lane, limit, wait, hidden).await;
-            (clock.now(), answer)
+            (now, answer)
         }));
     }
 
@@ -301,13 +301,14 @@ impl Work {
         self.stop_by = Some(now + STOP_GRACE);
     }
 
-    fn received(&mut self, (at, answer): Received) {
+    fn received(&mut self, (asked, answer): Received) {
+        let now = self.consumer.clock.now();
         let records = match answer {
             Ok(records) => records,
             Err(error) if self.may_be_received(error.kind()) => {
                 let pause = CALL_AGAIN.delay(self.failures, &self.consumer.rand);
                 self.failures = self.failures.saturating_add(1);
-                self.receive_at = self.consumer.clock.now() + pause;
+                self.receive_at = now + pause;
                 warn!(%error, "Receiving failed and is tried again.");
                 return;
             }
@@ -321,9 +322,9 @@ impl Work {
         self.denied_since = None;
         ::metrics::counter!(metrics::QUEUE_RECORDS_RECEIVED).increment(records.len() as u64);
         for record in records {
-            let id = self.book.received(record.receipt_handle.clone(), at);
+            let id = self.book.received(record.receipt_handle.clone(), asked);
             if self.stop_by.is_some() {
-                self.book.give_back(id, Duration::ZERO, at);
+                self.book.give_back(id, Duration::ZERO, now);
                 continue;
             }
             let receives = record.receive_count;
@@ -410,7 +411,12 @@ impl Work {
             let done = entries.len() - refused.len() - again.len();
             ::metrics::counter!(metrics::QUEUE_RECORDS_ACKNOWLEDGED).increment(done as u64);
         }
-        if let Some((entry, _)) = refused.first() {
+        // One that was acknowledged meanwhile needs no extension.
+        let is_news = |entry: &Entry| match tell {
+            Tell::Extend(_) => self.book.holds(&entry.receipt_handle),
+            Tell::Acknowledge(_) | Tell::Hide(_) => true,
+        };
+        if let Some((entry, _)) = refused.iter().find(|(entry, _)| is_news(entry)) {
             warn!(
                 refused = refused.len(),
                 code = entry.refusal,

@@ -54,7 +54,7 @@ pub struct QueueSettings {
     /// Most records handled at once, 1 to 120,000.
     pub concurrency: usize,
     /// How long a received record is hidden from other receivers, 3 s to 12 h, whole seconds; extended
-    /// while its handler runs, when half of it is over.
+    /// while its handler runs, when half of it is over since the receive was asked for.
     #[serde(rename = "visibility_timeout_millis", with = "millis")]
     pub visibility_timeout: Duration,
     /// How long a receive waits for records, 1 s to 20 s, whole seconds.

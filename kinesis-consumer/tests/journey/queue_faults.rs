@@ -193,6 +193,27 @@ async fn members_that_cannot_be_read_are_counted_and_the_others_are_handled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_record_whose_receive_was_answered_late_is_extended_before_it_is_visible() {
+    let world = World::new(1).await;
+    let arn = queue(&world, 6).await;
+    put(&world, 0..3).await;
+    let settings = QueueSettings {
+        visibility_timeout: Duration::from_secs(3),
+        wait_time: Duration::from_secs(1),
+        ..QueueSettings::default()
+    };
+    // The service hid the records before; more than half of the timeout is over.
+    let late = FaultRule::new(FaultEffect::latency_ms(1_700)).operation("ReceiveQueueRecords");
+    // The receives after it would get them the moment they are visible.
+    world.faults(FaultPlan::default().rule(late.times(1)));
+    let running = Running::start(&world, &arn, settings, after(20));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(running.done(), [0, 1, 2], "each once");
+    running.stop().await.expect("a clean stop");
+    assert!(left(&world, &arn, Lane::Records).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_before_its_future_exists_does_not_end_the_consumer() {
     let world = World::new(1).await;
     let arn = queue(&world, 6).await;
