@@ -58,6 +58,8 @@ pub(super) struct Book {
 #[derive(Debug)]
 struct Held {
     handle: String,
+    /// Of the payload.
+    bytes: usize,
     extend_at: Instant,
     /// An extension is under way.
     extending: bool,
@@ -142,12 +144,13 @@ impl Book {
 
     /// A record was received, by a request that was sent at `asked`; its number here. Its timeout counts
     /// from then: what came after the half of it is extended at once.
-    pub(super) fn received(&mut self, handle: String, asked: Instant) -> u64 {
+    pub(super) fn received(&mut self, handle: String, bytes: usize, asked: Instant) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let extend_at = asked + self.visibility / 2;
         let held = Held {
             handle,
+            bytes,
             extend_at,
             extending: false,
             failing: false,
@@ -281,6 +284,11 @@ impl Book {
         self.held.len()
     }
 
+    /// Payload bytes in the hands of handlers.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.values().map(|held| held.bytes).sum()
+    }
+
     /// Whether nothing is held and nothing waits to be told.
     pub(super) fn is_empty(&self) -> bool {
         let waiting = self.done.entries.len() + self.hide.entries.len() + self.behind.len();
@@ -313,7 +321,7 @@ mod tests {
         let now = Clock::default().now();
         let mut book = Book::new(VISIBILITY, AFTER);
         for handle in handles(0..12) {
-            let id = book.received(handle, now);
+            let id = book.received(handle, 1, now);
             book.done(id, now);
         }
         assert_eq!(book.tell(now), Some(Tell::Acknowledge(handles(0..10))));
@@ -328,8 +336,8 @@ mod tests {
     async fn what_is_under_way_is_hidden_again_when_half_of_its_time_is_over() {
         let now = Clock::default().now();
         let mut book = Book::new(VISIBILITY, AFTER);
-        let first = book.received("a".into(), now);
-        book.received("b".into(), now + Duration::from_secs(5));
+        let first = book.received("a".into(), 1, now);
+        book.received("b".into(), 1, now + Duration::from_secs(5));
         let next = book.next(now).expect("it is held");
         assert_eq!(next - now, VISIBILITY / 2);
         assert_eq!(book.tell(next), Some(Tell::Extend(vec![("a".into(), 30)])));
@@ -343,8 +351,8 @@ mod tests {
     async fn a_record_is_acknowledged_or_given_back_and_not_both() {
         let now = Clock::default().now();
         let mut book = Book::new(VISIBILITY, AFTER);
-        let first = book.received("a".into(), now);
-        book.received("b".into(), now);
+        let first = book.received("a".into(), 1, now);
+        book.received("b".into(), 1, now);
         book.give_back(first, Duration::from_secs(4), now);
         book.done(first, now);
         book.give_back_all(now);
@@ -357,8 +365,8 @@ mod tests {
     async fn what_is_no_longer_held_is_not_hidden_again_by_an_extension_that_failed() {
         let begun = Clock::default().now();
         let mut book = Book::new(VISIBILITY, AFTER);
-        let first = book.received("a".into(), begun);
-        book.received("b".into(), begun);
+        let first = book.received("a".into(), 1, begun);
+        book.received("b".into(), 1, begun);
         let now = book.next(begun).expect("they are held");
         let extended = book.tell(now).expect("both are due");
         let entries = vec![("a".to_owned(), 30), ("b".to_owned(), 30)];
@@ -379,8 +387,8 @@ mod tests {
     async fn what_is_given_back_during_an_extension_is_told_of_once_that_is_answered() {
         let begun = Clock::default().now();
         let mut book = Book::new(VISIBILITY, AFTER);
-        let first = book.received("a".into(), begun);
-        book.received("b".into(), begun);
+        let first = book.received("a".into(), 1, begun);
+        book.received("b".into(), 1, begun);
         let now = book.next(begun).expect("they are held");
         let extended = book.tell(now).expect("both are due");
         book.give_back(first, Duration::from_secs(2), now);
@@ -399,7 +407,7 @@ mod tests {
         let now = Clock::default().now();
         let mut book = Book::new(VISIBILITY, AFTER);
         for handle in handles(0..25) {
-            let id = book.received(handle, now);
+            let id = book.received(handle, 1, now);
             book.done(id, now);
         }
         let again = now + Duration::from_secs(5);
@@ -418,7 +426,7 @@ mod tests {
         let begun = Clock::default().now();
         let mut book = Book::new(VISIBILITY, AFTER);
         for handle in handles(0..3) {
-            book.received(handle, begun);
+            book.received(handle, 1, begun);
         }
         let now = book.next(begun).expect("they are held");
         let again = now + Duration::from_secs(1);
@@ -449,7 +457,7 @@ mod tests {
         assert!(book.is_empty());
 
         for handle in handles(0..3) {
-            let id = book.received(handle, now);
+            let id = book.received(handle, 1, now);
             book.give_back(id, Duration::ZERO, now);
         }
         let told = book.tell(now).expect("given back");
@@ -462,7 +470,7 @@ mod tests {
     async fn an_extension_that_failed_is_nobodys_trouble_once_its_record_is_done() {
         let begun = Clock::default().now();
         let mut book = Book::new(VISIBILITY, AFTER);
-        let id = book.received("a".into(), begun);
+        let id = book.received("a".into(), 1, begun);
         let now = book.next(begun).expect("it is held");
         let told = book.tell(now).expect("an extension");
         let all = told.handles();

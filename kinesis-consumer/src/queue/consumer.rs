@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use kinesis_core::{Backoff, Clock, Rand};
+use kinesis_core::{Backoff, Clock, Rand, limits};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -246,8 +246,14 @@ impl Work {
         if self.book.is_failing() {
             return 0;
         }
+        let settings = &self.consumer.settings;
         let taken = self.running.len() + self.book.backlog();
-        self.consumer.settings.concurrency.saturating_sub(taken)
+        let free = settings
+            .max_buffered_bytes
+            .saturating_sub(self.book.held_bytes());
+        // Each that comes may be as large as the service lets it be.
+        let fitting = free / limits::RECORD_MAX_BYTES_LARGEST;
+        settings.concurrency.saturating_sub(taken).min(fitting)
     }
 
     /// Starts to receive where there is room.
@@ -322,7 +328,8 @@ impl Work {
         self.denied_since = None;
         ::metrics::counter!(metrics::QUEUE_RECORDS_RECEIVED).increment(records.len() as u64);
         for record in records {
-            let id = self.book.received(record.receipt_handle.clone(), asked);
+            let (handle, bytes) = (record.receipt_handle.clone(), record.data.len());
+            let id = self.book.received(handle, bytes, asked);
             if self.stop_by.is_some() {
                 self.book.give_back(id, Duration::ZERO, now);
                 continue;

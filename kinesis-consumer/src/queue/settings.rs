@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kinesis_core::limits;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
@@ -9,6 +10,12 @@ use crate::settings::millis;
 
 /// Source: none, reasonable default: calls of one service under way.
 const CONCURRENCY: usize = 64;
+
+/// Source: as `Settings::max_buffered_bytes`.
+const MAX_BUFFERED_BYTES: usize = 256 * 1024 * 1024;
+
+/// One record. Source: the service's largest.
+const MAX_BUFFERED_BYTES_MIN: usize = limits::RECORD_MAX_BYTES_LARGEST;
 
 /// Source: API model, `VisibilityTimeoutSeconds` when a queue is made.
 const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -53,6 +60,10 @@ pub struct QueueSettings {
     pub lane: Lane,
     /// Most records handled at once, 1 to 120,000.
     pub concurrency: usize,
+    /// Payload bytes that handlers together may have in their hands, at least 10 MiB. No more records are
+    /// asked for than fit if each is as large as the service allows (10 MiB), so the sum stays below it.
+    /// While an answer is read, its text takes about as much again.
+    pub max_buffered_bytes: usize,
     /// How long a received record is hidden from other receivers, 3 s to 12 h, whole seconds; extended
     /// while its handler runs, when half of it is over since the receive was asked for.
     #[serde(rename = "visibility_timeout_millis", with = "millis")]
@@ -74,6 +85,7 @@ impl Default for QueueSettings {
         Self {
             lane: Lane::default(),
             concurrency: CONCURRENCY,
+            max_buffered_bytes: MAX_BUFFERED_BYTES,
             visibility_timeout: VISIBILITY_TIMEOUT,
             wait_time: WAIT_TIME,
             acknowledge_after: ACKNOWLEDGE_AFTER,
@@ -94,6 +106,10 @@ impl QueueSettings {
         };
         if !(1..=CONCURRENCY_MAX).contains(&self.concurrency) {
             return wrong("concurrency", format!("1 to {CONCURRENCY_MAX}"));
+        }
+        if self.max_buffered_bytes < MAX_BUFFERED_BYTES_MIN {
+            let bound = format!("at least {MAX_BUFFERED_BYTES_MIN} (the largest record)");
+            return wrong("max_buffered_bytes", bound);
         }
         for (field, value, least, most) in [
             (

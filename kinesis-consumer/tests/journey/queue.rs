@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::world::{World, until};
 
 const STREAM: &str = "orders";
+/// Virtual time after which a consumer that is to end has failed.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Creates a queue, which the SDK cannot yet.
 #[derive(Debug)]
@@ -180,14 +182,14 @@ impl Running {
 
     /// The error that it ended with by itself.
     pub(crate) async fn failed(self) -> Error {
-        let ended = self.task.await.expect("no panic");
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
+        let ended = ended.expect("it ends").expect("no panic");
         ended.expect_err("it does not go on")
     }
 
     pub(crate) async fn stop(self) -> Result<(), Error> {
         self.shutdown.cancel();
-        let patience = Duration::from_secs(600);
-        let ended = tokio::time::timeout(patience, self.task).await;
+        let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("it ends").expect("no panic")
     }
 }
@@ -284,6 +286,57 @@ async fn a_queue_that_cannot_be_told_of_records_is_asked_for_no_more() {
     .await;
     running.stop().await.expect("a clean stop");
     assert!(left(&world, &arn, Lane::Records).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_is_received_than_fits_if_each_record_is_as_large_as_can_be() {
+    const MIB: usize = 1024 * 1024;
+    // With its key as large as a record of this stream may be.
+    const BYTES: usize = MIB - 1;
+    let world = World::new(1).await;
+    let arn = queue(&world, 6).await;
+    for _ in 0..20 {
+        let request = world.kinesis.put_record().stream_name(STREAM);
+        let request = request
+            .partition_key("a")
+            .data(Blob::new(vec![b'0'; BYTES]));
+        request.send().await.expect("put");
+    }
+    // All at the same time, and ever.
+    let counts: Arc<Mutex<[usize; 3]>> = Arc::default();
+    let counted = Arc::clone(&counts);
+    let handler = move |record: QueueRecord| {
+        let counts = Arc::clone(&counted);
+        let bytes = record.data.len();
+        async move {
+            {
+                let [now, most, all] = &mut *counts.lock().expect("no panic");
+                *now += bytes;
+                *most = (*most).max(*now);
+                *all += 1;
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            counts.lock().expect("no panic")[0] -= bytes;
+            Ok(())
+        }
+    };
+    let settings = QueueSettings {
+        max_buffered_bytes: 15 * MIB,
+        ..QueueSettings::default()
+    };
+    let consumer = QueueConsumer::builder(&*arn, world.kinesis.clone(), handler);
+    let consumer = consumer.settings(settings).clock(world.clock.clone());
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(consumer.build().expect("valid").run(shutdown.clone()));
+    until("all are handled", async || {
+        counts.lock().expect("no panic")[2] == 20
+    })
+    .await;
+    shutdown.cancel();
+    task.await.expect("no panic").expect("a clean stop");
+    let [_, most, _] = *counts.lock().expect("no panic");
+    // One is asked for while there is room for the largest.
+    assert_eq!(most, 6 * BYTES);
 }
 
 #[tokio::test(start_paused = true)]
