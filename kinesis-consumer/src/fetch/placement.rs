@@ -46,44 +46,90 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How long it is asked for before it counts as unknown. Source: none, reasonable default.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The latest answer, shared by the shards of a stream.
+/// The latest answers, shared by the shards of a stream: one of them asks for all, since the service takes
+/// 20 calls a second of an account.
 #[derive(Debug, Default)]
 pub(crate) struct Placement {
     known: Mutex<Option<(Instant, bool)>>,
+    mode: InTurn,
     /// The shards as last listed. Only more come, and the oldest go; what is here stays true, but for a
     /// stream that was created anew under the name.
     shards: Mutex<Option<Arc<ShardMap>>>,
-    /// Held by who lists them, and when that last failed: the others wait for what it finds, and do not
-    /// try again before the pause is over.
-    listing: AsyncMutex<Option<Instant>>,
+    listing: InTurn,
+}
+
+/// Held by who asks, and when that last failed: the others wait for what it finds, and do not ask again
+/// before [`PAUSE`] is over.
+#[derive(Debug, Default)]
+struct InTurn(AsyncMutex<Option<Instant>>);
+
+impl InTurn {
+    /// What is known, or is answered to one of all who are here.
+    async fn find<T>(
+        &self,
+        what: &str,
+        clock: &Clock,
+        known: impl Fn() -> Option<T>,
+        ask: &Call<'_, T, Error>,
+    ) -> T {
+        loop {
+            if let Some(found) = known() {
+                return found;
+            }
+            let mut failed_at = self.0.lock().await;
+            if let Some(found) = known() {
+                return found;
+            }
+            let at = match *failed_at {
+                Some(at) if clock.now() < at + PAUSE => at,
+                _ => match ask().await {
+                    Ok(found) => {
+                        *failed_at = None;
+                        return found;
+                    }
+                    Err(error) => {
+                        tracing::warn!("{what} again: {error}");
+                        *failed_at.insert(clock.now())
+                    }
+                },
+            };
+            drop(failed_at);
+            tokio::time::sleep_until(at + PAUSE).await;
+        }
+    }
 }
 
 impl Placement {
     /// Whether members of other shards were certainly sent again. Waits out failures for
     /// [`PATIENCE`]; without the permission to ask, it is not certain.
     pub(super) async fn is_by_key(&self, reader: &Reader) -> bool {
-        timeout(PATIENCE, self.ask_by_key(reader))
-            .await
-            .unwrap_or(false)
+        let ask = || reader.is_provisioned().boxed();
+        self.is_by_key_of(&reader.clock, &ask).await
     }
 
-    async fn ask_by_key(&self, reader: &Reader) -> bool {
-        loop {
-            let now = reader.clock.now();
-            if let Some((at, by_key)) = *self.lock()
-                && now < at + known_for(by_key)
-            {
-                return by_key;
-            }
-            match reader.is_provisioned().await {
-                Ok(provisioned) => *self.lock() = Some((now, provisioned)),
-                Err(failure) if is_final(&failure) => *self.lock() = Some((now, false)),
-                Err(Failure { error, .. }) => {
-                    tracing::warn!("The mode of the stream is asked for again: {error}");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
+    async fn is_by_key_of(&self, clock: &Clock, ask: &Call<'_, bool, Failure>) -> bool {
+        let known = || {
+            let known = *self.lock();
+            let counts = known.filter(|(at, by_key)| clock.now() < *at + known_for(*by_key));
+            counts.map(|(_, by_key)| by_key)
+        };
+        let ask = || {
+            let asked = async {
+                let now = clock.now();
+                let by_key = match ask().await {
+                    Ok(provisioned) => provisioned,
+                    Err(failure) if is_final(&failure) => false,
+                    Err(failure) => return Err(failure.error),
+                };
+                *self.lock() = Some((now, by_key));
+                Ok(by_key)
+            };
+            asked.boxed()
+        };
+        let what = "The mode of the stream is asked for";
+        // By the time and not by attempts: many shards may wait for one answer that fails.
+        let found = timeout(PATIENCE, self.mode.find(what, clock, known, &ask)).await;
+        found.unwrap_or(false)
     }
 
     /// The ranges of the ancestors of a shard, as far as they are listed; none where they may not be
@@ -98,50 +144,26 @@ impl Placement {
         &self,
         id: &ShardId,
         clock: &Clock,
-        list: &List<'_>,
+        list: &Call<'_, ShardMap, Error>,
     ) -> Vec<HashKeyRange> {
-        let search = async {
-            loop {
-                if let Some(found) = self.known_ancestors(id) {
-                    return found;
+        let known = || self.known_ancestors(id);
+        let ask = || {
+            let listed = async {
+                match list().await {
+                    Ok(shards) => {
+                        let found = ancestors_of(&shards, id);
+                        *self.listed() = Some(Arc::new(shards));
+                        Ok(found)
+                    }
+                    Err(error) if !error.kind().is_retryable() => Ok(Vec::new()),
+                    Err(error) => Err(error),
                 }
-                let again_at = match self.list(id, clock, list).await {
-                    Listed::Found(found) => return found,
-                    Listed::Failed(at) => at + PAUSE,
-                };
-                tokio::time::sleep_until(again_at).await;
-            }
+            };
+            listed.boxed()
         };
-        // By the time and not by attempts: many shards may wait for one listing that fails.
-        timeout(PATIENCE, search).await.unwrap_or_default()
-    }
-
-    /// Lists the shards, if nobody else has done so meanwhile, or failed to within the last [`PAUSE`].
-    async fn list(&self, id: &ShardId, clock: &Clock, list: &List<'_>) -> Listed {
-        let mut failed_at = self.listing.lock().await;
-        if let Some(found) = self.known_ancestors(id) {
-            return Listed::Found(found);
-        }
-        if let Some(at) = *failed_at
-            && clock.now() < at + PAUSE
-        {
-            return Listed::Failed(at);
-        }
-        match list().await {
-            Ok(shards) => {
-                let found = ancestors_of(&shards, id);
-                *self.listed() = Some(Arc::new(shards));
-                *failed_at = None;
-                Listed::Found(found)
-            }
-            Err(error) if !error.kind().is_retryable() => Listed::Found(Vec::new()),
-            Err(error) => {
-                tracing::warn!("The shards are listed again: {error}");
-                let at = clock.now();
-                *failed_at = Some(at);
-                Listed::Failed(at)
-            }
-        }
+        let what = "The shards are listed";
+        let found = timeout(PATIENCE, self.listing.find(what, clock, known, &ask)).await;
+        found.unwrap_or_default()
     }
 
     fn known_ancestors(&self, id: &ShardId) -> Option<Vec<HashKeyRange>> {
@@ -165,15 +187,8 @@ impl Placement {
     }
 }
 
-/// Lists the shards, in one attempt.
-type List<'a> = dyn Fn() -> BoxFuture<'a, Result<ShardMap, Error>> + Sync + 'a;
-
-/// What came of listing the shards.
-enum Listed {
-    Found(Vec<HashKeyRange>),
-    /// It failed at this instant, by whoever tried.
-    Failed(Instant),
-}
+/// One attempt of a call.
+type Call<'a, T, E> = dyn Fn() -> BoxFuture<'a, Result<T, E>> + Sync + 'a;
 
 /// Whether a producer that went by keys, and by a map of before a reshard, made the member's aggregate
 /// for one of the `ancestors` of the shard it is in.
@@ -278,6 +293,76 @@ mod tests {
             let (calls, took) = (calls.load(Ordering::Relaxed), begun.elapsed());
             assert!((2..=calls_most).contains(&calls), "{calls} calls");
             assert!(took <= Duration::from_secs(secs_most), "{took:?}");
+        }
+    }
+
+    /// A hundred shards of which each asks whenever it was answered; how often the service was asked, and
+    /// how often it refused, as of more than 20 calls a second.
+    async fn asked_for_ten_seconds(provisioned: bool) -> (usize, usize) {
+        let (placement, clock) = (Placement::default(), Clock::system());
+        let begun = clock.now();
+        let calls = Mutex::new(Vec::new());
+        let refused = AtomicUsize::new(0);
+        let ask = || {
+            let answered = async {
+                let now = clock.now();
+                let within = {
+                    let mut calls = calls.lock().expect("no panic");
+                    calls.push(now);
+                    let recent = calls
+                        .iter()
+                        .filter(|at| now < **at + Duration::from_secs(1));
+                    recent.count()
+                };
+                tokio::time::sleep(Duration::from_millis(30)).await;
+                if within > 20 {
+                    refused.fetch_add(1, Ordering::Relaxed);
+                    let error = Error::new(ErrorKind::Throttled, "too many calls");
+                    return Err(Failure::other(error));
+                }
+                Ok(provisioned)
+            };
+            answered.boxed()
+        };
+        let shard = async || {
+            while begun.elapsed() < Duration::from_secs(10) {
+                let asked = clock.now();
+                assert_eq!(placement.is_by_key_of(&clock, &ask).await, provisioned);
+                let waited = clock.now() - asked;
+                assert!(waited < Duration::from_secs(1), "{waited:?}");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        futures::future::join_all((0..100).map(|_| shard())).await;
+        let calls = calls.lock().expect("no panic").len();
+        (calls, refused.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shards_that_ask_for_the_mode_together_stay_within_what_may_be_asked() {
+        let (calls, refused) = asked_for_ten_seconds(true).await;
+        assert_eq!(refused, 0);
+        assert!((8..=11).contains(&calls), "{calls} calls");
+        assert_eq!(asked_for_ten_seconds(false).await, (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn shards_that_wait_for_the_mode_share_a_failure_and_one_that_is_final_says_no() {
+        for (kind, calls_most, secs) in [(ErrorKind::Throttled, 61, 60), (ErrorKind::Denied, 1, 0)]
+        {
+            let (placement, clock) = (Placement::default(), Clock::system());
+            let (begun, calls) = (clock.now(), AtomicUsize::new(0));
+            let ask = || {
+                calls.fetch_add(1, Ordering::Relaxed);
+                let error = Error::new(kind, "not now");
+                futures::future::ready(Err(Failure::other(error))).boxed()
+            };
+            let shards = (0..100).map(|_| placement.is_by_key_of(&clock, &ask));
+            let found = futures::future::join_all(shards).await;
+            assert!(found.into_iter().all(|by_key| !by_key));
+            let calls = calls.load(Ordering::Relaxed);
+            assert!((1..=calls_most).contains(&calls), "{kind:?}: {calls} calls");
+            assert_eq!(begun.elapsed().as_secs(), secs);
         }
     }
 
