@@ -89,7 +89,12 @@ impl Task {
                 if filler.room().await.is_none() {
                     return Step::Abandoned;
                 }
-                drop(filler.reserve_event(wanted).await);
+                match timeout(UNREAD_PATIENCE, filler.reserve_event(wanted)).await {
+                    Ok(room) => drop(room),
+                    Err(_elapsed) if filler.holds_nothing() => return self.no_room(wanted),
+                    // Its own processor has to come first.
+                    Err(_elapsed) => return Step::Continue,
+                }
                 self.subscribe(start_at).await
             }
             Ask::Listen => self.take(filler).await,
@@ -327,6 +332,8 @@ impl Task {
             return;
         };
         listening.polled_until = Some(until);
+        // By polling, what did not fit is passed in small steps.
+        listening.wanted = 0;
         let idle = self.context.settings.idle_time_between_reads;
         let start = listening.rules.position();
         self.poll = Poll::new(start, idle, self.context.rand.fork(), now);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::types::PutRecordsRequestEntry;
 use kinesis_consumer::metrics as names;
 use kinesis_consumer::{FanOutSettings, Retrieval, Settings};
 use kinesis_core::HashKeyRange;
@@ -9,7 +11,7 @@ use kinesis_core::HashKeyRange;
 use crate::fan_out::by_fan_out;
 use crate::ledger::Behaviour;
 use crate::measured::Counts;
-use crate::world::{World, until};
+use crate::world::{STREAM, World, until};
 
 const MIB: usize = 1 << 20;
 
@@ -52,9 +54,23 @@ async fn answers_that_are_larger_than_expected_wait_until_there_is_room_for_them
     assert!(most > BUDGET / 2, "only {most} of {BUDGET} bytes");
 }
 
+/// Puts 30 records at once, so that they come as one event, of nearly 1 MB: larger than what stuck
+/// shards leave.
+async fn put_event(world: &World, range: &HashKeyRange) {
+    let record = PutRecordsRequestEntry::builder()
+        .partition_key("a")
+        .explicit_hash_key(range.start().to_string())
+        .data(Blob::new(vec![b'h'; 30_000]));
+    let record = record.build().expect("complete");
+    let put = world.kinesis.put_records().stream_name(STREAM);
+    let put = put.set_records(Some(vec![record; 30])).send().await;
+    assert_eq!(put.expect("put").failed_record_count, Some(0));
+}
+
 /// A worker of which all shards but one are stuck with events of nearly 1 MB, by fan-out, and how often
-/// a shard went over to polling because there is no room for its events.
-async fn one_goes_on_beside_stuck_ones(stuck: u32, settings: Settings) -> u64 {
+/// a shard went over to polling because there is no room for its events. The healthy one takes so long for
+/// its first record.
+async fn one_goes_on_beside_stuck_ones(stuck: u32, settings: Settings, first: Duration) -> u64 {
     let counts = Counts::default();
     let _installed = metrics::set_default_local_recorder(&counts);
     let world = World::new(stuck as i32 + 1).await;
@@ -64,8 +80,9 @@ async fn one_goes_on_beside_stuck_ones(stuck: u32, settings: Settings) -> u64 {
         world.put_at(range.start(), vec![b's'; 900_000]).await;
     }
     let settings = with_least_budget(settings);
-    let worker = world.worker_with("one", settings, |seen| match seen.record.data[0] {
+    let worker = world.worker_with("one", settings, move |seen| match seen.record.data[0] {
         b's' => Behaviour::Hang,
+        b'f' => Behaviour::Slow(first),
         _ => Behaviour::Process,
     });
     until("they hold what they can", async || {
@@ -74,13 +91,17 @@ async fn one_goes_on_beside_stuck_ones(stuck: u32, settings: Settings) -> u64 {
     })
     .await;
     tokio::time::sleep(Duration::from_secs(60)).await;
+    world.put_at(healthy.start(), "first").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     for _ in 0..20 {
-        for _ in 0..30 {
-            world.put_at(healthy.start(), vec![b'h'; 30_000]).await;
-        }
+        put_event(&world, healthy).await;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-    world.ledger.until_processed(600).await;
+    world.ledger.until_processed(601).await;
+    // Fan-out is tried again meanwhile.
+    tokio::time::sleep(Duration::from_secs(400)).await;
+    put_event(&world, healthy).await;
+    world.ledger.until_processed(631).await;
     worker.kill().await;
     counts.of(&format!("{} reason=no_room", names::FAN_OUT_FALL_BACKS))
 }
@@ -95,12 +116,21 @@ async fn one_stuck_processor_does_not_starve_shards_that_are_read_by_fan_out() {
         retrieval: Retrieval::FanOut(fan_out),
         ..Settings::default()
     };
-    assert_eq!(one_goes_on_beside_stuck_ones(1, settings).await, 0);
+    let polled = one_goes_on_beside_stuck_ones(1, settings, Duration::ZERO).await;
+    assert_eq!(polled, 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shard_without_room_for_an_event_is_polled_in_small_steps_instead() {
     // More than common pool and what is kept for events have room for.
-    let polled = one_goes_on_beside_stuck_ones(19, by_fan_out()).await;
+    let polled = one_goes_on_beside_stuck_ones(19, by_fan_out(), Duration::ZERO).await;
+    assert!(polled > 0, "nobody went over to polling");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_was_slow_when_its_event_found_no_room_is_polled_once_it_holds_nothing() {
+    // Longer than an event waits; so the subscription is let go first.
+    let first = Duration::from_secs(20);
+    let polled = one_goes_on_beside_stuck_ones(19, by_fan_out(), first).await;
     assert!(polled > 0, "nobody went over to polling");
 }
