@@ -181,6 +181,29 @@ impl History {
         }
     }
 
+    /// Fails unless every record of a shard was seen for the first time before any record of a shard
+    /// that came of it. Holds for workers of other processes too, whose word that a shard has ended may
+    /// arrive after the deed.
+    pub fn assert_children_after_parents(&self, parents: &BTreeMap<ShardId, Vec<ShardId>>) {
+        let mut places = BTreeSet::new();
+        let mut begun = BTreeSet::new();
+        for event in self.events() {
+            let Event::Delivered {
+                shard, position, ..
+            } = event
+            else {
+                continue;
+            };
+            if places.insert((shard.clone(), position)) {
+                assert!(
+                    !begun.contains(&shard),
+                    "a record of {shard} came after one of its children's"
+                );
+                begun.extend(parents.get(&shard).into_iter().flatten().cloned());
+            }
+        }
+    }
+
     /// A processor that writes what it sees here and checkpoints after every batch.
     pub fn processor(&self, worker: &str) -> impl RecordProcessor + use<> {
         Recorder {
@@ -206,7 +229,7 @@ pub fn numbered(keys: usize, count: usize) -> Vec<UserRecord> {
 }
 
 /// The first `count` flights as records keyed by the airport they leave, each with its number there
-/// as payload.
+/// as payload; more than there are begin again at the first.
 pub fn flights(count: usize) -> Vec<UserRecord> {
     let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
     let number = |flight: examples::flights::Flight| {
@@ -216,7 +239,7 @@ pub fn flights(count: usize) -> Vec<UserRecord> {
         UserRecord::new(flight.origin, payload)
     };
     let flights = examples::flights::load().into_iter();
-    flights.take(count).map(number).collect()
+    flights.cycle().take(count).map(number).collect()
 }
 
 struct Recorder {

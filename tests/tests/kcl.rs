@@ -2,17 +2,25 @@
 //! our producer wrote, our consumer and it take over each other's lease table, and both work on one at
 //! the same time. Its `AggregatorUtil` alone takes our aggregates apart.
 //!
-//! Needs `java` and `mvn`, and about a minute of real time: see `interop/README.md`. Each test has
+//! Needs `java` and `mvn`, and a few minutes of real time: see `interop/README.md`. Each test has
 //! a kinesis-local of its own on a free port, and JVMs that end with it.
 
 #[path = "kcl/aggregates.rs"]
 mod aggregates;
+#[path = "kcl/fleet.rs"]
+mod fleet;
+#[path = "kcl/legacy.rs"]
+mod legacy;
 #[path = "kcl/mixed.rs"]
 mod mixed;
 #[path = "kcl/reading.rs"]
 mod reading;
+#[path = "kcl/resharding.rs"]
+mod resharding;
 #[path = "kcl/turns.rs"]
 mod turns;
+#[path = "kcl/two.rs"]
+mod two;
 #[path = "kcl/worker.rs"]
 mod worker;
 

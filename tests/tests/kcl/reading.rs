@@ -9,7 +9,7 @@ use tests::World;
 use tests::history::{Event, History, numbered};
 use tests::world::STREAM;
 
-use crate::worker::{Checkpoints, KclWorker, Retrieval};
+use crate::worker::{How, KclWorker, Retrieval};
 use crate::{ended, merge, scale, send, split};
 
 /// A record's place, and its payload.
@@ -29,9 +29,9 @@ fn places(history: &History) -> Places {
 }
 
 /// The hash keys of every shard.
-type Ranges = BTreeMap<ShardId, HashKeyRange>;
+pub(super) type Ranges = BTreeMap<ShardId, HashKeyRange>;
 
-async fn ranges(world: &World) -> Ranges {
+pub(super) async fn ranges(world: &World) -> Ranges {
     let listed = world.kinesis.list_shards().stream_name(STREAM).send().await;
     let listed = listed.expect("the shards are listed");
     let of = |shard: &aws_sdk_kinesis::types::Shard| {
@@ -52,7 +52,7 @@ fn belongs(payload: &str, shard: &ShardId, ranges: &Ranges) -> bool {
 
 /// The history without the copies of records that were delivered in a shard they do not belong to:
 /// see [`assert_same_places`]. They come besides the others and in no order with them.
-fn at_home(history: &History, ranges: &Ranges) -> History {
+pub(super) fn at_home(history: &History, ranges: &Ranges) -> History {
     let at_home = History::default();
     for event in history.events() {
         match &event {
@@ -117,7 +117,10 @@ async fn read_through_reshards(scenario: &str, retrieval: Retrieval) {
         let factory = move |_: &ShardId| ours.processor("reader");
         world.worker_of("reader", "reader", Settings::default(), factory)
     };
-    let how = (retrieval, Checkpoints::All);
+    let how = How {
+        retrieval,
+        ..How::default()
+    };
     let kcl = KclWorker::start(&world, scenario, "kcl", how, &history).await;
     let producer = world.producer();
 
@@ -176,11 +179,8 @@ async fn read_through_reshards(scenario: &str, retrieval: Retrieval) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_kcl_reads_by_polling_through_a_split_a_merge_and_a_new_shard_count() {
-    read_through_reshards("polling", Retrieval::Polling).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_kcl_reads_by_enhanced_fan_out_through_a_split_a_merge_and_a_new_shard_count() {
-    read_through_reshards("fanout", Retrieval::FanOut).await;
+async fn the_kcl_reads_through_a_split_a_merge_and_a_new_shard_count_by_polling_and_by_fan_out() {
+    let polling = read_through_reshards("polling", Retrieval::Polling);
+    let fan_out = read_through_reshards("fanout", Retrieval::FanOut);
+    tokio::join!(Box::pin(polling), Box::pin(fan_out));
 }

@@ -14,7 +14,7 @@ use tests::history::{Event, History, numbered};
 use tests::world::{APPLICATION, wait_until};
 use tests::{Worker, World};
 
-use crate::worker::{Checkpoints, KclWorker, Retrieval, Version};
+use crate::worker::{Checkpoints, How, KclWorker, Version};
 use crate::{ended, send, split};
 
 /// How the KCL worker is set up; workers of one application agree on it.
@@ -93,8 +93,12 @@ impl Peer {
     async fn start(world: &World, scenario: &str, turn: &Turn, history: &History) -> Self {
         match turn {
             Turn::Kcl(name, version) => {
-                let how = (Retrieval::Polling, Checkpoints::Half);
-                let kcl = KclWorker::start_of(*version, world, scenario, name, how, history);
+                let how = How {
+                    version: *version,
+                    checkpoints: Checkpoints::Half,
+                    ..How::default()
+                };
+                let kcl = KclWorker::start(world, scenario, name, how, history);
                 Self::Kcl(Box::new(kcl.await))
             }
             Turn::Ours => {
@@ -191,7 +195,7 @@ async fn add_strange_attributes(world: &World) {
 
 /// The KCL 2 takes every row for a lease, and does not start where one has no counter. What is deleted
 /// here, lock, worker metrics and states, is made anew by whoever needs it.
-async fn leave_only_leases(world: &World) {
+pub(super) async fn leave_only_leases(world: &World) {
     let others = rows(world).await.into_iter();
     for (key, _) in others.filter(|(_, row)| !is_lease(row)) {
         let delete = world.dynamodb.delete_item().table_name(APPLICATION);
@@ -378,39 +382,4 @@ async fn a_kcl_3_goes_on_where_we_stopped_who_went_on_where_a_kcl_2_did() {
     let kcl_2 = Turn::Kcl("kcl-2", Version::Two);
     let kcl_3 = Turn::Kcl("kcl-3", Version::Newest);
     take_turns("kcl-2-to-3", [kcl_2, Turn::Ours, kcl_3]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kcl_2_that_runs_is_left_alone_and_named_and_taken_over_once_it_stopped() {
-    let world = World::listening(2).await;
-    let history = History::default();
-    let records = numbered(30, 2_000);
-    let producer = world.producer();
-    let kcl = Turn::Kcl("kcl", Version::Two);
-    let kcl = Peer::start(&world, "kcl-2-runs", &kcl, &history).await;
-    send(&producer, &records[..1_000]).await;
-    let seen = |count: usize| {
-        let history = history.clone();
-        move || history.payloads().len() >= count
-    };
-    kcl.wait_until("the first half", seen(1_000)).await;
-
-    let Peer::Ours(ours) = Peer::start(&world, "kcl-2-runs", &Turn::Ours, &history).await else {
-        unreachable!("it is ours");
-    };
-    let ended = tokio::time::timeout(Duration::from_secs(60), ours.ended()).await;
-    let refused = ended.expect("it ends").expect_err("a KCL 2 runs");
-    let refused = refused.to_string();
-    for part in ["worker kcl ", "KCL 2.x", "stop"] {
-        assert!(refused.contains(part), "no {part} in: {refused}");
-    }
-
-    kcl.stop().await;
-    send(&producer, &records[1_000..]).await;
-    let ours = Peer::start(&world, "kcl-2-runs", &Turn::Ours, &history).await;
-    ours.wait_until("all records", seen(2_000)).await;
-    ours.stop().await;
-    history.assert_nothing_lost(&records);
-    history.assert_order_per_key();
-    history.assert_duplicates_were_not_checkpointed();
 }

@@ -60,6 +60,40 @@ pub(super) enum Checkpoints {
     Half,
 }
 
+/// Where the KCL is in its own migrations.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stage {
+    /// In none.
+    Settled,
+    /// It works as a KCL 2 does, until all workers can do better.
+    Compatible,
+    /// In the second phase of the move out of the tables of KCL 3.4.
+    Moving,
+}
+
+/// How a worker is set up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct How {
+    pub(super) version: Version,
+    pub(super) retrieval: Retrieval,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) stage: Stage,
+    /// It cleans up the leases of finished shards after seconds, not minutes.
+    pub(super) tidy: bool,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self {
+            version: Version::Newest,
+            retrieval: Retrieval::Polling,
+            checkpoints: Checkpoints::All,
+            stage: Stage::Settled,
+            tidy: false,
+        }
+    }
+}
+
 /// A running worker; killed when dropped.
 #[derive(Debug)]
 pub(super) struct KclWorker {
@@ -76,22 +110,10 @@ impl KclWorker {
         world: &World,
         scenario: &str,
         worker: &str,
-        how: (Retrieval, Checkpoints),
+        how: How,
         history: &History,
     ) -> Self {
-        Self::start_of(Version::Newest, world, scenario, worker, how, history).await
-    }
-
-    /// As [`Self::start`], of any version.
-    pub(super) async fn start_of(
-        version: Version,
-        world: &World,
-        scenario: &str,
-        worker: &str,
-        (retrieval, checkpoints): (Retrieval, Checkpoints),
-        history: &History,
-    ) -> Self {
-        let built = version.built().await;
+        let built = how.version.built().await;
         let log = built.join(format!("{scenario}-{worker}.log"));
         let stderr = std::fs::File::create(&log).expect("the log can be written");
         let mut java = Command::new("java");
@@ -102,14 +124,20 @@ impl KclWorker {
             .arg(maven::class_path(&built))
             .args(["KclWorker", &world.local.endpoint_url(), STREAM])
             .args([APPLICATION, worker])
-            .arg(match retrieval {
+            .arg(match how.retrieval {
                 Retrieval::Polling => "polling",
                 Retrieval::FanOut => "fanout",
             })
-            .arg(match checkpoints {
+            .arg(match how.checkpoints {
                 Checkpoints::All => "all",
                 Checkpoints::Half => "half",
             })
+            .args(match how.stage {
+                Stage::Settled => None,
+                Stage::Compatible => Some("compatible"),
+                Stage::Moving => Some("moving"),
+            })
+            .args(how.tidy.then_some("tidy"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)
@@ -146,6 +174,11 @@ impl KclWorker {
             "waited {PATIENCE:?} for: {what}; see {}",
             self.log.display()
         );
+    }
+
+    /// What the worker has logged so far.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log can be read")
     }
 
     /// Kills the worker where it stands, and waits until all it said is written down.

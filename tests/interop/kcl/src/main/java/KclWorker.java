@@ -1,6 +1,7 @@
 // One worker of the real Kinesis Client Library, as a peer for the test target `kcl`.
 //
 //   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half|count:WARM:ALL:LIVE
+//        [compatible|moving] [tidy]
 //
 // Writes one line per event on standard output, tab separated:
 //   started     SHARD
@@ -16,7 +17,12 @@
 // With `count:WARM:ALL:LIVE`, for `versus.py`, it checkpoints every batch and only says `warm RECORDS` when
 // it has seen WARM records, `done RECORDS` when it has seen ALL, and `live P50 P99`, in milliseconds, when it
 // has seen LIVE of those that carry their number and when they were sent (`load live`).
+//
+// `compatible` works as a KCL 2 does until all workers can do better (CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X);
+// `moving` is the second phase of the move into the lease table (migrateAllEntitiesToLeaseTable); `tidy` cleans
+// up the leases of finished shards after seconds, which nothing but reflection can set.
 
+import java.lang.reflect.Field;
 import java.lang.reflect.Method;
 import java.net.URI;
 import java.nio.ByteBuffer;
@@ -37,6 +43,8 @@ import software.amazon.kinesis.common.ConfigsBuilder;
 import software.amazon.kinesis.common.InitialPositionInStream;
 import software.amazon.kinesis.common.InitialPositionInStreamExtended;
 import software.amazon.kinesis.common.KinesisClientUtil;
+import software.amazon.kinesis.common.LeaseCleanupConfig;
+import software.amazon.kinesis.coordinator.CoordinatorConfig;
 import software.amazon.kinesis.coordinator.Scheduler;
 import software.amazon.kinesis.leases.LeaseManagementConfig;
 import software.amazon.kinesis.lifecycle.events.InitializationInput;
@@ -74,17 +82,44 @@ public final class KclWorker {
     }
 
     /** The defaults make a test wait: nothing here changes what is written, only how often. */
-    static LeaseManagementConfig hurried(LeaseManagementConfig config) throws Exception {
+    static LeaseManagementConfig hurried(LeaseManagementConfig config, List<String> options) throws Exception {
         // What only some versions of the KCL have goes by its name: this builds with 2 and with 3.
         Object metrics = call(config, "workerUtilizationAwareAssignmentConfig");
         call(metrics, "workerMetricsReporterFreqInMillis", 5_000L);
         call(config, "leaseAssignmentIntervalMillis", 1_000L);
         call(config, "dynamoDbLockBasedLeaderLeaseDurationInMillis", 6_000L);
         call(config, "dynamoDbLockBasedLeaderHeartbeatPeriodInMillis", 1_000L);
+        if (options.contains("tidy")) {
+            Field cleanup = LeaseManagementConfig.class.getDeclaredField("leaseCleanupConfig");
+            cleanup.setAccessible(true);
+            cleanup.set(config, LeaseCleanupConfig.builder()
+                    .leaseCleanupIntervalMillis(1_000)
+                    .completedLeaseCleanupIntervalMillis(2_000)
+                    .garbageLeaseCleanupIntervalMillis(600_000)
+                    .build());
+        }
         return config
                 .failoverTimeMillis(3_000)
                 // A pause of a minute after the first listing of the shards otherwise.
                 .shardSyncIntervalMillis(0);
+    }
+
+    /** Where the KCL is in its own migrations. */
+    static CoordinatorConfig coordinator(CoordinatorConfig config, List<String> options) throws Exception {
+        if (options.contains("moving")) {
+            call(config, "migrateAllEntitiesToLeaseTable", true);
+        }
+        if (options.contains("compatible")) {
+            Class<?> versions = Class.forName(CoordinatorConfig.class.getName() + "$ClientVersionConfig");
+            for (Object version : versions.getEnumConstants()) {
+                if (version.toString().equals("CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X")) {
+                    call(config, "clientVersionConfig", version);
+                }
+            }
+        }
+        return config
+                .parentShardPollIntervalMillis(500)
+                .shardConsumerDispatchPollIntervalMillis(200);
     }
 
     /** Calls a method if this version of the KCL has it; what it returns, or null. */
@@ -108,6 +143,7 @@ public final class KclWorker {
         boolean fanOut = args[4].equals("fanout");
         boolean half = args[5].equals("half");
         String[] count = args[5].split(":");
+        List<String> options = List.of(args).subList(6, args.length);
 
         KinesisAsyncClient kinesis =
                 client(KinesisClientUtil.adjustKinesisClientBuilder(KinesisAsyncClient.builder()), endpoint);
@@ -124,10 +160,8 @@ public final class KclWorker {
                 : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(200);
         Scheduler scheduler = new Scheduler(
                 configs.checkpointConfig(),
-                configs.coordinatorConfig()
-                        .parentShardPollIntervalMillis(500)
-                        .shardConsumerDispatchPollIntervalMillis(200),
-                hurried(configs.leaseManagementConfig()),
+                coordinator(configs.coordinatorConfig(), options),
+                hurried(configs.leaseManagementConfig(), options),
                 configs.lifecycleConfig(),
                 configs.metricsConfig().metricsFactory(new NullMetricsFactory()),
                 configs.processorConfig(),
