@@ -354,32 +354,35 @@ async fn take_turns<const N: usize>(scenario: &str, turns: [Turn; N]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn we_go_on_where_the_kcl_stopped_and_the_kcl_where_we_did() {
-    let kcl = |name| Turn::Kcl(name, Version::Newest);
-    take_turns("kcl-first", [kcl("kcl"), Turn::Ours, kcl("kcl-again")]).await;
+async fn we_go_on_where_a_kcl_3_stopped_and_a_kcl_3_where_we_did() {
+    let newest = |name| Turn::Kcl(name, Version::Newest);
+    let three_four = |name| Turn::Kcl(name, Version::ThreeFour);
+    tokio::join!(
+        Box::pin(take_turns(
+            "kcl-first",
+            [newest("kcl"), Turn::Ours, newest("kcl-again")]
+        )),
+        Box::pin(take_turns(
+            "ours-first",
+            [Turn::Ours, newest("kcl"), Turn::Ours]
+        )),
+        Box::pin(take_turns(
+            "kcl-3-4",
+            [three_four("kcl"), Turn::Ours, three_four("kcl-again")]
+        )),
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_kcl_goes_on_where_we_stopped_and_we_where_it_did() {
-    let kcl = Turn::Kcl("kcl", Version::Newest);
-    take_turns("ours-first", [Turn::Ours, kcl, Turn::Ours]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn we_go_on_where_a_kcl_3_4_stopped_and_it_where_we_did() {
-    let kcl = |name| Turn::Kcl(name, Version::ThreeFour);
-    take_turns("kcl-3-4", [kcl("kcl"), Turn::Ours, kcl("kcl-again")]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn we_go_on_where_a_kcl_2_stopped_and_it_where_we_did_once_only_leases_are_left() {
-    let kcl = |name| Turn::Kcl(name, Version::Two);
-    take_turns("kcl-2", [kcl("kcl"), Turn::Ours, kcl("kcl-again")]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_kcl_3_goes_on_where_we_stopped_who_went_on_where_a_kcl_2_did() {
-    let kcl_2 = Turn::Kcl("kcl-2", Version::Two);
-    let kcl_3 = Turn::Kcl("kcl-3", Version::Newest);
-    take_turns("kcl-2-to-3", [kcl_2, Turn::Ours, kcl_3]).await;
+async fn we_go_on_where_a_kcl_2_stopped_and_a_kcl_3_where_we_did_or_a_2_once_only_leases_are_left()
+{
+    let two = |name| Turn::Kcl(name, Version::Two);
+    let newest = Turn::Kcl("kcl-3", Version::Newest);
+    tokio::join!(
+        Box::pin(take_turns(
+            "kcl-2",
+            [two("kcl"), Turn::Ours, two("kcl-again")]
+        )),
+        Box::pin(take_turns("kcl-2-to-3", [two("kcl-2"), Turn::Ours, newest])),
+    );
 }
