@@ -71,6 +71,11 @@ pub enum Event {
         /// Its name.
         worker: Arc<str>,
     },
+    /// A worker was asked to stop in order.
+    Asked {
+        /// Its name.
+        worker: Arc<str>,
+    },
     /// A worker's process is gone.
     Down {
         /// Its name.
@@ -93,6 +98,10 @@ pub enum Event {
         operation: String,
         /// In words.
         fate: String,
+        /// Whether that is a fault.
+        fault: bool,
+        /// Whether it is about the leader's lock.
+        of_lock: bool,
     },
     /// A lease was written.
     Row {
@@ -110,6 +119,11 @@ pub enum Event {
     Led {
         /// Who leads.
         worker: String,
+    },
+    /// The leader's lock was given back, by the leader.
+    GaveBack {
+        /// Who led.
+        worker: Arc<str>,
     },
     /// A processor was made and is told where it starts.
     Begins {
@@ -256,6 +270,7 @@ impl fmt::Display for Entry {
         match &self.event {
             Event::Step(what) => write!(f, "== {what}"),
             Event::Up { worker } => write!(f, "== {worker} starts"),
+            Event::Asked { worker } => write!(f, "== {worker} is asked to stop"),
             Event::Down { worker, crashed } => {
                 let how = if *crashed { "crashes" } else { "has stopped" };
                 write!(f, "== {worker} {how}")
@@ -265,10 +280,12 @@ impl fmt::Display for Entry {
                 worker,
                 operation,
                 fate,
+                ..
             } => write!(f, "   {worker} calls {operation}: {fate}"),
             Event::Row { lease, row } => write!(f, "   row of shard {}: {row}", short(lease)),
             Event::RowDeleted { lease } => write!(f, "   row of shard {} deleted", short(lease)),
             Event::Led { worker } => write!(f, "   {worker} leads"),
+            Event::GaveBack { worker } => write!(f, "   {worker} gives the lock back"),
             Event::Begins { instance, position } => write!(f, " > {instance} begins at {position}"),
             Event::Enters { instance, call } => write!(f, " > {instance} {call:?}"),
             Event::Leaves {

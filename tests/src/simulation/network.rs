@@ -217,6 +217,25 @@ impl Wire {
         }
     }
 
+    fn called(&self, operation: &str, of_lock: bool, fate: String, fault: bool) {
+        self.log.push(Event::Called {
+            worker: Arc::clone(&self.worker),
+            operation: operation.to_owned(),
+            fate,
+            fault,
+            of_lock,
+        });
+    }
+
+    /// Whether a call that has begun does not come through, which the log is told.
+    fn is_cut_on_its_way(&self, operation: &str, of_lock: bool) -> bool {
+        let cut = self.is_cut(operation);
+        if cut {
+            self.called(operation, of_lock, "cut on its way".to_owned(), true);
+        }
+        cut
+    }
+
     /// A sound way in one direction.
     async fn travel(&self) {
         let millis = 1 + self.rand.below(SOUND_MILLIS_MAX);
@@ -229,6 +248,7 @@ impl Wire {
             return None;
         }
         let operation = observe::operation(&request);
+        let of_lock = observe::is_of_lock(&request);
         let call = self.calls.fetch_add(1, Ordering::Relaxed);
         // Whether it dies here, and then whether the call is carried out.
         let dies = match self.doom() {
@@ -245,11 +265,8 @@ impl Wire {
             (None, true) => "cut".to_owned(),
             (None, false) => format!("{fate:?}"),
         };
-        self.log.push(Event::Called {
-            worker: Arc::clone(&self.worker),
-            operation: operation.clone(),
-            fate: told,
-        });
+        let is_well = matches!((&dies, fate), (None, Fate::Well)) && !self.is_cut(&operation);
+        self.called(&operation, of_lock, told, !is_well);
         if let Some(carried_out) = dies {
             if carried_out {
                 drop(self.deliver(request, &operation).await);
@@ -258,8 +275,10 @@ impl Wire {
             return None;
         }
         self.travel().await;
+        if self.is_cut_on_its_way(&operation, of_lock) {
+            return None;
+        }
         match fate {
-            _ if self.is_cut(&operation) => return None,
             Fate::RequestLost { silently: true } => return None,
             Fate::RequestLost { silently: false } => return Some(Err(broken())),
             Fate::Refused => return Some(Ok(throttled())),
@@ -274,8 +293,10 @@ impl Wire {
         }
         let answer = self.deliver(request, &operation).await;
         self.travel().await;
+        if self.is_cut_on_its_way(&operation, of_lock) {
+            return None;
+        }
         match fate {
-            _ if self.is_cut(&operation) => return None,
             Fate::AnswerLost { silently: true } => return None,
             Fate::AnswerLost { silently: false } => return Some(Err(broken())),
             Fate::AnswerLate(late) => tokio::time::sleep(late).await,
@@ -293,7 +314,7 @@ impl Wire {
         let written = observe::Written::of(operation, &request);
         let answer = self.client.call(request).await?;
         match written {
-            Some(written) => Ok(written.observe(answer, &self.log).await),
+            Some(written) => Ok(written.observe(answer, &self.worker, &self.log).await),
             None => Ok(answer),
         }
     }

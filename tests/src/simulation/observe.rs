@@ -1,5 +1,7 @@
 //! What calls make of the lease table, read off requests and answers.
 
+use std::sync::Arc;
+
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
@@ -8,6 +10,9 @@ use serde_json::Value;
 
 use super::log::{Event, Log, Row};
 
+/// Source: KCL 3.5.1, `DynamoDBLeaseSerializer`.
+const KEY: &str = "leaseKey";
+
 /// Key of the leader's lock. Source: KCL 3.5.1, `LeaderLock.LEADER_HASH_KEY`.
 const LEADER: &str = "Leader";
 
@@ -15,6 +20,13 @@ const LEADER: &str = "Leader";
 pub(super) fn operation(request: &HttpRequest) -> String {
     let target = request.headers().get("x-amz-target").unwrap_or("?");
     target.replace("_20131202", "").replace("_20120810", "")
+}
+
+/// Whether a request reads or writes the row of the leader's lock.
+pub(super) fn is_of_lock(request: &HttpRequest) -> bool {
+    let body = request.body().bytes();
+    let body = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    body.is_some_and(|body| text(&body["Key"], KEY).as_deref() == Some(LEADER))
 }
 
 /// A write of one row of the table.
@@ -39,7 +51,7 @@ impl Written {
             return None;
         }
         let body: Value = serde_json::from_slice(request.body().bytes()?).ok()?;
-        let key = || text(&body["Key"], "leaseKey");
+        let key = || text(&body["Key"], KEY);
         match operation {
             "PutItem" => Some(Self::Put(body["Item"].clone())),
             "DeleteItem" => Some(Self::Deleted { key: key()? }),
@@ -50,8 +62,13 @@ impl Written {
         }
     }
 
-    /// Tells the log what was written, if the answer says that it was.
-    pub(super) async fn observe(self, answer: HttpResponse, log: &Log) -> HttpResponse {
+    /// Tells the log what a worker wrote, if the answer says that it did.
+    pub(super) async fn observe(
+        self,
+        answer: HttpResponse,
+        worker: &Arc<str>,
+        log: &Log,
+    ) -> HttpResponse {
         if !answer.status().is_success() {
             return answer;
         }
@@ -72,6 +89,9 @@ impl Written {
                 let lease = ShardId::from(key.as_str());
                 log.push(Event::RowDeleted { lease });
             }
+            Self::Deleted { key } if key == LEADER => log.push(Event::GaveBack {
+                worker: Arc::clone(worker),
+            }),
             Self::Deleted { .. } => {}
         }
         let mut answer = HttpResponse::new(status, SdkBody::from(body));
@@ -81,7 +101,7 @@ impl Written {
 }
 
 fn lease(item: &Value, log: &Log) {
-    let Some(key) = text(item, "leaseKey").filter(|key| is_shard(key)) else {
+    let Some(key) = text(item, KEY).filter(|key| is_shard(key)) else {
         return;
     };
     let number = |name: &str| item[name]["N"].as_str()?.parse::<u64>().ok();

@@ -8,6 +8,7 @@
 //! | [`Rule::Parents`] | a processor begins after the parents of its shard are checkpointed at their end |
 //! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end |
 //! | [`Rule::Broke`] | no worker ends by itself |
+//! | [`Rule::Deposed`] | who leads leads on, and gives the lock back, unless it is killed or asked to stop, or several of its calls failed lately: of those for the lock, for another to take it ([`leading`]) |
 //! | [`Rule::Stuck`] | some time after the last fault the fleet is at rest: every record is done, every open shard has a processor on a living worker that owns its lease, every closed one is checkpointed at its end, a living worker leads, and the shards are shared out evenly |
 //! | in quiet, when nothing fails but what is said here | |
 //! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led; not before 30 s after the leader's death if that, or who follows it, is what is waited for; and [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first |
@@ -24,6 +25,9 @@ use std::time::Duration;
 use kinesis_core::{Position, ShardId};
 
 use super::log::{Call, Ending, Entry, Event, Instance, Row};
+use leading::Leading;
+
+pub mod leading;
 
 /// What a log can break.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -46,6 +50,8 @@ pub enum Rule {
     Shaken,
     /// A record came again without a reason.
     Twice,
+    /// Another leads without a reason.
+    Deposed,
     /// Something is not mended in time.
     Stuck,
 }
@@ -153,6 +159,7 @@ pub struct Checker {
     lives: BTreeMap<usize, Life>,
     alive: BTreeSet<Arc<str>>,
     leader: Option<String>,
+    leading: Leading,
     /// The leader that died, and when, until another leads: nobody gives leases away.
     leaderless: Option<(Arc<str>, Duration)>,
     quiet: bool,
@@ -179,6 +186,7 @@ impl Checker {
             lives: BTreeMap::new(),
             alive: BTreeSet::new(),
             leader: None,
+            leading: Leading::default(),
             leaderless: None,
             quiet: false,
             dead: BTreeMap::new(),
@@ -200,6 +208,9 @@ impl Checker {
     /// Reads the next entry.
     pub fn see(&mut self, entry: &Entry) {
         self.at = entry.at;
+        if let Some(what) = self.leading.see(entry) {
+            self.breaks(Rule::Deposed, what);
+        }
         match &entry.event {
             Event::Up { worker } => {
                 self.dead.remove(worker);
@@ -248,7 +259,12 @@ impl Checker {
             }
             Event::Unrest { what } => self.breaks(Rule::Stuck, what.clone()),
             Event::Quiet => self.quiet = true,
-            Event::Step(_) | Event::Called { .. } | Event::Calm | Event::Over => {}
+            Event::Step(_)
+            | Event::Asked { .. }
+            | Event::Called { .. }
+            | Event::GaveBack { .. }
+            | Event::Calm
+            | Event::Over => {}
         }
     }
 

@@ -191,7 +191,6 @@ impl Scenario {
                 Act::Leave | Act::Die if self.staying() < 2 => continue,
                 Act::Leave => {
                     if let Some(worker) = self.any() {
-                        self.log.step(format!("{} is asked to stop", worker.name));
                         worker.stop();
                     }
                 }

@@ -32,6 +32,7 @@ pub(super) struct Parts {
 pub(super) struct Worker {
     pub(super) name: Arc<str>,
     pub(super) network: Network,
+    log: Log,
     stop: CancellationToken,
     gone: Arc<AtomicBool>,
 }
@@ -88,7 +89,7 @@ impl Worker {
         network.belongs_to(process.abort_handle());
         let gone = Arc::new(AtomicBool::new(false));
         tokio::spawn({
-            let (worker, gone) = (Arc::clone(&name), Arc::clone(&gone));
+            let (worker, gone, log) = (Arc::clone(&name), Arc::clone(&gone), log.clone());
             async move {
                 match process.await {
                     Ok(Ok(())) => log.push(Event::Down {
@@ -108,6 +109,7 @@ impl Worker {
         Self {
             name,
             network,
+            log,
             stop,
             gone,
         }
@@ -115,6 +117,10 @@ impl Worker {
 
     /// Asks it to stop in order.
     pub(super) fn stop(&self) {
+        if !self.leaves() && !self.is_gone() {
+            let worker = Arc::clone(&self.name);
+            self.log.push(Event::Asked { worker });
+        }
         self.stop.cancel();
     }
 

@@ -16,8 +16,9 @@ impl Cut {
     pub const SERVICES: [Self; 2] = [Self::Service("DynamoDB"), Self::Service("Kinesis")];
 
     /// One operation of those that workers live on.
-    pub const OPERATIONS: [Self; 8] = [
+    pub const OPERATIONS: [Self; 9] = [
         Self::Operation("DynamoDB.UpdateItem"),
+        Self::Operation("DynamoDB.PutItem"),
         Self::Operation("DynamoDB.GetItem"),
         Self::Operation("DynamoDB.Scan"),
         Self::Operation("DynamoDB.Query"),

@@ -57,6 +57,11 @@ fn down(worker: &str) -> Event {
     Event::Down { worker, crashed }
 }
 
+fn asked(worker: &str) -> Event {
+    let worker = worker.into();
+    Event::Asked { worker }
+}
+
 fn led(worker: &str) -> Event {
     let worker = worker.to_owned();
     Event::Led { worker }
@@ -296,6 +301,16 @@ fn a_lease_that_goes_back_is_found() {
 }
 
 #[test]
+fn another_that_leads_without_a_reason_is_found() {
+    let history = |then| [vec![up("a"), up("b"), led("a")], then];
+    assert_eq!(broken(three(), history(vec![led("b")])), [Rule::Deposed]);
+    assert_eq!(
+        broken(three(), history(vec![asked("a"), led("b")])),
+        NOTHING
+    );
+}
+
+#[test]
 fn a_worker_that_ends_by_itself_is_found() {
     let broke = Event::Broke {
         worker: "a".into(),
@@ -426,7 +441,7 @@ fn in_quiet_a_shard_that_is_left_alone_for_too_long_is_found() {
     // It led.
     assert_eq!(followed(true, 30, vec![down("a")], at(2)), NOTHING);
     assert_eq!(followed(true, 31, vec![down("a")], at(2)), [Rule::Slow]);
-    let follower = || vec![led("b"), down("a")];
+    let follower = || vec![asked("a"), led("b"), down("a")];
     assert_eq!(followed(true, 15, follower(), at(2)), NOTHING);
     assert_eq!(followed(true, 16, follower(), at(2)), [Rule::Slow]);
 }
@@ -444,10 +459,9 @@ fn followed_without_a_leader(stops_first: bool, led_again: bool, seconds: u64) -
     };
     taken(&a).into_iter().for_each(|events| see(0, events));
     see(1, batch(&a, &[1, 2], Ending::Done));
-    see(
-        1,
-        vec![up("b"), up("leader"), led("leader"), row(2, "a", at(2))],
-    );
+    let other_leads = vec![asked("a"), up("b"), up("leader"), led("leader")];
+    see(1, other_leads);
+    see(1, vec![row(2, "a", at(2))]);
     see(1, vec![Event::Quiet]);
     let stops = vec![
         enters(&a, Call::Shutdown),

@@ -29,7 +29,6 @@ impl Scenario {
             4..=7 if self.nobody_goes => {}
             4 => {
                 if let Some(worker) = self.any() {
-                    self.log.step(format!("{} is asked to stop", worker.name));
                     worker.stop();
                 }
             }

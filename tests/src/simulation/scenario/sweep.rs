@@ -156,7 +156,6 @@ impl Scenario {
         if self.staying() < 2 {
             return;
         }
-        self.log.step(format!("{name} is asked to stop"));
         worker.stop();
         within(QUIET_REST_WITHIN, async || worker.is_gone()).await;
     }
