@@ -101,3 +101,26 @@ impl fmt::Debug for LeaseAdmin {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{StreamId, StreamSource};
+
+    #[test]
+    fn whatever_an_operator_asks_for_can_be_spawned() {
+        fn may_be_spawned(_: impl Future + Send) {}
+        fn all(admin: &LeaseAdmin, stream: &StreamId, source: &StreamSource) {
+            may_be_spawned(admin.list(&[]));
+            may_be_spawned(admin.release(&Which::All));
+            may_be_spawned(admin.reset(&Which::All, ResetTo::Latest));
+            may_be_spawned(admin.unstick());
+            may_be_spawned(admin.verify());
+            may_be_spawned(admin.identify(source));
+            may_be_spawned(admin.convert_to_multi_stream(stream));
+            may_be_spawned(admin.convert_to_single_stream(stream));
+        }
+        // That it compiles is the test.
+        let _: fn(&LeaseAdmin, &StreamId, &StreamSource) = all;
+    }
+}

@@ -119,28 +119,34 @@ impl LeaseAdmin {
     /// When the table cannot be read or written; [`ErrorKind::NotFound`] for a lease that is not
     /// there. Leases that were changed before the error stay so.
     pub async fn release(&self, which: &Which) -> Result<Vec<Change>, Error> {
-        self.change(which, async |found: &Found, held| {
-            let lease = &found.lease;
-            let done = match (&lease.owner, lease.is_in_handoff(), held) {
-                (None, _, _) => return Ok(ChangeResult::Unchanged),
-                (Some(_), _, false) => {
-                    let owners = [item::OWNER, item::CHECKPOINT_OWNER];
-                    self.rows.update(lease, &[], &owners).await?
+        let mut changes = Vec::new();
+        for (found, held) in self.watched(which).await? {
+            let result = self.release_one(&found, held).await?;
+            changes.push(change_of(found.key(), result));
+        }
+        Ok(changes)
+    }
+
+    async fn release_one(&self, found: &Found, held: bool) -> Result<ChangeResult, Error> {
+        let lease = &found.lease;
+        let done = match (&lease.owner, lease.is_in_handoff(), held) {
+            (None, _, _) => return Ok(ChangeResult::Unchanged),
+            (Some(_), _, false) => {
+                let owners = [item::OWNER, item::CHECKPOINT_OWNER];
+                self.rows.update(lease, &[], &owners).await?
+            }
+            // Somebody else asked already.
+            (Some(_), true, true) => return Ok(ChangeResult::Asked),
+            (Some(holder), false, true) => {
+                let nobody = AttributeValue::S(NOBODY.to_owned());
+                let key = &lease.shard_id;
+                if self.rows.ask_for_handoff(key, holder, nobody).await? {
+                    return Ok(ChangeResult::Asked);
                 }
-                // Somebody else asked already.
-                (Some(_), true, true) => return Ok(ChangeResult::Asked),
-                (Some(holder), false, true) => {
-                    let nobody = AttributeValue::S(NOBODY.to_owned());
-                    let key = &lease.shard_id;
-                    if self.rows.ask_for_handoff(key, holder, nobody).await? {
-                        return Ok(ChangeResult::Asked);
-                    }
-                    false
-                }
-            };
-            Ok(of(done))
-        })
-        .await
+                false
+            }
+        };
+        Ok(of(done))
     }
 
     /// Moves checkpoints to where reading is to start again, of leases that nobody holds; prepared
@@ -158,33 +164,45 @@ impl LeaseAdmin {
             ResetTo::Latest => (Position::Latest, Some(now)),
             ResetTo::AtTimestamp(millis) => (Position::AtTimestamp, Some(millis)),
         };
-        self.change(which, async |found: &Found, held| {
-            let lease = &found.lease;
-            if held {
-                return Ok(ChangeResult::Held);
-            }
-            if lease.is_ended() && position == Position::Latest {
-                return Ok(ChangeResult::Unchanged);
-            }
-            let checkpoint = AttributeValue::S(position.checkpoint().to_owned());
-            let mut set = vec![
-                (item::CHECKPOINT, checkpoint),
-                (item::SUB_SEQUENCE, item::number(0)),
-            ];
-            let mut remove = vec![
-                item::OWNER,
-                item::CHECKPOINT_OWNER,
-                item::PENDING,
-                item::PENDING_SUB_SEQUENCE,
-                item::PENDING_STATE,
-            ];
-            match starts_at {
-                Some(millis) => set.push((item::STARTS_AT, item::number(millis))),
-                None => remove.push(item::STARTS_AT),
-            }
-            Ok(of(self.rows.update(lease, &set, &remove).await?))
-        })
-        .await
+        let mut changes = Vec::new();
+        for (found, held) in self.watched(which).await? {
+            let result = if held {
+                ChangeResult::Held
+            } else {
+                self.reset_one(&found, &position, starts_at).await?
+            };
+            changes.push(change_of(found.key(), result));
+        }
+        Ok(changes)
+    }
+
+    async fn reset_one(
+        &self,
+        found: &Found,
+        position: &Position,
+        starts_at: Option<u64>,
+    ) -> Result<ChangeResult, Error> {
+        let lease = &found.lease;
+        if lease.is_ended() && *position == Position::Latest {
+            return Ok(ChangeResult::Unchanged);
+        }
+        let checkpoint = AttributeValue::S(position.checkpoint().to_owned());
+        let mut set = vec![
+            (item::CHECKPOINT, checkpoint),
+            (item::SUB_SEQUENCE, item::number(0)),
+        ];
+        let mut remove = vec![
+            item::OWNER,
+            item::CHECKPOINT_OWNER,
+            item::PENDING,
+            item::PENDING_SUB_SEQUENCE,
+            item::PENDING_STATE,
+        ];
+        match starts_at {
+            Some(millis) => set.push((item::STARTS_AT, item::number(millis))),
+            None => remove.push(item::STARTS_AT),
+        }
+        Ok(of(self.rows.update(lease, &set, &remove).await?))
     }
 
     /// Ends handoffs that nobody carries on: where `checkpointOwner` is set and the counter has stood
@@ -195,34 +213,32 @@ impl LeaseAdmin {
     /// # Errors
     /// As [`release`](Self::release).
     pub async fn unstick(&self) -> Result<Vec<Change>, Error> {
-        let changes = self.change(&Which::All, async |found: &Found, held| {
-            match (found.lease.is_in_handoff(), held) {
-                (false, _) => Ok(ChangeResult::Unchanged),
-                (true, true) => Ok(ChangeResult::Held),
+        let mut changes = Vec::new();
+        for (found, held) in self.watched(&Which::All).await? {
+            let result = match (found.lease.is_in_handoff(), held) {
+                (false, _) => continue,
+                (true, true) => ChangeResult::Held,
                 (true, false) => {
                     let owners = [item::OWNER, item::CHECKPOINT_OWNER];
-                    Ok(of(self.rows.update(&found.lease, &[], &owners).await?))
+                    of(self.rows.update(&found.lease, &[], &owners).await?)
                 }
-            }
-        });
-        let mut changes = changes.await?;
-        changes.retain(|change| change.result != ChangeResult::Unchanged);
-        Ok(changes)
-    }
-
-    async fn change(
-        &self,
-        which: &Which,
-        mut one: impl AsyncFnMut(&Found, bool) -> Result<ChangeResult, Error>,
-    ) -> Result<Vec<Change>, Error> {
-        let (scan, held) = self.rows.watch(self.failover_time).await?;
-        which.check(&scan.leases)?;
-        let mut changes = Vec::new();
-        for found in scan.leases.iter().filter(|found| which.has(&found.lease)) {
-            let result = one(found, held.contains(found.key())).await?;
+            };
             changes.push(change_of(found.key(), result));
         }
         Ok(changes)
+    }
+
+    /// The leases that are asked for, and whether a worker holds each.
+    async fn watched(&self, which: &Which) -> Result<Vec<(Found, bool)>, Error> {
+        let (scan, held) = self.rows.watch(self.failover_time).await?;
+        which.check(&scan.leases)?;
+        let leases = scan.leases.into_iter();
+        let asked_for = leases.filter(|found| which.has(&found.lease));
+        let with_holding = |found: Found| {
+            let is_held = held.contains(found.key());
+            (found, is_held)
+        };
+        Ok(asked_for.map(with_holding).collect())
     }
 }
 
