@@ -5,7 +5,8 @@
 //! each creates rows only where there are none, parents before children.
 //!
 //! A sync happens when a worker starts, and while the leases do not cover the key space. Otherwise
-//! the leases of new shards come from the end of their parents.
+//! the leases of new shards come from the end of their parents. A lease that is missing among others is
+//! nobody's for `failover_time` after it was made: its row may have been deleted while a worker had it.
 //!
 //! Deliberately absent: shard filters (`AT_LATEST` and the like); the whole listing is read, and
 //! [`plan`] picks from it, so that a first start and a repair follow one rule.

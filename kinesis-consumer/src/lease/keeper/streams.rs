@@ -26,6 +26,10 @@ const LOOKS_AT_ONCE: usize = 10;
 /// no snapshot. Source: KCL, `leasesRecoveryAuditorInconsistencyConfidenceThreshold`.
 const HOLE_CONFIDENCE: u32 = 3;
 
+/// Owns a lease that was missing among others, for `failover_time`: whoever had it may not know yet that its
+/// row was deleted. No worker has this name, and to a KCL, too, such a lease is one whose owner died.
+const FORMER_OWNER: &str = "unknown-former-owner";
+
 /// A stream that is read, and how its leases stand.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -276,7 +280,13 @@ impl Service {
         // By the clock that stamps the records, whatever this worker's says.
         let now_millis = listing.service_millis;
         let now_millis = now_millis.unwrap_or_else(|| keeper.clock.epoch_millis());
-        let missing = discover::missing_leases(&shards, known, source.initial, now_millis);
+        let mut missing = discover::missing_leases(&shards, known, source.initial, now_millis);
+        if !leases.is_empty() {
+            // Its row may have been deleted while a worker held it, which finds that out when it renews, or
+            // fences itself: until then the lease is somebody's, and free once it stood still for as long.
+            let owner = |lease: &mut Lease| lease.owner = Some(FORMER_OWNER.to_owned());
+            missing.iter_mut().for_each(owner);
+        }
         report_lives_of_others(&shards, &leases, &source, keeper.table.name());
         let created = create_in_order(&*keeper.table, &missing).await?;
         if created > 0 {

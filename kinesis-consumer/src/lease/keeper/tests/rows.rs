@@ -184,17 +184,47 @@ async fn a_lease_that_somebody_deleted_is_found_missing_and_created_again() {
     let a = rig.worker("a");
     until("all", &[&a], || a.count() == 3).await;
     a.lease(1).release().await.expect("gives back");
-    let key = AttributeValue::S("shardId-000000000001".to_owned());
-    let delete = rig
-        .dynamodb
-        .delete_item()
-        .table_name(crate::lease::tests::rig::TABLE);
-    delete
-        .key(item::LEASE_KEY, key)
-        .send()
-        .await
-        .expect("deletes");
+    delete_row(&rig, 1).await;
     until("all again", &[&a], || a.count() == 3).await;
+}
+
+async fn delete_row(rig: &Rig, shard: u64) {
+    let key = AttributeValue::S(ShardId::from_index(shard).to_string());
+    let delete = rig.dynamodb.delete_item();
+    let delete = delete.table_name(crate::lease::tests::rig::TABLE);
+    let deleted = delete.key(item::LEASE_KEY, key).send().await;
+    deleted.expect("deletes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_deleted_is_given_to_nobody_while_its_holder_may_still_be_at_work() {
+    let rig = Rig::new(2).await;
+    let a = rig.worker("a");
+    until("both", &[&a], || a.count() == 2).await;
+    let cut = Arc::new(AtomicBool::new(false));
+    let is_cut = Arc::clone(&cut);
+    let dynamodb = rig.faulty(move |_| {
+        if is_cut.load(Ordering::Relaxed) {
+            Fault::Hang
+        } else {
+            Fault::None
+        }
+    });
+    let b = rig.worker_with("b", dynamodb, &Settings::default(), OnHandoff::Release);
+    until("one each", &[&a, &b], || a.count() == 1 && b.count() == 1).await;
+    sleep(Duration::from_secs(60)).await;
+    let [shard] = b.shards()[..] else {
+        panic!("one: {:?}", b.shards());
+    };
+    // Until it fences itself, b does not learn of it; a makes the row anew long before.
+    cut.store(true, Ordering::Relaxed);
+    delete_row(&rig, shard).await;
+    until("it is made anew", &[&a, &b], || {
+        b.count() == 0 || a.count() == 2
+    })
+    .await;
+    assert!(!rig.item(shard).await.is_empty(), "while b had it");
+    until("another has it", &[&a, &b], || a.count() == 2).await;
 }
 
 #[tokio::test(start_paused = true)]
