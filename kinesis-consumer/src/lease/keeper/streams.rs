@@ -122,11 +122,15 @@ impl Service {
 
     /// Lets go of streams that were deleted and created anew under their names: those are others, and
     /// their shards, which have the same ids, get leases of their own.
+    ///
+    /// Called by the keeper's one task alone, so no two looks run at a time; but shards of the stream doubt
+    /// it from tasks of their own. A doubt that comes while a look is under way may be about what came
+    /// after the answer, so it is not taken back by it, and looked into at the next one.
     async fn look_again(&mut self) {
         let now = self.keeper.clock.now();
         let mut doubted = Vec::new();
         for stream in &mut self.streams {
-            if stream.source.doubted.load(Ordering::Relaxed) && now >= stream.next_look {
+            if now >= stream.next_look && stream.source.doubted.swap(false, Ordering::Relaxed) {
                 stream.next_look = now + self.keeper.settings.shard_sync_interval;
                 doubted.push(Arc::clone(&stream.source));
             }
@@ -139,9 +143,7 @@ impl Service {
         let looks: Vec<_> = looks.buffered(LOOKS_AT_ONCE).collect().await;
         for (source, found) in looks {
             match found {
-                Ok(id) if source.id.as_ref() == Some(&id) => {
-                    source.doubted.store(false, Ordering::Relaxed);
-                }
+                Ok(id) if source.id.as_ref() == Some(&id) => {}
                 Ok(id) => {
                     tracing::error!(
                         stream = %source.label(), now = %id,
@@ -154,6 +156,7 @@ impl Service {
                 }
                 // It may come back as another.
                 Err(error) => {
+                    source.doubted.store(true, Ordering::Relaxed);
                     tracing::warn!(stream = %source.label(), "the stream is looked for again: {error}");
                 }
             }

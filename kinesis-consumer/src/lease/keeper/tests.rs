@@ -1,3 +1,4 @@
+mod doubts;
 mod failover;
 mod holding;
 mod rows;
