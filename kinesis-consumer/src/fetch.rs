@@ -315,6 +315,7 @@ impl Task {
                     bytes,
                     limit, "There is no room for an answer that is larger than expected."
                 );
+                self.count_without_room("polling");
                 let now = self.context.clock.now();
                 self.poll.on_unread(limit, bytes, now);
                 return Step::Continue;
@@ -522,6 +523,11 @@ impl Task {
     fn measure_lag(&self, millis_behind_latest: u64) {
         ::metrics::gauge!(metrics::MILLIS_BEHIND_LATEST, "stream" => self.stream(), "shard" => self.shard_id.to_string())
             .set(millis_behind_latest as f64);
+    }
+
+    fn count_without_room(&self, retrieval: &'static str) {
+        ::metrics::counter!(metrics::FETCHES_WITHOUT_ROOM, "stream" => self.stream(), "retrieval" => retrieval)
+            .increment(1);
     }
 
     fn stream(&self) -> Arc<str> {

@@ -131,6 +131,11 @@ pub const CHECKPOINT_AGE_SECONDS: &str = "kinesis_consumer_checkpoint_age_second
 pub const END_TO_END_SECONDS: &str = "kinesis_consumer_end_to_end_seconds";
 /// Bytes fetched and not yet processed, all shards of the worker.
 pub const BUFFERED_BYTES: &str = "kinesis_consumer_buffered_bytes";
+/// Answers and events that found no room for 15 s and were left unread, to be asked for again, by
+/// `retrieval`: `polling` or `fan_out`. Where [`BUFFERED_BYTES`] is near
+/// [`max_buffered_bytes`](crate::Settings::max_buffered_bytes), that budget is too small for the shards of
+/// this worker and their records; else the shard's own processor does not keep up with it.
+pub const FETCHES_WITHOUT_ROOM: &str = "kinesis_consumer_fetches_without_room";
 /// Shards this worker is processing. KCL: `CurrentLeases`.
 pub const CURRENT_SHARDS: &str = "kinesis_consumer_current_shards";
 /// Shards whose end was checkpointed by this worker.
@@ -280,6 +285,11 @@ pub fn describe() {
         BUFFERED_BYTES,
         Unit::Bytes,
         "Bytes fetched and not yet processed."
+    );
+    describe_counter!(
+        FETCHES_WITHOUT_ROOM,
+        Unit::Count,
+        "Answers and events left unread for want of room."
     );
     describe_counter!(
         QUEUE_RECORDS_RECEIVED,

@@ -150,8 +150,14 @@ impl Task {
                 };
                 return self.took(event, room, reservation).await;
             }
-            Taken::NoRoom { wanted } if filler.holds_nothing() => return self.no_room(wanted),
-            Taken::NoRoom { wanted } => return self.let_go(wanted),
+            Taken::NoRoom { wanted } => {
+                self.count_without_room("fan_out");
+                return if filler.holds_nothing() {
+                    self.no_room(wanted)
+                } else {
+                    self.let_go(wanted)
+                };
+            }
             Taken::Over => return self.over().await,
             Taken::Stalled => Failure {
                 trouble: Trouble::Stalled,

@@ -26,7 +26,7 @@ pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 struct Count(Counts, Vec<String>);
 
 /// The labels that are told apart.
-const KINDS: [&str; 3] = ["cause", "operation", "reason"];
+const KINDS: [&str; 4] = ["cause", "operation", "reason", "retrieval"];
 
 impl Counts {
     pub(crate) fn of(&self, name: &str) -> u64 {
