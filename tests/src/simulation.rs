@@ -4,7 +4,7 @@
 //! ```text
 //! seed ─▶ scenario ─ starts, stops, kills, cuts off ─▶ workers (the real consumer, a clock of its own each)
 //!            │                                             │ SDK clients
-//!            │ splits, merges, writes                      ▼
+//!            │ splits, merges, writes, operates            ▼
 //!            ▼                                          network: loses, delays, refuses, repeats
 //!        kinesis-local ◀───────────────────────────────────┘
 //!            │ what the table holds        │ what processors see
@@ -29,6 +29,7 @@
 pub mod log;
 pub mod network;
 mod observe;
+mod operator;
 pub mod processor;
 pub mod rules;
 mod scenario;

@@ -59,6 +59,9 @@ pub struct Row {
     pub counter: u64,
     /// The checkpoint.
     pub checkpoint: Position,
+    /// `startTimestampMillis`: the instant that `LATEST` and `AT_TIMESTAMP` stand for, in milliseconds
+    /// since the Unix epoch.
+    pub starts_at: Option<u64>,
 }
 
 /// One thing that happened.
@@ -113,6 +116,13 @@ pub enum Event {
     /// A lease was deleted.
     RowDeleted {
         /// Its key.
+        lease: ShardId,
+        /// An operator did so, and not a worker.
+        by_hand: bool,
+    },
+    /// An operator sets the checkpoint of a lease; its row follows.
+    Reset {
+        /// The lease's key.
         lease: ShardId,
     },
     /// The leader's lock was written, by the leader.
@@ -260,7 +270,11 @@ impl fmt::Display for Row {
         if self.checkpoint_owner.is_some() {
             write!(f, ", to be given by {}", name(&self.checkpoint_owner))?;
         }
-        write!(f, ", checkpoint {}", self.checkpoint)
+        write!(f, ", checkpoint {}", self.checkpoint)?;
+        match self.starts_at {
+            Some(millis) => write!(f, " from {millis} ms on"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -283,7 +297,11 @@ impl fmt::Display for Entry {
                 ..
             } => write!(f, "   {worker} calls {operation}: {fate}"),
             Event::Row { lease, row } => write!(f, "   row of shard {}: {row}", short(lease)),
-            Event::RowDeleted { lease } => write!(f, "   row of shard {} deleted", short(lease)),
+            Event::RowDeleted { lease, by_hand } => {
+                let how = if *by_hand { " by hand" } else { "" };
+                write!(f, "   row of shard {} deleted{how}", short(lease))
+            }
+            Event::Reset { lease } => write!(f, "   shard {} is set anew", short(lease)),
             Event::Led { worker } => write!(f, "   {worker} leads"),
             Event::GaveBack { worker } => write!(f, "   {worker} gives the lock back"),
             Event::Begins { instance, position } => write!(f, " > {instance} begins at {position}"),

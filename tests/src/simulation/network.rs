@@ -311,6 +311,7 @@ impl Wire {
 
     /// The service carries the request out, and the log is told what that made of the lease table.
     async fn deliver(&self, request: HttpRequest, operation: &str) -> Answer {
+        let request = observe::asking_for_the_row(operation, request);
         let written = observe::Written::of(operation, &request);
         let answer = self.client.call(request).await?;
         match written {

@@ -9,6 +9,7 @@ use kinesis_core::{Position, ShardId};
 use serde_json::Value;
 
 use super::log::{Event, Log, Row};
+use super::operator::OPERATOR;
 
 /// Source: KCL 3.5.1, `DynamoDBLeaseSerializer`.
 const KEY: &str = "leaseKey";
@@ -29,12 +30,32 @@ pub(super) fn is_of_lock(request: &HttpRequest) -> bool {
     body.is_some_and(|body| text(&body["Key"], KEY).as_deref() == Some(LEADER))
 }
 
+/// The request, so that the answer has the row as it is after it, where it updates one: what an operator
+/// sends does not ask for that.
+pub(super) fn asking_for_the_row(operation: &str, mut request: HttpRequest) -> HttpRequest {
+    if operation != "DynamoDB.UpdateItem" {
+        return request;
+    }
+    let body = request.body().bytes();
+    let body = body.and_then(|body| serde_json::from_slice::<Value>(body).ok());
+    if let Some(mut body) = body.filter(|body| body.get("ReturnValues").is_none()) {
+        body["ReturnValues"] = "ALL_NEW".into();
+        let body = body.to_string();
+        let length = body.len().to_string();
+        *request.body_mut() = SdkBody::from(body);
+        request.headers_mut().insert("content-length", length);
+    }
+    request
+}
+
 /// A write of one row of the table.
 pub(super) enum Written {
     /// The answer has the row.
     Updated {
         key: String,
         leader: Option<String>,
+        /// It sets the checkpoint as an operator does.
+        resets: bool,
     },
     /// The request has it.
     Put(Value),
@@ -58,6 +79,7 @@ impl Written {
             _ => Some(Self::Updated {
                 key: key()?,
                 leader: text(&body["ExpressionAttributeValues"], ":me"),
+                resets: body["ExpressionAttributeNames"]["#checkpoint"].is_string(),
             }),
         }
     }
@@ -79,15 +101,21 @@ impl Written {
             Self::Updated {
                 key,
                 leader: Some(worker),
+                ..
             } if key == LEADER => log.push(Event::Led { worker }),
-            Self::Updated { .. } => {
+            Self::Updated { key, resets, .. } => {
+                if resets && is_shard(&key) && **worker == *OPERATOR {
+                    let lease = ShardId::from(key.as_str());
+                    log.push(Event::Reset { lease });
+                }
                 let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
                 lease(&answer["Attributes"], log);
             }
             Self::Put(item) => lease(&item, log),
             Self::Deleted { key } if is_shard(&key) => {
                 let lease = ShardId::from(key.as_str());
-                log.push(Event::RowDeleted { lease });
+                let by_hand = **worker == *OPERATOR;
+                log.push(Event::RowDeleted { lease, by_hand });
             }
             Self::Deleted { key } if key == LEADER => log.push(Event::GaveBack {
                 worker: Arc::clone(worker),
@@ -114,6 +142,7 @@ fn lease(item: &Value, log: &Log) {
             checkpoint_owner: text(item, "checkpointOwner"),
             counter: number("leaseCounter").unwrap_or(0),
             checkpoint: Position::parse(&checkpoint, sub_sequence).expect("a checkpoint"),
+            starts_at: number("startTimestampMillis"),
         },
     });
 }

@@ -6,12 +6,12 @@
 //! | [`Rule::Order`] | a processor starts behind the checkpoint and is given the shard's records in order and without a gap; again only what it failed |
 //! | [`Rule::TwoOwners`] | of a shard's processors one at a time is in a call, and none that is older than another that began |
 //! | [`Rule::Parents`] | a processor begins after the parents of its shard are checkpointed at their end |
-//! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end |
+//! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end, save where an operator does it ([`anew`]) |
 //! | [`Rule::Broke`] | no worker ends by itself |
 //! | [`Rule::Deposed`] | who leads leads on, and gives the lock back, unless it is killed or asked to stop, or several of its calls failed lately: of those for the lock, for another to take it ([`leading`]) |
 //! | [`Rule::Stuck`] | some time after the last fault the fleet is at rest: every record is done, every open shard has a processor on a living worker that owns its lease, every closed one is checkpointed at its end, a living worker leads, and the shards are shared out evenly |
 //! | in quiet, when nothing fails but what is said here | |
-//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led; not before 30 s after the leader's death if that, or who follows it, is what is waited for; and [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first |
+//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led, within 15 s where an operator had a lease released; not before 30 s after the leader's death if that, or who follows it, is what is waited for; and [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first |
 //! | [`Rule::Shaken`] | nobody is told that a lease is lost |
 //! | [`Rule::Twice`] | what a processor was done with, and had time to checkpoint when it was asked to stop, does not come again |
 //!
@@ -25,8 +25,11 @@ use std::time::Duration;
 use kinesis_core::{Position, ShardId};
 
 use super::log::{Call, Ending, Entry, Event, Instance, Row};
+use super::operator::NOBODY;
+use anew::Anew;
 use leading::Leading;
 
+mod anew;
 pub mod leading;
 
 /// What a log can break.
@@ -109,6 +112,8 @@ pub struct Truth {
 struct Shard {
     /// In order, and whether somebody is done with each.
     records: BTreeMap<Position, bool>,
+    /// What an operator did, until the next row.
+    anew: Option<Anew>,
     row: Option<Row>,
     /// The furthest checkpoint, which outlives the row.
     checkpoint: Option<Position>,
@@ -163,6 +168,8 @@ pub struct Checker {
     /// The leader that died, and when, until another leads: nobody gives leases away.
     leaderless: Option<(Arc<str>, Duration)>,
     quiet: bool,
+    /// The instants that operators set leases to.
+    set_to: BTreeSet<u64>,
     /// When workers were killed that did not come back.
     dead: BTreeMap<Arc<str>, Duration>,
     at: Duration,
@@ -189,6 +196,7 @@ impl Checker {
             leading: Leading::default(),
             leaderless: None,
             quiet: false,
+            set_to: BTreeSet::new(),
             dead: BTreeMap::new(),
             at: Duration::ZERO,
             violations: Vec::new(),
@@ -237,7 +245,12 @@ impl Checker {
                 self.leader = Some(worker.clone());
             }
             Event::Row { lease, row } => self.row(lease, row),
-            Event::RowDeleted { lease } => self.deleted(lease),
+            Event::RowDeleted {
+                lease,
+                by_hand: true,
+            } => self.is_operated(lease, Anew::Removed),
+            Event::RowDeleted { lease, .. } => self.deleted(lease),
+            Event::Reset { lease } => self.is_operated(lease, Anew::Reset),
             Event::Begins { instance, position } => self.begins(instance, position),
             Event::Enters { instance, call } => self.enters(instance, *call),
             Event::Leaves {
@@ -309,6 +322,7 @@ impl Checker {
     }
 
     fn row(&mut self, lease: &ShardId, row: &Row) {
+        self.starts_anew(lease, row);
         let shard = self.shards.entry(lease.clone()).or_default();
         let before = shard.checkpoint.clone();
         let counter = shard.row.as_ref().map_or(0, |row| row.counter);
@@ -358,14 +372,18 @@ impl Checker {
     }
 
     fn has_ended(&self, shard: &ShardId) -> bool {
-        let shard = self.shards.get(shard);
-        shard.is_some_and(|shard| shard.checkpoint == Some(Position::ShardEnd))
+        let is_open = self.truth.open.contains(shard);
+        self.shards.get(shard).is_some_and(|shard| {
+            shard.checkpoint == Some(Position::ShardEnd)
+                || (!is_open && shard.was_removed_at_its_end())
+        })
     }
 
     fn begins(&mut self, instance: &Instance, position: &Position) {
+        let start = self.start_of(&instance.shard, position);
         let life = Life {
-            given: position.clone(),
-            done: position.clone(),
+            given: start.clone(),
+            done: start.clone(),
             in_call: Vec::new(),
         };
         self.lives.insert(instance.number, life);
@@ -392,7 +410,7 @@ impl Checker {
             let done = left.in_order.and_then(|before| self.lives.get(&before));
             if let Some(done) = done
                 .map(|life| life.done.clone())
-                .filter(|done| done > position)
+                .filter(|done| *done > start)
             {
                 let what = format!("{instance} begins at {position}, and {done} was done with");
                 self.breaks(Rule::Twice, what);
@@ -438,7 +456,17 @@ impl Checker {
         }
         if call == Call::Shutdown {
             let in_order = (ending == Ending::Done).then_some(instance.number);
-            let left = self.left(HANDED_OVER_WITHIN, in_order);
+            let row = self
+                .shards
+                .get(&instance.shard)
+                .and_then(|shard| shard.row.as_ref());
+            let owner = row.and_then(|row| row.owner.as_deref());
+            // Nobody has it until it stood still for as long as one whose owner died.
+            let within = match owner {
+                Some(NOBODY) => REPLACED_WITHIN,
+                _ => HANDED_OVER_WITHIN,
+            };
+            let left = self.left(within, in_order);
             self.shards.entry(instance.shard.clone()).or_default().left = Some(left);
         }
         if call == Call::Process && ending == Ending::Done {

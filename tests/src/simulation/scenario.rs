@@ -1,7 +1,8 @@
 //! What happens to the fleet in a run: chosen by the seed, step by step.
 //!
 //! ```text
-//! start ─▶ trouble: workers come, stop, crash, are cut off; the network is bad; shards split and merge
+//! start ─▶ trouble: workers come, stop, crash, are cut off; the network is bad; shards split and merge;
+//!          an operator releases leases, sets them anew, deletes their rows
 //!       ─▶ calm: nothing fails any more ─▶ at rest within a bound ─▶ over
 //! ```
 
@@ -15,10 +16,12 @@ use kinesis_consumer::{
 use kinesis_core::{Clock, Deaggregated, Position, Rand, deaggregate};
 use kinesis_local::testing::{START_MS, TestStream};
 use kinesis_local::{KinesisLocal, Limits};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::log::{Event, Log};
 use super::network::Doom;
+use super::operator::Operator;
 use super::processor::Temper;
 use super::rules::{Checker, Truth};
 use super::worker::Worker;
@@ -26,6 +29,7 @@ use crate::world::STREAM;
 use writer::Writer;
 
 mod acts;
+mod looked_after;
 pub mod sweep;
 mod writer;
 
@@ -53,6 +57,7 @@ enum Act {
     Leave,
     Die,
     Split,
+    Release,
 }
 
 /// A run under way.
@@ -70,6 +75,9 @@ pub(super) struct Scenario {
     sound: Arc<AtomicBool>,
     instances: Arc<AtomicUsize>,
     workers: Vec<Worker>,
+    operator: Operator,
+    /// What the operator is at.
+    deeds: JoinSet<()>,
     /// Names of workers that crashed, which may come back.
     crashed: Vec<Arc<str>>,
     started: usize,
@@ -102,6 +110,7 @@ impl Scenario {
             slow_every: [0, 8, 30][rand.below(3) as usize],
             fails_every: [0, 12, 40][rand.below(3) as usize],
         };
+        let operator = Operator::new(&local, clock.clone(), log.clone(), rand.fork());
         let fault_every = [0, 8, 20, 60][rand.below(4) as usize];
         log.step(format!(
             "seed {seed}: {shards} shards, {:?}, {:?}, {:?}, one fault in {fault_every} calls, {temper:?}",
@@ -119,6 +128,8 @@ impl Scenario {
             sound: Arc::default(),
             instances: Arc::default(),
             workers: Vec::new(),
+            operator,
+            deeds: JoinSet::new(),
             crashed: Vec::new(),
             started: 0,
             rand,
@@ -167,6 +178,7 @@ impl Scenario {
 
     /// Nothing fails from here on, and there are two workers at least.
     async fn calm(&mut self) {
+        while self.deeds.join_next().await.is_some() {}
         self.log.push(Event::Calm);
         self.sound.store(true, Ordering::Relaxed);
         self.workers.retain(|worker| !worker.is_gone());
@@ -179,15 +191,16 @@ impl Scenario {
     }
 
     /// What happens to a fleet that nothing is wrong with: it grows, somebody leaves, somebody dies, a
-    /// shard is split. Each in turn, and the fleet comes to rest between.
+    /// shard is split, a lease is released. Each in turn, and the fleet comes to rest between.
     async fn quiet(&mut self) {
-        let mut acts = [Act::Grow, Act::Leave, Act::Die, Act::Split];
+        let mut acts = [Act::Grow, Act::Leave, Act::Die, Act::Split, Act::Release];
         self.rand.shuffle(&mut acts);
         for act in acts {
             self.workers.retain(|worker| !worker.is_gone());
             match act {
                 Act::Grow => self.start_worker(false),
                 Act::Split => self.split().await,
+                Act::Release => self.release().await,
                 Act::Leave | Act::Die if self.staying() < 2 => continue,
                 Act::Leave => {
                     if let Some(worker) = self.any() {

@@ -1,5 +1,7 @@
 //! Each rule finds the histories that break it, and no other.
 
+mod anew;
+
 use super::*;
 
 const SHARD: u64 = 0;
@@ -39,6 +41,7 @@ fn row_of(shard: u64, counter: u64, owner: &str, checkpoint: Position) -> Event 
             checkpoint_owner: None,
             counter,
             checkpoint,
+            starts_at: None,
         },
     }
 }
@@ -296,7 +299,8 @@ fn a_lease_that_goes_back_is_found() {
     assert_eq!(went(row(8, "a", at(1))), [Rule::Back], "the checkpoint");
     assert_eq!(went(row(6, "a", at(2))), [Rule::Back], "the counter");
     let lease = ShardId::from_index(SHARD);
-    let deleted = Event::RowDeleted { lease };
+    let by_hand = false;
+    let deleted = Event::RowDeleted { lease, by_hand };
     assert_eq!(went(deleted), [Rule::Back], "deleted before its end");
 }
 

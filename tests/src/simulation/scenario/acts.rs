@@ -24,7 +24,7 @@ impl Scenario {
     /// Something happens.
     pub(super) async fn step(&mut self) {
         self.workers.retain(|worker| !worker.is_gone());
-        match self.rand.below(16) {
+        match self.rand.below(18) {
             0..=3 if self.workers.len() < WORKERS_MAX => self.start_worker(true),
             4..=7 if self.nobody_goes => {}
             4 => {
@@ -49,6 +49,9 @@ impl Scenario {
             11 => self.split().await,
             12 => self.merge().await,
             13 => self.scale().await,
+            14 => self.operate(),
+            15 => self.remove().await,
+            16 if !self.nobody_goes => self.begin_anew().await,
             _ => {}
         }
     }
@@ -117,7 +120,7 @@ impl Scenario {
 
     /// Cuts a worker off for a while: from everything, from one service alone, or, for longer, one
     /// operation alone.
-    fn cut(&self) {
+    pub(super) fn cut(&self) {
         let Some(worker) = self.any() else { return };
         let one_of = |cuts: &[Cut]| cuts[self.rand.below(cuts.len() as u64) as usize];
         let (cut, seconds_max) = match self.rand.below(3) {
