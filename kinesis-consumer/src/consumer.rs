@@ -26,7 +26,7 @@ use tracing::{Instrument, error, info, warn};
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::events::{Events, Hub};
-use crate::fetch::{Budget, Connections, FetchContext, Registration};
+use crate::fetch::{Budget, Buffered, Connections, FetchContext, Registration};
 use crate::lease::worker_metric::Meters;
 use crate::lease::{HeldLease, LeaseKeeper, LeaseStore};
 use crate::processor::RecordProcessorFactory;
@@ -228,13 +228,15 @@ impl Consumer {
     }
 
     fn reading(&self) -> Reading {
+        let budget = Budget::new(self.settings.max_buffered_bytes);
         Reading {
             application: self.application.clone(),
             kinesis: self.kinesis.clone(),
             settings: Arc::clone(&self.settings),
             clock: self.clock.clone(),
             rand: self.rand.fork(),
-            budget: Budget::new(self.settings.max_buffered_bytes),
+            buffered: Arc::new(Buffered::new(Arc::clone(&budget))),
+            budget,
             connections: Arc::default(),
             streams: Vec::new(),
         }
@@ -249,6 +251,7 @@ struct Reading {
     clock: Clock,
     rand: Rand,
     budget: Arc<Budget>,
+    buffered: Arc<Buffered>,
     connections: Arc<Connections>,
     streams: Vec<FetchContext>,
 }
@@ -273,6 +276,7 @@ impl Reading {
             clock: self.clock.clone(),
             rand: self.rand.fork(),
             budget: Arc::clone(&self.budget),
+            buffered: Arc::clone(&self.buffered),
             connections: Arc::clone(&self.connections),
             registration: self.registration(source).map(Arc::new),
             placement: Arc::default(),

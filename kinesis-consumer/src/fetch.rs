@@ -29,6 +29,7 @@ mod call;
 mod connections;
 mod fan_out;
 mod gate;
+mod gauges;
 mod listen;
 mod placement;
 mod poll;
@@ -56,6 +57,8 @@ use buffer::{BufferLimits, Filler, Hold, Room, Slot, buffer};
 use call::{Failure, Reader, Unread};
 pub(crate) use connections::Connections;
 use fan_out::FanOut;
+use gauges::Lag;
+pub(crate) use gauges::{Buffered, TellsBuffered};
 use listen::Listening;
 pub(crate) use placement::Placement;
 pub(crate) use poll::StartAt;
@@ -117,6 +120,7 @@ pub(crate) struct FetchContext {
     pub(crate) clock: Clock,
     pub(crate) rand: Rand,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) buffered: Arc<Buffered>,
     pub(crate) connections: Arc<Connections>,
     /// Present if shards are to be read by fan-out.
     pub(crate) registration: Option<Arc<Registration>>,
@@ -167,8 +171,10 @@ impl FetchContext {
             from_newest,
             names_instant: lease.starts_at_millis.is_some(),
             corrupt_seen: false,
+            lag: Lag::new(Arc::clone(&self.stream), shard_id.to_string()),
             context: self.clone(),
             shard_id,
+            _tells: TellsBuffered(Arc::clone(&self.buffered)),
         };
         let task = tokio::spawn(task.run(filler).in_current_span());
         Fetching {
@@ -200,6 +206,8 @@ struct Task {
     /// Whether the lease's row has an instant for its checkpoint.
     names_instant: bool,
     corrupt_seen: bool,
+    lag: Lag,
+    _tells: TellsBuffered,
 }
 
 impl Task {
@@ -378,7 +386,7 @@ impl Task {
         slot.send(bytes, count, |hold| {
             Batch::new(unpacked.records, millis_behind_latest, hold)
         });
-        ::metrics::gauge!(metrics::BUFFERED_BYTES).set(self.context.budget.used() as f64);
+        self.context.buffered.tell();
     }
 
     /// The end of the shard, with the children the service told or lists.
@@ -520,9 +528,8 @@ impl Task {
         );
     }
 
-    fn measure_lag(&self, millis_behind_latest: u64) {
-        ::metrics::gauge!(metrics::MILLIS_BEHIND_LATEST, "stream" => self.stream(), "shard" => self.shard_id.to_string())
-            .set(millis_behind_latest as f64);
+    fn measure_lag(&mut self, millis_behind_latest: u64) {
+        self.lag.tell(millis_behind_latest);
     }
 
     fn count_without_room(&self, retrieval: &'static str) {

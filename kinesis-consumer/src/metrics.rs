@@ -72,7 +72,9 @@ pub const RECORDS_PROCESSED: &str = "kinesis_consumer_records_processed";
 pub const RECORDS_SKIPPED: &str = "kinesis_consumer_records_skipped";
 /// Payload bytes of the user records processed. KCL: `DataBytesProcessed`.
 pub const DATA_BYTES_PROCESSED: &str = "kinesis_consumer_data_bytes_processed";
-/// How far the newest answer was from the tip of the shard. KCL: `MillisBehindLatest`.
+/// How far the newest answer was from the tip of the shard; 0 once the shard is not read here any more.
+/// It stays where nothing is asked for, as behind a processor that is stuck, where
+/// [`CHECKPOINT_AGE_SECONDS`] grows. KCL: `MillisBehindLatest`.
 pub const MILLIS_BEHIND_LATEST: &str = "kinesis_consumer_millis_behind_latest";
 /// Duration of a call of `process_records`. KCL: `RecordProcessor.processRecords.Time`.
 pub const PROCESS_RECORDS_SECONDS: &str = "kinesis_consumer_process_records_seconds";
@@ -125,11 +127,11 @@ pub const TRIMMED_CHECKPOINTS: &str = "kinesis_consumer_trimmed_checkpoints";
 /// From when another worker asked for a lease until this one released it.
 pub const HANDOFF_SECONDS: &str = "kinesis_consumer_handoff_seconds";
 /// Time since a shard was last checkpointed by this worker, or taken by it; updated with every
-/// renewal.
+/// renewal, and 0 once this worker does not hold the lease any more.
 pub const CHECKPOINT_AGE_SECONDS: &str = "kinesis_consumer_checkpoint_age_seconds";
 /// Arrival of a batch's oldest record at the service until the batch was processed.
 pub const END_TO_END_SECONDS: &str = "kinesis_consumer_end_to_end_seconds";
-/// Bytes fetched and not yet processed, all shards of the worker.
+/// Bytes fetched and not yet processed, all shards of all consumers of the process.
 pub const BUFFERED_BYTES: &str = "kinesis_consumer_buffered_bytes";
 /// Answers and events that found no room for 15 s and were left unread, to be asked for again, by
 /// `retrieval`: `polling` or `fan_out`. Where [`BUFFERED_BYTES`] is near

@@ -32,7 +32,7 @@ use crate::checkpoint::Checkpointer;
 use crate::dead_letter::{DeadLetters, FailureCause};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::events::EventKind;
-use crate::fetch::{FetchContext, Fetched, Fetching};
+use crate::fetch::{FetchContext, Fetched, Fetching, TellsBuffered};
 use crate::lease::{ChildShard, HeldLease};
 use crate::metrics;
 use crate::processor::{ProcessorError, RecordProcessor, StopSender};
@@ -66,6 +66,7 @@ pub(crate) struct ShardTask {
     /// Children of a shard that has expired.
     expired: Vec<ChildShard>,
     failure: Option<Error>,
+    _tells: TellsBuffered,
 }
 
 impl ShardTask {
@@ -81,6 +82,7 @@ impl ShardTask {
         let rand: Rand = fetch.rand.fork();
         let times = StopTimes::new(settings.shutdown_timeout, settings.lease.handoff_timeout);
         let deadline = StopSender::new(lease.lost().clone());
+        let tells = TellsBuffered(Arc::clone(&fetch.buffered));
         Self {
             checkpointer: Checkpointer::of_lease(lease.clone(), deadline.signal()),
             deadline,
@@ -94,6 +96,7 @@ impl ShardTask {
             dead_letters,
             expired: Vec::new(),
             failure: None,
+            _tells: tells,
         }
     }
 
@@ -149,6 +152,7 @@ impl ShardTask {
         if !keeps_batch && self.in_hand.take().is_some() {
             // Not processed: nothing may checkpoint past it.
             self.checkpointer.withdraw();
+            self.fetch.buffered.tell();
         }
         if matches!(
             doing,

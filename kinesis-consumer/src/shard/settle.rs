@@ -88,7 +88,7 @@ impl ShardTask {
     /// Gives the memory of a batch that is done to others.
     fn drop_batch(&mut self) {
         self.in_hand = None;
-        ::metrics::gauge!(metrics::BUFFERED_BYTES).set(self.fetch.budget.used() as f64);
+        self.fetch.buffered.tell();
     }
 
     /// Makes one attempt to store the guilty record as a dead letter. Only then may it be passed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kinesis_consumer::metrics as names;
 use kinesis_consumer::{EventKind, OnFailure, Settings};
 use kinesis_core::{Aggregate, HashKeyRange, UserRecord};
-use kinesis_local::{FaultEffect, FaultPlan};
+use kinesis_local::{FaultEffect, FaultPlan, FaultService};
 
 use crate::ledger::Behaviour;
 use crate::measured::Counts;
@@ -16,6 +16,15 @@ use crate::world::{World, for_workers, until};
 /// How often a histogram recorded.
 fn times(counts: &Counts, name: &str) -> u64 {
     counts.of(&format!("{name} times"))
+}
+
+/// Nothing is read, nor room reserved for it, as long as a record is in hand.
+fn one_at_a_time() -> Settings {
+    Settings {
+        max_records: 1,
+        max_records_count: 1,
+        ..Settings::default()
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,6 +88,76 @@ async fn bytes_are_buffered_until_their_records_are_processed() {
     tokio::time::sleep(slow).await;
     assert_eq!(counts.of(names::BUFFERED_BYTES), 0);
     worker.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_of_several_workers_of_a_process_are_added_up() {
+    const BYTES: usize = 200_000;
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(2).await;
+    let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+    let mut first = world.worker_with("one", one_at_a_time(), |_| Behaviour::Hang);
+    first.until_event("one has both", started).await;
+    first.until_event("one has both", started).await;
+    let mut second = world.worker_with("two-", one_at_a_time(), |_| Behaviour::Hang);
+    second.until_event("two has its share", started).await;
+    for range in HashKeyRange::FULL.split_even(2) {
+        world.put_at(range.start(), vec![b'0'; BYTES]).await;
+    }
+    let both = 2 * BYTES as u64;
+    until("each holds one", async || {
+        counts.of(names::BUFFERED_BYTES) >= both
+    })
+    .await;
+    first.kill().await;
+    until("one holds one", async || {
+        (BYTES as u64..both).contains(&counts.of(names::BUFFERED_BYTES))
+    })
+    .await;
+    second.kill().await;
+    until("nobody holds any", async || {
+        counts.of(names::BUFFERED_BYTES) == 0
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_gauges_of_a_shard_say_nothing_any_more_once_it_has_left() {
+    const GAUGES: [&str; 3] = [
+        names::BUFFERED_BYTES,
+        names::MILLIS_BEHIND_LATEST,
+        names::CHECKPOINT_AGE_SECONDS,
+    ];
+    for way in ["stop", "kill", "lost lease"] {
+        let counts = Counts::default();
+        let _installed = metrics::set_default_local_recorder(&counts);
+        let world = World::new(1).await;
+        world.put_numbers(0..1, 1).await;
+        tokio::time::sleep(Duration::from_secs(100)).await;
+        world.put_numbers(1..2, 1).await;
+        // The second record is not asked for as long as the first is in hand.
+        let mut worker = world.worker_with("one", one_at_a_time(), |_| Behaviour::Hang);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        for gauge in GAUGES {
+            assert!(counts.of(gauge) > 0, "{way}: {gauge}");
+        }
+        match way {
+            "stop" => worker.stop().await.expect("a clean stop"),
+            "kill" => worker.kill().await,
+            _ => {
+                let cut = for_workers(FaultEffect::DropRequest).service(FaultService::DynamoDb);
+                world.faults(FaultPlan::default().rule(cut));
+                let lost = |kind: &EventKind| matches!(kind, EventKind::LeaseLost);
+                worker.until_event("it loses the lease", lost).await;
+                tokio::time::sleep(Duration::from_secs(5)).await;
+            }
+        }
+        tokio::task::yield_now().await;
+        for gauge in GAUGES {
+            assert_eq!(counts.of(gauge), 0, "{way}: {gauge}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kinesis_core::{Clock, Position, Rand};
 use metrics::{counter, gauge, histogram};
@@ -51,7 +52,18 @@ pub(in crate::lease) struct HeldTask {
     checkpointed_at: Instant,
     /// When another worker asked for the lease.
     asked_at: Option<Instant>,
+    /// Whether the gauge has the age of its checkpoint.
+    is_age_told: bool,
     _fence: DropGuard,
+}
+
+impl Drop for HeldTask {
+    /// A lease that is not held here any more has no age.
+    fn drop(&mut self) {
+        if self.is_age_told {
+            self.tell_checkpoint_age(Duration::ZERO);
+        }
+    }
 }
 
 /// Why a write was not made.
@@ -109,6 +121,7 @@ impl HeldTask {
                 abandon,
                 checkpointed_at: clock.now(),
                 asked_at: None,
+                is_age_told: false,
                 clock,
                 _fence: fence,
             },
@@ -257,8 +270,12 @@ impl HeldTask {
         Ok(())
     }
 
-    fn measure_checkpoint_age(&self) {
-        let age = self.clock.now().duration_since(self.checkpointed_at);
+    fn measure_checkpoint_age(&mut self) {
+        self.is_age_told = true;
+        self.tell_checkpoint_age(self.clock.now().duration_since(self.checkpointed_at));
+    }
+
+    fn tell_checkpoint_age(&self, age: Duration) {
         let (stream, shard) = (self.shared.source.label(), self.shared.shard_id.to_string());
         gauge!(consumer_names::CHECKPOINT_AGE_SECONDS, "stream" => stream, "shard" => shard)
             .set(age.as_secs_f64());
