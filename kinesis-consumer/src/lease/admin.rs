@@ -26,7 +26,10 @@
 //! holder's feet ([`reset`](LeaseAdmin::reset), [`unstick`](LeaseAdmin::unstick), the conversions)
 //! watches the table for [`failover_time`](LeaseAdmin::failover_time) first and leaves held leases
 //! alone. [`release`](LeaseAdmin::release) asks a holder, by the handoff of the KCL, to drain,
-//! checkpoint and let go. So nothing here ever makes two workers process one shard.
+//! checkpoint and let go. So nothing here makes two workers process one shard, provided that
+//! `failover_time` here is no shorter than the longest of the workers': a worker with a longer one renews
+//! more seldom, its lease counts as not held, and where it is taken away two process the shard until the
+//! next renewal of the first, which is a third of its `failover_time` away at most.
 //!
 //! All of it works on the tables of a KCL too. Rows that cannot be read are left alone and named by
 //! [`verify`](LeaseAdmin::verify).
@@ -78,7 +81,8 @@ impl LeaseAdmin {
     }
 
     /// For how long a lease's counter has to stand still until nobody holds the lease: at least the
-    /// `failover_time` of the workers. Default: 10 s, as theirs.
+    /// `failover_time` of the workers (the KCL's `failoverTimeMillis`); with less, leases that are held
+    /// are taken away. Default: 10 s, as theirs.
     #[must_use]
     pub fn failover_time(mut self, failover_time: Duration) -> Self {
         self.failover_time = failover_time;

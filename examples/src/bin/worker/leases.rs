@@ -102,7 +102,8 @@ struct Table {
     #[arg(long)]
     json: bool,
     /// For how long a lease is watched before nobody counts as holding it, in milliseconds: the
-    /// workers' --failover-ms, or more.
+    /// workers' --failover-ms, or more. With less, leases are taken from workers that are at work,
+    /// and two process a shard for a moment.
     #[arg(long, default_value_t = 10_000)]
     failover_ms: u64,
     #[command(flatten)]
