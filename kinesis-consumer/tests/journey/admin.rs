@@ -9,7 +9,7 @@ use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 
 use crate::ledger::Behaviour;
 use crate::streams::{Board, identify, start, streams};
-use crate::world::{APPLICATION, STREAM, World};
+use crate::world::{APPLICATION, STREAM, World, until};
 
 const FIRST: &str = "shardId-000000000000";
 
@@ -61,6 +61,47 @@ async fn the_list_tells_owner_checkpoint_age_and_lag() {
         admin(&world).list(&[]).await.expect("listed")[0].millis_behind_latest,
         None
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_that_does_not_answer_has_no_lag_and_costs_the_others_nothing() {
+    const SHARDS: usize = 70;
+    let world = World::new(SHARDS as i32).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    until("there are leases", async || {
+        let list = admin(&world).list(&[]).await;
+        list.is_ok_and(|list| list.len() == SHARDS)
+    })
+    .await;
+    worker.kill().await;
+    let listed = async |plan: FaultPlan| {
+        world.faults(plan);
+        let begun = world.clock.now();
+        let list = admin(&world).list(&[STREAM.into()]).await.expect("listed");
+        assert!(list.is_sorted_by_key(|lease| &lease.lease));
+        let without = list
+            .iter()
+            .filter(|lease| lease.millis_behind_latest.is_none());
+        let took = (world.clock.now() - begun).as_secs();
+        (list.len(), without.count(), took)
+    };
+    let rule = |millis| {
+        let late = FaultEffect::latency_before_ms(millis);
+        FaultRule::new(late).operation("GetShardIterator")
+    };
+    let (all, without, took) = listed(FaultPlan::default().rule(rule(1_000))).await;
+    assert_eq!((all, without), (SHARDS, 0));
+    assert!(took < SHARDS as u64 / 2, "one after the other: {took} s");
+
+    let never = kinesis_local::FAULT_LATENCY_MAX_MS;
+    let one = FaultPlan::default().rule(rule(never).shard(FIRST));
+    let (all, without, took) = listed(one).await;
+    assert_eq!((all, without), (SHARDS, 1));
+    assert!(took <= 11, "{took} s");
+
+    let (all, without, took) = listed(FaultPlan::default().rule(rule(never))).await;
+    assert_eq!((all, without), (SHARDS, SHARDS));
+    assert!(took <= 61, "{took} s");
 }
 
 #[tokio::test(start_paused = true)]
