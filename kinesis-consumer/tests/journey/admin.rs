@@ -1,13 +1,14 @@
 //! Looking after the lease table from outside.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::admin::{Change, ChangeResult, LeaseAdmin, ResetTo, Which};
-use kinesis_consumer::{ErrorKind, EventKind, Gain, StreamSource};
+use kinesis_consumer::{ErrorKind, EventKind, Gain, Settings, StreamSource};
 use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 
-use crate::ledger::Behaviour;
+use crate::ledger::{Behaviour, Note};
 use crate::streams::{Board, identify, start, streams};
 use crate::world::{APPLICATION, STREAM, World, until};
 
@@ -37,9 +38,9 @@ async fn the_list_tells_owner_checkpoint_age_and_lag() {
     let worker = world.worker("one", |_| Behaviour::Process);
     world.ledger.until_processed(3).await;
     worker.kill().await;
-    tokio::time::sleep(std::time::Duration::from_secs(90)).await;
+    tokio::time::sleep(Duration::from_secs(90)).await;
     world.put_numbers(3..5, 1).await;
-    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
     let list = admin(&world).list(&[STREAM.into()]).await.expect("listed");
     let [lease] = &list[..] else {
         panic!("one lease: {list:?}");
@@ -142,6 +143,47 @@ async fn a_lease_that_is_held_is_drained_first_and_then_free() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_is_being_handed_over_is_released_only_if_an_operator_asked_for_it() {
+    let long = Duration::from_secs(600);
+    let mut settings = Settings {
+        shutdown_timeout: long,
+        ..Settings::default()
+    };
+    settings.lease.handoff_timeout = long;
+    // By a leader, to a worker, and by an operator, to nobody.
+    for (by_operator, expected) in [
+        (false, ChangeResult::InHandoff),
+        (true, ChangeResult::Asked),
+    ] {
+        let world = World::new(1).await;
+        world.put_numbers(0..1, 1).await;
+        let worker = world.worker_with("one", settings.clone(), |_| Behaviour::Hang);
+        let begun = |note: &Note| matches!(note, Note::Tried(_));
+        world.ledger.until_note("it works", begun).await;
+        if by_operator {
+            let changes = admin(&world).release(&Which::All).await.expect("asked");
+            assert_eq!(results(&changes), [ChangeResult::Asked]);
+        } else {
+            let names = [(":new", "two-"), (":old", "one")];
+            let values =
+                names.map(|(name, value)| (name.to_owned(), AttributeValue::S(value.to_owned())));
+            let update = world.dynamodb.update_item().table_name(APPLICATION);
+            update
+                .key("leaseKey", AttributeValue::S(FIRST.to_owned()))
+                .update_expression("SET leaseOwner = :new, checkpointOwner = :old")
+                .set_expression_attribute_values(Some(values.into()))
+                .send()
+                .await
+                .expect("updated");
+        }
+        let changes = admin(&world).release(&Which::All).await.expect("listed");
+        assert_eq!(results(&changes), [expected]);
+        assert_eq!(world.lease_row(FIRST).await["checkpointOwner"], "one");
+        worker.kill().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lease_of_a_dead_worker_is_free_at_once_and_an_unknown_one_is_named() {
     let world = World::new(2).await;
     let worker = world.worker("one", |_| Behaviour::Process);
@@ -170,7 +212,7 @@ async fn a_lease_of_a_dead_worker_is_free_at_once_and_an_unknown_one_is_named() 
 async fn a_reset_leaves_held_leases_alone_and_reads_the_others_again_from_where_it_says() {
     let world = World::new(1).await;
     world.put_numbers(0..3, 1).await;
-    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
     let instant = world.clock.epoch_millis();
     world.put_numbers(3..5, 1).await;
     let worker = world.worker("one", |_| Behaviour::Process);
@@ -196,11 +238,11 @@ async fn a_reset_leaves_held_leases_alone_and_reads_the_others_again_from_where_
     }
 
     // The instant of the reset counts from a minute earlier, for the difference of clocks.
-    tokio::time::sleep(std::time::Duration::from_secs(120)).await;
+    tokio::time::sleep(Duration::from_secs(120)).await;
     assert_eq!(results(&reset(ResetTo::Latest).await), [ChangeResult::Done]);
     let before = world.ledger.processed().len();
     let worker = world.worker("three", |_| Behaviour::Process);
-    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
     world.put_numbers(5..6, 1).await;
     world.ledger.until_processed(before + 1).await;
     worker.stop().await.expect("a clean stop");

@@ -231,7 +231,7 @@ fn changed(json: bool, changes: &[Change]) -> Result<(), BoxError> {
     let left = |change: &&Change| {
         matches!(
             change.result,
-            ChangeResult::Held | ChangeResult::ChangedMeanwhile
+            ChangeResult::Held | ChangeResult::InHandoff | ChangeResult::ChangedMeanwhile
         )
     };
     match changes.iter().filter(left).count() {

@@ -93,6 +93,9 @@ pub enum ChangeResult {
     Asked,
     /// Left alone: a worker holds it. Stop the worker, or release the lease first.
     Held,
+    /// Left alone: its holder was asked already to hand it to another worker, which gets it. Try again
+    /// then, if that is not to have it either.
+    InHandoff,
     /// Left alone: it changed at the same moment. Try again.
     ChangedMeanwhile,
     /// There was nothing to do.
@@ -105,6 +108,7 @@ impl fmt::Display for ChangeResult {
             Self::Done => "done",
             Self::Asked => "asked its holder to let go",
             Self::Held => "left alone: a worker holds it",
+            Self::InHandoff => "left alone: it is being handed to another worker",
             Self::ChangedMeanwhile => "left alone: it changed meanwhile",
             Self::Unchanged => "nothing to do",
         })
@@ -113,7 +117,8 @@ impl fmt::Display for ChangeResult {
 
 impl LeaseAdmin {
     /// Takes leases away from whoever owns them: at once where nobody is there any more, by asking
-    /// for a handoff where somebody is. Watches the table for `failover_time` first.
+    /// for a handoff where somebody is. One that is being handed to another worker goes there. Watches the
+    /// table for `failover_time` first.
     ///
     /// # Errors
     /// When the table cannot be read or written; [`ErrorKind::NotFound`] for a lease that is not
@@ -135,8 +140,9 @@ impl LeaseAdmin {
                 let owners = [item::OWNER, item::CHECKPOINT_OWNER];
                 self.rows.update(lease, &[], &owners).await?
             }
-            // Somebody else asked already.
-            (Some(_), true, true) => return Ok(ChangeResult::Asked),
+            // An operator asked already, or a leader.
+            (Some(next), true, true) if next == NOBODY => return Ok(ChangeResult::Asked),
+            (Some(_), true, true) => return Ok(ChangeResult::InHandoff),
             (Some(holder), false, true) => {
                 let nobody = AttributeValue::S(NOBODY.to_owned());
                 let key = &lease.shard_id;
