@@ -43,7 +43,12 @@ impl Cli {
 /// What to do with the leases.
 #[derive(Debug, Subcommand)]
 enum Leases {
-    /// Lists them: owner, checkpoint and its age, and how far behind the shard's tip it is.
+    /// Lists them: owner, checkpoint, how long ago its record was written, and how far behind the
+    /// shard's tip it is.
+    ///
+    /// "record s" is the age of the checkpointed record, checkpoint_age_seconds of --json. It grows
+    /// where nothing is written, though all is processed; the metric
+    /// kinesis_consumer_checkpoint_age_seconds is the time since the last checkpoint instead.
     List {
         #[command(flatten)]
         table: Table,
@@ -261,7 +266,7 @@ fn listed(leases: &[LeaseState]) -> String {
     let mut line = |line: std::fmt::Arguments<'_>| text.push_str(&format!("{line}\n"));
     line(format_args!(
         "{:key$}  {:owners$}  {:>10}  {:>10}  checkpoint",
-        "lease", "owner", "behind ms", "age s"
+        "lease", "owner", "behind ms", "record s"
     ));
     let or_dash = |number: Option<u64>| number.map_or("-".to_owned(), |number| number.to_string());
     for lease in leases {

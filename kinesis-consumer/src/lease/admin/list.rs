@@ -47,7 +47,10 @@ pub struct LeaseState {
     pub sub_sequence: u64,
     /// Whether a checkpoint is prepared and not committed.
     pub has_pending_checkpoint: bool,
-    /// Seconds since the checkpointed record was written to the stream; absent for a sentinel.
+    /// Seconds since the checkpointed record was written to the stream; absent for a sentinel. Where
+    /// nothing is written it grows though all is processed, other than the metric
+    /// [`CHECKPOINT_AGE_SECONDS`](crate::metrics::CHECKPOINT_AGE_SECONDS), the time since the checkpoint
+    /// was last made.
     pub checkpoint_age_seconds: Option<u64>,
     /// How far a reader at the checkpoint is from the tip of the shard, in milliseconds; absent for
     /// a finished shard, and where the stream was not given or the shard could not be asked in time.

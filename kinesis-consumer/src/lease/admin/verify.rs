@@ -1,4 +1,8 @@
-//! Whether the leases cover every hash key of every stream, once.
+//! Whether the leases cover every hash key of every stream.
+//!
+//! Deliberately absent: looking for keys that are covered twice. A parent and its children are while the
+//! parent is read to its end, also its grandchildren after a reset, and a shard that is not there any more
+//! gives no record twice.
 
 use std::collections::BTreeMap;
 
@@ -42,8 +46,8 @@ pub struct StreamCover {
 }
 
 impl LeaseAdmin {
-    /// Looks at every row. A parent and its children, which overlap while the parent is read to its
-    /// end, are no fault.
+    /// Looks at every row. Leases that overlap are no fault: as a parent and its children do while the
+    /// parent is read to its end.
     ///
     /// # Errors
     /// When the table cannot be read.
