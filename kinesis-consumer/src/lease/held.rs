@@ -155,7 +155,8 @@ impl HeldLease {
             .await
     }
 
-    /// Notes a checkpoint that is to be made later. The next checkpoint removes it.
+    /// Notes a checkpoint that is to be made later. The next checkpoint removes it; at or behind the
+    /// present one nothing is noted.
     ///
     /// # Errors
     /// As [`Self::checkpoint`].

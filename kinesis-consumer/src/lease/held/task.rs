@@ -282,6 +282,11 @@ impl HeldTask {
     }
 
     async fn prepare(&mut self, pending: &PendingCheckpoint) -> Result<(), Failure> {
+        // A checkpoint that nobody waited for any more went further. What would be pending behind it could
+        // never be committed.
+        if pending.position <= self.tenure.lease().checkpoint {
+            return Ok(());
+        }
         self.write_until_done(
             |tenure, me| Write::prepare(tenure.lease(), me, tenure.acquisition(), pending),
             |row| row.pending_checkpoint.as_ref() == Some(pending),

@@ -1,6 +1,7 @@
 //! Renewals and checkpoints of a lease that is held, over a bad network too.
 
 use super::*;
+use crate::checkpoint::PendingCheckpoint;
 
 #[tokio::test(start_paused = true)]
 async fn checkpoints_are_stored_never_go_back_and_end_with_the_lease() {
@@ -39,6 +40,30 @@ async fn a_caller_that_stops_in_the_middle_of_a_checkpoint_delays_no_renewal() {
     // It was written all the same.
     assert_eq!(rig.lease(0).await.checkpoint, at(1));
     stalled.await.expect("written long ago");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_prepared_behind_a_checkpoint_whose_caller_stopped_in_the_middle() {
+    let rig = Rig::new(1).await;
+    let a = rig.worker("a");
+    until("the lease", &[&a], || a.count() == 1).await;
+    let lease = a.lease(0);
+    let prepare = async |position: u64| {
+        let pending = PendingCheckpoint::new(at(position), "state");
+        lease.prepare(pending).await.expect("stored, or not needed");
+        rig.lease(0).await.pending_checkpoint
+    };
+    {
+        let position = at(5);
+        let mut dropped = std::pin::pin!(lease.checkpoint(&position));
+        assert!(futures::poll!(dropped.as_mut()).is_pending());
+    }
+    for position in [4, 5] {
+        assert_eq!(prepare(position).await, None, "{position}");
+    }
+    assert_eq!(rig.lease(0).await.checkpoint, at(5));
+    let stored = prepare(6).await.map(|pending| pending.position);
+    assert_eq!(stored, Some(at(6)));
 }
 
 #[tokio::test(start_paused = true)]
