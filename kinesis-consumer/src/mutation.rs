@@ -17,6 +17,12 @@ pub enum Mutation {
     RenewalWaitsForProcessor,
     /// A checkpoint is written whatever the counter of the lease is.
     CheckpointWithoutCounter,
+    /// Records of one key do not wait for each other where they are handled one by one.
+    KeysOutOfOrder,
+    /// The watermark is the last record that is done, whatever is not before it.
+    WatermarkPassesUndone,
+    /// A checkpoint leaves in the row what was prepared.
+    CheckpointLeavesPending,
 }
 
 thread_local! {

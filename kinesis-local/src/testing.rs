@@ -27,7 +27,7 @@
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use aws_sdk_kinesis::primitives::Blob;
+use aws_sdk_kinesis::primitives::{Blob, DateTime};
 use aws_sdk_kinesis::types::{
     ConsumerStatus, PutRecordsRequestEntry, Shard, ShardIteratorType, StreamDescriptionSummary,
     StreamStatus,
@@ -84,6 +84,8 @@ pub struct Stored {
     pub partition_key: String,
     /// Its payload.
     pub data: Bytes,
+    /// When the service took it: milliseconds since the Unix epoch.
+    pub arrived_millis: u64,
 }
 
 /// Looks at a stream until something has come.
@@ -370,10 +372,17 @@ impl TestStream {
                     SequenceNumber::try_from(&*record.sequence_number).expect("a number"),
                 partition_key: record.partition_key.unwrap_or_default(),
                 data: record.data.into_inner().into(),
+                arrived_millis: arrival(record.approximate_arrival_timestamp),
             }));
         }
         stored
     }
+}
+
+fn arrival(told: Option<DateTime>) -> u64 {
+    let millis = told.expect("a time of arrival").to_millis();
+    let millis = millis.expect("a time of this age");
+    millis.try_into().expect("a time since 1970")
 }
 
 fn is_closed(shard: &Shard) -> bool {

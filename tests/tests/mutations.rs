@@ -41,3 +41,18 @@ fn a_renewal_that_waits_for_the_processor_is_found() {
 fn a_checkpoint_without_the_condition_on_the_counter_is_found() {
     found(Mutation::CheckpointWithoutCounter, Rule::Back);
 }
+
+#[test]
+fn keys_that_are_out_of_order_are_found() {
+    found(Mutation::KeysOutOfOrder, Rule::Order);
+}
+
+#[test]
+fn a_watermark_that_passes_what_is_not_done_is_found() {
+    found(Mutation::WatermarkPassesUndone, Rule::Lost);
+}
+
+#[test]
+fn a_checkpoint_that_leaves_what_was_prepared_is_found() {
+    found(Mutation::CheckpointLeavesPending, Rule::Pending);
+}

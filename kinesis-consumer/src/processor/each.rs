@@ -34,6 +34,8 @@ use tokio::time::sleep_until;
 
 use super::{ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory};
 use crate::checkpoint::Checkpointer;
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 use crate::record::Record;
 use crate::stream::StreamId;
 use schedule::Schedule;
@@ -180,7 +182,10 @@ impl Each {
 
     fn begin(&self, records: &[Record]) -> Progress {
         let keys = records.iter().map(|record| &*record.partition_key);
-        let mut schedule = match self.settings.order_per_key {
+        let order_per_key = self.settings.order_per_key;
+        #[cfg(feature = "mutations")]
+        let order_per_key = order_per_key && !mutation::is(Mutation::KeysOutOfOrder);
+        let mut schedule = match order_per_key {
             true => Schedule::per_key(keys),
             false => Schedule::unordered(records.len()),
         };
@@ -268,6 +273,11 @@ impl Each {
 impl Progress {
     /// The position up to which everything is done.
     fn watermark(&self, input: &ProcessRecordsInput) -> Option<Position> {
+        #[cfg(feature = "mutations")]
+        if mutation::is(Mutation::WatermarkPassesUndone) {
+            let index = self.schedule.last_finished()?;
+            return Some(input.records[index].position());
+        }
         let index = self.schedule.watermark()?;
         Some(input.records[index].position())
     }

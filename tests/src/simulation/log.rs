@@ -18,7 +18,7 @@ pub struct Instance {
     pub number: usize,
     /// The worker it belongs to.
     pub worker: Arc<str>,
-    /// The shard it was made for.
+    /// The shard it was made for, by the key of its lease.
     pub shard: ShardId,
 }
 
@@ -62,6 +62,17 @@ pub struct Row {
     /// `startTimestampMillis`: the instant that `LATEST` and `AT_TIMESTAMP` stand for, in milliseconds
     /// since the Unix epoch.
     pub starts_at: Option<u64>,
+    /// The checkpoint that is prepared beside it.
+    pub pending: Option<Pending>,
+}
+
+/// A checkpoint that is prepared, and not committed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Pending {
+    /// Where the checkpoint is to go.
+    pub position: Position,
+    /// The processor's bytes, which tell it from all others of the run.
+    pub state: String,
 }
 
 /// One thing that happened.
@@ -141,6 +152,8 @@ pub enum Event {
         instance: Instance,
         /// The checkpoint.
         position: Position,
+        /// The checkpoint that was prepared and not committed.
+        pending: Option<Pending>,
     },
     /// A call of a processor begins.
     Enters {
@@ -167,10 +180,44 @@ pub enum Event {
         /// Its payload.
         payload: String,
     },
-    /// A processor asks for a checkpoint behind all that it was given: it is done with that.
+    /// A processor that goes through its batch record by record begins with one.
+    Takes {
+        /// The processor.
+        instance: Instance,
+        /// The record's place in the shard.
+        position: Position,
+    },
+    /// It is over with the record.
+    Handled {
+        /// The processor.
+        instance: Instance,
+        /// The record's place in the shard.
+        position: Position,
+        /// How that ended.
+        ending: Ending,
+    },
+    /// A processor asks for a checkpoint: it is done with what that passes.
     Asks {
         /// The processor.
         instance: Instance,
+        /// Up to here; else behind all that it was given.
+        position: Option<Position>,
+    },
+    /// A processor asks for a checkpoint to be prepared.
+    Prepares {
+        /// The processor.
+        instance: Instance,
+        /// What.
+        pending: Pending,
+    },
+    /// A processor is told that what it asked for is stored.
+    Told {
+        /// The processor.
+        instance: Instance,
+        /// The checkpoint is here.
+        checkpoint: Position,
+        /// This is prepared, if that was asked for.
+        pending: Option<Pending>,
     },
     /// A dead letter was stored.
     Buried {
@@ -242,12 +289,21 @@ impl Log {
     }
 }
 
-/// The shard's number, which is what tells shards apart.
-fn short(shard: &ShardId) -> &str {
-    let digits = shard.as_str().trim_start_matches("shardId-");
-    match digits.trim_start_matches('0') {
+/// The shard's number, which is what tells shards apart, behind its stream's name where there are
+/// several.
+fn short(shard: &ShardId) -> String {
+    let (stream, shard) = shard
+        .as_str()
+        .rsplit_once(':')
+        .unwrap_or(("", shard.as_str()));
+    let digits = shard.trim_start_matches("shardId-");
+    let number = match digits.trim_start_matches('0') {
         "" => "0",
         number => number,
+    };
+    match stream.split(':').nth(1) {
+        Some(stream) => format!("{stream}/{number}"),
+        None => number.to_owned(),
     }
 }
 
@@ -271,10 +327,20 @@ impl fmt::Display for Row {
             write!(f, ", to be given by {}", name(&self.checkpoint_owner))?;
         }
         write!(f, ", checkpoint {}", self.checkpoint)?;
-        match self.starts_at {
-            Some(millis) => write!(f, " from {millis} ms on"),
-            None => Ok(()),
+        if let Some(millis) = self.starts_at {
+            write!(f, " from {millis} ms on")?;
         }
+        if let Some(pending) = &self.pending {
+            write!(f, ", pending {pending}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { position, state } = self;
+        write!(f, "{position} ({state})")
     }
 }
 
@@ -304,7 +370,17 @@ impl fmt::Display for Entry {
             Event::Reset { lease } => write!(f, "   shard {} is set anew", short(lease)),
             Event::Led { worker } => write!(f, "   {worker} leads"),
             Event::GaveBack { worker } => write!(f, "   {worker} gives the lock back"),
-            Event::Begins { instance, position } => write!(f, " > {instance} begins at {position}"),
+            Event::Begins {
+                instance,
+                position,
+                pending,
+            } => {
+                write!(f, " > {instance} begins at {position}")?;
+                match pending {
+                    Some(pending) => write!(f, ", pending {pending}"),
+                    None => Ok(()),
+                }
+            }
             Event::Enters { instance, call } => write!(f, " > {instance} {call:?}"),
             Event::Leaves {
                 instance,
@@ -316,7 +392,31 @@ impl fmt::Display for Entry {
                 position,
                 payload,
             } => write!(f, "   {instance} gets {payload} at {position}"),
-            Event::Asks { instance } => write!(f, "   {instance} asks for a checkpoint"),
+            Event::Takes { instance, position } => write!(f, "   {instance} takes {position}"),
+            Event::Handled {
+                instance,
+                position,
+                ending,
+            } => write!(f, "   {instance} is over with {position}: {ending:?}"),
+            Event::Asks { instance, position } => {
+                write!(f, "   {instance} asks for a checkpoint")?;
+                match position {
+                    Some(position) => write!(f, " at {position}"),
+                    None => Ok(()),
+                }
+            }
+            Event::Prepares { instance, pending } => write!(f, "   {instance} prepares {pending}"),
+            Event::Told {
+                instance,
+                checkpoint,
+                pending,
+            } => {
+                write!(f, "   {instance} is told that {checkpoint} is stored")?;
+                match pending {
+                    Some(pending) => write!(f, ", pending {pending}"),
+                    None => Ok(()),
+                }
+            }
             Event::Buried { shard, position } => {
                 write!(f, "   dead letter of shard {} at {position}", short(shard))
             }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::base64;
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_types::byte_stream::ByteStream;
 use kinesis_core::{Position, ShardId};
 use serde_json::Value;
 
-use super::log::{Event, Log, Row};
+use super::log::{Event, Log, Pending, Row};
 use super::operator::OPERATOR;
 
 /// Source: KCL 3.5.1, `DynamoDBLeaseSerializer`.
@@ -142,13 +143,28 @@ fn lease(item: &Value, log: &Log) {
             checkpoint_owner: text(item, "checkpointOwner"),
             counter: number("leaseCounter").unwrap_or(0),
             checkpoint: Position::parse(&checkpoint, sub_sequence).expect("a checkpoint"),
+            pending: pending(item),
             starts_at: number("startTimestampMillis"),
         },
     });
 }
 
+fn pending(item: &Value) -> Option<Pending> {
+    let position = text(item, "pendingCheckpoint")?;
+    let sub_sequence = item["pendingCheckpointSubSequenceNumber"]["N"].as_str();
+    let sub_sequence = sub_sequence.and_then(|digits| digits.parse().ok());
+    let state = item["pendingCheckpointState"]["B"].as_str().unwrap_or("");
+    let state = base64::decode(state).expect("bytes");
+    Some(Pending {
+        position: Position::parse(&position, sub_sequence.unwrap_or(0)).expect("a checkpoint"),
+        state: String::from_utf8_lossy(&state).into_owned(),
+    })
+}
+
 fn is_shard(key: &str) -> bool {
-    key.starts_with("shardId-")
+    // Behind its stream, where an application reads several.
+    let shard = key.rsplit_once(':').map_or(key, |(_, shard)| shard);
+    shard.starts_with("shardId-")
 }
 
 fn text(item: &Value, name: &str) -> Option<String> {

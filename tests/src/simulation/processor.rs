@@ -1,5 +1,15 @@
 //! Record processors that tell the log all they see, and behave as a seed has it: fast, slow, failing,
-//! panicking, checkpointing or not.
+//! panicking, checkpointing or not, in batches or record by record.
+//!
+//! ```text
+//! Processors ─ per lease ─┬▶ batches: checkpoints behind a batch, or in the middle of it
+//!                         ├▶ prepared: checkpoints in two phases, with bytes of its own
+//!                         └▶ each: the consumer's own `for_each`, watched from outside and from its handler
+//! ```
+
+mod batches;
+mod each;
+mod prepared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -7,15 +17,26 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kinesis_consumer::{
-    BoxError, Checkpointer, DeadLetter, DeadLetters, InitializeInput, ProcessRecordsInput,
-    ProcessorError, Record, RecordProcessor, ShardId,
+    BoxError, Checkpointer, DeadLetter, DeadLetters, ForEach, InitializeInput, ProcessorError,
+    Record, RecordProcessor, RecordProcessorFactory, ShardId, StreamId,
 };
 use kinesis_core::{Position, Rand};
 
-use super::log::{Call, Ending, Event, Instance, Log};
+use super::log::{Call, Ending, Event, Instance, Log, Pending};
 
 /// Ends the payload of a record that no processor can process.
 pub const POISON: &str = "!";
+
+/// How the processors of a run go through the records of a shard.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// Batch by batch.
+    Batches,
+    /// Batch by batch, each checkpoint being prepared before the work and committed behind it.
+    Prepared,
+    /// Record by record, several keys at once.
+    Each(ForEach),
+}
 
 /// How the processors of a run behave.
 #[derive(Clone, Copy, Debug)]
@@ -33,22 +54,42 @@ pub struct Temper {
 pub struct Processors {
     /// The worker.
     pub worker: Arc<str>,
+    /// Whether it reads several streams.
+    pub many: bool,
     /// Where all is told.
     pub log: Log,
     /// The number of the next instance, shared by all workers.
     pub instances: Arc<AtomicUsize>,
     /// Chance.
     pub rand: Rand,
+    /// How they go through a shard.
+    pub way: Way,
     /// How they behave.
     pub temper: Temper,
     /// Whether batches may fail still; shared by all workers.
     pub sound: Arc<AtomicBool>,
 }
 
+impl RecordProcessorFactory for Processors {
+    fn create(&self, shard: &ShardId) -> Box<dyn RecordProcessor> {
+        assert!(!self.many, "the stream is told where there are several");
+        self.of_lease(shard)
+    }
+
+    fn create_for(&self, stream: &StreamId, shard: &ShardId) -> Box<dyn RecordProcessor> {
+        assert!(self.many, "the stream is told where there are several only");
+        self.of_lease(&key(stream.as_str(), shard))
+    }
+}
+
+/// The key of the lease of a shard where there are several streams.
+fn key(stream: &str, shard: &ShardId) -> ShardId {
+    format!("{stream}:{shard}").as_str().into()
+}
+
 impl Processors {
-    /// A processor for a shard.
-    pub fn processor(&self, shard: &ShardId) -> impl RecordProcessor + use<> {
-        Recorder {
+    fn of_lease(&self, shard: &ShardId) -> Box<dyn RecordProcessor> {
+        let actor = Actor {
             instance: Instance {
                 number: self.instances.fetch_add(1, Ordering::Relaxed),
                 worker: Arc::clone(&self.worker),
@@ -58,11 +99,18 @@ impl Processors {
             rand: self.rand.fork(),
             temper: self.temper,
             sound: Arc::clone(&self.sound),
+        };
+        match &self.way {
+            Way::Batches => Box::new(batches::Recorder::new(actor)),
+            Way::Prepared => Box::new(prepared::Careful::new(actor)),
+            Way::Each(settings) => Box::new(each::Watched::new(settings.clone(), actor)),
         }
     }
 }
 
-struct Recorder {
+/// Who a processor is, whom it tells, and its luck.
+#[derive(Clone, Debug)]
+struct Actor {
     instance: Instance,
     log: Log,
     rand: Rand,
@@ -83,23 +131,36 @@ impl Drop for Under {
         self.log.push(Event::Leaves {
             instance: self.instance.clone(),
             call: self.call,
-            ending: self.ending,
+            ending: or_panicked(self.ending),
         });
     }
 }
 
 impl Under {
     fn over<E>(mut self, result: Result<(), E>) -> Result<(), E> {
-        self.ending = if result.is_ok() {
-            Ending::Done
-        } else {
-            Ending::Failed
-        };
+        self.ending = ending(&result);
         result
     }
 }
 
-impl Recorder {
+fn ending<E>(result: &Result<(), E>) -> Ending {
+    if result.is_ok() {
+        Ending::Done
+    } else {
+        Ending::Failed
+    }
+}
+
+/// What is dropped by a panic has failed.
+fn or_panicked(ending: Ending) -> Ending {
+    if std::thread::panicking() {
+        Ending::Failed
+    } else {
+        ending
+    }
+}
+
+impl Actor {
     fn enter(&self, call: Call) -> Under {
         self.log.push(Event::Enters {
             instance: self.instance.clone(),
@@ -113,11 +174,51 @@ impl Recorder {
         }
     }
 
-    async fn checkpoint(&self, checkpointer: &Checkpointer) -> Result<(), ProcessorError> {
+    fn begins(&self, input: &InitializeInput) {
+        self.log.push(Event::Begins {
+            instance: self.instance.clone(),
+            position: input.position.clone(),
+            pending: input.pending.as_ref().map(|pending| Pending {
+                position: pending.position.clone(),
+                state: String::from_utf8_lossy(&pending.state).into_owned(),
+            }),
+        });
+    }
+
+    /// Checkpoints up to a record, or all that was given.
+    async fn checkpoint(
+        &self,
+        checkpointer: &Checkpointer,
+        position: Option<&Position>,
+    ) -> Result<(), ProcessorError> {
         self.log.push(Event::Asks {
             instance: self.instance.clone(),
+            position: position.cloned(),
         });
-        Ok(checkpointer.checkpoint().await?)
+        match position {
+            Some(position) => checkpointer.checkpoint_at(position).await?,
+            None => checkpointer.checkpoint().await?,
+        }
+        self.is_told(checkpointer, None);
+        Ok(())
+    }
+
+    fn is_told(&self, checkpointer: &Checkpointer, pending: Option<Pending>) {
+        self.log.push(Event::Told {
+            instance: self.instance.clone(),
+            checkpoint: checkpointer.last(),
+            pending,
+        });
+    }
+
+    fn is_given(&self, records: &[Record]) {
+        for record in records {
+            self.log.push(Event::Delivered {
+                instance: self.instance.clone(),
+                position: record.position(),
+                payload: String::from_utf8_lossy(&record.data).into_owned(),
+            });
+        }
     }
 
     /// Once in so many times; 0: never.
@@ -125,8 +226,9 @@ impl Recorder {
         times > 0 && self.rand.below(times) == 0
     }
 
-    async fn work(&self) {
-        let millis = if self.once_in(self.temper.slow_every) {
+    /// Takes the time of a piece of work, of which there are so many in a batch.
+    async fn work(&self, pieces: u64) {
+        let millis = if self.once_in(self.temper.slow_every * pieces) {
             self.rand.below(self.temper.slow.as_millis() as u64)
         } else {
             self.rand.below(30)
@@ -134,87 +236,31 @@ impl Recorder {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 
-    async fn process(
-        &self,
-        under: &mut Under,
-        input: &ProcessRecordsInput,
-    ) -> Result<(), ProcessorError> {
-        for record in input.records.iter() {
-            self.log.push(Event::Delivered {
-                instance: self.instance.clone(),
-                position: record.position(),
-                payload: String::from_utf8_lossy(&record.data).into_owned(),
-            });
-        }
-        self.work().await;
-        if let Some(poisoned) = input.records.iter().find(|record| is_poison(record)) {
-            let cause = "poison";
-            return Err(match self.rand.below(2) {
-                0 => ProcessorError::poison(cause),
-                _ => ProcessorError::poison_at(poisoned.position(), cause),
-            });
-        }
+    /// Fails at times, or panics, as long as anything may fail; of such pieces there are so many in a
+    /// batch.
+    fn may_fail(&self, pieces: u64) -> Result<(), ProcessorError> {
         let sound = self.sound.load(Ordering::Relaxed);
-        if !sound && self.once_in(self.temper.fails_every) {
-            if self.once_in(3) {
-                under.ending = Ending::Failed;
-                // Without a word on the console, which `panic!` would have.
-                std::panic::resume_unwind(Box::new("a processor that panics"));
-            }
-            return Err(ProcessorError::retry("a processor that fails"));
+        if sound || !self.once_in(self.temper.fails_every * pieces) {
+            return Ok(());
         }
-        if self.rand.below(3) > 0 {
-            let checkpointed = self.checkpoint(&input.checkpointer).await;
-            // Some processors mind, others go on.
-            if self.once_in(2) {
-                checkpointed?;
-            }
+        if self.once_in(3) {
+            // Without a word on the console, which `panic!` would have.
+            std::panic::resume_unwind(Box::new("a processor that panics"));
         }
-        Ok(())
-    }
-}
-
-fn is_poison(record: &Record) -> bool {
-    record.data.ends_with(POISON.as_bytes())
-}
-
-#[async_trait]
-impl RecordProcessor for Recorder {
-    async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
-        let under = self.enter(Call::Initialize);
-        self.log.push(Event::Begins {
-            instance: self.instance.clone(),
-            position: input.position,
-        });
-        self.work().await;
-        under.over(Ok(()))
+        Err(ProcessorError::retry("a processor that fails"))
     }
 
-    async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
-        let mut under = self.enter(Call::Process);
-        let done = self.process(&mut under, &input).await;
-        under.over(done)
-    }
-
-    async fn lease_lost(&mut self) {
-        let under = self.enter(Call::LeaseLost);
-        drop(under.over::<ProcessorError>(Ok(())));
-    }
-
-    async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
-        let under = self.enter(Call::ShardEnded);
-        self.work().await;
-        let done = self.checkpoint(&checkpointer).await;
-        under.over(done)
-    }
-
-    async fn shutdown_requested(
-        &mut self,
-        checkpointer: Checkpointer,
-    ) -> Result<(), ProcessorError> {
-        let under = self.enter(Call::Shutdown);
-        let done = self.checkpoint(&checkpointer).await;
-        under.over(done)
+    /// Fails if one of the records is poison, and names it or does not.
+    fn tastes(&self, records: &[Record]) -> Result<(), ProcessorError> {
+        let poisoned = |record: &&Record| record.data.ends_with(POISON.as_bytes());
+        let Some(poisoned) = records.iter().find(poisoned) else {
+            return Ok(());
+        };
+        let cause = "poison";
+        Err(match self.rand.below(2) {
+            0 => ProcessorError::poison(cause),
+            _ => ProcessorError::poison_at(poisoned.position(), cause),
+        })
     }
 }
 
@@ -223,6 +269,8 @@ impl RecordProcessor for Recorder {
 pub struct Graveyard {
     /// The log.
     pub log: Log,
+    /// Whether they come from several streams.
+    pub many: bool,
 }
 
 #[async_trait]
@@ -230,7 +278,10 @@ impl DeadLetters for Graveyard {
     async fn write(&self, letter: &DeadLetter) -> Result<(), BoxError> {
         tokio::time::sleep(Duration::from_millis(5)).await;
         self.log.push(Event::Buried {
-            shard: letter.shard_id.clone(),
+            shard: match self.many {
+                true => key(&letter.stream, &letter.shard_id),
+                false => letter.shard_id.clone(),
+            },
             position: Position::at(
                 letter.record.sequence_number.clone(),
                 letter.record.sub_sequence,

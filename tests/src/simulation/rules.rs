@@ -3,10 +3,13 @@
 //! | Rule | |
 //! |---|---|
 //! | [`Rule::Lost`] | a checkpoint passes only records that a processor was done with, or that are stored dead letters; in the end that is every record |
-//! | [`Rule::Order`] | a processor starts behind the checkpoint and is given the shard's records in order and without a gap; again only what it failed |
+//! | [`Rule::Order`] | a processor starts behind the checkpoint and is given the shard's records in order and without a gap; again only what it failed. Of a batch that is gone through record by record each is taken once until it fails, behind all earlier ones of its key, and so many at once as was asked for |
 //! | [`Rule::TwoOwners`] | of a shard's processors one at a time is in a call, and none that is older than another that began |
 //! | [`Rule::Parents`] | a processor begins after the parents of its shard are checkpointed at their end |
 //! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end, save where an operator does it ([`anew`]) |
+//! | [`Rule::Start`] | an application that starts at an instant has one, stored with its leases and the same in all of them; of the newest record it is the service's time when the first worker came. Records from then on are the application's ([`Rule::Lost`], [`Rule::Stuck`]); of those before it at most the last few seconds come |
+//! | [`Rule::Pending`] | a lease holds as prepared only what its processors prepared, ahead of its checkpoint; the next processor is told just that; a checkpoint puts an end to it, and nothing else does |
+//! | [`Rule::Unsaid`] | what a processor is told to be stored is |
 //! | [`Rule::Broke`] | no worker ends by itself |
 //! | [`Rule::Deposed`] | who leads leads on, and gives the lock back, unless it is killed or asked to stop, or several of its calls failed lately: of those for the lock, for another to take it ([`leading`]) |
 //! | [`Rule::Stuck`] | some time after the last fault the fleet is at rest: every record is done, every open shard has a processor on a living worker that owns its lease, every closed one is checkpointed at its end, a living worker leads, and the shards are shared out evenly |
@@ -22,15 +25,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kinesis_consumer::{ForEach, InitialPosition};
 use kinesis_core::{Position, ShardId};
 
-use super::log::{Call, Ending, Entry, Event, Instance, Row};
+use super::log::{Call, Ending, Entry, Event, Instance, Pending, Row};
 use super::operator::NOBODY;
 use anew::Anew;
 use leading::Leading;
+use records::{Kept, Life};
+use start::Began;
 
 mod anew;
 pub mod leading;
+mod pending;
+mod records;
+mod rest;
+mod start;
 
 /// What a log can break.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -45,6 +55,12 @@ pub enum Rule {
     Parents,
     /// A lease went back.
     Back,
+    /// A shard is not read from where the application starts.
+    Start,
+    /// A prepared checkpoint is not what was prepared.
+    Pending,
+    /// A processor was told that something is stored, which is not.
+    Unsaid,
     /// A worker ended by itself.
     Broke,
     /// A shard was left alone for too long.
@@ -94,31 +110,53 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the stream holds in the end.
+/// What the streams hold in the end. Shards go by the keys of their leases.
 #[derive(Clone, Debug, Default)]
 pub struct Truth {
     /// Its records, each user record by itself.
-    pub records: Vec<(ShardId, Position)>,
+    pub records: Vec<Written>,
     /// Its shards and their parents.
     pub parents: BTreeMap<ShardId, Vec<ShardId>>,
     /// Those of the shards that take records still.
     pub open: BTreeSet<ShardId>,
     /// Whether leases are shared out by number.
     pub by_number: bool,
+    /// Where the application starts.
+    pub initial: InitialPosition,
+    /// How records are gone through one by one, where they are.
+    pub each: Option<ForEach>,
+}
+
+/// A user record of the stream.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The shard that holds it.
+    pub shard: ShardId,
+    /// Its place there.
+    pub position: Position,
+    /// Its partition key.
+    pub key: Arc<str>,
+    /// When it came by the service's clock, in milliseconds since the Unix epoch.
+    pub arrived: u64,
 }
 
 /// One shard and its lease.
 #[derive(Debug, Default)]
 struct Shard {
-    /// In order, and whether somebody is done with each.
-    records: BTreeMap<Position, bool>,
+    records: BTreeMap<Position, Kept>,
     /// What an operator did, until the next row.
     anew: Option<Anew>,
+    /// Whether an operator did anything to it.
+    is_operated: bool,
     row: Option<Row>,
     /// The furthest checkpoint, which outlives the row.
     checkpoint: Option<Position>,
     newest: Option<Instance>,
     working: Option<(Instance, Call)>,
+    /// The instant that its lease was made to start at, in milliseconds since the Unix epoch.
+    starts_at: Option<u64>,
+    /// What processors asked to prepare, in this order.
+    prepared: Vec<Pending>,
     /// Since when nobody works on it, and for how long that may be.
     left: Option<Left>,
 }
@@ -145,21 +183,14 @@ impl Left {
     }
 }
 
-/// One processor.
-#[derive(Debug)]
-struct Life {
-    /// The furthest record that it was given, or its start.
-    given: Position,
-    /// The furthest record that it was done with, or its start.
-    done: Position,
-    /// What the call under way was given.
-    in_call: Vec<Position>,
-}
-
 /// Reads a log, entry by entry.
 #[derive(Debug)]
 pub struct Checker {
     truth: Truth,
+    /// From which instant on the records of a stream are the application's, once that is settled.
+    began: BTreeMap<String, Began>,
+    /// When the first worker came.
+    first_up: Option<Duration>,
     shards: BTreeMap<ShardId, Shard>,
     lives: BTreeMap<usize, Life>,
     alive: BTreeSet<Arc<str>>,
@@ -183,12 +214,19 @@ impl Checker {
         for shard in truth.parents.keys() {
             shards.insert(shard.clone(), Shard::default());
         }
-        for (shard, position) in &truth.records {
-            let shard = shards.entry(shard.clone()).or_default();
-            shard.records.insert(position.clone(), false);
+        for written in &truth.records {
+            let shard = shards.entry(written.shard.clone()).or_default();
+            let kept = Kept {
+                key: Arc::clone(&written.key),
+                arrived: written.arrived,
+                done: false,
+            };
+            shard.records.insert(written.position.clone(), kept);
         }
-        Self {
+        let mut checker = Self {
             truth,
+            began: BTreeMap::new(),
+            first_up: None,
             shards,
             lives: BTreeMap::new(),
             alive: BTreeSet::new(),
@@ -200,7 +238,9 @@ impl Checker {
             dead: BTreeMap::new(),
             at: Duration::ZERO,
             violations: Vec::new(),
-        }
+        };
+        checker.starts();
+        checker
     }
 
     /// What was broken so far.
@@ -221,6 +261,7 @@ impl Checker {
         }
         match &entry.event {
             Event::Up { worker } => {
+                self.first_up.get_or_insert(self.at);
                 self.dead.remove(worker);
                 self.alive.insert(Arc::clone(worker));
             }
@@ -251,7 +292,14 @@ impl Checker {
             } => self.is_operated(lease, Anew::Removed),
             Event::RowDeleted { lease, .. } => self.deleted(lease),
             Event::Reset { lease } => self.is_operated(lease, Anew::Reset),
-            Event::Begins { instance, position } => self.begins(instance, position),
+            Event::Begins {
+                instance,
+                position,
+                pending,
+            } => {
+                self.begins(instance, position);
+                self.begins_with(instance, pending.as_ref());
+            }
             Event::Enters { instance, call } => self.enters(instance, *call),
             Event::Leaves {
                 instance,
@@ -263,13 +311,20 @@ impl Checker {
                 position,
                 payload,
             } => self.delivered(instance, position, payload),
-            Event::Asks { instance } => self.is_done(instance),
-            Event::Buried { shard, position } => {
-                let records = self.shards.get_mut(shard).map(|shard| &mut shard.records);
-                if let Some(done) = records.and_then(|records| records.get_mut(position)) {
-                    *done = true;
-                }
-            }
+            Event::Asks { instance, position } => self.is_done(instance, position.as_ref()),
+            Event::Prepares { instance, pending } => self.prepares(instance, pending),
+            Event::Told {
+                instance,
+                checkpoint,
+                pending,
+            } => self.told(instance, checkpoint, pending.as_ref()),
+            Event::Takes { instance, position } => self.takes(instance, position),
+            Event::Handled {
+                instance,
+                position,
+                ending,
+            } => self.handled(instance, position, *ending),
+            Event::Buried { shard, position } => self.buried(shard, position),
             Event::Unrest { what } => self.breaks(Rule::Stuck, what.clone()),
             Event::Quiet => self.quiet = true,
             Event::Step(_)
@@ -322,6 +377,8 @@ impl Checker {
     }
 
     fn row(&mut self, lease: &ShardId, row: &Row) {
+        self.pends(lease, row);
+        self.starts_in(lease, row);
         self.starts_anew(lease, row);
         let shard = self.shards.entry(lease.clone()).or_default();
         let before = shard.checkpoint.clone();
@@ -329,7 +386,7 @@ impl Checker {
         let skipped = shard
             .records
             .iter()
-            .find(|(at, done)| **at <= row.checkpoint && !**done)
+            .find(|(at, kept)| **at <= row.checkpoint && !kept.done)
             .map(|(at, _)| at.clone());
         shard.row = Some(row.clone());
         if before
@@ -381,17 +438,13 @@ impl Checker {
 
     fn begins(&mut self, instance: &Instance, position: &Position) {
         let start = self.start_of(&instance.shard, position);
-        let life = Life {
-            given: start.clone(),
-            done: start.clone(),
-            in_call: Vec::new(),
-        };
+        let life = Life::begins(position, &start);
         self.lives.insert(instance.number, life);
         let parents = self.truth.parents.get(&instance.shard);
         let early = parents
             .into_iter()
             .flatten()
-            .find(|parent| !self.has_ended(parent))
+            .find(|parent| !self.has_ended(parent) && !self.is_before_start(parent))
             .cloned();
         if let Some(parent) = early {
             let what = format!("{instance} begins before the end of {parent}");
@@ -409,7 +462,7 @@ impl Checker {
             }
             let done = left.in_order.and_then(|before| self.lives.get(&before));
             if let Some(done) = done
-                .map(|life| life.done.clone())
+                .map(|life| life.settled.clone())
                 .filter(|done| *done > start)
             {
                 let what = format!("{instance} begins at {position}, and {done} was done with");
@@ -469,115 +522,9 @@ impl Checker {
             let left = self.left(within, in_order);
             self.shards.entry(instance.shard.clone()).or_default().left = Some(left);
         }
-        if call == Call::Process && ending == Ending::Done {
-            self.is_done(instance);
-            if let Some(life) = self.lives.get_mut(&instance.number) {
-                let last = life.in_call.last().cloned();
-                life.done = last.map_or(life.done.clone(), |last| last.max(life.done.clone()));
-            }
+        if call == Call::Process {
+            self.batch_is_over(instance, ending);
         }
-        if let Some(life) = self.lives.get_mut(&instance.number) {
-            life.in_call.clear();
-        }
-    }
-
-    /// The processor is done with what the call under way was given.
-    fn is_done(&mut self, instance: &Instance) {
-        let (Some(life), Some(shard)) = (
-            self.lives.get(&instance.number),
-            self.shards.get_mut(&instance.shard),
-        ) else {
-            return;
-        };
-        for position in &life.in_call {
-            shard.records.insert(position.clone(), true);
-        }
-    }
-
-    fn delivered(&mut self, instance: &Instance, position: &Position, payload: &str) {
-        let (Some(life), Some(shard)) = (
-            self.lives.get_mut(&instance.number),
-            self.shards.get_mut(&instance.shard),
-        ) else {
-            let what = format!("{instance} is given {payload} and never began");
-            return self.breaks(Rule::Order, what);
-        };
-        let mut wrong = None;
-        if !shard.records.contains_key(position) {
-            wrong = Some("which the shard does not hold".to_owned());
-        } else if *position <= life.done {
-            wrong = Some(format!("though it was done with {}", life.done));
-        } else if life.in_call.last().is_some_and(|last| position <= last) {
-            wrong = Some("in the wrong order".to_owned());
-        } else if *position > life.given {
-            let behind = (
-                std::ops::Bound::Excluded(&life.given),
-                std::ops::Bound::Excluded(position),
-            );
-            if let Some((missing, _)) = shard.records.range(behind).next() {
-                wrong = Some(format!("and not {missing}, which comes before"));
-            }
-        }
-        life.given = life.given.clone().max(position.clone());
-        life.in_call.push(position.clone());
-        if let Some(wrong) = wrong {
-            let what = format!("{instance} is given {payload} at {position} {wrong}");
-            self.breaks(Rule::Order, what);
-        }
-    }
-
-    /// What is not as it should be when nothing has failed for long; `None` at rest.
-    pub fn unrest(&self) -> Option<String> {
-        let is_alive = |worker: &str| self.alive.iter().any(|alive| **alive == *worker);
-        for (id, shard) in &self.shards {
-            let left = shard.records.iter().filter(|(_, done)| !**done);
-            if let Some((first, _)) = left.clone().next() {
-                let left = left.count();
-                return Some(format!(
-                    "{left} records of {id} are left, the first at {first}"
-                ));
-            }
-            if !self.truth.open.contains(id) {
-                if !self.has_ended(id) {
-                    return Some(format!("{id} is closed and not checkpointed at its end"));
-                }
-                continue;
-            }
-            let Some(row) = &shard.row else {
-                return Some(format!("{id} has no lease"));
-            };
-            let owner = row.owner.as_deref().filter(|owner| is_alive(owner));
-            let Some(owner) = owner else {
-                return Some(format!("no living worker owns {id}: {row}"));
-            };
-            if row.checkpoint_owner.is_some() {
-                return Some(format!("{id} is in a handoff: {row}"));
-            }
-            let works = shard.newest.as_ref().map(|newest| &*newest.worker);
-            if works != Some(owner) || shard.left.is_some() {
-                return Some(format!("{owner} owns {id}, and works on it: {works:?}"));
-            }
-        }
-        let leader = self.leader.as_deref();
-        if !leader.is_some_and(is_alive) {
-            return Some(format!("no living worker leads: {leader:?}"));
-        }
-        self.truth.by_number.then(|| self.uneven()).flatten()
-    }
-
-    fn uneven(&self) -> Option<String> {
-        let mut counts: BTreeMap<&str, usize> =
-            self.alive.iter().map(|worker| (&**worker, 0)).collect();
-        for id in &self.truth.open {
-            let row = self.shards.get(id).and_then(|shard| shard.row.as_ref());
-            let owner = row.and_then(|row| row.owner.as_deref());
-            if let Some(count) = owner.and_then(|owner| counts.get_mut(owner)) {
-                *count += 1;
-            }
-        }
-        let most = counts.values().max().copied().unwrap_or(0);
-        let least = counts.values().min().copied().unwrap_or(0);
-        (most > least + 1).then(|| format!("the shards are shared out unevenly: {counts:?}"))
     }
 }
 

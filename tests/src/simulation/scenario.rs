@@ -10,11 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kinesis_consumer::{
-    FanOutSettings, LeaseAssignment, LeaseSettings, OnFailure, Retrieval, Settings, ShardId,
-};
-use kinesis_core::{Clock, Deaggregated, Position, Rand, deaggregate};
-use kinesis_local::testing::{START_MS, TestStream};
+use kinesis_consumer::{LeaseAssignment, OnFailure, Settings};
+use kinesis_core::{Clock, Rand};
+use kinesis_local::testing::START_MS;
 use kinesis_local::{KinesisLocal, Limits};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,15 +20,18 @@ use tokio_util::sync::CancellationToken;
 use super::log::{Event, Log};
 use super::network::Doom;
 use super::operator::Operator;
-use super::processor::Temper;
+use super::processor::{Temper, Way};
 use super::rules::{Checker, Truth};
 use super::worker::Worker;
-use crate::world::STREAM;
+use streams::Source;
 use writer::Writer;
 
 mod acts;
 mod looked_after;
+mod settings;
+mod streams;
 pub mod sweep;
+mod truth;
 mod writer;
 
 /// Things that happen before the calm. Source: none; about a minute and a half.
@@ -64,11 +65,16 @@ enum Act {
 pub(super) struct Scenario {
     rand: Rand,
     local: KinesisLocal,
-    stream: TestStream,
+    sources: Vec<Source>,
+    /// Whether workers are to read the first stream alone.
+    takes_one: bool,
     clock: Clock,
     log: Log,
     settings: Settings,
+    way: Way,
     temper: Temper,
+    /// How long the stream is written to before the first worker comes.
+    ahead: Duration,
     fault_every: u64,
     /// Whether workers only come, before the calm.
     nobody_goes: bool,
@@ -84,7 +90,7 @@ pub(super) struct Scenario {
 }
 
 impl Scenario {
-    /// A stream without workers.
+    /// A stream without workers, or two.
     pub(super) async fn start(seed: u64) -> Self {
         let rand = Rand::seeded(seed);
         let local = rand.fork();
@@ -103,26 +109,30 @@ impl Scenario {
             .start()
             .await
             .expect("kinesis-local starts");
-        let stream = TestStream::create(&local, STREAM, shards).await;
-        let settings = settings(&rand);
-        let temper = Temper {
-            slow: Duration::from_secs(1 + rand.below(14)),
-            slow_every: [0, 8, 30][rand.below(3) as usize],
-            fails_every: [0, 12, 40][rand.below(3) as usize],
-        };
         let operator = Operator::new(&local, clock.clone(), log.clone(), rand.fork());
+        // A second one of a size of its own, for some.
+        let second = Some(1 + rand.below(3) as i32).filter(|_| rand.below(4) == 0);
+        let shards: Vec<i32> = [shards].into_iter().chain(second).collect();
+        let sources = streams::create(&local, &shards).await;
+        let settings = settings::settings(&rand);
+        let temper = settings::temper(&rand);
+        let way = settings::way(&rand);
+        let ahead = settings::ahead(&rand, &settings);
         let fault_every = [0, 8, 20, 60][rand.below(4) as usize];
         log.step(format!(
-            "seed {seed}: {shards} shards, {:?}, {:?}, {:?}, one fault in {fault_every} calls, {temper:?}",
-            settings.retrieval, settings.on_failure, settings.lease.assignment
+            "seed {seed}: {shards:?} shards, {:?}, {:?}, {:?}, {:?}, one fault in {fault_every} calls, {way:?}, {temper:?}",
+            settings.initial_position, settings.retrieval, settings.on_failure, settings.lease.assignment
         ));
         Self {
             local,
-            stream,
+            sources,
+            takes_one: false,
             clock,
             log,
             settings,
+            way,
             temper,
+            ahead,
             fault_every,
             nobody_goes: rand.below(3) == 0,
             sound: Arc::default(),
@@ -139,13 +149,8 @@ impl Scenario {
     /// Plays it to its end; the log, and what the stream holds in the end.
     pub(super) async fn play(mut self) -> (Log, Truth) {
         let enough = CancellationToken::new();
-        let writer = Writer {
-            stream: self.stream.clone(),
-            rand: self.rand.fork(),
-            poison: matches!(self.settings.on_failure, OnFailure::DeadLetter { .. }),
-            enough: enough.clone(),
-        };
-        let writing = tokio::spawn(writer.run());
+        let mut writing = self.writers(&enough);
+        self.stream_goes_ahead().await;
         for _ in 0..=self.rand.below(2) {
             self.start_worker(true);
         }
@@ -160,7 +165,9 @@ impl Scenario {
             self.quiet().await;
         }
         enough.cancel();
-        writing.await.expect("the writer does not panic");
+        while let Some(over) = writing.join_next().await {
+            over.expect("the writer does not panic");
+        }
         self.rests(QUIET_REST_WITHIN).await;
         let truth = self.truth().await;
         self.log.push(Event::Over);
@@ -170,6 +177,32 @@ impl Scenario {
         let over = async || self.workers.iter().all(Worker::is_gone);
         within(Duration::from_secs(120), over).await;
         (self.log, truth)
+    }
+
+    /// Writes into each stream until it is enough.
+    fn writers(&self, enough: &CancellationToken) -> JoinSet<()> {
+        let writer = |source: &Source| Writer {
+            stream: source.stream.clone(),
+            rand: self.rand.fork(),
+            poison: matches!(self.settings.on_failure, OnFailure::DeadLetter { .. }),
+            enough: enough.clone(),
+        };
+        let writers = self.sources.iter().map(writer);
+        writers.map(Writer::run).collect()
+    }
+
+    /// The stream is written to, and at times resharded, before there is a worker.
+    async fn stream_goes_ahead(&self) {
+        if self.ahead.is_zero() {
+            return;
+        }
+        tokio::time::sleep(self.ahead / 2).await;
+        match self.rand.below(4) {
+            0 => self.split().await,
+            1 => self.merge().await,
+            _ => {}
+        }
+        tokio::time::sleep(self.ahead / 2).await;
     }
 
     async fn pause(&self, millis_max: u64) {
@@ -185,6 +218,7 @@ impl Scenario {
         for worker in &self.workers {
             worker.network.calm();
         }
+        self.all_streams();
         while self.staying() < 2 {
             self.start_worker(false);
         }
@@ -224,35 +258,6 @@ impl Scenario {
             .iter()
             .filter(|worker| !worker.is_gone() && !worker.leaves())
             .count()
-    }
-
-    /// What the stream holds.
-    async fn truth(&self) -> Truth {
-        let ids = |shards: &[aws_sdk_kinesis::types::Shard]| {
-            let id = |shard: &aws_sdk_kinesis::types::Shard| ShardId::from(shard.shard_id());
-            shards.iter().map(id).collect()
-        };
-        let shards = self.stream.shards().await;
-        let parents = |shard: &aws_sdk_kinesis::types::Shard| {
-            let parents = [shard.parent_shard_id(), shard.adjacent_parent_shard_id()];
-            let parents = parents.into_iter().flatten().map(ShardId::from).collect();
-            (ShardId::from(shard.shard_id()), parents)
-        };
-        let mut records = Vec::new();
-        for stored in self.stream.read_all().await {
-            let members = match deaggregate(&stored.data) {
-                Deaggregated::Members(members) => members.len() as u64,
-                Deaggregated::Raw(_) | Deaggregated::Damaged { .. } => 1,
-            };
-            let at = |sub| Position::at(stored.sequence_number.clone(), sub);
-            records.extend((0..members).map(|sub| (stored.shard_id.clone(), at(sub))));
-        }
-        Truth {
-            records,
-            parents: shards.iter().map(parents).collect(),
-            open: ids(&self.stream.open_shards().await),
-            by_number: self.settings.lease.assignment == LeaseAssignment::LeaseCount,
-        }
     }
 
     /// Waits until everything is in order, what was written until now being dealt with; whether that
@@ -296,35 +301,6 @@ impl Watch {
             log.push(Event::Unrest { what });
         }
         rests
-    }
-}
-
-fn settings(rand: &Rand) -> Settings {
-    let retrieval = match rand.below(3) {
-        0 => Retrieval::FanOut(FanOutSettings::default()),
-        _ => Retrieval::Polling,
-    };
-    let on_failure = match rand.below(2) {
-        0 => OnFailure::DeadLetter { attempts: 3 },
-        _ => OnFailure::Retry,
-    };
-    let assignment = match rand.below(2) {
-        0 => LeaseAssignment::LeaseCount,
-        _ => LeaseAssignment::default(),
-    };
-    Settings {
-        retrieval,
-        on_failure,
-        // As many as keep up with the writer, slow batches and all.
-        max_records: 5 + rand.below(20) as u32,
-        shutdown_timeout: Duration::from_secs(1 + rand.below(20)),
-        lease: LeaseSettings {
-            // The use of this machine's CPU is not the seed's.
-            disable_worker_metrics: true,
-            assignment,
-            ..LeaseSettings::default()
-        },
-        ..Settings::default()
     }
 }
 

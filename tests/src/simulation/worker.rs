@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_kinesis::config::retry::{RetryPartition, TokenBucket};
-use kinesis_consumer::{Consumer, OnFailure, Settings, ShardId};
+use kinesis_consumer::{Consumer, OnFailure, Settings, StreamSource, Streams};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::KinesisLocal;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,8 @@ use crate::world::{APPLICATION, STREAM};
 pub(super) struct Parts {
     pub(super) local: KinesisLocal,
     pub(super) network: Network,
+    /// What it reads, where that is several streams.
+    pub(super) streams: Option<Streams>,
     pub(super) settings: Settings,
     pub(super) processors: Processors,
     pub(super) clock: Clock,
@@ -33,6 +35,7 @@ pub(super) struct Worker {
     pub(super) name: Arc<str>,
     pub(super) network: Network,
     log: Log,
+    streams: Option<Streams>,
     stop: CancellationToken,
     gone: Arc<AtomicBool>,
 }
@@ -43,6 +46,7 @@ impl Worker {
         let Parts {
             local,
             network,
+            streams,
             settings,
             processors,
             clock,
@@ -66,19 +70,25 @@ impl Worker {
         let kinesis = aws_sdk_kinesis::config::Builder::from(&config).retry_partition(quota());
         let dynamodb = aws_sdk_dynamodb::config::Builder::from(&config).retry_partition(quota());
         let dead_letters = matches!(settings.on_failure, OnFailure::DeadLetter { .. });
-        let mut consumer = Consumer::builder(
-            APPLICATION,
-            STREAM,
-            aws_sdk_kinesis::Client::from_conf(kinesis.build()),
-            aws_sdk_dynamodb::Client::from_conf(dynamodb.build()),
-            move |shard: &ShardId| processors.processor(shard),
-        )
-        .worker_id(&*name)
-        .settings(settings)
-        .clock(clock)
-        .rand(rand);
+        let kinesis = aws_sdk_kinesis::Client::from_conf(kinesis.build());
+        let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
+        let graveyard = Graveyard {
+            log: log.clone(),
+            many: streams.is_some(),
+        };
+        let consumer = match &streams {
+            Some(streams) => {
+                Consumer::multi_stream(APPLICATION, streams, kinesis, dynamodb, processors)
+            }
+            None => Consumer::builder(APPLICATION, STREAM, kinesis, dynamodb, processors),
+        };
+        let mut consumer = consumer
+            .worker_id(&*name)
+            .settings(settings)
+            .clock(clock)
+            .rand(rand);
         if dead_letters {
-            consumer = consumer.dead_letters(Graveyard { log: log.clone() });
+            consumer = consumer.dead_letters(graveyard);
         }
         let consumer = consumer.build().expect("the settings are valid");
         log.push(Event::Up {
@@ -110,8 +120,20 @@ impl Worker {
             name,
             network,
             log,
+            streams,
             stop,
             gone,
+        }
+    }
+
+    /// From now on it is to read this stream too, or not, where it reads several.
+    pub(super) fn reads(&self, stream: &str, reads: bool) {
+        let Some(streams) = &self.streams else { return };
+        if reads {
+            // It may be there already.
+            drop(streams.add(StreamSource::new(stream)));
+        } else {
+            streams.remove(stream);
         }
     }
 

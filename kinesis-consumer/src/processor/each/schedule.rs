@@ -80,6 +80,12 @@ impl Schedule {
         self.settled.checked_sub(1)
     }
 
+    /// The last record that is done, whatever is not before it.
+    #[cfg(feature = "mutations")]
+    pub(super) fn last_finished(&self) -> Option<usize> {
+        self.finished.iter().rposition(|finished| *finished)
+    }
+
     pub(super) fn is_done(&self) -> bool {
         self.settled == self.finished.len()
     }

@@ -5,8 +5,10 @@
 //! - A lease whose row was deleted starts anew where the row that is made for it says. A shard that was read
 //!   to its end meanwhile gets none. While there is none, nothing tells that the finished shards before it
 //!   were read whose rows are gone too, in due course: they may start anew as well.
+//! - There is one for streams alone that are read from their beginning: where others start, `start` says.
 //! - The children of a shard that was set to an instant and has no record since start at that instant.
 
+use kinesis_consumer::InitialPosition;
 use kinesis_core::{Position, ShardId};
 
 use super::{Checker, Shard};
@@ -26,6 +28,7 @@ impl Checker {
     pub(super) fn is_operated(&mut self, lease: &ShardId, anew: Anew) {
         let shard = self.shards.entry(lease.clone()).or_default();
         shard.anew = Some(anew);
+        shard.is_operated = true;
         if anew == Anew::Removed {
             shard.row = None;
             shard.checkpoint = None;
@@ -41,8 +44,8 @@ impl Checker {
         match by {
             Some(by) => {
                 shard.checkpoint = Some(row.checkpoint.clone());
-                for (position, done) in &mut shard.records {
-                    *done = came_before(position, from);
+                for (position, kept) in &mut shard.records {
+                    kept.done = came_before(position, from);
                 }
                 if by == Anew::Reset {
                     self.set_to.insert(from);
@@ -50,8 +53,8 @@ impl Checker {
             }
             // Of a parent that was set to this instant.
             None if shard.checkpoint.is_none() && self.set_to.contains(&from) => {
-                for (position, done) in &mut shard.records {
-                    *done |= came_before(position, from);
+                for (position, kept) in &mut shard.records {
+                    kept.done |= came_before(position, from);
                 }
             }
             None => {}
@@ -76,6 +79,9 @@ impl Checker {
 
     /// What a processor that starts there is done with.
     pub(super) fn start_of(&self, shard: &ShardId, position: &Position) -> Position {
+        if self.truth.initial != InitialPosition::TrimHorizon {
+            return position.clone();
+        }
         let starts_at = self.shards.get(shard).and_then(|shard| {
             let row = shard
                 .row
@@ -94,7 +100,7 @@ impl Checker {
 impl Shard {
     /// Whether there was nothing left to read of it when its row was deleted.
     pub(super) fn was_removed_at_its_end(&self) -> bool {
-        self.anew == Some(Anew::Removed) && self.records.values().all(|done| *done)
+        self.anew == Some(Anew::Removed) && self.records.values().all(|kept| kept.done)
     }
 }
 

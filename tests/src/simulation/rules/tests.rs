@@ -1,8 +1,13 @@
 //! Each rule finds the histories that break it, and no other.
 
-mod anew;
+use kinesis_local::testing::START_MS;
 
 use super::*;
+
+mod anew;
+mod one_by_one;
+mod pending;
+mod start;
 
 const SHARD: u64 = 0;
 
@@ -22,14 +27,25 @@ fn of_shard(number: usize, worker: &str, shard: u64) -> Instance {
     }
 }
 
+fn written(shard: &ShardId, number: u64, key: &str) -> Written {
+    Written {
+        shard: shard.clone(),
+        position: at(number),
+        key: key.into(),
+        arrived: START_MS + 1_000 * number,
+    }
+}
+
 /// A stream of one open shard with three records, 1 to 3.
 fn three() -> Truth {
     let shard = ShardId::from_index(SHARD);
     Truth {
-        records: (1..=3).map(|n| (shard.clone(), at(n))).collect(),
+        records: (1..=3).map(|n| written(&shard, n, "k")).collect(),
         parents: BTreeMap::from([(shard.clone(), Vec::new())]),
         open: BTreeSet::from([shard]),
         by_number: true,
+        initial: InitialPosition::TrimHorizon,
+        each: None,
     }
 }
 
@@ -41,6 +57,7 @@ fn row_of(shard: u64, counter: u64, owner: &str, checkpoint: Position) -> Event 
             checkpoint_owner: None,
             counter,
             checkpoint,
+            pending: None,
             starts_at: None,
         },
     }
@@ -77,6 +94,7 @@ fn begins(instance: &Instance, position: Position) -> Vec<Event> {
         Event::Begins {
             instance: instance.clone(),
             position,
+            pending: None,
         },
         leaves(instance, call, Ending::Done),
     ]
@@ -104,8 +122,10 @@ fn given(instance: &Instance, number: u64) -> Event {
 }
 
 fn asks(instance: &Instance) -> Event {
-    let instance = instance.clone();
-    Event::Asks { instance }
+    Event::Asks {
+        instance: instance.clone(),
+        position: None,
+    }
 }
 
 /// A whole call of `process_records`.
@@ -263,6 +283,8 @@ fn split() -> Truth {
         ]),
         open: BTreeSet::from([left, right]),
         by_number: true,
+        initial: InitialPosition::TrimHorizon,
+        each: None,
     }
 }
 

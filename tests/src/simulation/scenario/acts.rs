@@ -11,7 +11,6 @@ use crate::simulation::log::Event;
 use crate::simulation::network::{Cut, Doom, Network};
 use crate::simulation::processor::Processors;
 use crate::simulation::worker::{Parts, Worker};
-use crate::world::STREAM;
 
 /// Most workers at a time. Source: none, small.
 const WORKERS_MAX: usize = 4;
@@ -24,7 +23,7 @@ impl Scenario {
     /// Something happens.
     pub(super) async fn step(&mut self) {
         self.workers.retain(|worker| !worker.is_gone());
-        match self.rand.below(18) {
+        match self.rand.below(19) {
             0..=3 if self.workers.len() < WORKERS_MAX => self.start_worker(true),
             4..=7 if self.nobody_goes => {}
             4 => {
@@ -49,9 +48,11 @@ impl Scenario {
             11 => self.split().await,
             12 => self.merge().await,
             13 => self.scale().await,
+            14..=16 if !self.is_looked_after() => {}
             14 => self.operate(),
             15 => self.remove().await,
             16 if !self.nobody_goes => self.begin_anew().await,
+            17 => self.change_streams(),
             _ => {}
         }
     }
@@ -103,12 +104,15 @@ impl Scenario {
         self.workers.push(Worker::start(Parts {
             local: self.local.clone(),
             network,
+            streams: self.list(),
             settings: self.settings.clone(),
             processors: Processors {
                 worker: name,
+                many: self.sources.len() > 1,
                 log: self.log.clone(),
                 instances: Arc::clone(&self.instances),
                 rand: self.rand.fork(),
+                way: self.way.clone(),
                 temper: self.temper,
                 sound: Arc::clone(&self.sound),
             },
@@ -143,39 +147,45 @@ impl Scenario {
     }
 
     pub(super) async fn split(&self) {
-        let open = self.stream.open_shards().await;
+        let source = self.any_source();
+        let open = source.stream.open_shards().await;
         if open.len() < 6 {
-            let shard = &open[self.rand.below(open.len() as u64) as usize];
-            self.log.step(format!("{} is split", shard.shard_id()));
-            self.stream.split(shard.shard_id()).await;
+            let shard = open[self.rand.below(open.len() as u64) as usize].shard_id();
+            self.log.step(format!("{} is split", source.key(shard)));
+            source.stream.split(shard).await;
         }
     }
 
     pub(super) async fn merge(&self) {
-        let open = self.stream.open_shards().await;
+        let source = self.any_source();
+        let open = source.stream.open_shards().await;
         if open.len() >= 2 {
             let at = self.rand.below(open.len() as u64 - 1) as usize;
             let (shard, next) = (open[at].shard_id(), open[at + 1].shard_id());
-            self.log.step(format!("{shard} and {next} are merged"));
-            self.stream.merge(shard, next).await;
+            let key = source.key(shard);
+            self.log.step(format!("{key} and {next} are merged"));
+            source.stream.merge(shard, next).await;
         }
     }
 
     async fn scale(&self) {
-        let open = self.stream.open_shards().await.len();
+        let stream = &self.any_source().stream;
+        let open = stream.open_shards().await.len();
         // Within what the service takes: half to double.
         let least = open.div_ceil(2);
         let target = (least + self.rand.below((2 * open - least) as u64 + 1) as usize).min(6);
         if target == open || target < least {
             return;
         }
-        self.log.step(format!("{open} shards are made {target}"));
-        let update = self.stream.client().update_shard_count();
+        let name = stream.name();
+        self.log
+            .step(format!("{open} shards of {name} are made {target}"));
+        let update = stream.client().update_shard_count();
         let update = update
-            .stream_name(STREAM)
+            .stream_name(name)
             .target_shard_count(target as i32)
             .scaling_type(ScalingType::UniformScaling);
         update.send().await.expect("the shards are updated");
-        self.stream.until_active().await;
+        stream.until_active().await;
     }
 }

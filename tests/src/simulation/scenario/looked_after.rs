@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use kinesis_consumer::ShardId;
 use kinesis_consumer::admin::{ResetTo, Which};
+use kinesis_consumer::{InitialPosition, ShardId};
 
 use super::{Scenario, Worker, within};
 use crate::simulation::log::Event;
@@ -17,6 +17,13 @@ const STOPS_WITHIN: Duration = Duration::from_secs(60);
 const BACK_SECONDS_MAX: u64 = 60;
 
 impl Scenario {
+    /// Whether there is an operator: for one stream that is read from its beginning. Where an operator sets
+    /// leases anew, the rules could not tell where the application had begun by itself.
+    pub(super) fn is_looked_after(&self) -> bool {
+        let from_beginning = self.settings.initial_position == InitialPosition::TrimHorizon;
+        from_beginning && self.sources.len() == 1
+    }
+
     /// The operator releases leases, ends handoffs that hang, or sets leases anew, while workers run.
     pub(super) fn operate(&mut self) {
         let which = match self.any_lease() {
@@ -66,6 +73,9 @@ impl Scenario {
 
     /// In quiet: a lease is released, and its holder lets go.
     pub(super) async fn release(&self) {
+        if !self.is_looked_after() {
+            return;
+        }
         let leases = self.leases_of_open_shards().await;
         if let Some(lease) = self.one_of(&leases) {
             self.operator.does(Deed::Release(only(lease))).await;
@@ -91,8 +101,9 @@ impl Scenario {
     }
 
     async fn leases_of_open_shards(&self) -> Vec<ShardId> {
-        let open = self.stream.open_shards().await;
-        let open = open.iter().map(|shard| ShardId::from(shard.shard_id()));
+        let source = &self.sources[0];
+        let open = source.stream.open_shards().await;
+        let open = open.iter().map(|shard| source.key(shard.shard_id()));
         let leases = self.leases();
         open.filter(|shard| leases.contains(shard)).collect()
     }

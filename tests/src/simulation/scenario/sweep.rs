@@ -12,8 +12,8 @@
 //! does between two calls nobody sees but its processor, and that dies with it.
 
 use super::{
-    Arc, Doom, Duration, Event, LeaseAssignment, Log, OnFailure, QUIET_REST_WITHIN, Rand, Scenario,
-    Temper, Truth, Watch, Worker, Writer, within,
+    Arc, Doom, Duration, Event, LeaseAssignment, Log, QUIET_REST_WITHIN, Rand, Scenario, Temper,
+    Truth, Watch, Worker, within,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -92,13 +92,7 @@ impl Scenario {
             "a sweep: leases by number, no fault, no slow or failing batch; {dies}"
         ));
         let enough = CancellationToken::new();
-        let writer = Writer {
-            stream: self.stream.clone(),
-            rand: self.rand.fork(),
-            poison: matches!(self.settings.on_failure, OnFailure::DeadLetter { .. }),
-            enough: enough.clone(),
-        };
-        let writing = tokio::spawn(writer.run());
+        let mut writing = self.writers(&enough);
         let doom = |role| {
             crash
                 .filter(|crash| crash.role == role)
@@ -106,6 +100,7 @@ impl Scenario {
         };
         let dooms = [doom(Role::First), doom(Role::Second), None];
 
+        self.stream_goes_ahead().await;
         self.start_next(dooms);
         let mut rests = self.settles(dooms).await;
         self.log.push(Event::Quiet);
@@ -123,7 +118,9 @@ impl Scenario {
             rests = self.settles(dooms).await;
         }
         enough.cancel();
-        writing.await.expect("the writer does not panic");
+        while let Some(over) = writing.join_next().await {
+            over.expect("the writer does not panic");
+        }
         self.settles(dooms).await;
         let truth = self.truth().await;
         self.log.push(Event::Over);

@@ -9,7 +9,6 @@ use kinesis_local::testing::TestStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::simulation::processor::POISON;
-use crate::world::STREAM;
 
 /// Puts records, each key's in order, until it is enough.
 pub(super) struct Writer {
@@ -54,7 +53,11 @@ impl Writer {
             .data(Blob::new(data))
             .build()
             .expect("complete");
-        let put = self.stream.client().put_records().stream_name(STREAM);
+        let put = self
+            .stream
+            .client()
+            .put_records()
+            .stream_name(self.stream.name());
         let answer = put
             .records(entry)
             .send()

@@ -8,6 +8,8 @@ use kinesis_core::{HashKeyRange, Position, ShardId};
 use crate::checkpoint::PendingCheckpoint;
 use crate::lease::item::{self, shard_set};
 use crate::lease::write::{Change, Demand, Owners, Set, Write};
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 
 /// Both expressions with their placeholders. DynamoDB refuses a placeholder that is not used, so
 /// each is added where it is written.
@@ -153,6 +155,10 @@ impl Expression {
         ));
         let zero = self.value("zero", item::number(0));
         set.push(format!("{} = {zero}", self.name(item::OWNER_SWITCHES)));
+        #[cfg(feature = "mutations")]
+        if mutation::is(Mutation::CheckpointLeavesPending) {
+            return;
+        }
         for pending in [
             item::PENDING,
             item::PENDING_SUB_SEQUENCE,

@@ -20,7 +20,10 @@ fn of_three_seconds() -> Truth {
     let shard = ShardId::from_index(SHARD);
     Truth {
         records: (1..=3)
-            .map(|second| (shard.clone(), came(second)))
+            .map(|second| Written {
+                position: came(second),
+                ..written(&shard, second, "k")
+            })
             .collect(),
         ..three()
     }
@@ -178,7 +181,7 @@ fn finished_shards_may_be_read_again_while_one_behind_them_has_no_row() {
         let mut history = vec![removed(0)];
         history.push(row_of(1, 1, "a", start.clone()));
         history.extend(begins(&of_shard(0, "a", 1), start.clone()));
-        let records = left.then(|| (ShardId::from_index(0), at(1)));
+        let records = left.then(|| written(&ShardId::from_index(0), 1, "k"));
         let truth = Truth {
             records: records.into_iter().collect(),
             ..split()

@@ -1,0 +1,165 @@
+//! A processor that checkpoints in two phases: it says beforehand where it is going, with bytes that name
+//! the attempt, works, and commits.
+
+use async_trait::async_trait;
+use kinesis_consumer::{
+    Checkpointer, InitializeInput, PreparedCheckpoint, ProcessRecordsInput, ProcessorError,
+    RecordProcessor,
+};
+use kinesis_core::Position;
+
+use super::Actor;
+use crate::simulation::log::{Call, Event, Pending};
+
+/// Prepares, works and commits, or commits later, or not at all.
+pub(super) struct Careful {
+    actor: Actor,
+    /// How many it has prepared.
+    count: u64,
+    /// What is prepared and not committed, all of it done.
+    prepared: Option<PreparedCheckpoint>,
+    /// The end of the last batch that was done.
+    done: Option<Position>,
+}
+
+impl Careful {
+    pub(super) fn new(actor: Actor) -> Self {
+        Self {
+            actor,
+            count: 0,
+            prepared: None,
+            done: None,
+        }
+    }
+
+    async fn prepare(
+        &mut self,
+        checkpointer: &Checkpointer,
+        position: &Position,
+    ) -> Result<PreparedCheckpoint, ProcessorError> {
+        self.count += 1;
+        let state = format!("{} of #{}", self.count, self.actor.instance.number);
+        let pending = Pending {
+            position: position.clone(),
+            state: state.clone(),
+        };
+        self.actor.log.push(Event::Prepares {
+            instance: self.actor.instance.clone(),
+            pending: pending.clone(),
+        });
+        let goes_anywhere = *position > checkpointer.last();
+        let prepared = checkpointer.prepare(position, state).await?;
+        self.actor
+            .is_told(checkpointer, Some(pending).filter(|_| goes_anywhere));
+        Ok(prepared)
+    }
+
+    async fn commit(
+        &self,
+        checkpointer: &Checkpointer,
+        prepared: &PreparedCheckpoint,
+    ) -> Result<(), ProcessorError> {
+        self.actor.log.push(Event::Asks {
+            instance: self.actor.instance.clone(),
+            position: Some(prepared.position().clone()),
+        });
+        prepared.commit().await?;
+        self.actor.is_told(checkpointer, None);
+        Ok(())
+    }
+
+    async fn process(&mut self, input: &ProcessRecordsInput) -> Result<(), ProcessorError> {
+        let checkpointer = &input.checkpointer;
+        self.actor.is_given(&input.records);
+        // What an earlier batch left.
+        if let Some(prepared) = self.prepared.take()
+            && *prepared.position() > checkpointer.last()
+            && self.actor.once_in(2)
+        {
+            self.commit(checkpointer, &prepared).await?;
+        }
+        let records = input.records.len() as u64;
+        let at = match self.actor.rand.below(3) {
+            0 => self.actor.rand.below(records),
+            _ => records - 1,
+        };
+        let position = input.records[at as usize].position();
+        let prepared = match position > checkpointer.last() {
+            true => Some(self.prepare(checkpointer, &position).await?),
+            false => None,
+        };
+        self.actor.work(1).await;
+        self.actor.tastes(&input.records)?;
+        self.actor.may_fail(1)?;
+        let Some(prepared) = prepared else {
+            return Ok(());
+        };
+        match self.actor.rand.below(4) {
+            0 => self.prepared = Some(prepared),
+            // Any checkpoint puts an end to what is prepared.
+            1 => self.actor.checkpoint(checkpointer, None).await?,
+            _ => self.commit(checkpointer, &prepared).await?,
+        }
+        Ok(())
+    }
+
+    /// Checkpoints at the end of what was done, in two phases or in one.
+    async fn finish(
+        &mut self,
+        checkpointer: &Checkpointer,
+        end: Option<Position>,
+    ) -> Result<(), ProcessorError> {
+        self.prepared = None;
+        let Some(end) = end.filter(|end| *end > checkpointer.last()) else {
+            return self.actor.checkpoint(checkpointer, None).await;
+        };
+        if self.actor.once_in(2) {
+            return self.actor.checkpoint(checkpointer, None).await;
+        }
+        let prepared = self.prepare(checkpointer, &end).await?;
+        self.actor.work(1).await;
+        self.commit(checkpointer, &prepared).await?;
+        // A batch that was cut off may have been checkpointed further; and dead letters may have come
+        // since.
+        self.actor.checkpoint(checkpointer, None).await
+    }
+}
+
+#[async_trait]
+impl RecordProcessor for Careful {
+    async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
+        let under = self.actor.enter(Call::Initialize);
+        self.actor.begins(&input);
+        self.actor.work(1).await;
+        under.over(Ok(()))
+    }
+
+    async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
+        let under = self.actor.enter(Call::Process);
+        let done = self.process(&input).await;
+        if done.is_ok() {
+            self.done = input.records.last().map(|record| record.position());
+        }
+        under.over(done)
+    }
+
+    async fn lease_lost(&mut self) {
+        let under = self.actor.enter(Call::LeaseLost);
+        drop(under.over::<ProcessorError>(Ok(())));
+    }
+
+    async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
+        let under = self.actor.enter(Call::ShardEnded);
+        let done = self.finish(&checkpointer, Some(Position::ShardEnd)).await;
+        under.over(done)
+    }
+
+    async fn shutdown_requested(
+        &mut self,
+        checkpointer: Checkpointer,
+    ) -> Result<(), ProcessorError> {
+        let under = self.actor.enter(Call::Shutdown);
+        let done = self.finish(&checkpointer, self.done.clone()).await;
+        under.over(done)
+    }
+}

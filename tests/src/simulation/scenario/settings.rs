@@ -1,0 +1,87 @@
+//! What a seed decides about a fleet before it begins.
+
+use std::time::Duration;
+
+use kinesis_consumer::{
+    FanOutSettings, ForEach, InitialPosition, LeaseAssignment, LeaseSettings, OnFailure, Retrieval,
+    Settings,
+};
+use kinesis_core::Rand;
+use kinesis_local::testing::START_MS;
+
+use crate::simulation::processor::{Temper, Way};
+
+/// The longest that the stream is written to before an application comes that starts at an instant, in
+/// milliseconds. Source: none; time for some records in each shard.
+const AHEAD_MILLIS_MAX: u64 = 40_000;
+
+/// The consumers' settings.
+pub(super) fn settings(rand: &Rand) -> Settings {
+    let retrieval = match rand.below(3) {
+        0 => Retrieval::FanOut(FanOutSettings::default()),
+        _ => Retrieval::Polling,
+    };
+    let on_failure = match rand.below(2) {
+        0 => OnFailure::DeadLetter { attempts: 3 },
+        _ => OnFailure::Retry,
+    };
+    let assignment = match rand.below(2) {
+        0 => LeaseAssignment::LeaseCount,
+        _ => LeaseAssignment::default(),
+    };
+    Settings {
+        initial_position: initial(rand),
+        retrieval,
+        on_failure,
+        // As many as keep up with the writer, slow batches and all.
+        max_records: 5 + rand.below(20) as u32,
+        shutdown_timeout: Duration::from_secs(1 + rand.below(20)),
+        lease: LeaseSettings {
+            // The use of this machine's CPU is not the seed's.
+            disable_worker_metrics: true,
+            assignment,
+            ..LeaseSettings::default()
+        },
+        ..Settings::default()
+    }
+}
+
+/// Where the application starts: at an instant that is over when the first worker comes.
+fn initial(rand: &Rand) -> InitialPosition {
+    match rand.below(4) {
+        0 => InitialPosition::Latest,
+        1 => InitialPosition::AtTimestamp(START_MS + rand.below(AHEAD_MILLIS_MAX)),
+        _ => InitialPosition::TrimHorizon,
+    }
+}
+
+/// How long the stream is written to before the first worker comes.
+pub(super) fn ahead(rand: &Rand, settings: &Settings) -> Duration {
+    Duration::from_millis(match settings.initial_position {
+        InitialPosition::TrimHorizon => 0,
+        InitialPosition::Latest => rand.below(AHEAD_MILLIS_MAX),
+        InitialPosition::AtTimestamp(millis) => millis - START_MS + rand.below(10_000),
+    })
+}
+
+/// How processors behave.
+pub(super) fn temper(rand: &Rand) -> Temper {
+    Temper {
+        slow: Duration::from_secs(1 + rand.below(14)),
+        slow_every: [0, 8, 30][rand.below(3) as usize],
+        fails_every: [0, 12, 40][rand.below(3) as usize],
+    }
+}
+
+/// How processors go through a shard.
+pub(super) fn way(rand: &Rand) -> Way {
+    match rand.below(4) {
+        0 => Way::Prepared,
+        1 => Way::Each(ForEach {
+            concurrency: 1 + rand.below(6) as usize,
+            order_per_key: rand.below(4) > 0,
+            checkpoint_interval: Duration::from_millis(100 + rand.below(5_000)),
+        }),
+        _ => Way::Batches,
+    }
+}
