@@ -16,24 +16,13 @@ mod plan;
 use std::time::Duration;
 
 use aws_sdk_kinesis::Client;
-use backon::{ExponentialBuilder, Retryable};
-use kinesis_core::{HashKeyRange, Rand, Shard, ShardMap};
+use kinesis_core::{HashKeyRange, Shard, ShardMap};
 
 use crate::error::{Error, ErrorKind};
 use crate::service_time::ServiceTime;
 use crate::stream::{Address, StreamId};
 
 pub(crate) use plan::{Known, Start, covers_key_space, missing_leases};
-
-/// First pause before a listing is tried again; doubles, with jitter. Source: none, reasonable
-/// default; the KCL pauses 1.5 s.
-const LIST_PAUSE: Duration = Duration::from_millis(200);
-
-/// Longest pause. Source: none, reasonable default.
-const LIST_PAUSE_MAX: Duration = Duration::from_secs(2);
-
-/// How long to try at the start of a worker. Source: KCL, 50 attempts with 1.5 s between.
-pub(crate) const PATIENCE_AT_START: Duration = Duration::from_secs(75);
 
 /// Time for one attempt of one page. Source: none, reasonable default.
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,36 +64,12 @@ pub(crate) struct Listing {
     pub(crate) service_millis: Option<u64>,
 }
 
-/// Lists all shards of `stream`, open and closed. The open ones cover the whole key space, or it is
-/// an error.
+/// Lists all shards of `stream`, open and closed, in one attempt. The open ones cover the whole key
+/// space, or it is an error.
 ///
 /// # Errors
-/// `NotFound` if there is no such stream; `Unavailable` or `Throttled` if it could not be listed, or
-/// was being created or resharded, for longer than `patience` (zero: one attempt).
-pub(crate) async fn list_shards(
-    client: &Client,
-    stream: &Address,
-    patience: Duration,
-    rand: &Rand,
-) -> Result<Listing, Error> {
-    let pauses = ExponentialBuilder::default()
-        .with_jitter()
-        .with_jitter_seed(rand.next_u64())
-        .with_min_delay(LIST_PAUSE)
-        .with_max_delay(LIST_PAUSE_MAX)
-        .with_total_delay(Some(patience))
-        .without_max_times();
-    (|| list_once(client, stream))
-        .retry(pauses)
-        .sleep(tokio::time::sleep)
-        .when(|error: &Error| error.kind().is_retryable())
-        .notify(|error: &Error, pause| {
-            tracing::warn!(%stream, ?pause, "listing the shards is tried again: {error}");
-        })
-        .await
-}
-
-/// As [`list_shards`], in one attempt.
+/// `NotFound` if there is no such stream; `Unavailable` or `Throttled` if it could not be listed now, or
+/// is being created or resharded.
 pub(crate) async fn list_once(client: &Client, stream: &Address) -> Result<Listing, Error> {
     let time = ServiceTime::default();
     let mut service_millis = None;

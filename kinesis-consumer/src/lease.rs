@@ -8,7 +8,7 @@
 //!                                                    fence, release, hand over
 //!  the leader     scan ─▶ Observer ─────▶ Roster ─────────▶ assign::plan ─▶ assign / start handoff ─▶ row
 //!                         (what is free)  (who is there)    (who gets what)
-//!                 ListShards ──discover──▶ rows (at the start, and where the key space has a hole)
+//!                 ListShards, apart ──discover──▶ rows (at the start, and where the key space has a hole)
 //! ```
 //!
 //! What this module promises:
@@ -30,6 +30,8 @@
 //!   all its children are under way, or when the stream has its shard no more and nobody knows them.
 //! - **A renewal never waits for user code**, nor for a scan. Each lease has a task that does all its
 //!   writes; [`HeldLease`] only sends it messages.
+//! - **Leases move while Kinesis does not list or describe its streams.** What is asked of it is asked by
+//!   tasks apart from the looks at the table; only leases that are still to be made wait for the answer.
 //!
 //! # Rows
 //! The attributes are those of the KCL 3.5 (`leaseKey` S hash key, `leaseOwner` S, `leaseCounter` N,

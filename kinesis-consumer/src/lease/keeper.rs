@@ -2,15 +2,17 @@
 //!
 //! ```text
 //!  table, states ─▶ ┬─ every lease_discovery_interval: what was given to me? ─▶ take ─▶ HeldTask (renews)
-//!                   ├─ leading, every lease_assignment_interval: scan ─▶ assign ─▶ hand over ─▶ clean up ─▶ repair
+//!                   ├─ leading, every lease_assignment_interval: scan ─▶ assign ─▶ hand over ─▶ clean up
 //!                   ├─ without a leader, as often: scan ─▶ take what stays free
+//!                   ├─ Survey: which streams, which of their shards lack leases, is there an index
 //!                   └─ Pulse: worker metrics, the leader's lock, states
 //!  shutdown: worker metrics deleted; leases go on until each is released or lost; a leader gives
 //!            them to others as they become free; then the lock is given back
 //! ```
 //!
 //! The tasks of held leases, and the pulse, run apart from the scans, so that a slow scan delays no
-//! renewal and no beat.
+//! renewal and no beat. What is asked of Kinesis runs apart from both (`survey`): while the service does
+//! not list or describe streams, leases are given and taken all the same.
 //! Dropping [`LeaseKeeper::run`] drops them too: all handles are fenced, and other workers take the
 //! leases after `failover_time`, as after a crash.
 //!
@@ -20,18 +22,21 @@
 mod adopt;
 mod clean;
 mod lead;
+mod leave;
 mod start;
 mod streams;
+mod survey;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use kinesis_core::{Clock, Rand, ShardId};
 use metrics::gauge;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -48,15 +53,9 @@ use crate::error::{Error, ErrorKind};
 use crate::events::{Announcer, EventKind};
 use crate::settings::{InitialPosition, Settings};
 use crate::stream::{Source, Sources, StreamId};
-use streams::Stream;
-
-/// How much longer than `shutdown_timeout` the keeper waits for leases to be released, so that
-/// whoever releases them at the last moment still finds it. Source: none, reasonable default.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
-
-/// How long the last words to the fleet may take at the end.
-/// Source: none; two deletes, three attempts each.
-const FAREWELL: Duration = Duration::from_secs(5);
+use lead::Failing;
+use streams::{Stream, Unknown};
+use survey::Survey;
 
 /// How often a worker without the index looks whether it is there. Source: KCL, 10 s.
 const INDEX_INTERVAL: Duration = Duration::from_secs(10);
@@ -172,20 +171,26 @@ struct Service {
     pulse: Option<AbortOnDropHandle<Result<(), Error>>>,
     view: watch::Receiver<View>,
     index: Index,
-    next_index: Instant,
+    /// Absent while that is being looked at.
+    next_index: Option<Instant>,
+    survey: Survey,
+    /// An answer of the survey that changes what a look at the leases finds.
+    news: bool,
+    /// The survey wrote rows that no pass has seen yet.
+    rows_written: bool,
     next_discovery: Instant,
     next_pass: Instant,
-    /// Passes as the leader, and how many of the last ones failed.
+    /// Passes as the leader, and how the last ones failed.
     passes: u64,
-    failed_passes: u32,
+    failing: Failing,
     /// Unreadable rows that were reported.
     reported: Vec<CorruptRow>,
     /// Leases of the other kind were reported.
     others_reported: bool,
     next_cleanup: Instant,
     streams: Vec<Stream>,
-    /// Streams that could not be looked up, and when to try again.
-    unknown: BTreeMap<String, Instant>,
+    /// Streams that are not looked up yet.
+    unknown: BTreeMap<String, Unknown>,
 }
 
 /// A lease that this worker holds.
@@ -223,7 +228,20 @@ impl Service {
         let process = format!("{}/{}/", keeper.me, keeper.rand.uuid());
         let now = keeper.clock.now();
         let settings = &keeper.settings;
-        Self {
+        let survey = Survey::new(&keeper);
+        let one = match &keeper.sources {
+            Sources::One(address) => Some(Source {
+                id: None,
+                address: address.clone(),
+                initial: keeper.initial,
+                consumer_arn: None,
+                stop: shutdown.child_token(),
+                events: keeper.events.clone(),
+                doubted: AtomicBool::new(false),
+            }),
+            Sources::Many(_) => None,
+        };
+        let mut service = Self {
             observer: Observer::new(Timing::of(settings)),
             roster: Roster::new(settings.worker_metrics_interval),
             next_cleanup: now + settings.lease_cleanup_interval,
@@ -239,16 +257,23 @@ impl Service {
             pulse: None,
             view: watch::channel(View::default()).1,
             index: Index::NotYet,
-            next_index: now,
+            next_index: Some(now),
             next_discovery: now,
             next_pass: now,
             passes: 0,
-            failed_passes: 0,
+            failing: Failing::default(),
+            survey,
+            news: false,
+            rows_written: false,
             reported: Vec::new(),
             others_reported: false,
             streams: Vec::new(),
             unknown: BTreeMap::new(),
+        };
+        if let Some(source) = one {
+            service.read(source);
         }
+        service
     }
 
     /// Leads or follows, and takes what it is given, until shutdown.
@@ -266,12 +291,9 @@ impl Service {
                 let led = self.lead_or_follow(now).await;
                 self.judge(led)?;
             }
-            if now >= self.next_index && self.index == Index::NotYet {
-                self.next_index = now + INDEX_INTERVAL;
-                match self.keeper.table.index().await {
-                    Ok(index) => self.index = index,
-                    Err(error) => self.judge(Err(error))?,
-                }
+            let looks = self.index == Index::NotYet;
+            if looks && self.next_index.take_if(|at| now >= *at).is_some() {
+                self.survey.look_at_index();
             }
             // A leader finds what it was given by its scans.
             let leads = self.view.borrow().leads(self.keeper.clock.now());
@@ -310,7 +332,17 @@ impl Service {
         }
     }
 
-    /// Waits, forgetting leases that end meanwhile; `false` if the shutdown comes first.
+    /// Puts the next look at the leases, of either kind, first.
+    fn look_now(&mut self) {
+        let now = self.keeper.clock.now();
+        self.news = false;
+        self.next_discovery = now;
+        if self.view.borrow().leads(now) {
+            self.next_pass = now;
+        }
+    }
+
+    /// Waits, taking in what the survey found, and forgetting leases that end meanwhile; `false` if the shutdown comes first.
     async fn wait_until(&mut self, until: Instant) -> Result<bool, Error> {
         let leads = self.view.borrow_and_update().leads(self.keeper.clock.now());
         loop {
@@ -322,6 +354,15 @@ impl Service {
                     self.pulse = None;
                     ended?;
                 }
+                Some(found) = self.survey.next() => {
+                    self.news |= self.take_in(found)?;
+                    // What is answered at the same time is looked at together, and what hangs is not
+                    // waited for.
+                    if self.news && self.survey.is_idle() {
+                        self.look_now();
+                        return Ok(true);
+                    }
+                }
                 Ok(()) = self.view.changed() => {
                     let now = self.keeper.clock.now();
                     if self.view.borrow_and_update().leads(now) && !leads {
@@ -331,52 +372,6 @@ impl Service {
                 }
                 () = sleep_until(until) => return Ok(true),
             }
-        }
-    }
-
-    /// Waits until every lease is released or lost, and takes leave of the fleet.
-    async fn drain(&mut self) {
-        self.farewell.leave.cancel();
-        let mut deadline = self.keeper.clock.now() + self.keeper.shutdown_timeout + SHUTDOWN_GRACE;
-        while !self.tasks.is_empty() {
-            let leads = self.view.borrow().leads(self.keeper.clock.now());
-            tokio::select! {
-                biased;
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
-                () = sleep_until(deadline) => {
-                    if self.abandon.is_cancelled() {
-                        break;
-                    }
-                    let left = self.tasks.len();
-                    tracing::warn!(left, "leases were not released in time and are given away");
-                    self.abandon.cancel();
-                    deadline = self.keeper.clock.now() + self.keeper.settings.failover_time;
-                }
-                () = sleep_until(self.next_pass), if leads => {
-                    self.next_pass += self.keeper.settings.lease_assignment_interval;
-                    self.pass_on().await;
-                }
-            }
-        }
-        if self.view.borrow().leads(self.keeper.clock.now()) {
-            self.pass_on().await;
-        }
-        self.farewell.gone.cancel();
-        if let Some(pulse) = self.pulse.take() {
-            let until = self.keeper.clock.now() + FAREWELL;
-            match timeout_at(until, pulse).await {
-                Ok(Ok(Ok(()))) => {}
-                Ok(Ok(Err(error))) => tracing::warn!("the fleet was not taken leave of: {error}"),
-                Ok(Err(error)) => tracing::error!("the pulse of this worker failed: {error}"),
-                Err(_) => tracing::warn!("there was no time to take leave of the fleet"),
-            }
-        }
-    }
-
-    /// What a leader that leaves still does: gives to others what became free.
-    async fn pass_on(&mut self) {
-        if let Err(error) = self.pass().await {
-            tracing::warn!("leases that became free have to wait for the next leader: {error}");
         }
     }
 

@@ -32,7 +32,7 @@ impl Service {
     /// Takes the leases that were given to this worker, and such of an earlier process of its name
     /// that expired.
     pub(super) async fn discover(&mut self) -> Result<(), Error> {
-        self.find_streams().await?;
+        self.find_streams();
         let table = &self.keeper.table;
         let rows: Vec<Lease> = if self.index == Index::Active {
             let keys = table.owned_by(&self.keeper.me).await?;

@@ -6,11 +6,10 @@ use futures::StreamExt;
 use futures::stream;
 use kinesis_core::ShardId;
 use metrics::{counter, gauge, histogram};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{Service, names};
-use crate::discover;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::events::{EventKind, Gain};
 use crate::lease::assign::{self, Candidate, Plan, Rules};
 use crate::lease::item::CorruptRow;
@@ -28,6 +27,41 @@ const ASSIGNS_AT_ONCE: usize = 32;
 /// Passes that may fail one after the other before another leader is to try.
 /// Source: KCL 3.5.1, `DEFAULT_FAILURE_COUNT_TO_SWITCH_LEADER`.
 const FAILED_PASSES_MAX: u32 = 3;
+
+/// For how many `failover_time`s passes may fail before another leader is to try, however few they are:
+/// one over a table that does not answer takes half a minute.
+/// Source: none; a little more than the failover of a worker takes.
+const FAILING_FAILOVERS: u32 = 2;
+
+/// How the last passes of a leader failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Failing {
+    passes: u32,
+    since: Option<Instant>,
+}
+
+impl Failing {
+    /// Whether another is to lead, after a pass that began at `began` and ended at `now`.
+    pub(super) fn after(
+        &mut self,
+        good: bool,
+        began: Instant,
+        now: Instant,
+        patience: Duration,
+    ) -> bool {
+        if good {
+            *self = Self::default();
+            return false;
+        }
+        self.passes += 1;
+        let since = *self.since.get_or_insert(began);
+        let enough = self.passes >= FAILED_PASSES_MAX || now.duration_since(since) >= patience;
+        if enough {
+            *self = Self::default();
+        }
+        enough
+    }
+}
 
 /// The table during one pass.
 pub(super) struct Board {
@@ -54,46 +88,37 @@ enum Moved {
 
 impl Service {
     /// One pass, as what this worker is right now.
-    pub(super) async fn lead_or_follow(&mut self, now: Instant) -> Result<(), Error> {
+    pub(super) async fn lead_or_follow(&mut self, began: Instant) -> Result<(), Error> {
         let view = *self.view.borrow();
-        if view.leads(now) {
+        if view.leads(began) {
             let passed = self.pass().await;
-            self.failed_passes = if passed.is_ok() {
-                0
-            } else {
-                self.failed_passes + 1
-            };
-            if self.failed_passes >= FAILED_PASSES_MAX {
+            let patience = self.keeper.settings.failover_time * FAILING_FAILOVERS;
+            let now = self.keeper.clock.now();
+            if self.failing.after(passed.is_ok(), began, now, patience) {
                 tracing::error!("this worker does not do well as the leader; another is to try");
                 self.farewell.resign.notify_one();
-                self.failed_passes = 0;
+                // Not the next one before the lock is given back.
+                self.next_pass = now + self.keeper.settings.lease_assignment_interval;
             }
             return passed;
         }
+        self.failing = Failing::default();
         self.forget_syncs();
         self.passes = 0;
-        if view.is_leaderless(now) {
+        if view.is_leaderless(began) {
             return self.help_itself().await;
         }
         Ok(())
     }
 
-    /// Scans, assigns, hands over, cleans up, repairs.
+    /// Scans, has missing leases created, assigns, hands over, cleans up.
     pub(super) async fn pass(&mut self) -> Result<(), Error> {
-        let mut leaving = self.shutdown.is_cancelled();
-        let mut board = self.look(leaving).await?;
+        let leaving = self.shutdown.is_cancelled();
+        // Rows that were just written are certain to be seen.
+        let board = self.look(leaving || self.rows_written).await?;
+        self.rows_written = false;
         if !leaving {
-            // A new application has nothing else to wait for.
-            let patience = if board.leases.is_empty() {
-                discover::PATIENCE_AT_START
-            } else {
-                Duration::ZERO
-            };
-            let (leases, unreadable) = (&board.leases, &board.unreadable);
-            if self.sync_new(leases, unreadable, patience).await? {
-                board = self.look(true).await?;
-            }
-            leaving = self.shutdown.is_cancelled();
+            self.sync_streams(&board);
         }
         let plan = self.plan(&board, leaving);
         self.passes += 1;
@@ -105,13 +130,17 @@ impl Service {
         let leases = board.leases.iter();
         let mine = leases.filter(|lease| lease.owner.as_ref() == Some(&self.keeper.me));
         self.take_given(mine.cloned().collect()).await?;
-        self.clean_up(&board).await?;
-        self.repair(&board.leases, &board.unreadable).await
+        self.clean_up(&board).await
     }
 
     /// While there is no leader: takes what has been free for so long that nobody gives it away.
     async fn help_itself(&mut self) -> Result<(), Error> {
-        let board = self.look(false).await?;
+        // A longer one, by a follower, would keep it from what a new leader gives it.
+        let limit = self.keeper.settings.failover_time;
+        let board = timeout(limit, self.look(false)).await.unwrap_or_else(|_| {
+            let what = format!("there was no answer to a scan within {limit:?}");
+            Err(Error::new(ErrorKind::Unavailable, what))
+        })?;
         let now = self.keeper.clock.now();
         let lineage = Lineage::new(&board.leases, &board.unreadable);
         let unwanted = board.leases.iter().filter(|lease| {
@@ -131,7 +160,7 @@ impl Service {
 
     async fn look(&mut self, consistent: bool) -> Result<Board, Error> {
         let started = self.keeper.clock.now();
-        self.find_streams().await?;
+        self.find_streams();
         let rows = self.keeper.table.scan(consistent).await?;
         let rows = self.own(rows);
         let now = self.keeper.clock.now();
@@ -222,6 +251,9 @@ impl Service {
         let mut to_me = Vec::new();
         let writes = plan.assign.iter().filter_map(|(id, to)| {
             let row = board.get(id)?;
+            if self.waits_for_range(row) {
+                return None;
+            }
             if *to == self.keeper.me {
                 let now = self.keeper.clock.now();
                 to_me.push((row.clone(), gain(self.observer.standing(row, now))));

@@ -41,7 +41,7 @@ impl Service {
     async fn start(&mut self) -> Result<(), Error> {
         let keeper = &self.keeper;
         keeper.table.prepare(&keeper.settings.table).await?;
-        self.find_streams().await?;
+        self.find_streams();
         let rows = self.keeper.table.scan(true).await?;
         let keeper = &self.keeper;
         self.observer.scanned(&rows.leases, keeper.clock.now());

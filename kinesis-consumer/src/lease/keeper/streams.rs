@@ -1,79 +1,65 @@
-//! The streams whose shards have leases here: which they are, and the leases they lack.
+//! The streams whose shards have leases here: which they are, and which of them may lack leases.
+//!
+//! Nothing here waits: what has to be asked is asked by the [`survey`](super::survey), and taken in when
+//! it is answered.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use futures::{StreamExt, stream};
-use kinesis_core::{Shard, ShardId, ShardMap};
+use kinesis_core::ShardId;
 use tokio::time::Instant;
 
-use super::{Service, names};
-use crate::discover::{self, Known};
+use super::lead::Board;
+use super::survey::Found;
+use super::{INDEX_INTERVAL, Service};
+use crate::discover;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
-use crate::lease::table::{Created, LeaseTable, Rows};
-use crate::stream::{Address, Source, Sources};
-
-/// Leases being created at once during a shard sync. Source: none, reasonable default.
-const CREATES_AT_ONCE: usize = 8;
-
-/// Streams being looked up at once: one that is not answered takes ten seconds, and others are not to
-/// wait for it. Source: none, reasonable default; DescribeStreamSummary may be called 20 times a second.
-const LOOKS_AT_ONCE: usize = 10;
+use crate::lease::table::Rows;
+use crate::stream::{Address, Source, Sources, StreamId, StreamSource};
 
 /// Scans running that have to find the key space not covered before the shards are listed. A scan is
 /// no snapshot. Source: KCL, `leasesRecoveryAuditorInconsistencyConfidenceThreshold`.
 const HOLE_CONFIDENCE: u32 = 3;
 
-/// Owns a lease that was missing among others, for `failover_time`: whoever had it may not know yet that its
-/// row was deleted. No worker has this name, and to a KCL, too, such a lease is one whose owner died.
-const FORMER_OWNER: &str = "unknown-former-owner";
-
 /// A stream that is read, and how its leases stand.
 #[derive(Debug)]
 pub(super) struct Stream {
-    source: Arc<Source>,
+    pub(super) source: Arc<Source>,
+    /// When to list its shards at the earliest, if that is due.
     next_sync: Instant,
-    /// When to look at the earliest whether it still is the same stream, if that is in doubt.
-    next_look: Instant,
+    /// A sync is under way; and whether this worker has led ever since it began.
+    syncing: Option<bool>,
     /// This worker, as the leader, made sure of its leases.
     synced: bool,
+    /// The last pass saw no lease of it.
+    is_new: bool,
     /// How many scans running found its key space not covered.
     holes_seen: u32,
+    /// When to look at the earliest whether it still is the same stream, if that is in doubt.
+    next_look: Instant,
+    /// That is being looked at.
+    looking: bool,
+    /// Leases of shards that may be gone are being looked at.
+    pub(super) cleaning: bool,
 }
 
-impl Stream {
-    pub(super) fn source(&self) -> &Arc<Source> {
-        &self.source
-    }
+/// A stream of the application's list that is not known yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Unknown {
+    Asked,
+    /// It could not be looked up, and is again from then on.
+    Rests(Instant),
 }
 
 impl Service {
-    /// Brings the streams up to what the application asks for.
-    ///
-    /// # Errors
-    /// Only for an application of one stream: one of several that cannot be looked up is reported,
-    /// and tried again later.
-    pub(super) async fn find_streams(&mut self) -> Result<(), Error> {
-        let wanted = match &self.keeper.sources {
-            Sources::One(address) => {
-                if self.streams.is_empty() {
-                    let source = Source {
-                        id: None,
-                        address: address.clone(),
-                        initial: self.keeper.initial,
-                        consumer_arn: None,
-                        stop: self.shutdown.child_token(),
-                        events: self.keeper.events.clone(),
-                        doubted: AtomicBool::new(false),
-                    };
-                    self.read(source);
-                }
-                return Ok(());
-            }
-            Sources::Many(streams) => streams.list(),
+    /// Brings the streams up to what the application asks for, as far as it is known which they are, and
+    /// asks for the others.
+    pub(super) fn find_streams(&mut self) {
+        let Sources::Many(streams) = &self.keeper.sources else {
+            return;
         };
+        let wanted = streams.list();
         let is_wanted = |address: &Address| wanted.iter().any(|stream| stream.address == *address);
         for gone in self
             .streams
@@ -84,92 +70,184 @@ impl Service {
         }
         self.unknown
             .retain(|stream, _| is_wanted(&stream.as_str().into()));
-        self.look_again().await;
+        if self.shutdown.is_cancelled() {
+            return;
+        }
+        let now = self.keeper.clock.now();
+        for stream in &mut self.streams {
+            let due = !stream.looking && now >= stream.next_look;
+            // A doubt that comes while that is looked at may be about what came after the answer, and is
+            // looked into at the next time.
+            if due && stream.source.doubted.swap(false, Ordering::Relaxed) {
+                stream.looking = true;
+                stream.next_look = now + self.keeper.settings.shard_sync_interval;
+                self.survey.look_again(Arc::clone(&stream.source));
+            }
+        }
         for stream in wanted {
             let known = |known: &Stream| known.source.address == stream.address;
-            let now = self.keeper.clock.now();
-            let rests = self
-                .unknown
-                .get(stream.stream())
-                .is_some_and(|at| now < *at);
+            let rests = match self.unknown.get(stream.stream()) {
+                Some(Unknown::Asked) => true,
+                Some(Unknown::Rests(until)) => now < *until,
+                None => false,
+            };
             if rests || self.streams.iter().any(known) {
                 continue;
             }
-            match discover::identify(&self.keeper.kinesis, &stream.address).await {
-                Ok(id) => {
-                    self.unknown.remove(stream.stream());
-                    self.read(Source {
-                        id: Some(id),
-                        address: stream.address,
-                        initial: stream.initial_position.unwrap_or(self.keeper.initial),
-                        consumer_arn: stream.consumer_arn,
-                        stop: self.shutdown.child_token(),
-                        events: self.keeper.events.clone(),
-                        doubted: AtomicBool::new(false),
-                    });
-                }
-                Err(error) => {
-                    tracing::error!(
-                        "one of the streams cannot be read and is tried again: {error}"
-                    );
-                    let again = now + self.keeper.settings.shard_sync_interval;
-                    self.unknown.insert(stream.stream().to_owned(), again);
-                }
-            }
+            self.unknown
+                .insert(stream.stream().to_owned(), Unknown::Asked);
+            self.survey.name(stream);
         }
-        Ok(())
     }
 
-    /// Lets go of streams that were deleted and created anew under their names: those are others, and
-    /// their shards, which have the same ids, get leases of their own.
+    /// Takes in an answer. Whether there is news for a look at the leases.
     ///
-    /// Called by the keeper's one task alone, so no two looks run at a time; but shards of the stream doubt
-    /// it from tasks of their own. A doubt that comes while a look is under way may be about what came
-    /// after the answer, so it is not taken back by it, and looked into at the next one.
-    async fn look_again(&mut self) {
-        let now = self.keeper.clock.now();
-        let mut doubted = Vec::new();
-        for stream in &mut self.streams {
-            if now >= stream.next_look && stream.source.doubted.swap(false, Ordering::Relaxed) {
-                stream.next_look = now + self.keeper.settings.shard_sync_interval;
-                doubted.push(Arc::clone(&stream.source));
+    /// # Errors
+    /// Only for an application of one stream, which is not there: there is nothing to wait for.
+    pub(super) fn take_in(&mut self, found: Found) -> Result<bool, Error> {
+        match found {
+            Found::Named(stream, id) => Ok(self.named(&stream, id)),
+            Found::Seen(source, id) => Ok(self.seen(&source, id)),
+            Found::Synced(source, synced) => self.synced(&source, synced),
+            Found::Cleaned(source) => {
+                if let Some(stream) = self.stream_of(&source) {
+                    stream.cleaning = false;
+                }
+                Ok(false)
             }
-        }
-        let kinesis = &self.keeper.kinesis;
-        let looks = stream::iter(doubted).map(async |source| {
-            let found = discover::identify(kinesis, &source.address).await;
-            (source, found)
-        });
-        let looks: Vec<_> = looks.buffered(LOOKS_AT_ONCE).collect().await;
-        for (source, found) in looks {
-            match found {
-                Ok(id) if source.id.as_ref() == Some(&id) => {}
-                Ok(id) => {
-                    tracing::error!(
-                        stream = %source.label(), now = %id,
-                        "the stream was deleted and created anew; the new one is read from its \
-                         initial position, and what was left of the old one is lost with it"
-                    );
-                    source.stop.cancel();
-                    self.streams
-                        .retain(|stream| !Arc::ptr_eq(&stream.source, &source));
+            Found::Indexed(index) => {
+                self.next_index = Some(self.keeper.clock.now() + INDEX_INTERVAL);
+                match index {
+                    Ok(index) => self.index = index,
+                    Err(error) => self.judge(Err(error))?,
                 }
-                // It may come back as another.
-                Err(error) => {
-                    source.doubted.store(true, Ordering::Relaxed);
-                    tracing::warn!(stream = %source.label(), "the stream is looked for again: {error}");
-                }
+                Ok(false)
             }
         }
     }
 
-    fn read(&mut self, source: Source) {
+    fn named(&mut self, asked: &StreamSource, id: Result<StreamId, Error>) -> bool {
+        let name = asked.stream();
+        if !matches!(self.unknown.get(name), Some(Unknown::Asked)) {
+            return false;
+        }
+        let Sources::Many(streams) = &self.keeper.sources else {
+            return false;
+        };
+        // As the list has it now.
+        let listed = streams.list().into_iter().find(|one| one.stream() == name);
+        match (listed, id) {
+            (None, _) => {
+                self.unknown.remove(name);
+                false
+            }
+            (Some(stream), Ok(id)) => {
+                self.unknown.remove(name);
+                self.read(Source {
+                    id: Some(id),
+                    address: stream.address,
+                    initial: stream.initial_position.unwrap_or(self.keeper.initial),
+                    consumer_arn: stream.consumer_arn,
+                    stop: self.shutdown.child_token(),
+                    events: self.keeper.events.clone(),
+                    doubted: AtomicBool::new(false),
+                });
+                true
+            }
+            (Some(_), Err(error)) => {
+                tracing::error!("one of the streams cannot be read and is tried again: {error}");
+                let again = self.keeper.clock.now() + self.keeper.settings.shard_sync_interval;
+                self.unknown.insert(name.to_owned(), Unknown::Rests(again));
+                false
+            }
+        }
+    }
+
+    /// Lets go of a stream that was deleted and created anew under its name: that is another one, and
+    /// its shards, which have the same ids, get leases of their own. Whether it was.
+    fn seen(&mut self, source: &Arc<Source>, id: Result<StreamId, Error>) -> bool {
+        let Some(stream) = self.stream_of(source) else {
+            return false;
+        };
+        stream.looking = false;
+        match id {
+            Ok(id) if source.id.as_ref() == Some(&id) => false,
+            Ok(id) => {
+                tracing::error!(
+                    stream = %source.label(), now = %id,
+                    "the stream was deleted and created anew; the new one is read from its \
+                     initial position, and what was left of the old one is lost with it"
+                );
+                source.stop.cancel();
+                self.streams
+                    .retain(|stream| !Arc::ptr_eq(&stream.source, source));
+                true
+            }
+            // It may come back as another.
+            Err(error) => {
+                source.doubted.store(true, Ordering::Relaxed);
+                tracing::warn!(stream = %source.label(), "the stream is looked for again: {error}");
+                false
+            }
+        }
+    }
+
+    /// Of several streams, one that cannot be listed does not stop the others.
+    fn synced(
+        &mut self,
+        source: &Arc<Source>,
+        synced: Result<usize, Error>,
+    ) -> Result<bool, Error> {
+        let now = self.keeper.clock.now();
+        let next_sync = now + self.keeper.settings.shard_sync_interval;
+        let Some(stream) = self.stream_of(source) else {
+            return Ok(false);
+        };
+        let has_led = stream.syncing.take() == Some(true);
+        let is_new = stream.is_new;
+        stream.next_sync = next_sync;
+        let error = match synced {
+            Ok(written) => {
+                stream.synced = has_led;
+                self.rows_written |= written > 0;
+                return Ok(written > 0);
+            }
+            Err(error) => error,
+        };
+        if error.kind().is_retryable() && is_new {
+            // Nothing is read of it before: in the next pass.
+            stream.next_sync = now;
+        }
+        match &self.keeper.sources {
+            Sources::Many(_) => tracing::error!(
+                "the shards of one of the streams cannot be listed and are tried again: {error}"
+            ),
+            // The stream is gone; what its shards hold has been read or is lost with it.
+            Sources::One(_) if error.kind() == ErrorKind::NotFound && !is_new => {
+                tracing::error!("the shards cannot be listed: {error}");
+            }
+            Sources::One(_) => self.judge(Err(error))?,
+        }
+        Ok(false)
+    }
+
+    fn stream_of(&mut self, source: &Arc<Source>) -> Option<&mut Stream> {
+        let mut streams = self.streams.iter_mut();
+        streams.find(|stream| Arc::ptr_eq(&stream.source, source))
+    }
+
+    pub(super) fn read(&mut self, source: Source) {
+        let now = self.keeper.clock.now();
         self.streams.push(Stream {
             source: Arc::new(source),
-            next_sync: self.keeper.clock.now(),
-            next_look: self.keeper.clock.now(),
+            next_sync: now,
+            syncing: None,
             synced: false,
+            is_new: true,
             holes_seen: 0,
+            next_look: now,
+            looking: false,
+            cleaning: false,
         });
     }
 
@@ -203,182 +281,37 @@ impl Service {
     pub(super) fn forget_syncs(&mut self) {
         for stream in &mut self.streams {
             stream.synced = false;
+            stream.syncing = stream.syncing.map(|_| false);
         }
     }
 
-    /// Creates the leases of streams that were not looked through yet. Whether there were any.
-    pub(super) async fn sync_new(
-        &mut self,
-        leases: &[Lease],
-        unreadable: &[ShardId],
-        patience: Duration,
-    ) -> Result<bool, Error> {
-        let mut any = false;
-        for at in 0..self.streams.len() {
-            let now = self.keeper.clock.now();
-            let stream = &self.streams[at];
-            if stream.synced || now < stream.next_sync {
-                continue;
-            }
-            let synced = self.sync(at, leases, unreadable, patience).await;
-            any |= synced.is_ok();
-            match synced {
-                // The stream is gone; what its shards hold has been read or is lost with it.
-                Err(error) if error.kind() == ErrorKind::NotFound && !leases.is_empty() => {
-                    tracing::error!("the shards cannot be listed: {error}");
-                }
-                synced => self.outcome_of_sync(at, synced)?,
-            }
-        }
-        Ok(any)
+    /// Whether the row, one of a KCL 2.x, is about to be told its hash keys. Whoever reads the shard needs
+    /// them from the start, to tell members of other shards.
+    pub(super) fn waits_for_range(&self, row: &Lease) -> bool {
+        let mut streams = self.streams.iter();
+        let stream = streams.find(|stream| stream.source.has(&row.shard_id));
+        row.range.is_none()
+            && stream.is_some_and(|stream| !stream.synced && stream.syncing.is_some())
     }
 
-    /// Of several streams, one that cannot be listed does not stop the others.
-    fn outcome_of_sync(&mut self, at: usize, synced: Result<(), Error>) -> Result<(), Error> {
-        match (&self.keeper.sources, synced) {
-            (_, Ok(())) => {
-                self.streams[at].synced = true;
-                Ok(())
-            }
-            (Sources::Many(_), Err(error)) => {
-                tracing::error!(
-                    "the shards of one of the streams cannot be listed and are tried again: {error}"
-                );
-                Ok(())
-            }
-            (Sources::One(_), Err(error)) => Err(error),
-        }
-    }
-
-    /// Creates the leases that one stream lacks, and completes rows of a KCL 2.x.
-    async fn sync(
-        &mut self,
-        at: usize,
-        leases: &[Lease],
-        unreadable: &[ShardId],
-        patience: Duration,
-    ) -> Result<(), Error> {
-        let keeper = &self.keeper;
-        let stream = &mut self.streams[at];
-        stream.next_sync = keeper.clock.now() + keeper.settings.shard_sync_interval;
-        let source = Arc::clone(&stream.source);
-        let leases: Vec<Lease> = leases
-            .iter()
-            .filter(|lease| source.has(&lease.shard_id))
-            .cloned()
-            .collect();
-        let (client, address) = (&keeper.kinesis, &source.address);
-        let listed = tokio::select! {
-            biased;
-            // Who leaves has no time for patience, and leaves what is missing to the next leader.
-            () = self.shutdown.cancelled() => return Ok(()),
-            listed = discover::list_shards(client, address, patience, &keeper.rand) => listed,
-        };
-        let listing = listed?;
-        let shards = source.keyed(&listing.shards);
-        let known = Known {
-            leases: &leases,
-            unreadable,
-        };
-        // By the clock that stamps the records, whatever this worker's says.
-        let now_millis = listing.service_millis;
-        let now_millis = now_millis.unwrap_or_else(|| keeper.clock.epoch_millis());
-        let mut missing = discover::missing_leases(&shards, known, source.initial, now_millis);
-        if !leases.is_empty() {
-            // Its row may have been deleted while a worker held it, which finds that out when it renews, or
-            // fences itself: until then the lease is somebody's, and free once it stood still for as long.
-            let owner = |lease: &mut Lease| lease.owner = Some(FORMER_OWNER.to_owned());
-            missing.iter_mut().for_each(owner);
-        }
-        report_lives_of_others(&shards, &leases, &source, keeper.table.name());
-        let created = create_in_order(&*keeper.table, &missing).await?;
-        if created > 0 {
-            metrics::counter!(names::LEASES_CREATED).increment(created as u64);
-            tracing::info!(stream = %source.label(), created, "created leases of shards");
-        }
-        for lease in leases.iter().filter(|lease| lease.range.is_none()) {
-            if let Some(shard) = shards.get(&lease.shard_id) {
-                keeper.table.put_range(&shard.id, shard.range).await?;
-            }
-        }
-        let next_sync = keeper.clock.now() + keeper.settings.shard_sync_interval;
-        self.streams[at].next_sync = next_sync;
-        Ok(())
-    }
-
-    /// Looks for missing leases of new streams, and where the leases of a stream leave a part of the
-    /// key space to nobody in several scans running.
-    pub(super) async fn repair(
-        &mut self,
-        leases: &[Lease],
-        unreadable: &[ShardId],
-    ) -> Result<(), Error> {
-        self.sync_new(leases, unreadable, Duration::ZERO).await?;
-        for at in 0..self.streams.len() {
-            let stream = &mut self.streams[at];
-            let of_stream = leases
-                .iter()
-                .filter(|lease| stream.source.has(&lease.shard_id));
-            let hole = !discover::covers_key_space(of_stream);
+    /// Has the leases created that streams lack which were not looked through yet, or whose leases leave
+    /// a part of the key space to nobody in several scans running.
+    pub(super) fn sync_streams(&mut self, board: &Board) {
+        let now = self.keeper.clock.now();
+        for stream in &mut self.streams {
+            let source = &stream.source;
+            let leases = board.leases.iter();
+            let of_stream: Vec<&Lease> = leases.filter(|row| source.has(&row.shard_id)).collect();
+            stream.is_new = of_stream.is_empty();
+            let hole = !discover::covers_key_space(of_stream.iter().copied());
             stream.holes_seen = if hole { stream.holes_seen + 1 } else { 0 };
-            if stream.holes_seen < HOLE_CONFIDENCE || self.keeper.clock.now() < stream.next_sync {
-                continue;
-            }
-            match self.sync(at, leases, unreadable, Duration::ZERO).await {
-                // The stream is gone; what its shards hold has been read or is lost with it.
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    tracing::error!("the shards cannot be listed: {error}");
-                }
-                synced => self.outcome_of_sync(at, synced)?,
+            let due = !stream.synced || stream.holes_seen >= HOLE_CONFIDENCE;
+            if due && stream.syncing.is_none() && now >= stream.next_sync {
+                stream.syncing = Some(true);
+                let leases = of_stream.into_iter().cloned().collect();
+                self.survey
+                    .sync(Arc::clone(source), leases, board.unreadable.clone());
             }
         }
-        Ok(())
     }
-}
-
-/// Reports open shards that count as read to their end. Where the application reads one stream, whose
-/// leases do not say of which stream of that name they are, that is a stream that was created anew.
-fn report_lives_of_others(shards: &ShardMap, leases: &[Lease], source: &Source, table: &str) {
-    let ended = leases.iter().filter(|lease| lease.is_ended());
-    for lease in ended.filter(|lease| shards.get(&lease.shard_id).is_some_and(Shard::is_open)) {
-        tracing::error!(
-            table,
-            stream = %source.label(),
-            shard = %lease.shard_id,
-            "an open shard has a finished lease, so nobody reads it: was the stream deleted and \
-             created anew under its name? Reset this lease (`leases reset`), or delete its row"
-        );
-    }
-}
-
-/// Creates `leases` a few at a time, those of parents before those of their children. How many were
-/// not there yet.
-async fn create_in_order(table: &dyn LeaseTable, leases: &[Lease]) -> Result<usize, Error> {
-    let mut created = 0;
-    let mut rest = leases;
-    while !rest.is_empty() {
-        let batch = independent_prefix(rest);
-        let (now, later) = rest.split_at(batch);
-        let creates = now.iter().map(|lease| table.create(lease));
-        for outcome in futures::future::try_join_all(creates).await? {
-            created += usize::from(outcome == Created::New);
-        }
-        rest = later;
-    }
-    Ok(created)
-}
-
-/// How many of the first leases have no parent among them; at least one.
-fn independent_prefix(leases: &[Lease]) -> usize {
-    let dependent = leases
-        .iter()
-        .enumerate()
-        .take(CREATES_AT_ONCE)
-        .skip(1)
-        .find(|(at, lease)| {
-            leases[..*at]
-                .iter()
-                .any(|earlier| lease.parents.contains(&earlier.shard_id))
-        });
-    dependent.map_or(leases.len().min(CREATES_AT_ONCE), |(at, _)| at)
 }

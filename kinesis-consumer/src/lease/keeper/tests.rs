@@ -3,6 +3,7 @@ mod failover;
 mod holding;
 mod rows;
 mod sharing;
+mod slow;
 mod states;
 
 use std::sync::Arc;

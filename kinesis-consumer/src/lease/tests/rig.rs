@@ -25,6 +25,7 @@ use crate::lease::item::{self, Item, Row};
 use crate::lease::table::LeaseTable;
 use crate::lease::{HeldLease, Lease, LeaseKeeper, LeaseStore, LeaseTableSettings};
 use crate::settings::Settings;
+use crate::stream::{Sources, Streams};
 
 pub(crate) const STREAM: &str = "orders";
 pub(crate) const TABLE: &str = "billing";
@@ -251,6 +252,24 @@ impl Rig {
         settings: &Settings,
         on_handoff: OnHandoff,
     ) -> Worker {
+        self.worker_of(id, STREAM.into(), dynamodb, settings, on_handoff)
+    }
+
+    /// A worker that reads several streams, with the defaults.
+    pub(crate) fn worker_of_streams(&self, id: &str, streams: &Streams) -> Worker {
+        let sources = Sources::Many(streams.clone());
+        let (dynamodb, settings) = (self.dynamodb.clone(), Settings::default());
+        self.worker_of(id, sources, dynamodb, &settings, OnHandoff::Release)
+    }
+
+    fn worker_of(
+        &self,
+        id: &str,
+        sources: Sources,
+        dynamodb: aws_sdk_dynamodb::Client,
+        settings: &Settings,
+        on_handoff: OnHandoff,
+    ) -> Worker {
         let seed = id
             .bytes()
             .fold(7, |seed: u64, byte| seed * 31 + u64::from(byte));
@@ -258,7 +277,7 @@ impl Rig {
             self.kinesis.clone(),
             &dynamodb.into(),
             TABLE,
-            STREAM,
+            sources,
             id,
             settings,
             Clock::system(),
@@ -299,7 +318,7 @@ impl Worker {
                 tokio::select! {
                     outcome = &mut run => return outcome,
                     Some(lease) = gained.recv() => {
-                        let id = lease.shard_id().clone();
+                        let id = lease.lease().shard_id;
                         leases.lock().expect("not poisoned").insert(id, lease.clone());
                         watchers.spawn(watch(lease, Arc::clone(&leases), stopping.clone(), on_handoff));
                     }
@@ -309,15 +328,22 @@ impl Worker {
         Self { held, stop, task }
     }
 
-    /// The shards this worker works on.
-    pub(crate) fn shards(&self) -> Vec<u64> {
+    /// The keys of the leases this worker works by.
+    pub(crate) fn keys(&self) -> Vec<ShardId> {
         let held = self.held.lock().expect("not poisoned");
-        let live = held.values().filter(|lease| !lease.lost().is_cancelled());
-        live.filter_map(|lease| lease.shard_id().index()).collect()
+        let live = held
+            .iter()
+            .filter(|(_, lease)| !lease.lost().is_cancelled());
+        live.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The shards this worker works on, of a single stream.
+    pub(crate) fn shards(&self) -> Vec<u64> {
+        self.keys().iter().filter_map(ShardId::index).collect()
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.shards().len()
+        self.keys().len()
     }
 
     pub(crate) fn lease(&self, shard: u64) -> HeldLease {
@@ -351,13 +377,14 @@ async fn watch(lease: HeldLease, held: Held, stop: CancellationToken, on_handoff
         () = asked_for => lease.release().await.expect("hands over"),
         () = stop.cancelled() => lease.release().await.expect("gives back"),
     }
-    held.lock().expect("not poisoned").remove(lease.shard_id());
+    let key = lease.lease().shard_id;
+    held.lock().expect("not poisoned").remove(&key);
 }
 
 /// Waits in virtual time until `holds`, checking all along that no shard has two workers.
 pub(crate) async fn until(what: &str, workers: &[&Worker], mut holds: impl FnMut() -> bool) {
     for _ in 0..4_000 {
-        let mut all: Vec<u64> = workers.iter().flat_map(|worker| worker.shards()).collect();
+        let mut all: Vec<_> = workers.iter().flat_map(|worker| worker.keys()).collect();
         let count = all.len();
         all.sort_unstable();
         all.dedup();
@@ -367,6 +394,6 @@ pub(crate) async fn until(what: &str, workers: &[&Worker], mut holds: impl FnMut
         }
         sleep(Duration::from_millis(50)).await;
     }
-    let state: Vec<_> = workers.iter().map(|worker| worker.shards()).collect();
+    let state: Vec<_> = workers.iter().map(|worker| worker.keys()).collect();
     panic!("never happened: {what}; workers hold {state:?}");
 }

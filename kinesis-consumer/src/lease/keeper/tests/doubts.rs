@@ -3,6 +3,14 @@
 use super::*;
 use crate::stream::{StreamSource, Streams};
 
+/// Asks what there is to ask, and takes in the answers.
+async fn look(service: &mut Service) {
+    service.find_streams();
+    while let Some(found) = service.survey.next().await {
+        service.take_in(found).expect("no reason to end");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_doubt_that_comes_while_the_stream_is_looked_at_is_looked_into_as_well() {
     let rig = Rig::new(1).await;
@@ -36,27 +44,27 @@ async fn a_doubt_that_comes_while_the_stream_is_looked_at_is_looked_into_as_well
     let pause = keeper.settings.shard_sync_interval;
     let (gained, _held) = mpsc::channel(1);
     let mut service = Service::new(keeper, gained, CancellationToken::new());
-    service.find_streams().await.expect("found");
-    let source = Arc::clone(service.streams[0].source());
+    look(&mut service).await;
+    let source = Arc::clone(&service.streams[0].source);
     let is_doubted = || source.doubted.load(Ordering::Relaxed);
     let look_count = || looks.load(Ordering::Relaxed);
 
     source.doubt();
     *doubting.lock().expect("not poisoned") = Some(Arc::clone(&source));
-    service.find_streams().await.expect("looked at");
+    look(&mut service).await;
     assert_eq!(look_count(), 2);
     assert!(is_doubted(), "since");
-    service.find_streams().await.expect("not looked at yet");
+    look(&mut service).await;
     assert_eq!(look_count(), 2, "not that soon");
     sleep(pause).await;
-    service.find_streams().await.expect("looked at");
+    look(&mut service).await;
     assert_eq!(look_count(), 3);
     assert!(!is_doubted());
 
     source.doubt();
     fails.store(true, Ordering::Relaxed);
     sleep(pause).await;
-    service.find_streams().await.expect("looked at");
+    look(&mut service).await;
     assert_eq!(look_count(), 4);
     assert!(is_doubted(), "nothing was learned");
 }

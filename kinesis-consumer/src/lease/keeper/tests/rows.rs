@@ -99,15 +99,10 @@ async fn reshard(rig: &Rig) -> ShardMapOf {
         .await
         .expect("merges");
     sleep(Duration::from_secs(60)).await;
-    discover::list_shards(
-        &rig.kinesis,
-        &STREAM.into(),
-        Duration::ZERO,
-        &Rand::seeded(1),
-    )
-    .await
-    .expect("lists")
-    .shards
+    discover::list_once(&rig.kinesis, &STREAM.into())
+        .await
+        .expect("lists")
+        .shards
 }
 
 type ShardMapOf = kinesis_core::ShardMap;
