@@ -16,7 +16,12 @@
 //!   the condition that the counter is the one last seen. A lease is given to another only after the
 //!   counter stood still for `failover_time` on the leader's own monotonic clock; the holder counts
 //!   the same time from *before* it sent its last successful write, less a margin, and stops
-//!   (`HeldLease::lost`) before that. Wall clocks take no part.
+//!   (`HeldLease::lost`) before that. Wall clocks take no part. A process that stood still (SIGSTOP, no
+//!   CPU) compares the clock before each step of its processors (`HeldLease::fenced`); code that runs on
+//!   its own, in a thread or behind a call to elsewhere, is not stopped by that. What a machine slept
+//!   through its monotonic clock does not count, on Linux: after that a processor may go on beside the
+//!   next owner until the next renewal is refused, 35 % of `failover_time` at the most and the time of
+//!   the write. Its checkpoints are refused all the same.
 //! - **No lease stays stuck.** A row without a living holder is given away after `failover_time`, by
 //!   the leader or, while there is none, by whoever takes it. A handoff ends at the latest
 //!   `handoff_timeout + failover_time` after the leader saw it: its old owner stops by itself at

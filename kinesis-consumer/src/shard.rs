@@ -491,10 +491,13 @@ async fn interruptible(
     let deadline = life.deadline();
     tokio::select! {
         biased;
-        () = lease.lost().cancelled(), if life.minds_loss() => Event::Lost,
+        () = lease.fenced(), if life.minds_loss() => Event::Lost,
         () = stop.cancelled(), if life.minds_stop() => Event::StopRequested,
         () = lease.handoff_requested().cancelled(), if life.minds_handoff() => Event::HandoffRequested,
         event = work => event,
         () = async { if let Some(at) = deadline { sleep_until(at).await } }, if deadline.is_some() => Event::Deadline,
     }
 }
+
+#[cfg(test)]
+mod tests;

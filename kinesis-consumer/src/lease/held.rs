@@ -12,20 +12,25 @@
 //!
 //! The task ends when the lease is lost, released, or no handle is left (which releases it). `lost`
 //! is cancelled in each case, and also when the task is dropped: after that nothing of this worker
-//! may work on the shard.
+//! may work on the shard. A process that stood still may go on with whoever works on it before this
+//! task: so the instant of the fence is shared, and [`HeldLease::fenced`] looks at the clock itself.
 
 mod meter;
 mod task;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
-use kinesis_core::{Backoff, Position, Rand, ShardId};
+use kinesis_core::{Backoff, Clock, Position, Rand, ShardId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::item::Row;
@@ -68,6 +73,11 @@ struct Shared {
     table: Arc<dyn LeaseTable>,
     rand: Rand,
     row: Mutex<Lease>,
+    clock: Clock,
+    /// From when on nobody here may work on the shard, as far as it is known.
+    fence_at: Mutex<Instant>,
+    /// Somebody found that instant to be over before the task did.
+    overdue: CancellationToken,
     /// Bytes that were delivered since they were last counted.
     delivered: AtomicU64,
     lost: CancellationToken,
@@ -121,6 +131,23 @@ impl HeldLease {
     /// lease could not be renewed in time, or it was released.
     pub(crate) fn lost(&self) -> &CancellationToken {
         &self.shared.lost
+    }
+
+    /// Returns when [`Self::lost`] is cancelled, or the time of the lease is over: each poll compares it
+    /// with the clock, so whoever polls this before its work enters none too late, however long the
+    /// process stood still and whichever of its tasks goes on first.
+    pub(crate) async fn fenced(&self) {
+        let shared = &self.shared;
+        let mut lost = pin!(shared.lost.cancelled());
+        poll_fn(|context| {
+            if !shared.lost.is_cancelled() && shared.clock.now() >= *shared.fence_at() {
+                shared.overdue.cancel();
+                shared.lost.cancel();
+                return Poll::Ready(());
+            }
+            lost.as_mut().poll(context)
+        })
+        .await;
     }
 
     /// Cancelled when another worker is to take over: drain, checkpoint, release. The lease is lost
@@ -271,6 +298,10 @@ impl Shared {
             .clone()
     }
 
+    fn fence_at(&self) -> MutexGuard<'_, Instant> {
+        self.fence_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lease_lost(&self) -> Error {
         Error::new(
             ErrorKind::LeaseLost,
@@ -327,5 +358,44 @@ impl Shared {
             .sleep(tokio::time::sleep)
             .when(|error: &Error| error.kind().is_retryable())
             .await
+    }
+}
+
+#[cfg(test)]
+impl HeldLease {
+    /// A lease that was just taken, what keeps it, and for how long others leave it alone.
+    pub(crate) fn of_a_test() -> (Self, impl Future<Output = ()>, Duration) {
+        let settings = super::LeaseSettings::default();
+        let (clock, rand) = (Clock::system(), Rand::seeded(1));
+        let source = Source {
+            id: None,
+            address: "orders".into(),
+            initial: crate::settings::InitialPosition::TrimHorizon,
+            consumer_arn: None,
+            stop: CancellationToken::new(),
+            events: crate::events::Announcer::default(),
+            doubted: std::sync::atomic::AtomicBool::new(false),
+        };
+        let tenure = super::tenure::Tenure::new(
+            "a",
+            "a/process/take",
+            Lease::new(ShardId::from_index(0), Position::TrimHorizon),
+            super::tenure::Timing::of(&settings),
+            clock.now(),
+        );
+        let store = super::LeaseStore::in_memory();
+        let (lease, task) = HeldTask::new(
+            "a",
+            tenure,
+            store.table("billing", settings.failover_time, rand.fork()),
+            Arc::new(source),
+            CancellationToken::new(),
+            clock,
+            rand,
+        );
+        let kept = async {
+            task.run().await;
+        };
+        (lease, kept, settings.failover_time)
     }
 }

@@ -75,6 +75,8 @@ enum Failure {
 /// What the task does next.
 enum Turn {
     Abandon,
+    /// The lease was over before this task noticed.
+    Overdue,
     Timer,
     Command(Option<Command>),
 }
@@ -99,6 +101,9 @@ impl HeldTask {
             table,
             rand,
             row: Mutex::new(tenure.lease().clone()),
+            clock: clock.clone(),
+            fence_at: Mutex::new(tenure.fence_at()),
+            overdue: CancellationToken::new(),
             delivered: AtomicU64::new(0),
             lost: lost.clone(),
             handoff: CancellationToken::new(),
@@ -136,10 +141,12 @@ impl HeldTask {
             let turn = tokio::select! {
                 biased;
                 () = self.abandon.cancelled() => Turn::Abandon,
+                () = self.shared.overdue.cancelled() => Turn::Overdue,
                 () = sleep_until(wake) => Turn::Timer,
                 command = self.commands.recv() => Turn::Command(command),
             };
             let lost = match turn {
+                Turn::Overdue => Some(self.tenure.loss_at_fence()),
                 Turn::Timer => self.renew().await.err(),
                 Turn::Command(Some(Command::Checkpoint { position, reply })) => {
                     let done = self.checkpoint(&position).await;
@@ -414,6 +421,7 @@ impl HeldTask {
             .unwrap_or_else(PoisonError::into_inner);
         *row = self.tenure.lease().clone();
         drop(row);
+        *self.shared.fence_at() = self.tenure.fence_at();
         if self.tenure.handoff_requested() && !self.shared.handoff.is_cancelled() {
             tracing::info!(shard = %self.shared.key, "another worker is to take the lease over");
             self.shared.handoff.cancel();
