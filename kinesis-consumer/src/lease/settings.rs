@@ -111,7 +111,9 @@ pub struct LeaseSettings {
     #[serde(rename = "handoff_timeout_millis", with = "crate::settings::millis")]
     pub handoff_timeout: Duration,
     /// Most leases a worker holds, at least 1. The default is no limit. When all workers together
-    /// allow fewer than there are shards, the rest is not read.
+    /// allow fewer than there are shards, the rest is not read. The leader's setting counts for the whole
+    /// fleet, as with the KCL: a worker takes what it is given, also beyond a lower limit of its own, and
+    /// logs that. So give all workers the same.
     pub max_leases_for_worker: u32,
     /// Most handoffs to one worker that may be under way at the same time, at least 1.
     pub max_handoffs_at_once: u32,

@@ -77,7 +77,23 @@ impl Service {
                 given.push((row, Gain::Failover));
             }
         }
+        let most = self.keeper.settings.max_leases_for_worker as usize;
+        if self.held.len() + given.len() > most {
+            tracing::warn!(
+                held = self.held.len(),
+                given = given.len(),
+                most,
+                "this worker was given more leases than its max_leases_for_worker, and takes them: \
+                 they would be read by nobody. The leader's setting counts; give all workers the same"
+            );
+        }
         self.take_all(given).await
+    }
+
+    /// How many leases more this worker takes where it chooses itself.
+    pub(super) fn room(&self) -> usize {
+        let most = self.keeper.settings.max_leases_for_worker as usize;
+        most.saturating_sub(self.held.len())
     }
 
     /// Whether this worker reads the stream, does not hold the lease, and does not leave it to
@@ -88,10 +104,8 @@ impl Service {
             && self.source_of(shard_id).is_some()
     }
 
-    /// Takes leases that came each in its way, up to this worker's limit.
-    pub(super) async fn take_all(&mut self, mut leases: Vec<(Lease, Gain)>) -> Result<(), Error> {
-        let most = self.keeper.settings.max_leases_for_worker as usize;
-        leases.truncate(most.saturating_sub(self.held.len()));
+    /// Takes leases that came each in its way.
+    pub(super) async fn take_all(&mut self, leases: Vec<(Lease, Gain)>) -> Result<(), Error> {
         let mut failed = None;
         for batch in leases.chunks(TAKES_AT_ONCE) {
             let takes: Vec<_> = batch

@@ -155,6 +155,7 @@ impl Service {
             .collect();
         // In an order of chance, so that workers do not race for the same.
         self.keeper.rand.shuffle(&mut unwanted);
+        unwanted.truncate(self.room());
         self.take_all(unwanted).await
     }
 
@@ -267,6 +268,7 @@ impl Service {
         counter!(names::LEASES_ASSIGNED).increment((assigned + to_me.len()) as u64);
         // What falls to the leader itself needs no detour.
         to_me.retain(|(row, _)| self.is_free_for_me(&row.shard_id));
+        to_me.truncate(self.room());
         self.take_all(to_me).await
     }
 

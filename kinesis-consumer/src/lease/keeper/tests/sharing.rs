@@ -166,3 +166,23 @@ async fn a_stream_that_is_not_there_is_a_clear_error() {
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_is_given_more_than_its_own_limit_reads_it_and_does_not_choose_more() {
+    let rig = Rig::new(10).await;
+    let a = rig.worker("a");
+    until("all", &[&a], || a.count() == 10).await;
+    let mut settings = Settings::default();
+    settings.lease.max_leases_for_worker = 4;
+    let b = rig.worker_with("b", rig.dynamodb.clone(), &settings, OnHandoff::Release);
+    // The leader has no limit, and shares evenly.
+    until("five each", &[&a, &b], || a.count() == 5 && b.count() == 5).await;
+    for _ in 0..60 {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!((a.count(), b.count()), (5, 5), "nothing goes round");
+    }
+    // Left alone it leads, by its own setting.
+    a.crash();
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(b.count(), 5);
+}
