@@ -77,7 +77,7 @@ impl Fleet {
             leases: (0..leases).map(row).collect(),
             workers,
             observer: Observer::new(Timing::of(&settings)),
-            roster: Roster::new(settings.worker_metrics_interval),
+            roster: Roster::new(settings.worker_metrics_interval, settings.failover_time),
             rand: Rand::seeded(1),
             now: clock.now(),
             now_millis: clock.epoch_millis(),

@@ -243,7 +243,7 @@ impl Service {
         };
         let mut service = Self {
             observer: Observer::new(Timing::of(settings)),
-            roster: Roster::new(settings.worker_metrics_interval),
+            roster: Roster::new(settings.worker_metrics_interval, settings.failover_time),
             next_cleanup: now + settings.lease_cleanup_interval,
             process,
             keeper,

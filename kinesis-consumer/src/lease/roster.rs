@@ -32,6 +32,10 @@ const FRESH_REPORTS: u32 = 2;
 /// time between two reports, and lets workers that start together share from the start.
 const JUST_NOW: Duration = Duration::from_secs(5);
 
+/// A worker renews each lease in 35 % of `failover_time`; when the first of a dead one's expires, the last
+/// is at least 65 % old. Source: none, between the two, since scans see either late.
+const HEARD_PER_FAILOVER: u32 = 2;
+
 /// When a row is deleted. Source: KCL, `staleWorkerMetricsEntryCleanupDuration`.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -39,6 +43,8 @@ const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Clone, Debug)]
 pub(crate) struct Roster {
     fresh_for: Duration,
+    /// How lately a worker that lets a lease expire has to have renewed another.
+    heard_within: Duration,
     /// Nothing was seen yet.
     new: bool,
     seen: BTreeMap<String, Sight>,
@@ -47,6 +53,8 @@ pub(crate) struct Roster {
 #[derive(Clone, Copy, Debug)]
 struct Sight {
     updated_at: u64,
+    /// When it was first seen as it is.
+    since: Instant,
     fresh_until: Instant,
     /// Its worker lived when, or after, this leader began.
     proven: bool,
@@ -55,10 +63,11 @@ struct Sight {
 }
 
 impl Roster {
-    /// A roster of workers that report every `interval`.
-    pub(crate) fn new(interval: Duration) -> Self {
+    /// A roster of workers that report every `interval`, and whose leases expire after `failover`.
+    pub(crate) fn new(interval: Duration, failover: Duration) -> Self {
         Self {
             fresh_for: interval * FRESH_REPORTS,
+            heard_within: failover / HEARD_PER_FAILOVER,
             new: true,
             seen: BTreeMap::new(),
         }
@@ -82,8 +91,13 @@ impl Roster {
                 None if row.is_fresh(now_millis, self.fresh_for) => now + self.fresh_for,
                 None => now,
             };
+            let since = match known {
+                Some(known) if known.updated_at == row.updated_at => known.since,
+                _ => now,
+            };
             let sight = Sight {
                 updated_at: row.updated_at,
+                since,
                 fresh_until,
                 proven,
                 silent,
@@ -110,7 +124,7 @@ impl Roster {
         {
             members.push(WorkerStats::new(me, 0));
         }
-        let owners = self.listen(candidates);
+        let owners = self.listen(candidates, now);
         let lives = |member: &WorkerStats| {
             let name = member.worker.as_str();
             let sight = self.seen.get(name);
@@ -133,14 +147,19 @@ impl Roster {
 
     /// Notes who fell silent and who is heard of again, by the leases that they hold; the workers that
     /// hold any.
-    fn listen<'a>(&mut self, candidates: &[Candidate<'a>]) -> BTreeSet<&'a str> {
+    ///
+    /// Who lets one lease expire is heard of by another one only if that was renewed lately: those of a
+    /// worker that died expire one after the other.
+    fn listen<'a>(&mut self, candidates: &[Candidate<'a>], now: Instant) -> BTreeSet<&'a str> {
+        let lately = |since: Instant| now < since + self.heard_within;
         let mut owners: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
         for candidate in candidates {
             if let Some(holder) = candidate.lease.holder() {
                 let expired = candidate.standing == Standing::Expired;
                 let (any_expired, any_renewed) = owners.entry(holder).or_default();
                 *any_expired |= expired;
-                *any_renewed |= !expired && candidate.at_work;
+                *any_renewed |=
+                    !expired && candidate.at_work && candidate.since.is_some_and(lately);
             }
         }
         for (name, (any_expired, any_renewed)) in &owners {
@@ -151,14 +170,19 @@ impl Roster {
         owners.into_keys().collect()
     }
 
-    /// Rows that nobody will write again.
+    /// Rows that nobody will write again: a day old by the wall clock, and not seen to change for as
+    /// long as a row is fresh. A worker whose clock is a day behind, or this one's ahead, goes on writing.
     pub(crate) fn stale<'a>(
         &self,
         rows: &'a [WorkerStats],
+        now: Instant,
         now_millis: u64,
     ) -> impl Iterator<Item = &'a WorkerStats> {
-        rows.iter()
-            .filter(move |row| !row.is_fresh(now_millis, STALE))
+        rows.iter().filter(move |row| {
+            let sight = self.seen.get(&row.worker);
+            let silent = sight.is_some_and(|sight| now >= sight.since + self.fresh_for);
+            silent && !row.is_fresh(now_millis, STALE)
+        })
     }
 }
 
@@ -170,6 +194,7 @@ mod tests {
     use crate::lease::Lease;
 
     const REPORTS: Duration = Duration::from_secs(30);
+    const FAILOVER: Duration = Duration::from_secs(10);
 
     fn row(worker: &str, updated_at: u64) -> WorkerStats {
         WorkerStats::new(worker, updated_at)
@@ -193,7 +218,7 @@ mod tests {
         Candidate {
             lease,
             standing,
-            since: None,
+            since: Some(Clock::system().now()),
             at_work: true,
         }
     }
@@ -202,7 +227,7 @@ mod tests {
     fn a_row_is_fresh_for_two_reports_and_one_that_changes_is_whatever_its_clock_says() {
         let start = Clock::system().now();
         let at = |second| start + Duration::from_secs(second);
-        let mut roster = Roster::new(REPORTS);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
         // The second one's clock is a day behind.
         let rows = |second: u64| vec![row("a", 90_000 + second), row("late", 100 + second)];
         roster.scanned(&rows(0), at(0), 90_000_000);
@@ -217,7 +242,7 @@ mod tests {
     #[test]
     fn a_worker_that_renews_none_of_its_leases_is_left_out_unless_there_is_nobody_else() {
         let now = Clock::system().now();
-        let mut roster = Roster::new(REPORTS);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
         let rows = vec![row("dead", 0), row("new", 0), row("slow", 0)];
         roster.scanned(&rows, now, 0);
         let leases = [owned(0, "dead"), owned(1, "slow"), owned(2, "slow")];
@@ -233,9 +258,30 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_whose_leases_begin_to_expire_is_left_out_though_others_are_not_expired_yet() {
+        let seen = Clock::system().now();
+        let mut roster = Roster::new(REPORTS, FAILOVER);
+        let rows = vec![row("dies", 0), row("lives", 0)];
+        roster.scanned(&rows, seen, 0);
+        let leases = [owned(0, "dies"), owned(1, "dies")];
+        let mut members = |renewed: Duration| {
+            let candidates = [
+                candidate(&leases[0], Standing::Expired),
+                Candidate {
+                    since: Some(seen),
+                    ..candidate(&leases[1], Standing::Active)
+                },
+            ];
+            roster.members(rows.clone(), &candidates, None, seen + renewed)
+        };
+        assert_eq!(names(&members(Duration::from_secs(4))), ["dies", "lives"]);
+        assert_eq!(names(&members(Duration::from_secs(6))), ["lives"]);
+    }
+
+    #[test]
     fn a_worker_that_fell_silent_is_left_out_until_it_is_heard_of_again() {
         let now = Clock::system().now();
-        let mut roster = Roster::new(REPORTS);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
         let rows = |died| vec![row("died", died), row("lives", 0)];
         let mut members = |died, lease: &Lease, standing, at_work| {
             roster.scanned(&rows(died), now, 0);
@@ -263,7 +309,7 @@ mod tests {
     #[test]
     fn a_worker_without_leases_is_left_out_until_something_says_that_it_lives() {
         let start = Clock::system().now();
-        let mut roster = Roster::new(REPORTS);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
         let rows = |stopped| vec![row("lives", 1_000), row("stopped", stopped)];
         roster.scanned(&rows(990), start, 1_001_000);
         let now = roster.members(rows(990), &[], None, start);
@@ -284,7 +330,7 @@ mod tests {
     #[test]
     fn the_leader_is_a_member_before_its_row_is_seen_and_a_failing_worker_is_none() {
         let now = Clock::system().now();
-        let mut roster = Roster::new(REPORTS);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
         let mut failing = row("b", 0);
         failing.record("C", None, 100);
         roster.scanned(std::slice::from_ref(&failing), now, 0);
@@ -295,7 +341,7 @@ mod tests {
     #[test]
     fn workers_whose_metrics_fail_get_nothing_unless_that_is_so_of_all() {
         let now = Clock::system().now();
-        let mut roster = Roster::new(REPORTS);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
         let failing = |worker: &str| {
             let mut row = row(worker, 0);
             row.record("C", Some(40.0), 100);
@@ -313,10 +359,27 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_stale_after_a_day() {
-        let roster = Roster::new(REPORTS);
-        let rows = [row("old", 0), row("new", 10)];
-        let stale: Vec<_> = roster.stale(&rows, 86_405_000).collect();
-        assert_eq!(stale, [&rows[0]]);
+    fn a_row_is_stale_after_a_day_unless_it_is_seen_to_change() {
+        let start = Clock::system().now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
+        let day = 86_400;
+        // The clock of the second is a day behind.
+        let rows = |second| {
+            let (old, behind) = (row("old", 0), row("behind", second));
+            vec![old, behind, row("new", day + second)]
+        };
+        let mut stale = |second| {
+            let (rows, now_millis) = (rows(second), (day + second + 5) * 1_000);
+            roster.scanned(&rows, at(second), now_millis);
+            let stale = roster.stale(&rows, at(second), now_millis);
+            stale.map(|row| row.worker.clone()).collect::<Vec<_>>()
+        };
+        for second in [0, 30, 59] {
+            assert!(stale(second).is_empty(), "not looked at for long enough");
+        }
+        for second in [60, 90, 120] {
+            assert_eq!(stale(second), ["old"]);
+        }
     }
 }

@@ -31,7 +31,7 @@ impl Service {
         }
         self.clean_unlisted(childless, &board.leases);
         let now_millis = self.keeper.clock.epoch_millis();
-        for row in self.roster.stale(&board.stats, now_millis) {
+        for row in self.roster.stale(&board.stats, now, now_millis) {
             let deleted = self
                 .keeper
                 .table

@@ -140,7 +140,7 @@ impl World {
             process: format!("{name}/{}/", self.processes),
             takes: 0,
             observer: Observer::new(TIMING),
-            roster: Roster::new(Duration::from_secs(30)),
+            roster: Roster::new(Duration::from_secs(30), Duration::from_secs(10)),
             lock: Leadership::new(name, LOCK, now),
             held: BTreeMap::new(),
             flights: Vec::new(),
