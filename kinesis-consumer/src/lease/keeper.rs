@@ -185,6 +185,8 @@ struct Service {
     failing: Failing,
     /// Unreadable rows that were reported.
     reported: Vec<CorruptRow>,
+    /// The index refused this worker, which was reported.
+    index_reported: bool,
     /// Leases of the other kind were reported.
     others_reported: bool,
     next_cleanup: Instant,
@@ -266,6 +268,7 @@ impl Service {
             news: false,
             rows_written: false,
             reported: Vec::new(),
+            index_reported: false,
             others_reported: false,
             streams: Vec::new(),
             unknown: BTreeMap::new(),

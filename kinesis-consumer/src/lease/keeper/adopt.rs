@@ -1,6 +1,7 @@
 //! Taking what was given to this worker.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream;
@@ -8,7 +9,7 @@ use kinesis_core::ShardId;
 use metrics::{counter, gauge};
 
 use super::{Holding, Service, names};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::events::{EventKind, Gain};
 use crate::lease::Lease;
 use crate::lease::held::HeldTask;
@@ -20,6 +21,17 @@ use crate::lease::write::Write;
 
 /// Reads and takes under way at once. Source: none, reasonable default.
 const TAKES_AT_ONCE: usize = 16;
+
+/// When an index that refused a worker is asked again. Source: none; a refusal is mended by a person.
+const REFUSED_INDEX_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Whether a refusal of the index is no matter of time: a scan may find what it does not tell.
+fn may_be_scanned_for(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Denied | ErrorKind::InvalidInput | ErrorKind::NotFound
+    )
+}
 
 /// What came of trying to take a lease.
 enum Take {
@@ -33,9 +45,9 @@ impl Service {
     /// that expired.
     pub(super) async fn discover(&mut self) -> Result<(), Error> {
         self.find_streams();
+        let keys = self.ask_index().await?;
         let table = &self.keeper.table;
-        let rows: Vec<Lease> = if self.index == Index::Active {
-            let keys = table.owned_by(&self.keeper.me).await?;
+        let rows: Vec<Lease> = if let Some(keys) = keys {
             let unknown = keys.into_iter().filter(|key| self.is_free_for_me(key));
             let reads = unknown.map(|key| async move { table.get(&key).await });
             let rows: Vec<_> = stream::iter(reads).buffered(TAKES_AT_ONCE).collect().await;
@@ -58,6 +70,30 @@ impl Service {
             self.observer.saw(row, now);
         }
         self.take_given(rows).await
+    }
+
+    /// The leases that name this worker as their owner; `None` where the index cannot tell.
+    async fn ask_index(&mut self) -> Result<Option<Vec<ShardId>>, Error> {
+        if self.index != Index::Active {
+            return Ok(None);
+        }
+        match self.keeper.table.owned_by(&self.keeper.me).await {
+            Ok(keys) => Ok(Some(keys)),
+            // A policy that does not name the index, or somebody deleted it. That the table itself is
+            // gone, the scan tells.
+            Err(error) if may_be_scanned_for(error.kind()) => {
+                self.index = Index::NotYet;
+                self.next_index = Some(self.keeper.clock.now() + REFUSED_INDEX_INTERVAL);
+                if !std::mem::replace(&mut self.index_reported, true) {
+                    tracing::warn!(
+                        "the index of the lease table cannot be asked; leases are found by scanning, \
+                         which costs more: {error}"
+                    );
+                }
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes those of `rows`, all of which name this worker as their owner, that nobody works on.

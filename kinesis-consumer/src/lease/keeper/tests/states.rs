@@ -342,3 +342,33 @@ async fn a_table_without_the_index_is_read_by_scans_and_gets_the_index() {
         .collect();
     assert_eq!(indexes, ["LeaseOwnerToLeaseKeyIndex"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_may_not_ask_the_index_finds_its_leases_by_scans_until_it_may() {
+    let rig = Rig::new(8).await;
+    let (denied, queries) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
+    let (is_denied, count) = (Arc::clone(&denied), Arc::clone(&queries));
+    let client = rig.faulty(move |operation| {
+        if operation != "Query" {
+            return Fault::None;
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        match is_denied.load(Ordering::SeqCst) {
+            true => Fault::Deny,
+            false => Fault::None,
+        }
+    });
+    let a = rig.worker("a");
+    until("all", &[&a], || a.count() == 8).await;
+    let b = rig.worker_with("b", client, &Settings::default(), OnHandoff::Release);
+    until("four each", &[&a, &b], || a.count() == 4 && b.count() == 4).await;
+    for _ in 0..150 {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!((a.count(), b.count()), (4, 4), "nothing is lost");
+    }
+    let asked = queries.load(Ordering::SeqCst);
+    assert!((2..=4).contains(&asked), "{asked} queries of the index");
+    denied.store(false, Ordering::SeqCst);
+    sleep(Duration::from_secs(120)).await;
+    assert!(queries.load(Ordering::SeqCst) > asked + 30, "it is used");
+}
