@@ -1,7 +1,7 @@
 //! Dead letters as lines of a local file.
 //!
-//! Promise: `Ok` means that the line is on the disk (`fsync` of the file, and of its directory when
-//! the file is new). What a crash or a full disk left of a line stays, ended by a line break, and
+//! Promise: `Ok` means that the line is on the disk: `fsync` of the file and of its directory, each time.
+//! Whoever made the file may have died before its name was durable, and nothing shows that. What a crash or a full disk left of a line stays, ended by a line break, and
 //! never swallows the letter behind it: readers skip a line that is no JSON, which was never
 //! acknowledged.
 //!
@@ -64,7 +64,7 @@ impl DeadLetters for FileDeadLetters {
         let line: Arc<[u8]> = line.into();
         loop {
             let (path, line) = (self.path.clone(), Arc::clone(&line));
-            let append = tokio::task::spawn_blocking(move || append(&path, &line));
+            let append = tokio::task::spawn_blocking(move || append(&path, &line, sync_directory));
             let appended = AbortOnDropHandle::new(append).await?;
             match appended {
                 Ok(Appended::Done) => return Ok(()),
@@ -84,7 +84,11 @@ enum Appended {
     Locked,
 }
 
-fn append(path: &Path, line: &[u8]) -> io::Result<Appended> {
+fn append(
+    path: &Path,
+    line: &[u8],
+    sync_directory: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<Appended> {
     let mut file = OpenOptions::new()
         .read(true)
         .append(true)
@@ -102,9 +106,7 @@ fn append(path: &Path, line: &[u8]) -> io::Result<Appended> {
     }
     file.write_all(line)?;
     file.sync_all()?;
-    if is_new {
-        sync_directory(path)?;
-    }
+    sync_directory(path)?;
     Ok(Appended::Done)
 }
 
@@ -128,4 +130,29 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_directory(_path: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_acknowledged_only_when_the_name_of_its_file_is_durable_whoever_made_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("letters.jsonl");
+        let broken = append(&path, b"one\n", |_| Err(io::Error::other("no")));
+        assert!(broken.is_err());
+        // The line is there, and a loss of power may take the file with it.
+        assert_eq!(std::fs::read(&path).expect("read"), b"one\n");
+        for _ in 0..2 {
+            let mut synced = false;
+            let again = append(&path, b"one\n", |file| {
+                assert_eq!(std::fs::read(file)?.last(), Some(&b'\n'), "written before");
+                synced = true;
+                Ok(())
+            });
+            assert!(matches!(again, Ok(Appended::Done)));
+            assert!(synced);
+        }
+    }
 }
