@@ -5,7 +5,7 @@
 //! ```
 //!
 //! One object per letter. The sequence number is padded with zeros to 56 digits and the sub-sequence
-//! number to 6, so that names sort as records do. The name follows from the record's position: a
+//! number to 7, so that names sort as records do. The name follows from the record's position: a
 //! letter that is written again replaces itself.
 
 use std::fmt;
@@ -23,8 +23,8 @@ use crate::error::{BoxError, Error};
 const SEQUENCE_DIGITS: usize = 56;
 
 /// Digits of a sub-sequence number in an object's name.
-/// Source: an aggregate of 1 MiB holds fewer than 10^6 members, each taking 6 bytes or more.
-const SUB_SEQUENCE_DIGITS: usize = 6;
+/// Source: a record of 10 MiB, the largest, holds fewer than 10^7 members, each taking 6 bytes or more.
+const SUB_SEQUENCE_DIGITS: usize = 7;
 
 /// Writes dead letters as objects into an S3 bucket, one each; see [`dead_letter`](super) for their
 /// form.

@@ -354,9 +354,9 @@ mod in_s3 {
         let folder = "dead/flights/shardId-000000000003";
         let name = |sequence: &str, sub: &str| format!("{folder}/{sequence:0>56}.{sub}.json");
         let expected = [
-            name("9", "000000"),
-            name("10", "000002"),
-            name("10", "000011"),
+            name("9", "0000000"),
+            name("10", "0000002"),
+            name("10", "0000011"),
         ];
         assert_eq!(bucket.names().await, expected);
     }
