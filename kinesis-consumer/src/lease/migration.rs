@@ -88,7 +88,8 @@ pub(crate) fn live_kcl_2(table: &str, owner: &str) -> Error {
         format!(
             "worker {owner} renews leases in table {table} by the rules of KCL 2.x (there is no row \
              {CLIENT_VERSION_KEY}): stop the KCL 2.x workers first, and this one takes over where they \
-             stopped; or upgrade them to KCL 3, beside which it works"
+             stopped; or upgrade them to KCL 3, beside which it works. If they are of KCL 3.0 to 3.4, this \
+             worker may not look at their table {table}-CoordinatorState: allow it"
         ),
     )
 }

@@ -372,3 +372,16 @@ async fn a_worker_that_may_not_ask_the_index_finds_its_leases_by_scans_until_it_
     sleep(Duration::from_secs(120)).await;
     assert!(queries.load(Ordering::SeqCst) > asked + 30, "it is used");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_table_of_worker_metrics_that_is_not_there_is_as_good_as_an_empty_one() {
+    let rig = Rig::new(2).await;
+    legacy(&rig).await;
+    let a = rig.worker("a");
+    until("both", &[&a], || a.count() == 2).await;
+    let delete = rig.dynamodb.delete_table().table_name(METRICS);
+    delete.send().await.expect("deleted");
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(a.count(), 2, "it works on");
+    a.stop().await.expect("no error");
+}

@@ -41,7 +41,10 @@ impl DynamoDbTable {
                     tracing::warn!(
                         table = name,
                         "may not look whether there is a table of KCL 3.0 to 3.4; it is taken for as \
-                         it was found before, at first for none"
+                         it was found before, at first for none. If there is one, allow \
+                         dynamodb:DescribeTable on it: otherwise a KCL 3.4 that runs is refused as if it \
+                         were a KCL 2.x, and one that was stopped cannot read the rows that are written \
+                         into the lease table"
                     );
                     return Ok(());
                 }

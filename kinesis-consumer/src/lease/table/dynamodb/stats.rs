@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use async_trait::async_trait;
 
 use super::{DynamoDbTable, SCAN_PAGES_MAX, UNITS, count_units};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, aws_kind};
 use crate::lease::item::{ENTITY_TYPE, Item, LEASE_KEY, number};
 use crate::lease::lock::text;
 use crate::lease::migration::ClientVersion;
@@ -131,9 +131,14 @@ impl DynamoDbTable {
                 .scan()
                 .table_name(table)
                 .set_exclusive_start_key(start);
-            let page = Box::pin(request.send())
-                .await
-                .map_err(|error| Error::aws(format_args!("scanning table {table}"), error))?;
+            let page = match Box::pin(request.send()).await {
+                Ok(page) => page,
+                // A KCL 3.0 to 3.4 is just making its tables, or this one was deleted; not the leases.
+                Err(error) if aws_kind(&error) == ErrorKind::NotFound => break,
+                Err(error) => {
+                    return Err(Error::aws(format_args!("scanning table {table}"), error));
+                }
+            };
             rows.extend(
                 page.items()
                     .iter()
