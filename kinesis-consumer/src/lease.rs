@@ -110,6 +110,7 @@ use std::collections::BTreeSet;
 use kinesis_core::{HashKeyRange, Position, ShardId};
 
 use crate::checkpoint::PendingCheckpoint;
+use crate::stream::StreamId;
 pub use cpu::CpuMetric;
 pub(crate) use held::HeldLease;
 pub(crate) use keeper::LeaseKeeper;
@@ -118,6 +119,18 @@ pub use settings::{
 };
 pub use store::LeaseStore;
 pub use worker_metric::WorkerMetric;
+
+/// Whether a worker must not be called so, because its row of metrics would be another one: the lock, a
+/// state of a migration, or a lease.
+pub(crate) fn is_key_of_another_row(worker_id: &str) -> bool {
+    let reserved = [
+        lock::LEADER,
+        migration::CLIENT_VERSION_KEY,
+        migration::TABLE_MIGRATION_KEY,
+    ];
+    let shard = StreamId::shard_of_key(&worker_id.into());
+    reserved.contains(&worker_id) || shard.index().is_some()
+}
 
 /// One row of the lease table, as far as this crate understands it.
 #[derive(Clone, Debug, Eq, PartialEq)]

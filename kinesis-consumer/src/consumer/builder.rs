@@ -146,6 +146,15 @@ impl ConsumerBuilder {
                 "worker_id must not be empty",
             ));
         }
+        if crate::lease::is_key_of_another_row(&worker_id) {
+            return Err(Error::new(
+                ErrorKind::InvalidInput,
+                format!(
+                    "worker_id must not be {worker_id:?}, which is the key of another row of the lease \
+                     table: the worker's metrics would be written into it"
+                ),
+            ));
+        }
         Ok(Consumer {
             application: self.application,
             worker_id,
