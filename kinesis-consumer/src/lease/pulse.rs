@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::lock::{Claim, Leadership, Step};
+use super::lock::{Claim, LEADER, Leadership, Step};
 use super::metrics as names;
 use super::stats::WorkerStats;
 use super::table::{LeaseTable, Locked};
@@ -77,6 +77,8 @@ pub(crate) struct Pulse {
     table: Arc<dyn LeaseTable>,
     lock: Leadership,
     lock_duration: Duration,
+    /// A lock that nobody can claim, since it cannot be read, was reported.
+    unreadable_reported: bool,
     stats: WorkerStats,
     /// When the row says that it was written: at the last report that was answered, or at one of those
     /// behind it, which may have arrived all the same.
@@ -118,6 +120,7 @@ impl Pulse {
             table,
             lock: Leadership::new(me, settings.leader_lock_duration, now),
             lock_duration: settings.leader_lock_duration,
+            unreadable_reported: false,
             stats: WorkerStats::new(me, 0),
             reported: None,
             report_interval: settings.worker_metrics_interval,
@@ -219,6 +222,7 @@ impl Pulse {
 
     async fn look(&mut self) -> Result<(), Error> {
         let row = self.table.lock().await?;
+        self.unreadable_reported &= row.is_none();
         let Some(claim) = self.lock.saw(row.as_ref(), self.clock.now()) else {
             return Ok(());
         };
@@ -237,6 +241,14 @@ impl Pulse {
                 }
             }
             Locked::Refused(row) => {
+                let unreadable = claim == Claim::Absent && row.is_none();
+                if unreadable && !std::mem::replace(&mut self.unreadable_reported, true) {
+                    tracing::error!(
+                        table = self.table.name(),
+                        "the row {LEADER} of the leader's lock is there and cannot be read, so no worker \
+                         leads: delete it"
+                    );
+                }
                 self.lock.saw(row.as_ref(), self.clock.now());
             }
         }
