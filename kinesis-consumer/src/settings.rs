@@ -137,16 +137,23 @@ pub struct Settings {
     /// User records of one shard, fetched and not yet processed, at which reading ahead stops.
     pub max_records_count: usize,
     /// Bytes that all shards of this worker together may hold fetched and not yet processed, at
-    /// least 20 MiB. Each read reserves from it beforehand what it expects, and an answer that is larger
-    /// waits in its connection until there is room for it, however suddenly records grow. So the sum stays
-    /// below it, save for two things: what opening aggregates of very small records adds, and, below
-    /// 80 MiB, one record of up to 10 MiB in place of an eighth of this.
+    /// least 20 MiB: payload, keys and what a record takes besides, about 130 B of each user record and as
+    /// much of the record of the stream that it came in. Each read reserves from it beforehand what it
+    /// expects. An answer that is larger waits in its connection until there is room for it, and one whose
+    /// aggregates take more than was reserved is not opened before; after 15 s it is dropped, and fewer
+    /// records are asked for, or the shard is polled. So the sum stays below this and a constant, however
+    /// suddenly records grow and however small the members of aggregates are.
+    ///
+    /// The constant: 16 KiB for each shard; eight answers that wait unopened, of 2 MiB as a rule and 10 MiB
+    /// at most; and what one record takes that alone takes more than its part of this, five eighths or one
+    /// eighth. Not counted are the transport's buffers and what reading an answer takes for a moment.
     ///
     /// Three eighths are kept for shards that hold nothing, so that shards whose processors are stuck do
     /// not stop the others: a quarter in small pieces, one for each shard, and an eighth for what cannot
-    /// be had in smaller steps. By enhanced fan-out that is any event (up to 1 MB) that is larger than a
-    /// piece; when stuck shards hold that part too, a shard is polled in small steps instead, if
-    /// [`FanOutSettings::fall_back_to_polling`] lets it, and otherwise waits.
+    /// be had in smaller steps. Where shards that are stuck since there were fewer hold all pieces, one of
+    /// 16 KiB is there in any case. By enhanced fan-out any event (up to 1 MB) that is larger than a piece
+    /// cannot be had in smaller steps; when stuck shards hold that part too, a shard is polled in small
+    /// steps instead, if [`FanOutSettings::fall_back_to_polling`] lets it, and otherwise waits.
     pub max_buffered_bytes: usize,
     /// From the request to stop, or to hand a lease over, until the lease is released, 100 ms to
     /// 24 h. The batch in hand may use two thirds of it, `shutdown_requested` the rest. In a handoff

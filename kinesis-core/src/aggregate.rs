@@ -28,7 +28,7 @@ mod encode;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Deaggregated, RawReason, deaggregate, deaggregate_each};
+pub use decode::{Deaggregated, RawReason, deaggregate, deaggregate_each, members_at_most};
 pub use encode::{Aggregate, AggregateLayout, Unsealed};
 
 /// The first bytes of every aggregate.

@@ -7,25 +7,31 @@
 //!           or an event that is larger than such a part
 //! ```
 //!
-//! Promise: a reservation is granted only while the sum of its pool stays within that, in the order
-//! in which reservations were asked for, so that no shard starves. What turns out larger than was
-//! reserved for it waits where it lies until its reservation is exchanged for a larger one
-//! ([`Reservation::exchange`]); a few may wait at once. A holder may also correct its reservation to the true size at once; that
-//! alone can take the sum above the total (what opening aggregates of tiny records adds, and a single
-//! record that is larger than the pool it waits for), and the next reservation waits it out.
+//! Promise: what is reserved stays within the total and a constant. A reservation is granted only while
+//! the sum of its pool stays within that, in the order in which reservations were asked for, so that no
+//! shard starves. Nothing is held that is not reserved: what turns out larger waits where it lies, unread
+//! or unopened, until its reservation is exchanged for a larger one ([`Reservation::exchange`]), or is
+//! dropped and asked for in smaller steps.
 //!
 //! Shards whose processors are stuck keep what they hold, for ever if they are stuck for ever, and
 //! enough of them fill the common pool. The pieces are there for the others: a shard has at most one,
-//! and they add up to no more than their pool, so there always is one for a shard that holds nothing.
-//! It reads in small steps then. What cannot be had in small steps, a record or an event of fan-out
-//! that is larger than a piece, has a pool of its own, so that it takes no piece from anybody; stuck
-//! shards with such records can fill that one, and then others of the kind wait for the common pool.
+//! and those of shards that came together add up to no more than their pool. Where stuck shards have
+//! taken it all when they were fewer, a shard that holds nothing gets [`PIECE_MIN`] above the total, so
+//! there always is a piece for it. It reads in small steps then. What cannot be had in small steps, a
+//! record or an event of fan-out that is larger than a piece, has a pool of its own, so that it takes no
+//! piece from anybody; stuck shards with such records can fill that one, and then others of the kind wait
+//! for the common pool.
+//!
+//! The constant: [`PIECE_MIN`] for each shard; what waits for an exchange, [`EXCHANGES_MAX`] answers of
+//! 2 MiB as a rule and 10 MiB at most; and in each of the pools common and whole one record that takes
+//! more than that pool, when it is alone there.
 //!
 //! Waiting is cancel safe: a dropped wait gives up its turn and holds nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kinesis_core::limits;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
 /// The part of the budget that is handed out in pieces.
@@ -36,8 +42,12 @@ const PIECES_PART: usize = 4;
 /// Source: none, reasonable default: 32 full events of fan-out at the default budget.
 const WHOLE_PART: usize = 8;
 
+/// What a shard that holds nothing gets in any case, above the budget if there are no pieces left.
+/// Source: none, reasonable default: a quarter of what a shard takes besides.
+pub(crate) const PIECE_MIN: usize = 16 * limits::KIB;
+
 /// Answers that may wait at once until there is more room for them than was reserved: until then they lie
-/// in buffers of the transport, which nobody counts. Over HTTP/2 they share the window of the client's own
+/// in buffers of the transport, or read and unopened, which nobody counts. Over HTTP/2 they share the window of the client's own
 /// connection: a few that are larger than their streams' windows can close it, and then all other calls
 /// over it stand still, each for as long as such an answer waits at most. Source: none, reasonable default.
 const EXCHANGES_MAX: usize = 8;
@@ -111,37 +121,44 @@ impl Budget {
         self.reserved(Of::Common, bytes)
     }
 
-    /// The same for a shard that holds nothing, which need not wait for those that do: it gets a piece
-    /// where `bytes` are not free at once or, if that is less than `least`, as many as are kept for what
+    /// The same for a shard that holds nothing, which need not wait for those that do: where `bytes` are
+    /// not free at once it gets a piece or, if that is less than `least`, as many as are kept for what
     /// cannot be divided.
     pub(crate) async fn reserve_first(self: &Arc<Self>, bytes: usize, least: usize) -> Reservation {
         debug_assert!(bytes <= self.largest(), "would wait for ever");
         if self.common.take_now(bytes) {
             return self.reserved(Of::Common, bytes);
         }
-        let piece = bytes.min(self.pieces.total / self.members());
-        if piece < least {
-            return self.reserve_whole(bytes).await;
+        let even = PIECE_MIN.max(self.pieces.total / self.members());
+        let piece = bytes.min(even);
+        if piece >= least && self.pieces.take_now(piece) {
+            return self.reserved(Of::Pieces, piece);
         }
-        tokio::select! {
-            biased;
-            () = self.common.take(bytes) => self.reserved(Of::Common, bytes),
-            () = self.pieces.take(piece) => self.reserved(Of::Pieces, piece),
+        let piece = bytes.min(PIECE_MIN);
+        if piece >= least {
+            self.pieces.change(0, piece);
+            return self.reserved(Of::Pieces, piece);
         }
+        self.reserve_whole(bytes).await
     }
 
-    /// For a shard that holds nothing and can do with no less than `bytes`.
+    /// For a shard that holds nothing and can do with no less than `bytes`, which may be more than a pool
+    /// has if nobody else is in that.
     async fn reserve_whole(self: &Arc<Self>, bytes: usize) -> Reservation {
+        let common = bytes.min(self.common.total);
         let whole = bytes.min(self.whole.total);
-        tokio::select! {
+        let mut reservation = tokio::select! {
             biased;
-            () = self.common.take(bytes) => self.reserved(Of::Common, bytes),
-            () = self.whole.take(whole) => {
-                let mut reservation = self.reserved(Of::Whole, whole);
-                reservation.resize(bytes);
-                reservation
-            }
-        }
+            () = self.common.take(common) => self.reserved(Of::Common, common),
+            () = self.whole.take(whole) => self.reserved(Of::Whole, whole),
+        };
+        reservation.resize(bytes);
+        reservation
+    }
+
+    /// Of nothing, which nobody waits for.
+    pub(crate) fn reserve_nothing(self: &Arc<Self>) -> Reservation {
+        self.reserved(Of::Common, 0)
     }
 
     fn reserved(self: &Arc<Self>, of: Of, bytes: usize) -> Reservation {
@@ -239,7 +256,8 @@ impl Reservation {
     /// Waits in line until `bytes` are free in its stead, and holds nothing meanwhile: whoever waited for
     /// more with something in hand could wait for somebody who does the same. `first` if it is all that
     /// the shard holds and cannot be had in smaller steps. Returns whether it is of so many bytes now: not
-    /// if [`EXCHANGES_MAX`] others wait for the same. Cancel safe: then it is of no bytes.
+    /// if [`EXCHANGES_MAX`] others wait for the same, or if that is more than there is and not `first`.
+    /// Cancel safe: then it is of no bytes.
     pub(crate) async fn exchange(&mut self, bytes: usize, first: bool) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         // A piece stays within its even part.
@@ -252,18 +270,29 @@ impl Reservation {
         let Ok(_place) = budget.exchanges.try_acquire() else {
             return false;
         };
+        if !first && bytes > budget.largest() {
+            return false;
+        }
         self.resize(0);
-        let most = bytes.min(budget.largest());
         *self = if first {
-            budget.reserve_whole(most).await
+            budget.reserve_whole(bytes).await
         } else {
-            budget.reserve(most).await
+            budget.reserve(bytes).await
         };
         true
     }
 
-    /// Corrects the reservation to the true size, up or down, without waiting.
-    pub(crate) fn resize(&mut self, bytes: usize) {
+    /// Gives back what is more than the true size.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        debug_assert!(
+            bytes <= self.bytes,
+            "{bytes} bytes, reserved {}",
+            self.bytes
+        );
+        self.resize(bytes);
+    }
+
+    fn resize(&mut self, bytes: usize) {
         self.budget.pool(self.of).change(self.bytes, bytes);
         self.bytes = bytes;
     }

@@ -10,8 +10,9 @@
 //! below its limits of bytes and records and below its share of the worker's budget (a shard that
 //! holds nothing always gets one), and only with bytes of the budget reserved: for polling what an
 //! answer is expected to hold, or as much as there is for a shard that holds nothing and asks for less
-//! then; for fan-out the length of the event. An answer that is larger after all is let in when there
-//! is room for it ([`Slot::grow`]).
+//! then; for fan-out the length of the event. An answer that is larger after all, as it comes or once its
+//! aggregates are opened, is let in when there is room for it ([`Slot::grow`]), so what is sent never is
+//! more than was reserved.
 //! Dropping either end drops what waits and gives everything back.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,6 +92,11 @@ impl Filler {
     /// Waits until `bytes` of the budget are free, or all of it if that is less. Cancel safe.
     pub(crate) async fn reserve(&self, bytes: usize) -> Reservation {
         self.reserve_at_least(bytes, bytes).await
+    }
+
+    /// For what takes no room.
+    pub(crate) fn reserve_nothing(&self) -> Reservation {
+        self.budget.reserve_nothing()
     }
 
     /// The same; `least` are enough for a shard that holds nothing.
@@ -177,8 +183,8 @@ impl Slot<'_> {
         self.reservation.exchange(bytes, first).await
     }
 
-    /// Puts a batch of `records` user records and `bytes` into the buffer; an answer without
-    /// records only gives the room back.
+    /// Puts a batch of `records` user records and `bytes`, no more than the slot's, into the buffer; an
+    /// answer without records only gives the room back.
     pub(crate) fn send(
         self,
         bytes: usize,
@@ -190,7 +196,7 @@ impl Slot<'_> {
             mut reservation,
             held,
         } = self;
-        reservation.resize(bytes);
+        reservation.shrink(bytes);
         let hold = Hold::new(held, bytes, records, reservation);
         if let Some(batch) = batch(hold) {
             permit.send(Fetched::Batch(batch));

@@ -17,6 +17,7 @@ use crate::fetch::fan_out::{Ask, FanOut, Heard, Reason, Trouble, UNREAD_PATIENCE
 use crate::fetch::poll::{Poll, StartAt};
 use crate::fetch::registration::Registration;
 use crate::fetch::subscribe::{Event, Subscription, Taken};
+use crate::fetch::unpack::opened_bytes;
 use crate::metrics;
 
 /// The fan-out of one shard.
@@ -143,21 +144,12 @@ impl Task {
         };
         let taken = subscription.next(&self.reader, filler, now).await;
         let failure = match taken {
-            Taken::Event(event, reservation) => {
-                let reservation = match reservation {
-                    Some(reservation) => reservation,
-                    None => self.reserve_small(&event, filler).await,
-                };
-                return self.took(event, room, reservation).await;
-            }
-            Taken::NoRoom { wanted } => {
-                self.count_without_room("fan_out");
-                return if filler.holds_nothing() {
-                    self.no_room(wanted)
-                } else {
-                    self.let_go(wanted)
-                };
-            }
+            Taken::Event(event, reservation) => match room_for(&event, reservation, filler).await {
+                Ok(reservation) => return self.took(event, room, reservation).await,
+                // It is sent again.
+                Err(wanted) => return self.without_room(wanted, filler),
+            },
+            Taken::NoRoom { wanted } => return self.without_room(wanted, filler),
             Taken::Over => return self.over().await,
             Taken::Stalled => Failure {
                 trouble: Trouble::Stalled,
@@ -166,18 +158,6 @@ impl Task {
             Taken::Failed(failure) => failure,
         };
         self.fan_out_trouble(failure).await
-    }
-
-    /// Room for a small event, which passed the gate without.
-    async fn reserve_small(&mut self, event: &Event, filler: &Filler) -> Reservation {
-        let bytes = event.records.iter().map(|record| record.data.len()).sum();
-        match timeout(UNREAD_PATIENCE, filler.reserve(bytes)).await {
-            Ok(reservation) => reservation,
-            Err(_elapsed) => {
-                self.unsubscribe();
-                filler.reserve(bytes).await
-            }
-        }
     }
 
     async fn took(
@@ -194,9 +174,6 @@ impl Task {
             continuation: event.continuation,
             last: last.map(|record| record.sequence_number.clone()),
         });
-        if listening.subscription.is_none() {
-            listening.rules.on_let_go();
-        }
         self.measure_lag(event.millis_behind_latest);
         self.deliver(
             room.with(reservation),
@@ -227,6 +204,16 @@ impl Task {
             error: self.reader.empty_subscription(),
         };
         self.judge(failure, verdict)
+    }
+
+    /// There has been no room for the next event.
+    fn without_room(&mut self, wanted: usize, filler: &Filler) -> Step {
+        self.count_without_room("fan_out");
+        if filler.holds_nothing() {
+            self.no_room(wanted)
+        } else {
+            self.let_go(wanted)
+        }
     }
 
     /// Gives the subscription up until there is room again.
@@ -358,5 +345,34 @@ impl Task {
             }
             Trouble::NotFound | Trouble::Position | Trouble::Refused(_) | Trouble::Other => {}
         }
+    }
+}
+
+/// The part of the budget for an event that was read, for what is in it: more than was reserved for its
+/// length where that opens to more, and for a small one, which passed the gate, none as yet. So many bytes
+/// are wanted if there is no room for them for [`UNREAD_PATIENCE`].
+async fn room_for(
+    event: &Event,
+    reserved: Option<Reservation>,
+    filler: &Filler,
+) -> Result<Reservation, usize> {
+    let opened = opened_bytes(&event.records);
+    let mut reservation = reserved.unwrap_or_else(|| filler.reserve_nothing());
+    if opened <= reservation.bytes() {
+        return Ok(reservation);
+    }
+    let first = filler.holds_nothing();
+    let has_room = if reservation.bytes() > 0 {
+        timeout(UNREAD_PATIENCE, reservation.exchange(opened, first)).await
+    } else {
+        let room = timeout(UNREAD_PATIENCE, filler.reserve(opened)).await;
+        room.map(|room| {
+            reservation = room;
+            reservation.bytes() >= opened
+        })
+    };
+    match has_room {
+        Ok(true) => Ok(reservation),
+        Ok(false) | Err(_) => Err(opened),
     }
 }

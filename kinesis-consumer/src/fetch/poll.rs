@@ -48,8 +48,7 @@ const FIRST_RECORD_BYTES: u64 = 50 * limits::KIB as u64;
 
 /// What is around a record's payload and key in the JSON of an answer, in bytes as [`Doorkeeper`] counts
 /// a body: names, sequence number, time of arrival, type of encryption and the end of the base64 take
-/// 180 characters. About as much takes a record in memory besides its payload. Source: the answers of
-/// GetRecords, Kinesis API 2013-12-02, rounded up.
+/// 180 characters. Source: the answers of GetRecords, Kinesis API 2013-12-02, rounded up.
 ///
 /// [`Doorkeeper`]: crate::fetch::gate::answer::Doorkeeper
 const RECORD_ENVELOPE_BYTES: u64 = 160;
@@ -97,6 +96,8 @@ pub(crate) struct Answer {
     pub(crate) records: u64,
     /// Payload and keys of the answer, as the service counts them.
     pub(crate) bytes: u64,
+    /// What it takes in memory, opened.
+    pub(crate) opened_bytes: u64,
     pub(crate) millis_behind_latest: u64,
 }
 
@@ -133,6 +134,8 @@ pub(crate) struct Poll {
     /// was expected before, whatever is more. Where small and large ones take turns it stays near the
     /// large ones.
     record_bytes: Option<u64>,
+    /// The same of what a record takes in memory, with all user records in it.
+    opened_bytes: u64,
     idle: Duration,
     failures: u32,
     /// Answers of one record in a row that there was no room for.
@@ -157,6 +160,7 @@ impl Poll {
             bucket: TokenBucket::new(rate, now),
             owed_bytes: 0,
             record_bytes: None,
+            opened_bytes: 0,
             idle,
             failures: 0,
             unread: 0,
@@ -183,16 +187,16 @@ impl Poll {
         }
     }
 
-    /// Bytes to have room for before records are asked for: of `most` records what is expected, or all
-    /// that an answer can hold while it is not known how large they are. What is around the records
-    /// counts, since the answer's length does not tell it from them.
+    /// Bytes to have room for before records are asked for: of `most` records what is expected, as they
+    /// come or once they are opened, or all that an answer can hold while it is not known how large they
+    /// are. What is around the records counts, since the answer's length does not tell it from them.
     pub(crate) fn wanted(&self, most: u32) -> usize {
         let all = limits::GET_RECORDS_MAX_BYTES;
         let Some(bytes) = self.record_bytes else {
             return all;
         };
         let records = u64::from(self.limit(most, all));
-        let expected = records.saturating_mul(bytes.saturating_add(RECORD_ENVELOPE_BYTES));
+        let expected = records.saturating_mul(self.room_of_record(bytes));
         let expected = expected.saturating_add(ANSWER_ENVELOPE_BYTES);
         let wanted = expected.saturating_add(expected.div_ceil(SPARE_PART - 1));
         usize::try_from(wanted).map_or(all, |wanted| wanted.min(all))
@@ -206,12 +210,18 @@ impl Poll {
             Some(bytes) => {
                 let within = room - room / SPARE_PART;
                 let within = within.saturating_sub(ANSWER_ENVELOPE_BYTES);
-                (within / (bytes + RECORD_ENVELOPE_BYTES)).min(ANSWER_BYTES / bytes.max(1))
+                (within / self.room_of_record(bytes)).min(ANSWER_BYTES / bytes.max(1))
             }
             None if room >= limits::GET_RECORDS_MAX_BYTES as u64 => u64::from(FIRST_RECORDS),
             None => (room / FIRST_RECORD_BYTES).min(u64::from(FIRST_RECORDS)),
         };
         u32::try_from(fitting.max(1)).map_or(most, |fitting| fitting.min(most))
+    }
+
+    /// What a record of `bytes` is expected to take of a room, while it comes and afterwards.
+    fn room_of_record(&self, bytes: u64) -> u64 {
+        let comes = bytes.saturating_add(RECORD_ENVELOPE_BYTES);
+        comes.max(self.opened_bytes)
     }
 
     /// Nothing was read yet, and reading begins here.
@@ -242,6 +252,8 @@ impl Poll {
         if let Some(mean) = answer.bytes.checked_div(answer.records) {
             let least = self.record_bytes.map_or(0, |expected| expected / 2);
             self.record_bytes = Some(mean.max(least));
+            let mean = answer.opened_bytes / answer.records;
+            self.opened_bytes = mean.max(self.opened_bytes / 2);
         }
         if let Some(last) = answer.last {
             self.start = StartAt::AfterSequence(last);
@@ -269,7 +281,22 @@ impl Poll {
         let least = bytes / u64::from(limit.max(1));
         let most = limits::GET_RECORDS_MAX_BYTES as u64;
         self.record_bytes = Some(expected.saturating_mul(2).max(least).min(most));
-        if limit == 1 {
+        self.go_on_in_smaller_steps(limit == 1, now);
+    }
+
+    /// An answer was read, and dropped unopened because there is no room for what is in it: as above.
+    pub(crate) fn on_unopened(&mut self, answer: &Answer, now: Instant) {
+        self.owed_bytes = answer.bytes;
+        let records = answer.records.max(1);
+        self.record_bytes = Some(answer.bytes / records);
+        let mean = answer.opened_bytes / records;
+        self.opened_bytes = self.opened_bytes.saturating_mul(2).max(mean);
+        self.go_on_in_smaller_steps(records == 1, now);
+    }
+
+    /// Where steps cannot be smaller, there is a pause.
+    fn go_on_in_smaller_steps(&mut self, smallest: bool, now: Instant) {
+        if smallest {
             let attempt = self.unread.saturating_add(UNREAD_BACKOFF_FROM);
             self.not_before = now + self.backoff.delay(attempt, &self.rand);
             self.unread = self.unread.saturating_add(1);

@@ -19,12 +19,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kinesis_core::aggregate::deaggregate_each;
+use kinesis_core::aggregate::{deaggregate_each, members_at_most};
 use kinesis_core::{
     Deaggregated, HashKey, HashKeyRange, Position, RawReason, SequenceNumber, UserRecord,
 };
 
 use crate::record::Record;
+
+/// What a stream record has on the heap besides payload and key: its sequence number, which its user
+/// records share, and what is around it and the key. Source: sizes of the allocations, rounded up.
+const STREAM_RECORD_BYTES: usize = 128;
 
 /// One record of an answer of `GetRecords`.
 #[derive(Clone, Debug)]
@@ -33,6 +37,22 @@ pub(crate) struct StreamRecord {
     pub(crate) partition_key: Arc<str>,
     pub(crate) data: Bytes,
     pub(crate) approximate_arrival_millis: Option<u64>,
+}
+
+/// What an answer takes in memory once it is opened, at the most: payload and keys as they came, of which
+/// members are parts, what is around each, and each user record.
+pub(crate) fn opened_bytes(answer: &[StreamRecord]) -> usize {
+    let opened = |record: &StreamRecord| {
+        record.memory() + members_at_most(&record.data) * size_of::<Record>()
+    };
+    answer.iter().map(opened).sum()
+}
+
+impl StreamRecord {
+    /// What it takes in memory without its user records.
+    fn memory(&self) -> usize {
+        self.data.len() + self.partition_key.len() + STREAM_RECORD_BYTES
+    }
 }
 
 /// Opens the answers of one shard, in order.
@@ -57,7 +77,7 @@ enum Resume {
 #[derive(Debug, Default)]
 pub(crate) struct Unpacked {
     pub(crate) records: Vec<Record>,
-    /// What the records take in memory: payload, key and the record itself.
+    /// What the records take in memory.
     pub(crate) bytes: usize,
     /// Members that belong to another shard, ascending.
     pub(crate) foreign: Vec<Foreign>,
@@ -106,7 +126,12 @@ impl Unpacker {
                 // The others probably hold as many: no growing, and copying, by and by.
                 records.reserve_exact(per_record * (count - opened));
             }
+            let (memory, already) = (stream_record.memory(), unpacked.records.len());
             self.open(stream_record, inside, &mut unpacked);
+            let user_records = unpacked.records.len() - already;
+            if user_records > 0 {
+                unpacked.bytes += memory + user_records * size_of::<Record>();
+            }
         }
         unpacked
     }
@@ -153,7 +178,7 @@ impl Unpacker {
                     into.corrupt_reason = Some(reason);
                 }
                 if first_new == 0 {
-                    into.push(Record {
+                    into.records.push(Record {
                         partition_key: from.partition_key,
                         explicit_hash_key: None,
                         data: from.data,
@@ -189,7 +214,7 @@ impl Unpacker {
         if sub_sequence < first_new {
             return;
         }
-        into.push(Record {
+        into.records.push(Record {
             partition_key: member.partition_key,
             explicit_hash_key: member.explicit_hash_key,
             data: member.data,
@@ -227,11 +252,6 @@ impl Unpacker {
 }
 
 impl Unpacked {
-    fn push(&mut self, record: Record) {
-        self.bytes += memory(&record);
-        self.records.push(record);
-    }
-
     /// The aggregate whose foreign members are those behind `already` spans this.
     fn spans(&mut self, already: usize, span: Option<(HashKey, HashKey)>) {
         let span = span.and_then(|(low, high)| HashKeyRange::new(low, high));
@@ -244,20 +264,16 @@ impl Unpacked {
     pub(crate) fn drop_foreign(&mut self, goes: impl Fn(&Foreign) -> bool) -> u64 {
         self.foreign.retain(goes);
         let mut foreign = self.foreign.iter().map(|member| member.at).peekable();
-        let (mut at, mut bytes) = (0, 0);
-        self.records.retain(|record| {
+        let mut at = 0;
+        self.records.retain(|_| {
             let drops = foreign.next_if_eq(&at).is_some();
-            bytes += if drops { memory(record) } else { 0 };
             at += 1;
             !drops
         });
-        self.bytes -= bytes;
+        // Their payload is a part of their aggregate's, which stays.
+        self.bytes -= self.foreign.len() * size_of::<Record>();
         self.foreign.len() as u64
     }
-}
-
-fn memory(record: &Record) -> usize {
-    record.data.len() + record.partition_key.len() + size_of::<Record>()
 }
 
 /// What is wrong with a record that claims to be an aggregate.

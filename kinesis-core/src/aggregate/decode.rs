@@ -67,8 +67,19 @@ pub fn deaggregate_each<'a>(data: &'a [&'a Bytes]) -> impl Iterator<Item = Deagg
         .map(move |data| open(data, |_| digests.next().unwrap_or_default()))
 }
 
+/// How many user records a Kinesis record's data can hold at the most: its members if it looks like an
+/// aggregate, else one. Nothing is taken apart for it, nor is the checksum looked at.
+#[must_use]
+pub fn members_at_most(data: &[u8]) -> usize {
+    let Some((protobuf, _)) = frame(data) else {
+        return 1;
+    };
+    let is_member = |field: &Result<_, Malformed>| matches!(field, Ok((3, _)));
+    Fields(protobuf).filter(is_member).count().max(1)
+}
+
 /// What is checked and its checksum, if the record looks like an aggregate.
-fn frame(data: &Bytes) -> Option<(&[u8], &[u8])> {
+fn frame(data: &[u8]) -> Option<(&[u8], &[u8])> {
     let framed = data.strip_prefix(&MAGIC)?;
     let len = framed.len().checked_sub(CHECKSUM_BYTES)?;
     (len > 0).then(|| framed.split_at(len))

@@ -286,6 +286,26 @@ fn any_record() -> impl Strategy<Value = UserRecord> {
     (key, hash_key, data).prop_map(|(key, hash_key, data)| record(&key, hash_key, &data))
 }
 
+#[test]
+fn members_are_counted_without_being_taken_apart() {
+    assert_eq!(members_at_most(b"plain"), 1);
+    assert_eq!(members_at_most(b""), 1);
+    let mut aggregate = Aggregate::new();
+    for number in 0..300 {
+        aggregate.push(UserRecord::new(format!("key-{number}"), vec![7; number]));
+    }
+    let encoded = aggregate.encode();
+    assert_eq!(members_at_most(&encoded), 300);
+    for cut in 0..encoded.len() {
+        let opened = match deaggregate(&encoded.slice(..cut)) {
+            Deaggregated::Raw(_) => 1,
+            Deaggregated::Members(members) => members.len(),
+            Deaggregated::Damaged { members, .. } => members.len(),
+        };
+        assert!(members_at_most(&encoded[..cut]) >= opened);
+    }
+}
+
 proptest! {
     #[test]
     fn the_predicted_size_is_the_encoded_length(

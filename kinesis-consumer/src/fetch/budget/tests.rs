@@ -60,22 +60,14 @@ async fn a_wait_that_is_given_up_holds_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reservation_is_corrected_without_waiting_and_the_next_one_waits_it_out() {
+async fn what_is_more_than_the_true_size_is_given_back_at_once() {
     let budget = with_common(100);
-    let mut held = budget.reserve(50).await;
-    held.resize(120);
-    assert_eq!(budget.used(), 120);
-    assert!(
-        timeout(Duration::from_secs(1), budget.reserve(1))
-            .await
-            .is_err()
-    );
-    held.resize(20);
-    assert!(
-        timeout(Duration::from_secs(1), budget.reserve(80))
-            .await
-            .is_ok()
-    );
+    let mut held = budget.reserve(80).await;
+    let mut waits = Box::pin(budget.reserve(80));
+    assert!(waits.as_mut().now_or_never().is_none());
+    held.shrink(20);
+    assert!(waits.now_or_never().is_some());
+    assert_eq!(budget.used(), 20);
 }
 
 #[test]
@@ -90,24 +82,25 @@ fn the_share_of_a_shard_is_even() {
 
 #[tokio::test(start_paused = true)]
 async fn whoever_holds_nothing_gets_an_even_piece_when_others_hold_the_rest() {
-    let budget = with_common(300);
+    const KIB: usize = limits::KIB;
+    let budget = with_common(300 * KIB);
     let _members: Vec<_> = (0..4).map(|_| budget.join()).collect();
-    let first = budget.reserve_first(200, 0).await;
-    assert_eq!(first.bytes(), 200, "while there is room");
-    let stuck = budget.reserve(100).await;
+    let first = budget.reserve_first(200 * KIB, 0).await;
+    assert_eq!(first.bytes(), 200 * KIB, "while there is room");
+    let stuck = budget.reserve(100 * KIB).await;
     // Others that read ahead wait, and are not passed over by those that hold nothing.
-    let mut ahead = Box::pin(budget.reserve(50));
+    let mut ahead = Box::pin(budget.reserve(50 * KIB));
     assert!(ahead.as_mut().now_or_never().is_none());
     let mut pieces = Vec::new();
     for _ in 0..4 {
-        let piece = budget.reserve_first(80, 0).now_or_never();
+        let piece = budget.reserve_first(80 * KIB, 0).now_or_never();
         pieces.push(piece.expect("there is one for each"));
     }
-    assert!(pieces.iter().all(|piece| piece.bytes() == 30));
-    assert_eq!(budget.used(), 420);
-    assert!(budget.reserve_first(80, 0).now_or_never().is_none());
+    assert!(pieces.iter().all(|piece| piece.bytes() == 30 * KIB));
+    assert_eq!(budget.used(), 420 * KIB);
     pieces.pop();
-    assert!(budget.reserve_first(80, 30).now_or_never().is_some());
+    let piece = budget.reserve_first(80 * KIB, 30 * KIB).now_or_never();
+    assert_eq!(piece.expect("given back").bytes(), 30 * KIB);
     drop(stuck);
     assert!(ahead.now_or_never().is_some());
     drop((first, pieces));
@@ -115,38 +108,50 @@ async fn whoever_holds_nothing_gets_an_even_piece_when_others_hold_the_rest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_waits_for_a_piece_takes_what_comes_free_first() {
-    let budget = with_common(300);
+async fn where_few_took_all_pieces_each_that_comes_later_gets_a_small_one_above_the_total() {
+    let budget = with_common(300 * limits::KIB);
     let _member = budget.join();
-    let (held, piece) = (
-        budget.reserve(300).await,
-        budget.reserve_first(300, 0).await,
+    let stuck = (
+        budget.reserve(300 * limits::KIB).await,
+        budget.reserve_first(300 * limits::KIB, 0).await,
     );
-    assert_eq!(piece.bytes(), 120);
-    let mut waits = Box::pin(budget.reserve_first(300, 0));
-    assert!(waits.as_mut().now_or_never().is_none());
-    drop(held);
-    assert_eq!(waits.now_or_never().expect("it fits now").bytes(), 300);
+    assert_eq!(budget.used(), 420 * limits::KIB);
+    let _later: Vec<_> = (0..50).map(|_| budget.join()).collect();
+    let mut pieces = Vec::new();
+    for _ in 0..50 {
+        let piece = budget.reserve_first(80 * limits::KIB, 0).now_or_never();
+        pieces.push(piece.expect("there always is one"));
+    }
+    assert!(pieces.iter().all(|piece| piece.bytes() == PIECE_MIN));
+    let more_than_that = budget.reserve_first(PIECE_MIN + 1, PIECE_MIN + 1).await;
+    assert_eq!(
+        budget.used() - more_than_that.bytes(),
+        420 * limits::KIB + 50 * PIECE_MIN
+    );
+    drop((stuck, pieces, more_than_that));
+    assert_eq!(budget.used(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_larger_than_a_piece_and_cannot_be_divided_takes_no_piece_from_anybody() {
-    let budget = with_common(300);
+    const KIB: usize = limits::KIB;
+    let budget = with_common(300 * KIB);
     let _members: Vec<_> = (0..4).map(|_| budget.join()).collect();
-    let stuck = budget.reserve(300).await;
-    let first = budget.reserve_first(40, 31).now_or_never();
-    assert_eq!(first.expect("60 are kept for it").bytes(), 40);
-    let first = budget.reserve_first(50, 50).now_or_never();
+    let stuck = budget.reserve(300 * KIB).await;
+    let first = budget.reserve_first(40 * KIB, 31 * KIB).now_or_never();
+    assert_eq!(first.expect("60 are kept for it").bytes(), 40 * KIB);
+    let first = budget.reserve_first(50 * KIB, 50 * KIB).now_or_never();
     let first = first.expect("given back").bytes();
-    assert_eq!(first, 50);
-    let event = budget.reserve_first(59, 59).await;
-    assert!(budget.reserve_first(31, 31).now_or_never().is_none());
+    assert_eq!(first, 50 * KIB);
+    let event = budget.reserve_first(59 * KIB, 59 * KIB).await;
+    let large = budget.reserve_first(31 * KIB, 31 * KIB).now_or_never();
+    assert!(large.is_none());
     for _ in 0..4 {
-        let piece = budget.reserve_first(80, 0).now_or_never();
-        assert_eq!(piece.expect("there is one for each").bytes(), 30);
+        let piece = budget.reserve_first(80 * KIB, 0).now_or_never();
+        assert_eq!(piece.expect("there is one for each").bytes(), 30 * KIB);
     }
     drop(stuck);
-    let common = budget.reserve_first(300, 300).now_or_never();
+    let common = budget.reserve_first(300 * KIB, 300 * KIB).now_or_never();
     assert!(common.is_some(), "the common pool serves it as well");
     drop((event, common));
     assert_eq!(budget.used(), 0);
@@ -154,15 +159,24 @@ async fn what_is_larger_than_a_piece_and_cannot_be_divided_takes_no_piece_from_a
 
 #[tokio::test(start_paused = true)]
 async fn a_single_record_that_is_larger_than_the_pool_it_waits_for_is_alone_in_it() {
-    let budget = with_common(300);
-    let stuck = budget.reserve(300).await;
-    let large = budget.reserve_first(200, 200).now_or_never();
+    const KIB: usize = limits::KIB;
+    let budget = with_common(300 * KIB);
+    let stuck = budget.reserve(300 * KIB).await;
+    let large = budget.reserve_first(200 * KIB, 200 * KIB).now_or_never();
     let large = large.expect("nobody else is in it");
-    assert_eq!((large.bytes(), budget.used()), (200, 500));
-    assert!(budget.reserve_first(121, 121).now_or_never().is_none());
+    assert_eq!((large.bytes(), budget.used()), (200 * KIB, 500 * KIB));
+    let another = || budget.reserve_first(121 * KIB, 121 * KIB).now_or_never();
+    assert!(another().is_none());
     drop(large);
-    assert!(budget.reserve_first(121, 121).now_or_never().is_some());
+    assert!(another().is_some());
     drop(stuck);
+    // One that opens to more than all there is.
+    let mut opens = budget.reserve(10 * KIB).await;
+    assert!(!opens.exchange(600 * KIB, false).await, "it can be divided");
+    assert_eq!(opens.bytes(), 10 * KIB);
+    assert!(opens.exchange(600 * KIB, true).await);
+    assert_eq!((opens.bytes(), budget.used()), (600 * KIB, 600 * KIB));
+    drop(opens);
     assert_eq!(budget.used(), 0);
 }
 
@@ -207,6 +221,10 @@ async fn a_reservation_grows_in_place_where_there_is_room_and_a_wait_given_up_ho
     assert!(wait.await.is_err());
     assert_eq!((grows.bytes(), budget.used()), (0, 50));
     drop(other);
-    assert!(grows.exchange(1_000, false).await);
-    assert_eq!(budget.used(), 100, "never more than there is");
+    assert!(grows.exchange(100, false).await);
+    assert!(
+        !grows.exchange(101, false).await,
+        "never more than there is"
+    );
+    assert_eq!(budget.used(), 100);
 }

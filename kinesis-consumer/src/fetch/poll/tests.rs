@@ -15,6 +15,7 @@ fn answer(last: Option<&str>, behind: u64) -> Answer {
         last: last.map(|last| last.parse().expect("digits")),
         records: 0,
         bytes: 0,
+        opened_bytes: 0,
         millis_behind_latest: behind,
     }
 }
@@ -335,6 +336,46 @@ fn what_is_asked_for_fits_into_what_was_wanted_for_it() {
         let all = poll.limit(10_000, limits::GET_RECORDS_MAX_BYTES);
         assert_eq!(poll.limit(10_000, poll.wanted(10_000)), all, "{bytes}");
     }
+}
+
+#[test]
+fn records_that_open_to_more_than_they_are_take_the_room_for_that() {
+    let (mut poll, now) = poll(StartAt::TrimHorizon);
+    let (kib, all) = (limits::KIB as u64, limits::GET_RECORDS_MAX_BYTES);
+    let opened_of_50_kib = |records: u64, kib_opened: u64| Answer {
+        records,
+        bytes: records * 50 * kib,
+        opened_bytes: records * kib_opened * kib,
+        ..answer(Some("5"), 9)
+    };
+    poll.on_answer(opened_of_50_kib(10, 60), now);
+    assert_eq!(
+        poll.limit(10_000, all),
+        40,
+        "what a shard gives in a second"
+    );
+    assert_eq!(poll.limit(10_000, 800 * limits::KIB), 10);
+    poll.on_answer(opened_of_50_kib(10, 300), now);
+    let wanted = poll.wanted(10_000);
+    assert!((all * 9 / 10..=all).contains(&wanted), "{wanted}");
+    assert_eq!(poll.limit(10_000, all), 27);
+    assert_eq!(poll.limit(10_000, 800 * limits::KIB), 2);
+    poll.on_answer(opened_of_50_kib(10, 50), now);
+    assert_eq!(
+        poll.limit(10_000, all),
+        40,
+        "of 150 KiB, others may come again"
+    );
+    // What was not opened is asked for in smaller steps, and with a pause where they cannot be.
+    let unopened = opened_of_50_kib(40, 1_000);
+    poll.on_unopened(&unopened, now);
+    assert_eq!(poll.limit(10_000, all), 8);
+    assert_eq!((poll.owed_bytes, poll.not_before), (unopened.bytes, now));
+    poll.on_unopened(&opened_of_50_kib(8, 1_000), now);
+    assert_eq!(poll.limit(10_000, all), 4, "they are not all alike");
+    poll.on_unopened(&opened_of_50_kib(1, 9_000), now);
+    assert_eq!(poll.limit(10_000, all), 1);
+    assert!(poll.not_before > now);
 }
 
 #[test]

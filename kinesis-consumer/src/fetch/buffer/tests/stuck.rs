@@ -1,6 +1,7 @@
 //! Shards whose processors are stuck, and those beside them that go on.
 
 use super::*;
+use crate::fetch::budget::PIECE_MIN;
 
 const NO_LIMITS: BufferLimits = BufferLimits {
     bytes: usize::MAX,
@@ -43,12 +44,34 @@ async fn shards_that_are_stuck_do_not_stop_the_others_however_many_they_are() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn shards_that_come_later_and_are_stuck_too_do_not_stop_the_others_either() {
+    for budget_mib in [20, 256] {
+        let budget = Budget::new(budget_mib * limits::MIB);
+        let (healthy, mut receiver) = buffer(NO_LIMITS, &budget);
+        let mut ends = Vec::new();
+        while ends.len() < 1_000 {
+            // As many as there are come at once, and take what they can.
+            let come: Vec<_> = (0..=ends.len())
+                .map(|_| buffer(NO_LIMITS, &budget))
+                .collect();
+            for (stuck, _unread) in &come {
+                read_until_stuck(stuck).await;
+            }
+            ends.extend(come);
+            let constant = (1 + ends.len()) * PIECE_MIN;
+            assert!(budget.used() <= budget_mib * limits::MIB + constant);
+            goes_on(&healthy, &mut receiver, 20).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_shard_that_waits_to_read_ahead_goes_on_with_a_piece_once_it_holds_nothing() {
     let budget = Budget::new(40 * limits::MIB);
     let (healthy, mut receiver) = buffer(NO_LIMITS, &budget);
     let (stuck, _unread) = buffer(NO_LIMITS, &budget);
     fill(&healthy, limits::MIB, 1).await;
-    let slot = stuck.slot(20 * limits::MIB).await.expect("somebody reads");
+    let slot = stuck.slot(24 * limits::MIB).await.expect("somebody reads");
     slot.send(24 * limits::MIB, 1, batch);
     let mut ahead = Box::pin(healthy.slot(2 * limits::MIB));
     let waited = timeout(Duration::from_secs(60), &mut ahead).await;
