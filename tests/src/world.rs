@@ -5,7 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::FutureExt;
-use kinesis_consumer::{Consumer, Event, Events, RecordProcessorFactory, Settings, ShardId};
+use kinesis_consumer::{
+    Consumer, ConsumerBuilder, Event, Events, RecordProcessorFactory, Settings, ShardId,
+};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
 use kinesis_local::{KinesisLocal, Limits, Tls};
@@ -133,21 +135,23 @@ impl World {
         settings: Settings,
         factory: impl RecordProcessorFactory + 'static,
     ) -> Worker {
+        Worker::start(self.builder(application, name, settings, factory))
+    }
+
+    /// The builder of a worker, for what else is to be said of it; [`Worker::start`] starts it.
+    pub fn builder(
+        &self,
+        application: &str,
+        name: &str,
+        settings: Settings,
+        factory: impl RecordProcessorFactory + 'static,
+    ) -> ConsumerBuilder {
         let clients = (self.kinesis.clone(), self.dynamodb.clone());
-        let consumer = Consumer::builder(application, STREAM, clients.0, clients.1, factory)
+        Consumer::builder(application, STREAM, clients.0, clients.1, factory)
             .worker_id(name)
             .settings(settings)
             .clock(self.clock.clone())
             .rand(Rand::seeded(seed_of(name)))
-            .build()
-            .expect("the settings are valid");
-        let stop = CancellationToken::new();
-        let token = stop.clone();
-        Worker {
-            stop,
-            events: consumer.events(),
-            task: tokio::spawn(async move { consumer.run(token).await }),
-        }
     }
 }
 
@@ -167,6 +171,21 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// Starts what was described.
+    ///
+    /// # Panics
+    /// If it is not valid.
+    pub fn start(worker: ConsumerBuilder) -> Self {
+        let consumer = worker.build().expect("the settings are valid");
+        let stop = CancellationToken::new();
+        let token = stop.clone();
+        Self {
+            stop,
+            events: consumer.events(),
+            task: tokio::spawn(async move { consumer.run(token).await }),
+        }
+    }
+
     /// What the worker told of its leases and shards since it was asked last.
     ///
     /// # Panics

@@ -13,8 +13,8 @@
 //!   not written in the last seconds, and has not changed since.
 //!
 //! A worker whose last reading of a metric failed is left out too (it keeps what it has), the leader
-//! itself not excepted. If that is so of all, their readings say nothing, and they share as workers
-//! without any: the KCL then gives leases to nobody.
+//! itself not excepted. If no worker has a reading that did not fail, they share as workers without any:
+//! the KCL then gives leases to nobody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -135,12 +135,14 @@ impl Roster {
         if members.iter().any(lives) {
             members.retain(lives);
         }
-        if members.iter().all(WorkerStats::is_failing) {
+        let tells = |member: &WorkerStats| !member.values.is_empty() && !member.is_failing();
+        if members.iter().any(tells) {
+            members.retain(|member| !member.is_failing());
+        } else {
             for member in &mut members {
                 *member = WorkerStats::new(&member.worker, member.updated_at);
             }
         }
-        members.retain(|member| !member.is_failing());
         members.sort_by(|a, b| a.worker.cmp(&b.worker));
         members
     }
@@ -328,18 +330,15 @@ mod tests {
     }
 
     #[test]
-    fn the_leader_is_a_member_before_its_row_is_seen_and_a_failing_worker_is_none() {
+    fn the_leader_is_a_member_before_its_row_is_seen() {
         let now = Clock::system().now();
         let mut roster = Roster::new(REPORTS, FAILOVER);
-        let mut failing = row("b", 0);
-        failing.record("C", None, 100);
-        roster.scanned(std::slice::from_ref(&failing), now, 0);
-        let members = roster.members(vec![failing], &[], Some("me"), now);
+        let members = roster.members(Vec::new(), &[], Some("me"), now);
         assert_eq!(names(&members), ["me"]);
     }
 
     #[test]
-    fn workers_whose_metrics_fail_get_nothing_unless_that_is_so_of_all() {
+    fn workers_whose_metrics_fail_get_nothing_as_long_as_others_tell_how_busy_they_are() {
         let now = Clock::system().now();
         let mut roster = Roster::new(REPORTS, FAILOVER);
         let failing = |worker: &str| {
@@ -356,6 +355,10 @@ mod tests {
         assert_eq!(names(&members), ["well"], "nor does the leader");
         let members = roster.members(rows[..2].to_vec(), &[], Some("me"), now);
         assert_eq!(members, [row("a", 0), row("me", 0)]);
+        let beside_mute = vec![failing("a"), row("mute", 0)];
+        roster.scanned(&beside_mute, now, 0);
+        let members = roster.members(beside_mute, &[], None, now);
+        assert_eq!(members, [row("a", 0), row("mute", 0)]);
     }
 
     #[test]

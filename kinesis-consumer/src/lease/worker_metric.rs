@@ -93,9 +93,10 @@ pub trait WorkerMetric: Send + Sync {
     ///
     /// # Errors
     /// An error, a panic, being late, and a value that is no number from 0 to 100 are all a failed reading:
-    /// told by a WARN and the counter `kinesis_consumer_worker_metric_failures_total`. A worker whose
-    /// last reading failed keeps its leases and gets no more, until one succeeds; if that is so of all
-    /// workers, they share by number. A metric that never gave a reading is left out.
+    /// told by a WARN and the counter `kinesis_consumer_worker_metric_failures_total`. Where the leader
+    /// shares by utilisation, a worker whose last reading failed keeps its leases and gets no more, until one
+    /// succeeds; if no worker has a reading that did not fail, they share by number. A metric that never gave
+    /// a reading is left out.
     async fn capture(&mut self) -> Result<f64, BoxError>;
 }
 

@@ -208,6 +208,10 @@ impl Service {
         self.roster.scanned(&board.stats, now, now_millis);
         let me = self.keeper.me.as_str();
         let mut stats = board.stats.clone();
+        if self.keeper.settings.assignment == LeaseAssignment::LeaseCount {
+            // Nor does it matter then whether a reading failed.
+            stats.iter_mut().for_each(|row| row.values.clear());
+        }
         if leaving {
             stats.retain(|row| row.worker != me);
         }
