@@ -77,7 +77,9 @@
 //! defaults and without a checkpoint, 286 writes, 35 read units for the scan, 25 for the queries and
 //! 15 for the lock a second. A write unit costs five times a read unit, so all the reading is a
 //! twentieth of the renewals, and buys a failover in 15 s in place of 50. The KCL, which renews every
-//! 3.3 s and looks more seldom, costs as much; `tests::cost` holds a fleet to that. Every unit that
+//! 3.3 s and looks more seldom, costs as much where a worker has about twenty leases, and more where it has
+//! more; with two a worker this costs a quarter more than it, with one a half. `tests::cost` holds fleets
+//! to that. Every unit that
 //! DynamoDB counts is told by the metric `kinesis_consumer_lease_table_units`.
 //!
 //! Deliberately absent: the election by shuffling of KCL 2.x and its taking from each other.

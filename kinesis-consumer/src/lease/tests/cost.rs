@@ -9,7 +9,7 @@ use metrics::{
 };
 use tokio::time::sleep;
 
-use super::rig::{Rig, until};
+use super::rig::{Rig, Worker, until};
 use crate::lease::metrics as names;
 
 /// Units by operation and shard, and how many requests they were.
@@ -58,9 +58,6 @@ impl Recorder for Book {
     }
 }
 
-const LEASES: u32 = 100;
-const WORKERS: u32 = 5;
-
 /// A multiple of all intervals of a fleet at rest; times [`PER_HOUR`] an hour.
 const WATCHED: Duration = Duration::from_secs(105);
 const PER_HOUR: f64 = 3_600.0 / 105.0;
@@ -71,8 +68,8 @@ const WRITE_IN_READS: f64 = 5.0;
 
 /// Read units that the KCL 3.5.1 would use in an hour for the same fleet at rest, by its constants, if
 /// a scan takes `scan` units. Rows are smaller than a kilobyte.
-fn kcl_reads_an_hour(scan: f64) -> f64 {
-    let (leases, workers) = (f64::from(LEASES), f64::from(WORKERS));
+fn kcl_reads_an_hour(leases: u32, workers: u32, scan: f64) -> f64 {
+    let (leases, workers) = (f64::from(leases), f64::from(workers));
     let every = |seconds: f64| 3_600.0 / seconds;
     // `DynamoDBLeaseCoordinator`: failoverTimeMillis / 3 - epsilonMillis.
     let renewals = leases * every(10.0 / 3.0 - 0.025);
@@ -88,14 +85,18 @@ fn kcl_reads_an_hour(scan: f64) -> f64 {
     (renewals + reports + beats) * WRITE_IN_READS + looks + scans * scan + queries
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_hundred_leases_on_five_workers_cost_no_more_than_with_the_kcl() {
+/// What a fleet at rest uses in an hour, and what the KCL would, in read units; and the bill.
+async fn costs(leases: u32, workers: u32) -> (f64, f64, Bill) {
     let book = Book::default();
     let _installed = metrics::set_default_local_recorder(&book);
-    let rig = Rig::new(LEASES as i32).await;
-    let workers: Vec<_> = ["a", "b", "c", "d", "e"].map(|id| rig.worker(id)).into();
-    let all: Vec<_> = workers.iter().collect();
-    let share = (LEASES / WORKERS) as usize;
+    let rig = Rig::new(leases as i32).await;
+    let fleet = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"].into_iter();
+    let fleet: Vec<_> = fleet
+        .take(workers as usize)
+        .map(|id| rig.worker(id))
+        .collect();
+    let all: Vec<_> = fleet.iter().collect();
+    let share = (leases / workers) as usize;
     until("even shares", &all, || {
         all.iter().all(|worker| worker.count() == share)
     })
@@ -104,6 +105,7 @@ async fn a_hundred_leases_on_five_workers_cost_no_more_than_with_the_kcl() {
     book.0.lock().expect("not poisoned").clear();
     sleep(WATCHED).await;
     let bill = std::mem::take(&mut *book.0.lock().expect("not poisoned"));
+    fleet.into_iter().for_each(Worker::crash);
 
     let of = |operation: &str| {
         let lines = bill.iter().filter(|((of, _), _)| of == operation);
@@ -121,11 +123,18 @@ async fn a_hundred_leases_on_five_workers_cost_no_more_than_with_the_kcl() {
     );
     let ours = (writes.iter().sum::<f64>() * WRITE_IN_READS + reads.iter().sum::<f64>()) * PER_HOUR;
     let (units, scans) = of("scan");
-    let kcl = kcl_reads_an_hour(units / f64::from(scans));
+    let kcl = kcl_reads_an_hour(leases, workers, units / f64::from(scans));
     println!("update, report, beat {writes:?}; scan, query, lock, get {reads:?} in {WATCHED:?}");
     println!(
-        "an hour of {LEASES} leases on {WORKERS} workers, in read units: {ours:.0}, KCL {kcl:.0}"
+        "an hour of {leases} leases on {workers} workers, in read units: {ours:.0}, KCL {kcl:.0}"
     );
+    (ours, kcl, bill)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_leases_on_five_workers_cost_no_more_than_with_the_kcl() {
+    const LEASES: u32 = 100;
+    let (ours, kcl, bill) = costs(LEASES, 5).await;
     assert!(
         ours <= kcl,
         "{ours:.0} read units an hour, the KCL {kcl:.0}"
@@ -151,4 +160,18 @@ async fn a_hundred_leases_on_five_workers_cost_no_more_than_with_the_kcl() {
         operation != "update" && !shard.is_empty()
     };
     assert!(bill.iter().find(unnamed).is_none(), "{bill:?}");
+}
+
+/// What a worker costs by itself, and the leader's scans, weigh more where there are few leases.
+#[tokio::test(start_paused = true)]
+async fn a_small_fleet_costs_more_than_with_the_kcl_and_little_in_itself() {
+    for (leases, workers, most) in [(40, 2, 1.0), (8, 4, 1.3), (20, 10, 1.3), (5, 5, 1.6)] {
+        let (ours, kcl, _) = costs(leases, workers).await;
+        let share = ours / kcl;
+        println!("{leases} on {workers}: {share:.2} of the KCL's");
+        assert!(
+            share <= most,
+            "{leases} leases on {workers} workers: {share}"
+        );
+    }
 }
