@@ -36,7 +36,9 @@
 //! - **A renewal never waits for user code**, nor for a scan. Each lease has a task that does all its
 //!   writes; [`HeldLease`] only sends it messages.
 //! - **Leases move while Kinesis does not list or describe its streams.** What is asked of it is asked by
-//!   tasks apart from the looks at the table; only leases that are still to be made wait for the answer.
+//!   tasks apart from the looks at the table; only leases that are still to be made wait for the answer,
+//!   and, where an application reads several streams, those of streams that a worker has not been told the
+//!   identity of since it started: it neither takes nor, if it leads, gives them away until then.
 //!
 //! # Rows
 //! The attributes are those of the KCL 3.5 (`leaseKey` S hash key, `leaseOwner` S, `leaseCounter` N,
@@ -122,13 +124,23 @@ pub use settings::{
 pub use store::LeaseStore;
 pub use worker_metric::WorkerMetric;
 
-/// Whether a worker must not be called so, because its row of metrics would be another one: the lock, a
-/// state of a migration, or a lease.
-pub(crate) fn is_key_of_another_row(worker_id: &str) -> bool {
+/// Owns a lease that was missing among others, for `failover_time`: whoever had it may not know yet that its
+/// row was deleted. No worker has this name, and to a KCL, too, such a lease is one whose owner died.
+const FORMER_OWNER: &str = "unknown-former-owner";
+
+/// Owns a lease between its holder, whom an operator asked to let go, and whoever takes it. No worker has this
+/// name, so the lease is free once its counter has stood still for `failover_time`.
+const RELEASED_BY_OPERATOR: &str = "released-by-operator";
+
+/// Whether a worker must not be called so: its row of metrics would be another one, the lock, a state of a
+/// migration, or a lease; or the name says that a lease is nobody's.
+pub(crate) fn is_reserved(worker_id: &str) -> bool {
     let reserved = [
         lock::LEADER,
         migration::CLIENT_VERSION_KEY,
         migration::TABLE_MIGRATION_KEY,
+        FORMER_OWNER,
+        RELEASED_BY_OPERATOR,
     ];
     let shard = StreamId::shard_of_key(&worker_id.into());
     reserved.contains(&worker_id) || shard.index().is_some()

@@ -146,12 +146,12 @@ impl ConsumerBuilder {
                 "worker_id must not be empty",
             ));
         }
-        if crate::lease::is_key_of_another_row(&worker_id) {
+        if crate::lease::is_reserved(&worker_id) {
             return Err(Error::new(
                 ErrorKind::InvalidInput,
                 format!(
-                    "worker_id must not be {worker_id:?}, which is the key of another row of the lease \
-                     table: the worker's metrics would be written into it"
+                    "worker_id must not be {worker_id:?}, which the lease table has for something else: the \
+                     key of another row, or the owner of a lease that is nobody's"
                 ),
             ));
         }

@@ -216,6 +216,7 @@ impl Pulse {
                 // Whatever could be claimed is claimed at the next look.
                 self.lock.saw(row.as_ref(), self.clock.now());
             }
+            Locked::Moved => drop(self.lock.saw(None, self.clock.now())),
         }
         Ok(())
     }
@@ -251,6 +252,8 @@ impl Pulse {
                 }
                 self.lock.saw(row.as_ref(), self.clock.now());
             }
+            // It is looked at there next.
+            Locked::Moved => drop(self.lock.saw(None, self.clock.now())),
         }
         Ok(())
     }

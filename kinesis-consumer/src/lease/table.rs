@@ -191,4 +191,6 @@ pub(crate) enum Locked {
     Done,
     /// The row as it is; `None` if there is none, or it cannot be read.
     Refused(Option<LockRow>),
+    /// Nothing was written: the lock lies in another table by now.
+    Moved,
 }

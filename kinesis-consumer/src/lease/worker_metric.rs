@@ -42,8 +42,8 @@ const PERCENT_MAX: f64 = 100.0;
 ///
 /// Given to [`ConsumerBuilder::worker_metrics`](crate::ConsumerBuilder::worker_metrics), for a leader that
 /// shares the leases out by [`LeaseAssignment::WorkerUtilization`](crate::LeaseAssignment): ours or a KCL's.
-/// Each metric is held against the average of the workers that have it, and of several the one
-/// by which most is to be moved counts. [`CpuMetric`] is the default; this one is of an application that
+/// Each metric is held against the average of the workers, in which one that does not tell it stands for an
+/// average machine, and of several the one by which most is to be moved counts. [`CpuMetric`] is the default; this one is of an application that
 /// waits for a pool of connections before its CPU has much to do:
 ///
 /// ```
@@ -96,7 +96,7 @@ pub trait WorkerMetric: Send + Sync {
     /// told by a WARN and the counter `kinesis_consumer_worker_metric_failures_total`. Where the leader
     /// shares by utilisation, a worker whose last reading failed keeps its leases and gets no more, until one
     /// succeeds; if no worker has a reading that did not fail, they share by number. A metric that never gave
-    /// a reading is left out.
+    /// a reading is left out, with one WARN, and is not counted.
     async fn capture(&mut self) -> Result<f64, BoxError>;
 }
 
@@ -110,6 +110,8 @@ struct Meter {
     name: String,
     range: u64,
     metric: Box<dyn WorkerMetric>,
+    /// Whether it was said that it never gave a reading.
+    mute: bool,
 }
 
 impl fmt::Debug for Meters {
@@ -127,6 +129,7 @@ impl Meters {
             name: metric.short_name().to_owned(),
             range: metric.max_utilization().into(),
             metric: Box::new(metric),
+            mute: false,
         };
         Self { all: vec![meter] }
     }
@@ -164,6 +167,7 @@ impl Meters {
                 name,
                 range: range.into(),
                 metric,
+                mute: false,
             });
         }
         Ok(Self { all })
@@ -181,15 +185,25 @@ impl Meters {
                 Ok(Err(_)) => Err("it panicked".to_owned()),
                 Err(_) => Err(format!("it did not answer within {limit:?}")),
             };
-            (meter.name.as_str(), meter.range, value)
+            (meter, value)
         });
-        for (name, range, value) in join_all(readings).await {
+        for (meter, value) in join_all(readings).await {
+            let name = meter.name.as_str();
+            let known = value.is_ok() || stats.values.contains_key(name);
             if let Err(why) = &value {
-                counter!(names::METRIC_FAILURES).increment(1);
-                tracing::warn!(metric = name, "a reading of a worker metric failed: {why}");
+                if known {
+                    counter!(names::METRIC_FAILURES).increment(1);
+                    tracing::warn!(metric = name, "a reading of a worker metric failed: {why}");
+                } else if !std::mem::replace(&mut meter.mute, true) {
+                    tracing::warn!(
+                        metric = name,
+                        "a worker metric gave no reading, and the worker is weighed without it until it \
+                         does: {why}"
+                    );
+                }
             }
-            if value.is_ok() || stats.values.contains_key(name) {
-                stats.record(name, value.ok(), range);
+            if known {
+                stats.record(name, value.ok(), meter.range);
             }
         }
     }

@@ -10,12 +10,8 @@ use serde::Serialize;
 use super::LeaseAdmin;
 use super::rows::Found;
 use crate::error::{Error, ErrorKind};
-use crate::lease::{Lease, item};
+use crate::lease::{Lease, RELEASED_BY_OPERATOR, item};
 use crate::stream::StreamId;
-
-/// Owns a lease between its holder, who was asked to let go, and whoever takes it. No worker has this
-/// name, so the lease is free once its counter has stood still for `failover_time`.
-const NOBODY: &str = "released-by-operator";
 
 /// Which leases.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -141,10 +137,12 @@ impl LeaseAdmin {
                 self.rows.update(lease, &[], &owners).await?
             }
             // An operator asked already, or a leader.
-            (Some(next), true, true) if next == NOBODY => return Ok(ChangeResult::Asked),
+            (Some(next), true, true) if next == RELEASED_BY_OPERATOR => {
+                return Ok(ChangeResult::Asked);
+            }
             (Some(_), true, true) => return Ok(ChangeResult::InHandoff),
             (Some(holder), false, true) => {
-                let nobody = AttributeValue::S(NOBODY.to_owned());
+                let nobody = AttributeValue::S(RELEASED_BY_OPERATOR.to_owned());
                 let key = &lease.shard_id;
                 if self.rows.ask_for_handoff(key, holder, nobody).await? {
                     return Ok(ChangeResult::Asked);

@@ -114,7 +114,7 @@ impl Service {
             }
         }
         let most = self.keeper.settings.max_leases_for_worker as usize;
-        if self.held.len() + given.len() > most {
+        if !given.is_empty() && self.held.len() + given.len() > most {
             tracing::warn!(
                 held = self.held.len(),
                 given = given.len(),

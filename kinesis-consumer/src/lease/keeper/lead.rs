@@ -18,7 +18,7 @@ use crate::lease::observe::Standing;
 use crate::lease::stats::WorkerStats;
 use crate::lease::table::{Outcome, Rows};
 use crate::lease::write::Write;
-use crate::lease::{Lease, LeaseAssignment};
+use crate::lease::{FORMER_OWNER, Lease, LeaseAssignment};
 use crate::stream::{Sources, StreamId};
 
 /// Assignments under way at once. Source: none; the KCL has a pool of CPUs × 2 threads.
@@ -286,7 +286,7 @@ impl Service {
             .as_ref()
             .and_then(|acquisition| acquisition.strip_prefix(owner.as_str()))
             .is_some_and(|process| process.starts_with('/'));
-        if !taken && matches!(self.keeper.sources, Sources::Many(_)) {
+        if !taken && owner != FORMER_OWNER && matches!(self.keeper.sources, Sources::Many(_)) {
             tracing::warn!(
                 shard = %row.shard_id, %owner,
                 "the worker did not take the lease it was given, and another gets it; does it have \

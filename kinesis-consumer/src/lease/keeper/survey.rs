@@ -10,25 +10,27 @@
 //! DynamoDB tables by another than the one that reads rows. While those are slow or down, leases are
 //! given, taken and renewed all the same. So nothing here is waited for by a look at the leases.
 //!
-//! A sync works on the rows that its asker read, and lists the shards after them, in one attempt: no row
-//! of the plan is older than the answer by more than the time of that call. It ends with the rows created.
+//! A sync works on the rows that its asker read, and lists the shards after them, in one attempt. If it had to
+//! wait so long for its turn that the rows are old, nothing is done. It ends with the rows created.
 //!
 //! Dropping the survey ends its tasks; each of their writes is on a condition, as after a crash.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use kinesis_core::{Clock, Shard, ShardId, ShardMap};
 use metrics::counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{LeaseKeeper, names};
 use crate::discover::{self, Known};
 use crate::error::{Error, ErrorKind};
-use crate::lease::Lease;
 use crate::lease::table::{Created, Index, LeaseTable};
+use crate::lease::{FORMER_OWNER, Lease};
 use crate::stream::{Source, StreamId, StreamSource};
 
 /// Streams being looked up at once: one that is not answered takes ten seconds, and others are not to
@@ -39,12 +41,12 @@ const LOOKS_AT_ONCE: usize = 10;
 /// called 1,000 times a second for each stream.
 const LISTS_AT_ONCE: usize = 32;
 
+/// How old the rows may be that a sync goes by once its listing is there; it may have waited for its turn, and
+/// others may have gone on. Source: none, reasonable default: a listing takes ten seconds at the most.
+const ROWS_AGE_MAX: Duration = Duration::from_secs(15);
+
 /// Leases being created at once for one stream. Source: none, reasonable default.
 const CREATES_AT_ONCE: usize = 8;
-
-/// Owns a lease that was missing among others, for `failover_time`: whoever had it may not know yet that its
-/// row was deleted. No worker has this name, and to a KCL, too, such a lease is one whose owner died.
-const FORMER_OWNER: &str = "unknown-former-owner";
 
 /// An answer.
 #[derive(Debug)]
@@ -119,8 +121,9 @@ impl Survey {
         unreadable: Vec<ShardId>,
     ) {
         let asker = self.asker.clone();
+        let read_by = asker.clock.now();
         self.tasks.spawn(async move {
-            let synced = sound(asker.sync(&source, &leases, &unreadable)).await;
+            let synced = sound(asker.sync(&source, &leases, &unreadable, read_by)).await;
             Found::Synced(source, synced)
         });
     }
@@ -202,8 +205,17 @@ impl Asker {
         source: &Source,
         leases: &[Lease],
         unreadable: &[ShardId],
+        read_by: Instant,
     ) -> Result<usize, Error> {
         let (shards, service_millis) = self.list(source).await?;
+        let age = self.clock.now().duration_since(read_by);
+        if age > ROWS_AGE_MAX {
+            let what = format!(
+                "the look at the shards of stream {} took {age:?}, and is made again by newer leases",
+                source.label()
+            );
+            return Err(Error::new(ErrorKind::Unavailable, what));
+        }
         // By the clock that stamps the records, whatever this worker's says.
         let now_millis = service_millis.unwrap_or_else(|| self.clock.epoch_millis());
         let known = Known { leases, unreadable };
@@ -296,3 +308,6 @@ fn independent_prefix(leases: &[Lease]) -> usize {
         });
     dependent.map_or(leases.len().min(CREATES_AT_ONCE), |(at, _)| at)
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,7 @@ async fn a_metric_that_never_gave_a_reading_is_not_in_the_row() {
     for _ in 0..2 {
         meters.capture(Duration::from_secs(1), &mut stats).await;
         assert_eq!(stats, WorkerStats::new("a", 0));
+        assert!(meters.all[0].mute, "it is said once");
     }
     for values in [vec![3.0], vec![3.0, -1.0]] {
         meters.capture(Duration::from_secs(1), &mut stats).await;

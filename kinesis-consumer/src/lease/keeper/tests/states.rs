@@ -6,6 +6,8 @@ use aws_sdk_dynamodb::types::{
 
 use super::*;
 use crate::lease::item::Item;
+use crate::lease::lock::Claim;
+use crate::lease::table::Locked;
 use crate::lease::tests::rig::TABLE;
 
 const COORDINATOR: &str = "billing-CoordinatorState";
@@ -267,6 +269,30 @@ async fn the_old_lock_is_not_claimed_from_a_leader_that_has_moved_to_the_new_one
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lock_that_is_in_another_table_by_now_is_no_lock_that_cannot_be_read() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    legacy(&rig).await;
+    let table = rig.table().await;
+    table.find_layout().await.expect("found");
+    let claim = async || {
+        let lasts = Duration::from_secs(10);
+        let claimed = table.claim_lock(&Claim::Absent, "a", "v", lasts).await;
+        claimed.expect("answered")
+    };
+    migrate(&rig, "TABLE_MIGRATION_STATUS_COMPLETE").await;
+    move_states(&rig).await;
+    assert_eq!(claim().await, Locked::Moved);
+    put(
+        &rig,
+        TABLE,
+        &[("leaseKey", "Leader"), ("ownerName", "java")],
+    )
+    .await;
+    assert_eq!(claim().await, Locked::Refused(None), "cannot be read");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fleet_of_another_protocol_is_refused_at_the_start() {
     let rig = Rig::new(1).await;
     rig.table().await;
@@ -381,7 +407,16 @@ async fn a_table_of_worker_metrics_that_is_not_there_is_as_good_as_an_empty_one(
     until("both", &[&a], || a.count() == 2).await;
     let delete = rig.dynamodb.delete_table().table_name(METRICS);
     delete.send().await.expect("deleted");
-    sleep(Duration::from_secs(60)).await;
+    // Of a worker that has been dead for long: the leader deletes it.
+    let stale = Item::from([
+        ("leaseKey".to_owned(), text("dead")),
+        ("lut".to_owned(), item::number(1)),
+        ("entityType".to_owned(), text("WORKER_METRIC_STATS")),
+    ]);
+    rig.put(stale).await;
+    sleep(Duration::from_secs(300)).await;
     assert_eq!(a.count(), 2, "it works on");
+    let rows = kinds(&rig, TABLE, "leaseKey").await;
+    assert!(!rows.contains_key("dead"), "{rows:?}");
     a.stop().await.expect("no error");
 }

@@ -45,7 +45,7 @@ impl Lock for DynamoDbTable {
             // has gone on to the one in the lease table.
             self.look_for_legacy_tables().await?;
             if self.layout().lock.key != key {
-                return Ok(Locked::Refused(None));
+                return Ok(Locked::Moved);
             }
         }
         let (condition, seen) = match claim {

@@ -76,6 +76,8 @@ impl Fleet for DynamoDbTable {
                 Ok(_) => {}
                 Err(error) => match error.as_service_error() {
                     Some(refusal) if refusal.is_conditional_check_failed_exception() => {}
+                    // Of KCL 3.0 to 3.4, which is just making its tables, or it was deleted.
+                    Some(refusal) if refusal.is_resource_not_found_exception() => {}
                     _ => {
                         let what = format_args!("deleting the metrics of worker {worker}");
                         return Err(Error::aws(what, error));
