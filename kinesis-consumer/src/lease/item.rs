@@ -235,6 +235,9 @@ pub(crate) fn new_item(lease: &Lease) -> Item {
         let shard_id = StreamId::shard_of_key(&lease.shard_id);
         item.insert(SHARD.to_owned(), text(shard_id.as_str()));
     }
+    if let Some(owner) = &lease.owner {
+        item.insert(OWNER.to_owned(), text(owner));
+    }
     if let Some(millis) = lease.starts_at_millis {
         item.insert(STARTS_AT.to_owned(), number(millis));
     }
