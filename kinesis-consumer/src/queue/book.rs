@@ -53,6 +53,9 @@ pub(super) struct Book {
     hide: Waiting<(String, u64)>,
     /// Given back while an extension was under way, and the seconds they are to be hidden for.
     behind: BTreeMap<String, u64>,
+    /// Handles no longer held that the queue could not be told of, and not since; also while that is tried
+    /// again.
+    failed: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -74,8 +77,6 @@ struct Waiting<T> {
     due: Option<Instant>,
     /// The pause after a failure.
     not_before: Option<Instant>,
-    /// The last answer was a failure.
-    failing: bool,
 }
 
 impl<T> Waiting<T> {
@@ -84,7 +85,6 @@ impl<T> Waiting<T> {
             entries: Vec::new(),
             due: None,
             not_before: None,
-            failing: false,
         }
     }
 
@@ -95,8 +95,7 @@ impl<T> Waiting<T> {
 
     /// Of what was told, puts back what failed; nothing is due before `at` then.
     fn answered(&mut self, failed: Vec<T>, at: Instant) {
-        self.failing = !failed.is_empty();
-        if self.failing {
+        if !failed.is_empty() {
             self.not_before = self.not_before.max(Some(at));
         }
         for entry in failed {
@@ -139,6 +138,7 @@ impl Book {
             done: Waiting::new(),
             hide: Waiting::new(),
             behind: BTreeMap::new(),
+            failed: BTreeSet::new(),
         }
     }
 
@@ -220,14 +220,28 @@ impl Book {
     ) {
         match tell {
             Tell::Acknowledge(mut handles) => {
+                for handle in &handles {
+                    self.note(handle, failed);
+                }
                 handles.retain(|handle| failed.contains(handle));
                 self.done.answered(handles, at);
             }
             Tell::Hide(mut entries) => {
+                for (handle, _) in &entries {
+                    self.note(handle, failed);
+                }
                 entries.retain(|(handle, _)| failed.contains(handle));
                 self.hide.answered(entries, at);
             }
             Tell::Extend(entries) => self.extended(&entries, failed, now, at),
+        }
+    }
+
+    fn note(&mut self, handle: &str, failed: &BTreeSet<String>) {
+        if failed.contains(handle) {
+            self.failed.insert(handle.to_owned());
+        } else {
+            self.failed.remove(handle);
         }
     }
 
@@ -267,11 +281,10 @@ impl Book {
         self.done.backlog() + self.hide.backlog() + self.behind.len()
     }
 
-    /// Whether the queue could not be told of something, and not since either: records that were handled,
-    /// or still are, may come again.
+    /// Whether the queue could not be told of something, and not since either, whatever else it was told:
+    /// records that were handled, or still are, may come again.
     pub(super) fn is_failing(&self) -> bool {
-        let extensions = || self.held.values().any(|held| held.failing);
-        self.done.failing || self.hide.failing || extensions()
+        !self.failed.is_empty() || self.held.values().any(|held| held.failing)
     }
 
     /// Whether the record with this handle is in the hands of a handler.
@@ -464,6 +477,27 @@ mod tests {
         book.answered(told, &failed, now, again);
         assert!(book.is_failing());
         alone(book.tell(again).expect("one is left"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn something_is_failing_though_another_request_was_answered_since() {
+        let now = Clock::default().now();
+        let mut book = Book::new(VISIBILITY, AFTER);
+        for handle in handles(0..20) {
+            let id = book.received(handle, 1, now);
+            book.done(id, now);
+        }
+        let first = book.tell(now).expect("a full request");
+        let second = book.tell(now).expect("another");
+        let (all, none) = (first.handles(), BTreeSet::new());
+        let again = now + Duration::from_secs(1);
+        book.answered(first, &all, now, again);
+        book.answered(second, &none, now, now);
+        assert!(book.is_failing());
+        let first = book.tell(again).expect("it is told again");
+        assert!(book.is_failing(), "it may fail again");
+        book.answered(first, &none, again, again);
+        assert!(!book.is_failing());
     }
 
     #[tokio::test(start_paused = true)]
