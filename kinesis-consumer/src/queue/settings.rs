@@ -63,6 +63,11 @@ pub struct QueueSettings {
     /// Payload bytes that handlers together may have in their hands, at least 10 MiB. No more records are
     /// asked for than fit if each is as large as the service allows (10 MiB), so the sum stays below it.
     /// While an answer is read, its text takes about as much again.
+    ///
+    /// So it bounds how many small records are handled at once, too: a request asks for one record per
+    /// 10 MiB that are free. With 10 MiB nothing is asked for while a byte is held, which makes
+    /// `concurrency` 1; with 20 MiB requests ask for one record each once something is held; for the ten
+    /// that a request may ask for, 100 MiB have to be free.
     pub max_buffered_bytes: usize,
     /// How long a received record is hidden from other receivers, 3 s to 12 h, whole seconds; extended
     /// while its handler runs, when half of it is over since the receive was asked for.
