@@ -50,6 +50,7 @@ mod book;
 mod client;
 mod consumer;
 mod settings;
+mod trouble;
 
 use std::fmt;
 

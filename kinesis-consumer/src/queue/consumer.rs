@@ -21,6 +21,7 @@ use super::QueueRecord;
 use super::book::{Book, ENTRIES_MAX, Tell};
 use super::client::{Entry, QueueClient};
 use super::settings::QueueSettings;
+use super::trouble::Trouble;
 use crate::error::{Error, ErrorKind};
 use crate::metrics;
 use crate::processor::ProcessorError;
@@ -99,9 +100,11 @@ impl QueueConsumer {
     ///
     /// # Errors
     /// [`ErrorKind::Processor`] when the handler gave up; [`ErrorKind::NotFound`] or
-    /// [`ErrorKind::InvalidInput`] when the queue cannot be received from, and [`ErrorKind::Denied`] when
-    /// it could not for a minute. What can mend itself is tried again; while the queue cannot be told of
-    /// records, for whatever reason, it is asked for no more of them.
+    /// [`ErrorKind::InvalidInput`] when the queue cannot be received from; [`ErrorKind::Denied`] when
+    /// receiving was denied for a minute, or acknowledging, or hiding, for a quarter of an hour. What can
+    /// mend itself is tried again; while the queue cannot be told of records, for whatever reason, it is
+    /// asked for no more of them. A receipt handle that it refuses again and again, and does the rest of
+    /// the request, is given up with an ERROR: its record comes again.
     ///
     /// # Cancel safety
     /// Dropping the future drops the handlers; what was not acknowledged comes again after its
@@ -118,7 +121,7 @@ impl QueueConsumer {
             receive_at: now,
             failures: 0,
             denied_since: None,
-            tell_failures: 0,
+            trouble: Trouble::default(),
             stop_by: None,
             over: false,
             failure: None,
@@ -141,8 +144,8 @@ struct Work {
     failures: u32,
     /// Since when receives are denied, in a row.
     denied_since: Option<Instant>,
-    /// Failures in a row of what was told.
-    tell_failures: u32,
+    /// What fails of what is told.
+    trouble: Trouble,
     stop_by: Option<Instant>,
     /// The time to stop is over.
     over: bool,
@@ -388,28 +391,29 @@ impl Work {
 
     fn told(&mut self, (tell, answer): Told) {
         let now = self.consumer.clock.now();
-        let failed = match answer {
+        let (failed, failures) = match answer {
             Ok(entries) => self.entries_told(&tell, &entries),
-            Err(error) => self.not_told(&tell, &error),
+            Err(error) => self.not_told(&tell, error, now),
         };
+        for settled in tell.handles().difference(&failed) {
+            self.trouble.settled(settled);
+        }
         let mut at = now;
-        if failed.is_empty() {
-            self.tell_failures = 0;
-        } else {
+        if !failed.is_empty() {
             let urgent = matches!(tell, Tell::Extend(_));
             let most = if urgent {
                 EXTEND_ATTEMPTS_MAX
             } else {
                 u32::MAX
             };
-            at += CALL_AGAIN.delay(self.tell_failures.min(most), &self.consumer.rand);
-            self.tell_failures = self.tell_failures.saturating_add(1);
+            at += CALL_AGAIN.delay(failures.min(most), &self.consumer.rand);
         }
         self.book.answered(tell, &failed, now, at);
     }
 
-    /// The handles of entries that are to be told again.
-    fn entries_told(&self, tell: &Tell, entries: &[Entry]) -> BTreeSet<String> {
+    /// The handles of entries that are to be told again, and how often at most one of them was before.
+    fn entries_told(&mut self, tell: &Tell, entries: &[Entry]) -> (BTreeSet<String>, u32) {
+        self.trouble.answered(tell);
         let refused = entries
             .iter()
             .filter_map(|entry| Some((entry, entry.kind()?)));
@@ -430,31 +434,62 @@ impl Work {
                 "The queue refused receipt handles; their records may come again."
             );
         }
-        if let Some((entry, _)) = again.first() {
-            debug!(
-                entries = again.len(),
-                code = entry.refusal,
-                "The queue did not do all it was told; that is tried again."
-            );
+        let (mut handles, mut most) = (BTreeSet::new(), 0);
+        for (entry, _) in again {
+            let (handle, code) = (&entry.receipt_handle, &entry.refusal);
+            match self.trouble.refused(handle) {
+                None => {
+                    error!(
+                        code,
+                        "The queue refuses a receipt handle for good; its record comes again."
+                    );
+                    continue;
+                }
+                Some(before) => {
+                    most = most.max(before);
+                    if before == 0 {
+                        warn!(
+                            code,
+                            "The queue did not do all it was told; that is tried again."
+                        );
+                    } else {
+                        debug!(before, code, "The queue refuses a receipt handle again.");
+                    }
+                }
+            }
+            handles.insert(handle.clone());
         }
-        let again = again.into_iter();
-        again
-            .map(|(entry, _)| entry.receipt_handle.clone())
-            .collect()
+        (handles, most)
     }
 
-    /// The handles that are to be told again after a failure of the whole request.
-    fn not_told(&self, tell: &Tell, error: &Error) -> BTreeSet<String> {
+    /// The handles that are to be told again after a failure of the whole request, and how many failed
+    /// before.
+    fn not_told(&mut self, tell: &Tell, error: Error, now: Instant) -> (BTreeSet<String>, u32) {
         if !may_be_told(error.kind()) {
             error!(%error, "The queue cannot be told of records; they come again.");
-            return BTreeSet::new();
+            return (BTreeSet::new(), 0);
         }
-        if error.kind().is_retryable() || self.tell_failures > 0 {
-            debug!(%error, "The queue could not be told; it is tried again.");
+        let failed = self.trouble.failed(tell, error.kind(), now);
+        let seconds = failed.lasts.as_secs();
+        if !failed.say {
+            debug!(%error, seconds, "The queue could not be told; it is tried again.");
+        } else if error.kind().is_retryable() {
+            warn!(
+                %error, seconds,
+                "The queue could not be told of records: it is asked for no more until it can."
+            );
         } else {
-            error!(%error, "The queue cannot be told of records: it is asked for no more until it can.");
+            error!(
+                %error, seconds,
+                "The queue cannot be told of records: it is asked for no more until it can."
+            );
         }
-        tell.handles()
+        if failed.give_up && self.failure.is_none() {
+            error!(%error, seconds, "That was denied for too long: the consumer of the queue stops.");
+            self.failure = Some(error);
+            self.stop();
+        }
+        (tell.handles(), failed.failures)
     }
 }
 

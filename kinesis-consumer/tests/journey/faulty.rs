@@ -33,9 +33,8 @@ enum Kind {
     WithoutChildShards,
     /// Answers come in chunks, and the bytes that are read are counted.
     Counting,
-    /// The first [`Faulty::LEFT_OUT`] requests of this operation lack their first entry, and the answer
-    /// says that it failed.
-    LeavingOut(&'static str),
+    /// So many first requests of this operation lack their first entry, and the answer says that it failed.
+    LeavingOut(&'static str, u64),
 }
 
 impl Faulty {
@@ -64,11 +63,9 @@ impl Faulty {
         self.count.load(Ordering::Relaxed)
     }
 
-    pub(crate) const LEFT_OUT: u64 = 3;
-
-    /// A network to a service that does not do all of what a request lists.
-    pub(crate) fn leaving_out(inner: InProcessClient, operation: &'static str) -> Self {
-        Self::new(inner, Kind::LeavingOut(operation))
+    /// A network to a service that does not do all of what a request lists, so many times.
+    pub(crate) fn leaving_out(inner: InProcessClient, operation: &'static str, times: u64) -> Self {
+        Self::new(inner, Kind::LeavingOut(operation, times))
     }
 
     /// Entries left out.
@@ -80,9 +77,9 @@ impl Faulty {
         let target = request.headers().get("x-amz-target").unwrap_or_default();
         let gets = target.ends_with(".GetRecords");
         let mut left_out = None;
-        if let Kind::LeavingOut(operation) = self.kind
+        if let Kind::LeavingOut(operation, times) = self.kind
             && target.ends_with(operation)
-            && self.left_out() < Self::LEFT_OUT
+            && self.left_out() < times
         {
             self.count.fetch_add(1, Ordering::Relaxed);
             let body = request.body().bytes().expect("a body in memory");
@@ -111,14 +108,14 @@ impl Faulty {
                 };
                 Ok(changed(answer, without).await)
             }
-            Kind::LeavingOut(_) if left_out.is_some() => {
+            Kind::LeavingOut(..) if left_out.is_some() => {
                 let with = |body: &mut Value| {
                     let all = body["Failed"].as_array_mut().expect("a list");
                     all.push(failed(left_out));
                 };
                 Ok(changed(answer, with).await)
             }
-            Kind::WithoutChildShards | Kind::LeavingOut(_) => Ok(answer),
+            Kind::WithoutChildShards | Kind::LeavingOut(..) => Ok(answer),
         }
     }
 }

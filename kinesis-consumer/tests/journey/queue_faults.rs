@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aws_sdk_kinesis::primitives::Blob;
+use futures::future::BoxFuture;
 use kinesis_consumer::metrics as names;
 use kinesis_consumer::queue::{Lane, QueueConsumer, QueueRecord, QueueSettings};
 use kinesis_consumer::{ErrorKind, ProcessorError};
@@ -133,21 +134,72 @@ async fn a_receive_that_is_denied_for_a_while_is_made_again_and_for_a_minute_end
 
 #[tokio::test(start_paused = true)]
 async fn entries_of_a_request_that_fail_alone_are_told_again() {
+    const TIMES: u64 = 3;
     for (operation, seconds) in [
         ("AcknowledgeQueueRecords", 0),
         ("UpdateQueueRecordsVisibility", 90),
     ] {
         let world = World::new(1).await;
         let arn = queue(&world, 6).await;
-        let network = Faulty::leaving_out(world.http_client(), operation);
+        let network = Faulty::leaving_out(world.http_client(), operation, TIMES);
         let world = by(world, &network);
         put(&world, 0..3).await;
         let running = Running::start(&world, &arn, QueueSettings::default(), after(seconds));
         tokio::time::sleep(Duration::from_secs(300)).await;
-        assert_eq!(network.left_out(), Faulty::LEFT_OUT);
+        assert_eq!(network.left_out(), TIMES);
         assert_eq!(running.done(), [0, 1, 2], "each once");
         running.stop().await.expect("a clean stop");
         assert!(left(&world, &arn, Lane::Records).await.is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_that_is_always_refused_is_given_up_and_the_consumer_goes_on() {
+    /// As often as one is told.
+    const TIMES: u64 = 10;
+    let world = World::new(1).await;
+    let arn = queue(&world, 6).await;
+    let network = Faulty::leaving_out(world.http_client(), "AcknowledgeQueueRecords", u64::MAX);
+    let world = by(world, &network);
+    put(&world, 0..1).await;
+    // The record that comes again is not done with within the test.
+    let handle = |_, receives: u32| -> BoxFuture<'static, Result<(), ProcessorError>> {
+        Box::pin(async move {
+            if receives > 1 {
+                std::future::pending::<()>().await;
+            }
+            Ok(())
+        })
+    };
+    let running = Running::start(&world, &arn, QueueSettings::default(), handle);
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    assert_eq!(network.left_out(), TIMES);
+    put(&world, 1..2).await;
+    running.until_done(0..2).await;
+    running.stop().await.expect("a clean stop");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_denied_for_good_ends_the_consumer_though_it_began_with_another_failure() {
+    for (operation, seconds) in [
+        ("AcknowledgeQueueRecords", 0),
+        ("UpdateQueueRecordsVisibility", 7_200),
+    ] {
+        let world = World::new(1).await;
+        let arn = queue(&world, 6).await;
+        put(&world, 0..3).await;
+        let away = FaultEffect::error("ServiceUnavailable");
+        world.faults(FaultPlan::default().rule(FaultRule::new(away).operation(operation)));
+        let running = Running::start(&world, &arn, QueueSettings::default(), after(seconds));
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert!(world.hits()[0] > 0, "it was told");
+        let begun = world.clock.now();
+        world.faults(denied(operation));
+        tokio::time::sleep(Duration::from_secs(890)).await;
+        assert_eq!(running.failed().await.kind(), ErrorKind::Denied);
+        let took = world.clock.now() - begun;
+        assert!(took >= Duration::from_secs(900), "{took:?}");
+        assert!(took <= Duration::from_secs(960), "{took:?}");
     }
 }
 
