@@ -267,6 +267,10 @@ impl Reservation {
             return true;
         }
         let budget = Arc::clone(&self.budget);
+        if first && budget.whole.take_now(bytes) {
+            *self = budget.reserved(Of::Whole, bytes);
+            return true;
+        }
         let Ok(_place) = budget.exchanges.try_acquire() else {
             return false;
         };

@@ -94,6 +94,19 @@ impl Filler {
         self.reserve_at_least(bytes, bytes).await
     }
 
+    /// As [`Reservation::exchange`], for an event, which is the first of a shard that holds nothing any more.
+    pub(crate) async fn exchange(&self, reservation: &mut Reservation, bytes: usize) -> bool {
+        if !self.holds_nothing() {
+            tokio::select! {
+                biased;
+                has_room = reservation.exchange(bytes, false) => return has_room,
+                // What it held was processed while it waited behind those that are stuck.
+                () = self.nothing_held() => {}
+            }
+        }
+        reservation.exchange(bytes, true).await
+    }
+
     /// For what takes no room.
     pub(crate) fn reserve_nothing(&self) -> Reservation {
         self.budget.reserve_nothing()

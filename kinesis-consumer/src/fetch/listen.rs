@@ -31,6 +31,28 @@ pub(super) struct Listening {
     polled_until: Option<Instant>,
     /// Bytes for which there was no room in the budget when the subscription was let go.
     wanted: usize,
+    opens: Opens,
+}
+
+/// What the last event opened to, in percent of its length: of small records, or aggregates, it is more. So
+/// much is reserved for the next, which then need not be exchanged for a larger room once it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opens(usize);
+
+impl Opens {
+    /// Source: none, reasonable bounds: aggregates of the smallest members open to some forty times.
+    const PERCENT: std::ops::RangeInclusive<usize> = 100..=5_000;
+
+    /// An event of which nothing is known but its length.
+    pub(crate) fn of(self, length: usize) -> usize {
+        length.saturating_mul(self.0) / 100
+    }
+
+    /// An event of that length opened to so many bytes.
+    fn on_opened(&mut self, length: usize, opened: usize) {
+        let percent = opened.saturating_mul(100).div_ceil(length.max(1));
+        self.0 = percent.clamp(*Self::PERCENT.start(), *Self::PERCENT.end());
+    }
 }
 
 impl Listening {
@@ -42,6 +64,7 @@ impl Listening {
             arn: None,
             polled_until: None,
             wanted: 0,
+            opens: Opens(*Opens::PERCENT.start()),
         }
     }
 
@@ -142,13 +165,21 @@ impl Task {
             listening.rules.on_let_go();
             return Step::Continue;
         };
-        let taken = subscription.next(&self.reader, filler, now).await;
+        let opens = listening.opens;
+        let taken = subscription.next(&self.reader, filler, opens, now).await;
         let failure = match taken {
-            Taken::Event(event, reservation) => match room_for(&event, reservation, filler).await {
-                Ok(reservation) => return self.took(event, room, reservation).await,
-                // It is sent again.
-                Err(wanted) => return self.without_room(wanted, filler),
-            },
+            Taken::Event(event, reserved) => {
+                let opened = opened_bytes(&event.records);
+                let reserved = reserved.map(|(length, reservation)| {
+                    listening.opens.on_opened(length, opened);
+                    reservation
+                });
+                match room_for(opened, reserved, filler).await {
+                    Ok(reservation) => return self.took(event, room, reservation).await,
+                    // It is sent again.
+                    Err(wanted) => return self.without_room(wanted, filler),
+                }
+            }
             Taken::NoRoom { wanted } => return self.without_room(wanted, filler),
             Taken::Over => return self.over().await,
             Taken::Stalled => Failure {
@@ -348,22 +379,20 @@ impl Task {
     }
 }
 
-/// The part of the budget for an event that was read, for what is in it: more than was reserved for its
-/// length where that opens to more, and for a small one, which passed the gate, none as yet. So many bytes
+/// The part of the budget for an event that was read and takes so many bytes once it is opened: more than was
+/// reserved for it where [`Opens`] did not know better, and for a small one, which passed the gate, none as yet. So many bytes
 /// are wanted if there is no room for them for [`UNREAD_PATIENCE`].
 async fn room_for(
-    event: &Event,
+    opened: usize,
     reserved: Option<Reservation>,
     filler: &Filler,
 ) -> Result<Reservation, usize> {
-    let opened = opened_bytes(&event.records);
     let mut reservation = reserved.unwrap_or_else(|| filler.reserve_nothing());
     if opened <= reservation.bytes() {
         return Ok(reservation);
     }
-    let first = filler.holds_nothing();
     let has_room = if reservation.bytes() > 0 {
-        timeout(UNREAD_PATIENCE, reservation.exchange(opened, first)).await
+        timeout(UNREAD_PATIENCE, filler.exchange(&mut reservation, opened)).await
     } else {
         let room = timeout(UNREAD_PATIENCE, filler.reserve(opened)).await;
         room.map(|room| {
@@ -374,5 +403,22 @@ async fn room_for(
     match has_room {
         Ok(true) => Ok(reservation),
         Ok(false) | Err(_) => Err(opened),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Opens;
+
+    #[test]
+    fn what_the_last_event_opened_to_is_reserved_for_the_next() {
+        let mut opens = Opens(*Opens::PERCENT.start());
+        assert_eq!(opens.of(1_000), 1_000);
+        opens.on_opened(1_000, 2_500);
+        assert_eq!(opens.of(4_000), 10_000);
+        opens.on_opened(1_000, 10);
+        assert_eq!(opens.of(1_000), 1_000, "its length at least");
+        opens.on_opened(0, usize::MAX);
+        assert_eq!(opens.of(1_000), 50_000);
     }
 }

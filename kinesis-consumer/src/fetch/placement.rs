@@ -115,13 +115,13 @@ impl Placement {
         };
         let ask = || {
             let asked = async {
-                let now = clock.now();
                 let by_key = match ask().await {
                     Ok(provisioned) => provisioned,
                     Err(failure) if is_final(&failure) => false,
                     Err(failure) => return Err(failure.error),
                 };
-                *self.lock() = Some((now, by_key));
+                // From its coming on, so that all who waited for a slow one have it.
+                *self.lock() = Some((clock.now(), by_key));
                 Ok(by_key)
             };
             asked.boxed()
@@ -294,6 +294,24 @@ mod tests {
             assert!((2..=calls_most).contains(&calls), "{calls} calls");
             assert!(took <= Duration::from_secs(secs_most), "{took:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_long_in_coming_is_one_for_all_who_wait() {
+        let (placement, clock) = (Placement::default(), Clock::system());
+        let calls = AtomicUsize::new(0);
+        let ask = || {
+            let answered = async {
+                calls.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                Ok(true)
+            };
+            answered.boxed()
+        };
+        let shards = (0..100).map(|_| placement.is_by_key_of(&clock, &ask));
+        let answers = futures::future::join_all(shards).await;
+        assert!(answers.into_iter().all(|by_key| by_key));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     /// A hundred shards of which each asks whenever it was answered; how often the service was asked, and

@@ -30,6 +30,7 @@ use crate::fetch::call::{Failure, Reader};
 use crate::fetch::connections::Seat;
 use crate::fetch::fan_out::{Reason, STALLED_AFTER, Trouble, UNREAD_PATIENCE};
 use crate::fetch::gate::{Gate, Gatekeeper};
+use crate::fetch::listen::Opens;
 use crate::fetch::poll::StartAt;
 use crate::fetch::unpack::StreamRecord;
 use crate::lease::ChildShard;
@@ -47,8 +48,8 @@ pub(crate) struct Event {
 /// What waiting for an event came to.
 #[derive(Debug)]
 pub(crate) enum Taken {
-    /// With the part of the budget that was reserved for it; small events have none.
-    Event(Event, Option<Reservation>),
+    /// With its length and the part of the budget that was reserved for it; small events have none.
+    Event(Event, Option<(usize, Reservation)>),
     /// The stream is over, as after five minutes.
     Over,
     Stalled,
@@ -152,7 +153,13 @@ impl Reader {
 
 impl Subscription {
     /// Waits for the next event, and for its part of the budget.
-    pub(crate) async fn next(&mut self, reader: &Reader, filler: &Filler, now: Instant) -> Taken {
+    pub(crate) async fn next(
+        &mut self,
+        reader: &Reader,
+        filler: &Filler,
+        opens: Opens,
+        now: Instant,
+    ) -> Taken {
         let mut reservation = None;
         let mut stalled_at = now + STALLED_AFTER;
         let mut received = std::pin::pin!(self.output.event_stream.recv());
@@ -161,10 +168,11 @@ impl Subscription {
                 biased;
                 received = &mut received => break received,
                 bytes = self.gate.asked() => {
-                    let Ok(room) = timeout(UNREAD_PATIENCE, filler.reserve_event(bytes)).await else {
-                        return Taken::NoRoom { wanted: bytes };
+                    let wanted = opens.of(bytes);
+                    let Ok(room) = timeout(UNREAD_PATIENCE, filler.reserve_event(wanted)).await else {
+                        return Taken::NoRoom { wanted };
                     };
-                    reservation = Some(room);
+                    reservation = Some((bytes, room));
                     self.gate.open();
                     // What is left of the event has as long to arrive as a new one.
                     stalled_at = reader.clock.now() + STALLED_AFTER;

@@ -181,6 +181,19 @@ async fn a_single_record_that_is_larger_than_the_pool_it_waits_for_is_alone_in_i
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_first_answer_that_opens_to_more_takes_what_is_kept_for_such_however_many_wait() {
+    let budget = with_common(100);
+    let mut opens = budget.reserve(10).await;
+    let stuck = budget.reserve(90).await;
+    let places = budget.exchanges.acquire_many(EXCHANGES_MAX as u32).await;
+    assert!(!opens.exchange(15, false).await, "too many wait");
+    assert!(opens.exchange(15, true).await);
+    assert_eq!((opens.bytes(), budget.used()), (15, 105));
+    drop((stuck, opens, places));
+    assert_eq!(budget.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn reservations_that_have_to_grow_wait_with_nothing_in_hand_and_never_for_each_other() {
     let budget = with_common(100);
     let mut reservations = Vec::new();

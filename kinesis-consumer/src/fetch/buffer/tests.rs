@@ -48,6 +48,33 @@ async fn reading_ahead_stops_at_the_limit_of_bytes_and_goes_on_when_a_batch_is_p
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_that_waits_for_more_room_is_the_first_once_the_batch_before_it_is_processed() {
+    const KIB: usize = limits::KIB;
+    let budget = Budget::new(800 * KIB);
+    let limits = BufferLimits {
+        bytes: 400 * KIB,
+        records: 100,
+    };
+    let (filler, mut receiver) = buffer(limits, &budget);
+    fill(&filler, KIB, 1).await;
+    let in_hand = receiver.recv().await.expect("a batch");
+    let mut event = filler.reserve_event(10 * KIB).await;
+    let stuck = budget.reserve(budget.largest() - budget.used()).await;
+    let processed = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drop(in_hand);
+    };
+    let room = timeout(
+        Duration::from_secs(5),
+        filler.exchange(&mut event, 50 * KIB),
+    );
+    let (room, ()) = tokio::join!(room, processed);
+    assert!(room.expect("not behind those that are stuck"));
+    assert_eq!(event.bytes(), 50 * KIB);
+    drop(stuck);
+}
+
+#[tokio::test(start_paused = true)]
 async fn reading_ahead_stops_at_the_limit_of_records_and_of_batches() {
     let budget = Budget::new(100 * limits::GET_RECORDS_MAX_BYTES);
     let (filler, _receiver) = buffer(LIMITS, &budget);
