@@ -8,6 +8,11 @@
 //! Labels are `stream` and, where a shard is worth a series of its own, `shard`. Everything is
 //! counted per batch or per call, never per record.
 //!
+//! [`BUFFERED_BYTES`] and [`CURRENT_SHARDS`] are of all consumers of the process, which share nothing but
+//! the recorder: each moves them by what changed of its own. So install the recorder before consumers
+//! start, and let it not forget gauges that rest (an exporter's idle time-out): what it missed stays
+//! missing, and the value may be below zero.
+//!
 //! # From the KCL's names to these
 //! All begin with `kinesis_consumer_`. Where the KCL has a `Success` of zero or one for each call, here
 //! failures are counted; where it has the `Time` of a step that does not leave the process, there is none.
@@ -131,14 +136,15 @@ pub const HANDOFF_SECONDS: &str = "kinesis_consumer_handoff_seconds";
 pub const CHECKPOINT_AGE_SECONDS: &str = "kinesis_consumer_checkpoint_age_seconds";
 /// Arrival of a batch's oldest record at the service until the batch was processed.
 pub const END_TO_END_SECONDS: &str = "kinesis_consumer_end_to_end_seconds";
-/// Bytes fetched and not yet processed, all shards of all consumers of the process.
+/// Bytes fetched and not yet processed, all shards of all consumers of the process; moved by steps, see
+/// the [module](self).
 pub const BUFFERED_BYTES: &str = "kinesis_consumer_buffered_bytes";
 /// Answers and events that found no room for 15 s and were left unread, to be asked for again, by
 /// `retrieval`: `polling` or `fan_out`. Where [`BUFFERED_BYTES`] is near
 /// [`max_buffered_bytes`](crate::Settings::max_buffered_bytes), that budget is too small for the shards of
 /// this worker and their records; else the shard's own processor does not keep up with it.
 pub const FETCHES_WITHOUT_ROOM: &str = "kinesis_consumer_fetches_without_room";
-/// Shards this worker is processing. KCL: `CurrentLeases`.
+/// Shards that the workers of this process are processing; likewise. KCL: `CurrentLeases`.
 pub const CURRENT_SHARDS: &str = "kinesis_consumer_current_shards";
 /// Shards whose end was checkpointed by this worker.
 pub const SHARDS_ENDED: &str = "kinesis_consumer_shards_ended";
