@@ -144,7 +144,7 @@ pub const BUFFERED_BYTES: &str = "kinesis_consumer_buffered_bytes";
 /// [`max_buffered_bytes`](crate::Settings::max_buffered_bytes), that budget is too small for the shards of
 /// this worker and their records; else the shard's own processor does not keep up with it.
 pub const FETCHES_WITHOUT_ROOM: &str = "kinesis_consumer_fetches_without_room";
-/// Shards that the workers of this process are processing; likewise. KCL: `CurrentLeases`.
+/// Shards that the workers of this process are processing; moved by steps too. KCL: `CurrentLeases`.
 pub const CURRENT_SHARDS: &str = "kinesis_consumer_current_shards";
 /// Shards whose end was checkpointed by this worker.
 pub const SHARDS_ENDED: &str = "kinesis_consumer_shards_ended";
