@@ -21,7 +21,8 @@
 //! of its own for each part; kinesis-local [single-threaded](kinesis_local::Builder::single_threaded);
 //! `select!` in order of its branches everywhere in the consumer; the SDK's jitter, which comes from
 //! the thread's generator, seeded; an SDK's quota of retries for each worker, where by default a
-//! process has one; signatures by a worker's own clock; no reading of this machine's CPU. What is not
+//! process has one; signatures by a worker's own clock; readings of a CPU that the seed has
+//! made up (`busy`). What is not
 //! the seed's, and shows nowhere: the order of attributes in requests, the ids of requests, how long
 //! anything really takes.
 //!
@@ -30,6 +31,7 @@
 //! orders of polling other than tokio's (delays of calls stand in for them), and reads of the table
 //! that are behind its writes.
 
+mod busy;
 pub mod log;
 pub mod network;
 mod observe;

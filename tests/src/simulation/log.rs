@@ -236,6 +236,9 @@ pub enum Event {
     /// The fleet is at rest: what was broken is mended. From here on the promises to a fleet without
     /// faults hold too.
     Quiet,
+    /// Nothing is written any more, and that shows in the readings of all workers: nothing has a reason to
+    /// be moved.
+    Still,
     /// The run is over; workers are being stopped.
     Over,
 }
@@ -267,9 +270,14 @@ impl Log {
         }
     }
 
+    /// The time since the run began.
+    pub fn now(&self) -> Duration {
+        self.clock.now().duration_since(self.began)
+    }
+
     /// Adds what happened now.
     pub fn push(&self, event: Event) {
-        let at = self.clock.now().duration_since(self.began);
+        let at = self.now();
         self.lock().push(Entry { at, event });
     }
 
@@ -423,6 +431,7 @@ impl fmt::Display for Entry {
             Event::Calm => f.write_str("== calm: nothing fails from here on"),
             Event::Unrest { what } => write!(f, "== not at rest: {what}"),
             Event::Quiet => f.write_str("== quiet: everything is in order"),
+            Event::Still => f.write_str("== still: nothing is to be moved from here on"),
             Event::Over => f.write_str("== over"),
         }
     }

@@ -16,6 +16,7 @@
 //! | in quiet, when nothing fails but what is said here | |
 //! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led, within 15 s where an operator had a lease released; not before 30 s after the leader's death if that, or who follows it, is what is waited for; and [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first |
 //! | [`Rule::Shaken`] | nobody is told that a lease is lost |
+//! | [`Rule::Restless`] | nothing is moved once nothing is written any more and the readings of the workers show that |
 //! | [`Rule::Twice`] | what a processor was done with, and had time to checkpoint when it was asked to stop, does not come again |
 //!
 //! What a processor is told of a lost lease (`lease_lost`) is no work, and may overlap with anything.
@@ -69,6 +70,8 @@ pub enum Rule {
     Shaken,
     /// A record came again without a reason.
     Twice,
+    /// A lease is moved without a reason.
+    Restless,
     /// Another leads without a reason.
     Deposed,
     /// Something is not mended in time.
@@ -199,6 +202,7 @@ pub struct Checker {
     /// The leader that died, and when, until another leads: nobody gives leases away.
     leaderless: Option<(Arc<str>, Duration)>,
     quiet: bool,
+    still: bool,
     /// The instants that operators set leases to.
     set_to: BTreeSet<u64>,
     /// When workers were killed that did not come back.
@@ -234,6 +238,7 @@ impl Checker {
             leading: Leading::default(),
             leaderless: None,
             quiet: false,
+            still: false,
             set_to: BTreeSet::new(),
             dead: BTreeMap::new(),
             at: Duration::ZERO,
@@ -327,12 +332,13 @@ impl Checker {
             Event::Buried { shard, position } => self.buried(shard, position),
             Event::Unrest { what } => self.breaks(Rule::Stuck, what.clone()),
             Event::Quiet => self.quiet = true,
+            Event::Still => self.still = true,
+            Event::Over => self.still = false,
             Event::Step(_)
             | Event::Asked { .. }
             | Event::Called { .. }
             | Event::GaveBack { .. }
-            | Event::Calm
-            | Event::Over => {}
+            | Event::Calm => {}
         }
     }
 
@@ -380,6 +386,9 @@ impl Checker {
         self.pends(lease, row);
         self.starts_in(lease, row);
         self.starts_anew(lease, row);
+        if self.still && row.checkpoint_owner.is_some() {
+            self.breaks(Rule::Restless, format!("{lease} is moved: {row}"));
+        }
         let shard = self.shards.entry(lease.clone()).or_default();
         let before = shard.checkpoint.clone();
         let counter = shard.row.as_ref().map_or(0, |row| row.counter);

@@ -9,6 +9,7 @@ use kinesis_core::{Clock, Rand};
 use kinesis_local::KinesisLocal;
 use tokio_util::sync::CancellationToken;
 
+use super::busy::Busy;
 use super::log::{Event, Log};
 use super::network::Network;
 use super::processor::{Graveyard, Processors};
@@ -84,6 +85,7 @@ impl Worker {
         };
         let mut consumer = consumer
             .worker_id(&*name)
+            .worker_metrics(vec![Box::new(Busy::of(&name, &log, rand.fork()))])
             .settings(settings)
             .clock(clock)
             .rand(rand);

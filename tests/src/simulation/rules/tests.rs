@@ -568,3 +568,15 @@ fn in_quiet_a_lease_that_is_lost_is_found() {
     assert_eq!(followed(true, 1, vec![lost.clone()], at(2)), [Rule::Shaken]);
     assert_eq!(followed(false, 1, vec![lost], at(2)), NOTHING);
 }
+
+#[test]
+fn a_lease_that_is_moved_when_nothing_is_written_any_more_is_found() {
+    let mut moved = row(1, "b", Position::TrimHorizon);
+    if let Event::Row { row, .. } = &mut moved {
+        row.checkpoint_owner = Some("a".to_owned());
+    }
+    let after = |events: Vec<Event>| broken(three(), [events, vec![moved.clone()]]);
+    assert_eq!(after(vec![Event::Quiet]), NOTHING);
+    assert_eq!(after(vec![Event::Quiet, Event::Still]), [Rule::Restless]);
+    assert_eq!(after(vec![Event::Still, Event::Over]), NOTHING);
+}

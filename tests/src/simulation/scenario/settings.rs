@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kinesis_consumer::{
     FanOutSettings, ForEach, InitialPosition, LeaseAssignment, LeaseSettings, OnFailure, Retrieval,
-    Settings,
+    Settings, UtilizationSettings,
 };
 use kinesis_core::Rand;
 use kinesis_local::testing::START_MS;
@@ -14,6 +14,10 @@ use crate::simulation::processor::{Temper, Way};
 /// The longest that the stream is written to before an application comes that starts at an instant, in
 /// milliseconds. Source: none; time for some records in each shard.
 const AHEAD_MILLIS_MAX: u64 = 40_000;
+
+/// How often workers report how busy they are. Source: none; three times as often as by default, so that
+/// more is moved.
+const REPORTS: Duration = Duration::from_secs(10);
 
 /// The consumers' settings.
 pub(super) fn settings(rand: &Rand) -> Settings {
@@ -27,7 +31,11 @@ pub(super) fn settings(rand: &Rand) -> Settings {
     };
     let assignment = match rand.below(2) {
         0 => LeaseAssignment::LeaseCount,
-        _ => LeaseAssignment::default(),
+        _ => LeaseAssignment::WorkerUtilization(UtilizationSettings {
+            // Every 7 to 21 s, in which a report or two come.
+            variance_balancing_frequency: 4 + rand.below(9) as u32,
+            ..UtilizationSettings::default()
+        }),
     };
     Settings {
         initial_position: initial(rand),
@@ -37,8 +45,7 @@ pub(super) fn settings(rand: &Rand) -> Settings {
         max_records: 5 + rand.below(20) as u32,
         shutdown_timeout: Duration::from_secs(1 + rand.below(20)),
         lease: LeaseSettings {
-            // The use of this machine's CPU is not the seed's.
-            disable_worker_metrics: true,
+            worker_metrics_interval: REPORTS,
             assignment,
             ..LeaseSettings::default()
         },
