@@ -152,6 +152,8 @@ struct Shard {
     /// Whether an operator did anything to it.
     is_operated: bool,
     row: Option<Row>,
+    /// Where the row was that an operator deleted, until there is one again.
+    removed_at: Option<Position>,
     /// The furthest checkpoint, which outlives the row.
     checkpoint: Option<Position>,
     newest: Option<Instance>,
@@ -398,6 +400,7 @@ impl Checker {
             .find(|(at, kept)| **at <= row.checkpoint && !kept.done)
             .map(|(at, _)| at.clone());
         shard.row = Some(row.clone());
+        shard.removed_at = None;
         if before
             .as_ref()
             .is_none_or(|before| *before < row.checkpoint)
@@ -462,7 +465,9 @@ impl Checker {
         let shard = self.shards.entry(instance.shard.clone()).or_default();
         shard.newest = shard.newest.clone().max(Some(instance.clone()));
         let left = shard.left.take();
-        let stored = shard.row.as_ref().map(|row| row.checkpoint.clone());
+        // An owner may not know yet that its row was deleted.
+        let stored = shard.row.as_ref().map(|row| &row.checkpoint);
+        let stored = stored.or(shard.removed_at.as_ref()).cloned();
         if let Some(left) = left.filter(|_| self.quiet) {
             let took = self.at - left.since;
             if self.at > left.until + ON_THE_DEAD * self.dead(&left.deaths) {

@@ -6,6 +6,7 @@
 //!   to its end meanwhile gets none. While there is none, nothing tells that the finished shards before it
 //!   were read whose rows are gone too, in due course: they may start anew as well.
 //! - There is one for streams alone that are read from their beginning: where others start, `start` says.
+//! - The owner of a lease whose row was deleted may have taken it and not begun: it begins where the row was.
 //! - The children of a shard that was set to an instant and has no record since start at that instant.
 
 use kinesis_consumer::InitialPosition;
@@ -30,7 +31,7 @@ impl Checker {
         shard.anew = Some(anew);
         shard.is_operated = true;
         if anew == Anew::Removed {
-            shard.row = None;
+            shard.removed_at = shard.row.take().map(|row| row.checkpoint);
             shard.checkpoint = None;
         }
     }

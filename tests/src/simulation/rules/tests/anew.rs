@@ -153,6 +153,20 @@ fn a_row_that_is_deleted_by_hand_starts_anew() {
 }
 
 #[test]
+fn an_owner_that_does_not_know_that_its_row_was_deleted_begins_where_that_was() {
+    let a = instance(0, "a");
+    let begun = |before: Vec<Event>, position: Position| {
+        let taken = vec![up("a"), led("a")];
+        broken(three(), [taken, before, begins(&a, position)])
+    };
+    let start = Position::TrimHorizon;
+    let took = || row(1, "a", start.clone());
+    assert_eq!(begun(vec![took(), removed(SHARD)], start.clone()), NOTHING);
+    assert_eq!(begun(vec![took(), removed(SHARD)], at(1)), [Rule::Order]);
+    assert_eq!(begun(vec![removed(SHARD)], start.clone()), [Rule::Order]);
+}
+
+#[test]
 fn finished_shards_may_be_read_again_while_one_behind_them_has_no_row() {
     let start = Position::TrimHorizon;
     let again = |removed_child: bool, parents_row: bool| {
