@@ -7,7 +7,7 @@
 //! When any worker is further above its target than the threshold, or above what it may rise to, it
 //! gives leases: the damped part of its throughput that is too much, in an order of chance. Of several
 //! metrics the one by which most is to be moved counts. Nobody gets a lease that would lift it above
-//! its target.
+//! its target; within the threshold it may, if it relieves a worker that is above what it may rise to.
 //!
 //! Where this differs from the KCL:
 //! - When a worker is only further below its target, as one that is new in a large fleet, all that are
@@ -278,10 +278,18 @@ impl<'a> Busyness<'a> {
         self.counts[place] += 1;
     }
 
-    fn would_be_too_busy(&self, place: usize, lease: &Lease) -> bool {
+    /// Whether a worker is above what it may rise to.
+    fn is_over_range(&self, place: usize) -> bool {
+        let mut gauges = self.gauges[place].values();
+        gauges.any(|gauge| gauge.value > gauge.range)
+    }
+
+    /// Whether a worker is not to have `lease`. One that `relieves` another, which is above what it may rise
+    /// to, may come to be above its own target, within the threshold.
+    fn would_be_too_busy(&self, place: usize, lease: &Lease, relieves: bool) -> bool {
         let upper = 1.0 + self.threshold();
         self.with(place, lease).any(|(_, gauge)| {
-            gauge.value > gauge.target
+            (gauge.value > gauge.target && !relieves)
                 || gauge.feared > gauge.target * upper
                 || gauge.feared > gauge.range
         })
@@ -359,6 +367,7 @@ fn rebalance(
     excess.sort_by_key(|(_, kbps)| -> Greatest { Reverse(Rank(*kbps)) });
     let mut arriving = fleet.arriving.clone();
     for (giver, kbps) in excess {
+        let relieves = busy.is_over_range(giver);
         for lease in leases_to_take(fleet, busy, giver, kbps, rand) {
             let Some(taker) = busy
                 .pop(idlest, Some(giver))
@@ -366,7 +375,7 @@ fn rebalance(
             else {
                 return;
             };
-            if busy.would_be_too_busy(taker, lease) {
+            if busy.would_be_too_busy(taker, lease, relieves) {
                 // Nor would anybody else be better off with it; with a lesser one perhaps.
                 busy.push(idlest, taker);
                 continue;

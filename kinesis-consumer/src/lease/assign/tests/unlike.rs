@@ -98,6 +98,27 @@ fn a_worker_above_its_range_gives_to_others_that_are_busier_and_may_be() {
 }
 
 #[test]
+fn a_worker_above_its_range_is_relieved_though_a_lease_lifts_the_others_above_their_target() {
+    let mut leases = held(36, &["a"]);
+    for (at, lease) in leases.iter_mut().enumerate() {
+        let owner = ["a", "b", "low"][at / 13];
+        lease.owner = Some(owner.to_owned());
+    }
+    // 60 in all, of which low may have 15: the others' target is 22.5, and a lease is 1.7.
+    let low_at = |low| {
+        telling(&[
+            ("a", Some(21.7), 100),
+            ("b", Some(21.7), 100),
+            ("low", Some(low), 15),
+        ])
+    };
+    let of_low = moves(&leases, &low_at(16.7));
+    assert_eq!(of_low.len(), 1, "{of_low:?}");
+    assert_eq!(of_low[0].0, "low");
+    assert_eq!(moves(&leases, &low_at(15.0)), []);
+}
+
+#[test]
 fn a_worker_at_its_range_gets_no_free_lease_as_long_as_another_has_room() {
     let mut leases = held(20, &["a", "low"]);
     for lease in &mut leases[..4] {
