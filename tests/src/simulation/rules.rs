@@ -6,7 +6,7 @@
 //! | [`Rule::Order`] | a processor starts behind the checkpoint and is given the shard's records in order and without a gap; again only what it failed. Of a batch that is gone through record by record each is taken once until it fails, behind all earlier ones of its key, and so many at once as was asked for |
 //! | [`Rule::TwoOwners`] | of a shard's processors one at a time is in a call, and none that is older than another that began |
 //! | [`Rule::Parents`] | a processor begins after the parents of its shard are checkpointed at their end |
-//! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end, save where an operator does it ([`anew`]) |
+//! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end, save where an operator does it (`rules/anew.rs`) |
 //! | [`Rule::Start`] | an application that starts at an instant has one, stored with its leases and the same in all of them; of the newest record it is the service's time when the first worker came. Records from then on are the application's ([`Rule::Lost`], [`Rule::Stuck`]); of those before it at most the last few seconds come |
 //! | [`Rule::Pending`] | a lease holds as prepared only what its processors prepared, ahead of its checkpoint; the next processor is told just that; a checkpoint puts an end to it, and nothing else does |
 //! | [`Rule::Unsaid`] | what a processor is told to be stored is |
