@@ -36,6 +36,14 @@ fn by(mut world: World, network: &Faulty) -> World {
     world
 }
 
+/// A world whose queue, of six receives at most, gives out three records.
+async fn of_three() -> (World, String) {
+    let world = World::new(1).await;
+    let arn = queue(&world, 6).await;
+    put(&world, 0..3).await;
+    (world, arn)
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_receive_that_is_never_answered_is_made_again() {
     let world = World::new(1).await;
@@ -52,9 +60,7 @@ async fn a_receive_that_is_never_answered_is_made_again() {
 
 #[tokio::test(start_paused = true)]
 async fn an_extension_that_is_never_answered_is_made_again_before_the_record_is_visible() {
-    let world = World::new(1).await;
-    let arn = queue(&world, 6).await;
-    put(&world, 0..3).await;
+    let (world, arn) = of_three().await;
     let settings = QueueSettings::default();
     let half = settings.visibility_timeout / 2;
     let running = Running::start(&world, &arn, settings, after(90));
@@ -97,9 +103,7 @@ async fn records_whose_acknowledgement_is_denied_for_a_while_are_handled_once() 
 async fn records_whose_extension_is_denied_for_a_while_are_handled_once() {
     // It is put right before the records are visible, and long after.
     for seconds in [15, 60] {
-        let world = World::new(1).await;
-        let arn = queue(&world, 6).await;
-        put(&world, 0..3).await;
+        let (world, arn) = of_three().await;
         let running = Running::start(&world, &arn, QueueSettings::default(), after(90));
         tokio::time::sleep(Duration::from_secs(10)).await;
         world.faults(denied("UpdateQueueRecordsVisibility"));
@@ -115,9 +119,7 @@ async fn records_whose_extension_is_denied_for_a_while_are_handled_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receive_that_is_denied_for_a_while_is_made_again_and_for_a_minute_ends_the_consumer() {
-    let world = World::new(1).await;
-    let arn = queue(&world, 6).await;
-    put(&world, 0..3).await;
+    let (world, arn) = of_three().await;
     world.faults(denied("ReceiveQueueRecords"));
     let running = Running::start(&world, &arn, QueueSettings::default(), at_once);
     tokio::time::sleep(Duration::from_secs(40)).await;
@@ -185,9 +187,7 @@ async fn what_is_denied_for_good_ends_the_consumer_though_it_began_with_another_
         ("AcknowledgeQueueRecords", 0),
         ("UpdateQueueRecordsVisibility", 7_200),
     ] {
-        let world = World::new(1).await;
-        let arn = queue(&world, 6).await;
-        put(&world, 0..3).await;
+        let (world, arn) = of_three().await;
         let away = FaultEffect::error("ServiceUnavailable");
         world.faults(FaultPlan::default().rule(FaultRule::new(away).operation(operation)));
         let running = Running::start(&world, &arn, QueueSettings::default(), after(seconds));
@@ -246,9 +246,7 @@ async fn members_that_cannot_be_read_are_counted_and_the_others_are_handled() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_whose_receive_was_answered_late_is_extended_before_it_is_visible() {
-    let world = World::new(1).await;
-    let arn = queue(&world, 6).await;
-    put(&world, 0..3).await;
+    let (world, arn) = of_three().await;
     let settings = QueueSettings {
         visibility_timeout: Duration::from_secs(3),
         wait_time: Duration::from_secs(1),
@@ -267,9 +265,7 @@ async fn a_record_whose_receive_was_answered_late_is_extended_before_it_is_visib
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_before_its_future_exists_does_not_end_the_consumer() {
-    let world = World::new(1).await;
-    let arn = queue(&world, 6).await;
-    put(&world, 0..3).await;
+    let (world, arn) = of_three().await;
     let counted = std::sync::atomic::AtomicUsize::new(0);
     let handler = move |record: QueueRecord| {
         // In the call itself, not in what it returns.

@@ -129,6 +129,3 @@ fn faults(
     let faults = of.get(worker).into_iter().flatten();
     faults.filter(|fault| at <= **fault + within).count()
 }
-
-#[cfg(test)]
-mod tests;

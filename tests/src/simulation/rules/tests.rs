@@ -5,6 +5,7 @@ use kinesis_local::testing::START_MS;
 use super::*;
 
 mod anew;
+mod leading;
 mod one_by_one;
 mod pending;
 mod start;

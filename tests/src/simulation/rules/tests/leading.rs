@@ -1,26 +1,7 @@
 //! Who leads without a reason is found, and nobody else.
 
 use super::*;
-
-fn up(worker: &str) -> Event {
-    let worker = worker.into();
-    Event::Up { worker }
-}
-
-fn down(worker: &str) -> Event {
-    let (worker, crashed) = (worker.into(), true);
-    Event::Down { worker, crashed }
-}
-
-fn asked(worker: &str) -> Event {
-    let worker = worker.into();
-    Event::Asked { worker }
-}
-
-fn led(worker: &str) -> Event {
-    let worker = worker.to_owned();
-    Event::Led { worker }
-}
+use crate::simulation::rules::leading::Leading;
 
 fn gave_back(worker: &str) -> Event {
     let worker = worker.into();
