@@ -29,19 +29,25 @@ use std::time::Duration;
 use kinesis_consumer::{ForEach, InitialPosition};
 use kinesis_core::{Position, ShardId};
 
-use super::log::{Call, Ending, Entry, Event, Instance, Pending, Row};
-use super::operator::NOBODY;
+use super::log::{Call, Entry, Event, Instance, Pending, Row};
+use alone::Left;
+pub use alone::{
+    HANDED_OVER_WITHIN, LEADER_REPLACED_WITHIN, ON_THE_DEAD, REPLACED_WITHIN, TAKEN_FOR_ALIVE,
+};
 use anew::Anew;
 use leading::Leading;
 use records::{Kept, Life};
 use start::Began;
 
+mod alone;
 mod anew;
 pub mod leading;
+mod leases;
 mod pending;
 mod records;
 mod rest;
 mod start;
+mod turns;
 
 /// What a log can break.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -77,23 +83,6 @@ pub enum Rule {
     /// Something is not mended in time.
     Stuck,
 }
-
-/// From the end of a processor that was asked to stop to the beginning of the next.
-/// Source: the promise of the README.
-pub const HANDED_OVER_WITHIN: Duration = Duration::from_secs(3);
-
-/// From the death of a worker to the beginning of the next processor. Source: as above.
-pub const REPLACED_WITHIN: Duration = Duration::from_secs(15);
-
-/// The same for the worker that leads. Source: as above.
-pub const LEADER_REPLACED_WITHIN: Duration = Duration::from_secs(30);
-
-/// How long a worker that died may be taken for a living one: its row of metrics is fresh for a minute,
-/// and its clock and the leader's may each be wrong by as much as a scenario lets them.
-pub const TAKEN_FOR_ALIVE: Duration = Duration::from_secs(60 + 2 * 90);
-
-/// What it costs that a lease is given to one: it has to expire again, once for each.
-pub const ON_THE_DEAD: Duration = Duration::from_secs(12);
 
 /// A rule that a log breaks, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -164,28 +153,6 @@ struct Shard {
     prepared: Vec<Pending>,
     /// Since when nobody works on it, and for how long that may be.
     left: Option<Left>,
-}
-
-/// A shard without a processor.
-#[derive(Clone, Debug)]
-struct Left {
-    /// The workers whose deaths `until` makes up for.
-    deaths: BTreeSet<Arc<str>>,
-    since: Duration,
-    /// When the next processor has to begin, unless more workers are dead.
-    until: Duration,
-    /// The processor, if it had time to checkpoint all that it was done with.
-    in_order: Option<usize>,
-}
-
-impl Left {
-    /// Who gives the shard to another may first have to replace the leader that died.
-    fn waits_for_a_leader(&mut self, leaderless: Option<&(Arc<str>, Duration)>) {
-        if let Some((leader, died)) = leaderless {
-            self.until = self.until.max(*died + LEADER_REPLACED_WITHIN);
-            self.deaths.insert(Arc::clone(leader));
-        }
-    }
 }
 
 /// Reads a log, entry by entry.
@@ -341,203 +308,6 @@ impl Checker {
             | Event::Called { .. }
             | Event::GaveBack { .. }
             | Event::Calm => {}
-        }
-    }
-
-    /// How many workers besides these are dead and may still be taken for living ones.
-    fn dead(&self, besides: &BTreeSet<Arc<str>>) -> u32 {
-        let lately = |(worker, died): &(&Arc<str>, &Duration)| {
-            !besides.contains(*worker) && self.at < **died + TAKEN_FOR_ALIVE
-        };
-        self.dead.iter().filter(lately).count() as u32
-    }
-
-    /// A worker was killed: its shards are alone, and if it led, nobody gives away any that are.
-    fn died(&mut self, worker: &Arc<str>) {
-        let led = self.leader.as_deref() == Some(&**worker);
-        self.dead.insert(Arc::clone(worker), self.at);
-        if led {
-            self.leaderless = Some((Arc::clone(worker), self.at));
-        }
-        let mut left = self.left(REPLACED_WITHIN, None);
-        left.deaths.insert(Arc::clone(worker));
-        let leaderless = self.leaderless.clone();
-        for shard in self.shards.values_mut() {
-            let newest = shard.newest.as_ref();
-            if let Some(left) = &mut shard.left {
-                left.waits_for_a_leader(leaderless.as_ref());
-            } else if newest.is_some_and(|newest| newest.worker == *worker) {
-                shard.left = Some(left.clone());
-            }
-        }
-    }
-
-    /// A shard that is left alone now, for so long if somebody leads.
-    fn left(&self, within: Duration, in_order: Option<usize>) -> Left {
-        let mut left = Left {
-            deaths: BTreeSet::new(),
-            since: self.at,
-            until: self.at + within,
-            in_order,
-        };
-        left.waits_for_a_leader(self.leaderless.as_ref());
-        left
-    }
-
-    fn row(&mut self, lease: &ShardId, row: &Row) {
-        self.pends(lease, row);
-        self.starts_in(lease, row);
-        self.starts_anew(lease, row);
-        if self.still && row.checkpoint_owner.is_some() {
-            self.breaks(Rule::Restless, format!("{lease} is moved: {row}"));
-        }
-        let shard = self.shards.entry(lease.clone()).or_default();
-        let before = shard.checkpoint.clone();
-        let counter = shard.row.as_ref().map_or(0, |row| row.counter);
-        let skipped = shard
-            .records
-            .iter()
-            .find(|(at, kept)| **at <= row.checkpoint && !kept.done)
-            .map(|(at, _)| at.clone());
-        shard.row = Some(row.clone());
-        shard.removed_at = None;
-        if before
-            .as_ref()
-            .is_none_or(|before| *before < row.checkpoint)
-        {
-            shard.checkpoint = Some(row.checkpoint.clone());
-        }
-        if let Some(before) = before.filter(|before| row.checkpoint < *before) {
-            let what = format!(
-                "{lease}: the checkpoint goes from {before} to {}",
-                row.checkpoint
-            );
-            self.breaks(Rule::Back, what);
-        }
-        if row.counter < counter {
-            let what = format!(
-                "{lease}: the counter goes from {counter} to {}",
-                row.counter
-            );
-            self.breaks(Rule::Back, what);
-        }
-        if let Some(skipped) = skipped {
-            let what = format!(
-                "{lease} is checkpointed at {} though nobody is done with {skipped}",
-                row.checkpoint
-            );
-            self.breaks(Rule::Lost, what);
-        }
-    }
-
-    fn deleted(&mut self, lease: &ShardId) {
-        let ended = self.has_ended(lease);
-        if let Some(shard) = self.shards.get_mut(lease) {
-            shard.row = None;
-        }
-        if !ended {
-            self.breaks(Rule::Back, format!("{lease} is deleted before its end"));
-        }
-    }
-
-    fn has_ended(&self, shard: &ShardId) -> bool {
-        let is_open = self.truth.open.contains(shard);
-        self.shards.get(shard).is_some_and(|shard| {
-            shard.checkpoint == Some(Position::ShardEnd)
-                || (!is_open && shard.was_removed_at_its_end())
-        })
-    }
-
-    fn begins(&mut self, instance: &Instance, position: &Position) {
-        let start = self.start_of(&instance.shard, position);
-        let life = Life::begins(position, &start);
-        self.lives.insert(instance.number, life);
-        let parents = self.truth.parents.get(&instance.shard);
-        let early = parents
-            .into_iter()
-            .flatten()
-            .find(|parent| !self.has_ended(parent) && !self.is_before_start(parent))
-            .cloned();
-        if let Some(parent) = early {
-            let what = format!("{instance} begins before the end of {parent}");
-            self.breaks(Rule::Parents, what);
-        }
-        let shard = self.shards.entry(instance.shard.clone()).or_default();
-        shard.newest = shard.newest.clone().max(Some(instance.clone()));
-        let left = shard.left.take();
-        // An owner may not know yet that its row was deleted.
-        let stored = shard.row.as_ref().map(|row| &row.checkpoint);
-        let stored = stored.or(shard.removed_at.as_ref()).cloned();
-        if let Some(left) = left.filter(|_| self.quiet) {
-            let took = self.at - left.since;
-            if self.at > left.until + ON_THE_DEAD * self.dead(&left.deaths) {
-                let what = format!("{instance} begins {took:?} after the one before it was gone");
-                self.breaks(Rule::Slow, what);
-            }
-            let done = left.in_order.and_then(|before| self.lives.get(&before));
-            if let Some(done) = done
-                .map(|life| life.settled.clone())
-                .filter(|done| *done > start)
-            {
-                let what = format!("{instance} begins at {position}, and {done} was done with");
-                self.breaks(Rule::Twice, what);
-            }
-        }
-        if stored.as_ref() != Some(position) {
-            let what = format!("{instance} begins at {position}, the checkpoint is {stored:?}");
-            self.breaks(Rule::Order, what);
-        }
-    }
-
-    fn enters(&mut self, instance: &Instance, call: Call) {
-        if call == Call::LeaseLost {
-            if self.quiet {
-                self.breaks(Rule::Shaken, format!("{instance} lost its lease"));
-            }
-            return;
-        }
-        let shard = self.shards.entry(instance.shard.clone()).or_default();
-        let other = shard.working.replace((instance.clone(), call));
-        let newer = shard.newest.clone();
-        if let Some((other, its_call)) = other.filter(|(other, _)| other != instance) {
-            let what = format!("{instance} is called ({call:?}) while {other} is in {its_call:?}");
-            self.breaks(Rule::TwoOwners, what);
-        }
-        if let Some(newer) = newer.filter(|newer| newer.number > instance.number) {
-            let what = format!("{instance} is called ({call:?}) though {newer} has begun");
-            self.breaks(Rule::TwoOwners, what);
-        }
-    }
-
-    fn leaves(&mut self, instance: &Instance, call: Call, ending: Ending) {
-        if call == Call::LeaseLost {
-            return;
-        }
-        let shard = self.shards.entry(instance.shard.clone()).or_default();
-        if shard
-            .working
-            .as_ref()
-            .is_some_and(|(other, _)| other == instance)
-        {
-            shard.working = None;
-        }
-        if call == Call::Shutdown {
-            let in_order = (ending == Ending::Done).then_some(instance.number);
-            let row = self
-                .shards
-                .get(&instance.shard)
-                .and_then(|shard| shard.row.as_ref());
-            let owner = row.and_then(|row| row.owner.as_deref());
-            // Nobody has it until it stood still for as long as one whose owner died.
-            let within = match owner {
-                Some(NOBODY) => REPLACED_WITHIN,
-                _ => HANDED_OVER_WITHIN,
-            };
-            let left = self.left(within, in_order);
-            self.shards.entry(instance.shard.clone()).or_default().left = Some(left);
-        }
-        if call == Call::Process {
-            self.batch_is_over(instance, ending);
         }
     }
 }
