@@ -28,6 +28,10 @@
 //!   `handoff_timeout`, and the lease is then given to the new one by force.
 //! - **A leader is replaced.** It proves that it lives three times in `leader_lock_duration`; whoever
 //!   sees nothing of it for that long takes its place. One that stops gives the lock back at once.
+//! - **Who leaves waits for nobody.** A worker that stops in order gives its leases to the others itself,
+//!   by the leader's rules, whoever leads; so, too, what it was given and did not take any more. Only where
+//!   it cannot tell that anybody else is there (each other worker's wall clock is more than a minute off its
+//!   own, none of them owns a lease, and it has seen none of their rows change) does the next leader do so.
 //! - **Parents before children.** A lease is taken only when each parent's lease is `SHARD_END` or
 //!   is known, by a consistent read, not to exist. A blocked lease is left alone, not held.
 //! - **No shard is lost.** The leases of a shard's children exist before the shard's checkpoint is

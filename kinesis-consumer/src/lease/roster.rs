@@ -3,7 +3,8 @@
 //! A worker is a member while its row of worker metrics is *fresh*: written lately by the wall clock
 //! when it is first seen, and from then on seen to change within twice the interval of the reports,
 //! on the leader's own monotonic clock. Workers whose wall clocks are wrong are members all the same
-//! as soon as the leader saw their row change.
+//! as soon as the leader saw their row appear or change, or saw them renew a lease. A worker that leaves, and
+//! has only just begun to look, gives its leases to owners of others rather than to nobody.
 //!
 //! A fresh row alone does not say that a worker lives: one that died leaves its row for a minute, and
 //! so does a KCL worker that was stopped. So a worker is left out, as long as there is another,
@@ -16,7 +17,7 @@
 //! itself not excepted. If no worker has a reading that did not fail, they share as workers without any:
 //! the KCL then gives leases to nobody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -45,8 +46,8 @@ pub(crate) struct Roster {
     fresh_for: Duration,
     /// How lately a worker that lets a lease expire has to have renewed another.
     heard_within: Duration,
-    /// Nothing was seen yet.
-    new: bool,
+    /// When the last scan came.
+    scanned: Option<Instant>,
     seen: BTreeMap<String, Sight>,
 }
 
@@ -68,15 +69,20 @@ impl Roster {
         Self {
             fresh_for: interval * FRESH_REPORTS,
             heard_within: failover / HEARD_PER_FAILOVER,
-            new: true,
+            scanned: None,
             seen: BTreeMap::new(),
         }
     }
 
     /// Takes in the rows of a scan whose last answer came at `now`.
     pub(crate) fn scanned(&mut self, rows: &[WorkerStats], now: Instant, now_millis: u64) {
-        let before = std::mem::take(&mut self.seen);
-        let first_look = std::mem::replace(&mut self.new, false);
+        let mut before = std::mem::take(&mut self.seen);
+        let last_look = self.scanned.replace(now);
+        // What changed while this worker did not lead may have changed long ago.
+        let first_look = last_look.is_none_or(|last| now > last + self.fresh_for);
+        if first_look {
+            before.clear();
+        }
         for row in rows {
             let known = before.get(&row.worker);
             let proven = match known {
@@ -88,6 +94,8 @@ impl Roster {
             let fresh_until = match known {
                 Some(known) if known.updated_at == row.updated_at => known.fresh_until,
                 Some(_) => now + self.fresh_for,
+                // It was written since the last look.
+                None if !first_look => now + self.fresh_for,
                 None if row.is_fresh(now_millis, self.fresh_for) => now + self.fresh_for,
                 None => now,
             };
@@ -106,7 +114,7 @@ impl Roster {
         }
     }
 
-    /// The workers that may get leases at `now`; `me`, the leader, among them if it wants to.
+    /// The workers that may get leases at `now`; `me`, the leader, among them if it does not leave.
     pub(crate) fn members(
         &mut self,
         rows: Vec<WorkerStats>,
@@ -114,23 +122,29 @@ impl Roster {
         me: Option<&str>,
         now: Instant,
     ) -> Vec<WorkerStats> {
+        let owners = self.listen(candidates, now);
         let fresh = |row: &WorkerStats| {
-            let sight = self.seen.get(&row.worker);
-            sight.is_some_and(|sight| now < sight.fresh_until)
+            let heard = owners.get(row.worker.as_str()).is_some_and(|heard| *heard);
+            self.seen.get(&row.worker).is_some_and(|sight| {
+                now < sight.fresh_until || heard && now < sight.since + self.fresh_for
+            })
         };
-        let mut members: Vec<WorkerStats> = rows.into_iter().filter(fresh).collect();
+        let (mut members, others): (Vec<WorkerStats>, Vec<_>) = rows.into_iter().partition(fresh);
+        if members.is_empty() && me.is_none() {
+            members = others;
+            members.retain(|row| owners.contains_key(row.worker.as_str()));
+        }
         if let Some(me) = me
             && members.iter().all(|member| member.worker != me)
         {
             members.push(WorkerStats::new(me, 0));
         }
-        let owners = self.listen(candidates, now);
         let lives = |member: &WorkerStats| {
             let name = member.worker.as_str();
             let sight = self.seen.get(name);
             let proven = sight.is_some_and(|sight| sight.proven);
             let silent = sight.is_some_and(|sight| sight.silent);
-            me == Some(name) || !silent && (owners.contains(name) || proven)
+            me == Some(name) || !silent && (owners.contains_key(name) || proven)
         };
         if members.iter().any(lives) {
             members.retain(lives);
@@ -148,11 +162,15 @@ impl Roster {
     }
 
     /// Notes who fell silent and who is heard of again, by the leases that they hold; the workers that
-    /// hold any.
+    /// hold any, and whether they renew them.
     ///
     /// Who lets one lease expire is heard of by another one only if that was renewed lately: those of a
     /// worker that died expire one after the other.
-    fn listen<'a>(&mut self, candidates: &[Candidate<'a>], now: Instant) -> BTreeSet<&'a str> {
+    fn listen<'a>(
+        &mut self,
+        candidates: &[Candidate<'a>],
+        now: Instant,
+    ) -> BTreeMap<&'a str, bool> {
         let lately = |since: Instant| now < since + self.heard_within;
         let mut owners: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
         for candidate in candidates {
@@ -169,7 +187,10 @@ impl Roster {
                 sight.silent = !any_renewed && (sight.silent || *any_expired);
             }
         }
-        owners.into_keys().collect()
+        let heard = owners
+            .into_iter()
+            .map(|(name, (_, renewed))| (name, renewed));
+        heard.collect()
     }
 
     /// Rows that nobody will write again: a day old by the wall clock, and not seen to change for as
@@ -239,6 +260,71 @@ mod tests {
         assert_eq!(names(&both), ["a", "late"]);
         roster.scanned(&rows(30), at(90), 90_090_000);
         assert!(roster.members(rows(30), &[], None, at(90)).is_empty());
+    }
+
+    #[test]
+    fn a_worker_whose_clock_is_wrong_is_a_member_once_its_row_appears_or_it_renews_a_lease() {
+        let start = Clock::system().now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
+        // Hours behind, both; one was there before.
+        let rows = vec![row("before", 100), row("new", 100)];
+        roster.scanned(&rows[..1], at(0), 90_000_000);
+        roster.scanned(&rows, at(2), 90_002_000);
+        let lease = owned(0, "before");
+        let mut members = |renewed, second| {
+            let candidate = Candidate {
+                at_work: renewed,
+                since: Some(at(second)),
+                ..candidate(&lease, Standing::Active)
+            };
+            let members = roster.members(rows.clone(), &[candidate], Some("me"), at(second));
+            names(&members).join(" ")
+        };
+        assert_eq!(members(false, 2), "me new");
+        assert_eq!(members(true, 4), "before me new");
+        // A row that nobody writes any more is none of a member, whatever its worker renews.
+        assert_eq!(members(true, 70), "me");
+    }
+
+    #[test]
+    fn what_changed_while_another_led_may_have_changed_long_ago() {
+        let start = Clock::system().now();
+        let hour = start + Duration::from_secs(3_600);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
+        roster.scanned(&[row("lives", 1_000)], start, 1_000_000);
+        let rows = vec![row("died", 2_000), row("lives", 4_590)];
+        roster.scanned(&rows, hour, 4_600_000);
+        let members = roster.members(
+            rows,
+            &[candidate(&owned(0, "lives"), Standing::Active)],
+            None,
+            hour,
+        );
+        assert_eq!(names(&members), ["lives"]);
+    }
+
+    #[test]
+    fn who_leaves_and_knows_of_no_fresh_row_counts_on_whoever_owns_a_lease() {
+        let now = Clock::system().now();
+        let mut roster = Roster::new(REPORTS, FAILOVER);
+        // Hours behind; and nothing says that the other two are still there.
+        let rows = vec![row("dead", 100), row("gone", 100), row("late", 100)];
+        roster.scanned(&rows, now, 90_000_000);
+        let leases = [owned(0, "dead"), owned(1, "late")];
+        let candidates = [
+            candidate(&leases[0], Standing::Expired),
+            candidate(&leases[1], Standing::Active),
+        ];
+        let candidates = candidates.map(|candidate| Candidate {
+            at_work: false,
+            ..candidate
+        });
+        let members = roster.members(rows.clone(), &candidates, None, now);
+        assert_eq!(names(&members), ["late"]);
+        // One that stays waits until it knows more.
+        let members = roster.members(rows, &candidates, Some("me"), now);
+        assert_eq!(names(&members), ["me"]);
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(super) struct Board {
 }
 
 impl Board {
-    fn get(&self, shard_id: &ShardId) -> Option<&Lease> {
+    pub(super) fn get(&self, shard_id: &ShardId) -> Option<&Lease> {
         let found = self
             .leases
             .binary_search_by(|lease| lease.shard_id.cmp(shard_id));
@@ -112,21 +112,15 @@ impl Service {
     }
 
     /// Scans, has missing leases created, assigns, hands over, cleans up.
-    pub(super) async fn pass(&mut self) -> Result<(), Error> {
-        let leaving = self.shutdown.is_cancelled();
+    async fn pass(&mut self) -> Result<(), Error> {
         // Rows that were just written are certain to be seen.
-        let board = self.look(leaving || self.rows_written).await?;
+        let board = self.look(self.rows_written).await?;
         self.rows_written = false;
-        if !leaving {
-            self.sync_streams(&board);
-        }
-        let plan = self.plan(&board, leaving);
+        self.sync_streams(&board);
+        let plan = self.plan(&board, false);
         self.passes += 1;
         self.assign(&board, &plan).await?;
         self.hand_over(&board, &plan).await?;
-        if leaving {
-            return Ok(());
-        }
         let leases = board.leases.iter();
         let mine = leases.filter(|lease| lease.owner.as_ref() == Some(&self.keeper.me));
         self.take_given(mine.cloned().collect()).await?;
@@ -159,7 +153,7 @@ impl Service {
         self.take_all(unwanted).await
     }
 
-    async fn look(&mut self, consistent: bool) -> Result<Board, Error> {
+    pub(super) async fn look(&mut self, consistent: bool) -> Result<Board, Error> {
         let started = self.keeper.clock.now();
         self.find_streams();
         let rows = self.keeper.table.scan(consistent).await?;
@@ -196,13 +190,14 @@ impl Service {
         self.reported.clone_from(&rows.corrupt);
     }
 
-    fn plan(&mut self, board: &Board, leaving: bool) -> Plan {
+    /// Who is to get what. A worker that leaves gets nothing.
+    pub(super) fn plan(&mut self, board: &Board, leaving: bool) -> Plan {
         let now = self.keeper.clock.now();
         let lineage = Lineage::new(&board.leases, &board.unreadable);
         let open = board.leases.iter().filter(|lease| !lease.is_ended());
         let candidates: Vec<_> = open
             .filter(|lease| !lineage.is_blocked(lease))
-            .map(|lease| self.candidate(lease, now))
+            .map(|lease| self.candidate(lease, leaving, now))
             .collect();
         let now_millis = self.keeper.clock.epoch_millis();
         self.roster.scanned(&board.stats, now, now_millis);
@@ -217,10 +212,12 @@ impl Service {
         }
         let me = Some(me).filter(|_| !leaving);
         let members = self.roster.members(stats, &candidates, me, now);
-        let failing = board.stats.iter().filter(|row| row.is_failing()).count();
-        gauge!(names::WORKERS).set(members.len() as f64);
-        gauge!(names::WORKERS_FAILING).set(failing as f64);
-        gauge!(names::LEASES_OPEN).set(candidates.len() as f64);
+        if !leaving {
+            let failing = board.stats.iter().filter(|row| row.is_failing()).count();
+            gauge!(names::WORKERS).set(members.len() as f64);
+            gauge!(names::WORKERS_FAILING).set(failing as f64);
+            gauge!(names::LEASES_OPEN).set(candidates.len() as f64);
+        }
         let settings = &self.keeper.settings;
         let rules = Rules {
             assignment: settings.assignment,
@@ -234,16 +231,20 @@ impl Service {
             },
         };
         let plan = assign::plan(&candidates, &members, rules, &self.keeper.rand);
-        gauge!(names::LEASE_SPILLOVER).set(plan.spillover as f64);
+        if !leaving {
+            gauge!(names::LEASE_SPILLOVER).set(plan.spillover as f64);
+        }
         plan
     }
 
-    fn candidate<'a>(&self, lease: &'a Lease, now: Instant) -> Candidate<'a> {
+    fn candidate<'a>(&self, lease: &'a Lease, leaving: bool, now: Instant) -> Candidate<'a> {
         let held = self.held.contains_key(&lease.shard_id);
         Candidate {
             lease,
             standing: if held {
                 Standing::Active
+            } else if leaving && self.is_given_too_late(lease) {
+                Standing::Unowned
             } else {
                 self.observer.standing(lease, now)
             },
@@ -252,7 +253,7 @@ impl Service {
         }
     }
 
-    async fn assign(&mut self, board: &Board, plan: &Plan) -> Result<(), Error> {
+    pub(super) async fn assign(&mut self, board: &Board, plan: &Plan) -> Result<(), Error> {
         let mut to_me = Vec::new();
         let writes = plan.assign.iter().filter_map(|(id, to)| {
             let row = board.get(id)?;
@@ -307,7 +308,7 @@ impl Service {
 
     /// How many of the writes were made. One that is refused was overtaken by somebody, and is looked
     /// at in the next pass.
-    async fn write_all(&mut self, writes: Vec<Write>) -> Result<usize, Error> {
+    pub(super) async fn write_all(&mut self, writes: Vec<Write>) -> Result<usize, Error> {
         let table = &self.keeper.table;
         let writes = writes.into_iter().map(|write| async move {
             match table.write(&write).await? {

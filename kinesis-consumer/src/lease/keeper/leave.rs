@@ -1,10 +1,19 @@
 //! The end: leases are given back, what became free is passed on, and the fleet is taken leave of.
+//!
+//! A worker that leaves waits for no leader: it gives what it gave back to the others itself, by the
+//! leader's rules, and so what it was given and does not take any more. One that leads does so for
+//! all that is free.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::{sleep_until, timeout_at};
+use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::Service;
+use crate::error::{Error, ErrorKind};
+use crate::lease::Lease;
+use crate::lease::observe::is_given;
+use crate::lease::write::Write;
 
 /// How much longer than `shutdown_timeout` the keeper waits for leases to be released, so that
 /// whoever releases them at the last moment still finds it. Source: none, reasonable default.
@@ -14,17 +23,28 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
 /// Source: none; two deletes, three attempts each.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// From a lease that was given back to the pass that gives it to another, so that several are passed on by
+/// one scan. Source: none; with what a worker takes to find what it was given it is less than three seconds.
+const PASS_ON_PAUSE: Duration = Duration::from_millis(500);
+
 impl Service {
     /// Waits until every lease is released or lost, and takes leave of the fleet.
     pub(super) async fn drain(&mut self) {
         self.survey.stop();
         self.farewell.leave.cancel();
-        let mut deadline = self.keeper.clock.now() + self.keeper.shutdown_timeout + SHUTDOWN_GRACE;
+        let now = self.keeper.clock.now();
+        let mut deadline = now + self.keeper.shutdown_timeout + SHUTDOWN_GRACE;
+        self.next_pass = self.next_pass.min(now + PASS_ON_PAUSE);
+        let mut news = true;
         while !self.tasks.is_empty() {
             let leads = self.view.borrow().leads(self.keeper.clock.now());
             tokio::select! {
                 biased;
-                Some(ended) = self.tasks.join_next_with_id() => self.ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => {
+                    self.ended(ended);
+                    news = true;
+                    self.next_pass = self.next_pass.min(self.keeper.clock.now() + PASS_ON_PAUSE);
+                }
                 () = sleep_until(deadline) => {
                     if self.abandon.is_cancelled() {
                         break;
@@ -34,15 +54,15 @@ impl Service {
                     self.abandon.cancel();
                     deadline = self.keeper.clock.now() + self.keeper.settings.failover_time;
                 }
-                () = sleep_until(self.next_pass), if leads => {
-                    self.next_pass += self.keeper.settings.lease_assignment_interval;
+                () = sleep_until(self.next_pass), if leads || news => {
+                    news = false;
                     self.pass_on().await;
+                    let interval = self.keeper.settings.lease_assignment_interval;
+                    self.next_pass = self.keeper.clock.now() + interval;
                 }
             }
         }
-        if self.view.borrow().leads(self.keeper.clock.now()) {
-            self.pass_on().await;
-        }
+        self.pass_on().await;
         self.farewell.gone.cancel();
         if let Some(pulse) = self.pulse.take() {
             let until = self.keeper.clock.now() + FAREWELL;
@@ -55,10 +75,47 @@ impl Service {
         }
     }
 
-    /// What a leader that leaves still does: gives to others what became free.
+    /// Gives to others what became free, or leaves it to the leader.
     async fn pass_on(&mut self) {
-        if let Err(error) = self.pass().await {
-            tracing::warn!("leases that became free have to wait for the next leader: {error}");
+        let limit = self.keeper.settings.failover_time;
+        let passed = timeout(limit, self.give_away()).await.unwrap_or_else(|_| {
+            let what = format!("there was no answer within {limit:?}");
+            Err(Error::new(ErrorKind::Unavailable, what))
+        });
+        if let Err(error) = passed {
+            tracing::warn!("leases that became free have to wait for the leader: {error}");
         }
+    }
+
+    async fn give_away(&mut self) -> Result<(), Error> {
+        // Rows that were just written are certain to be seen.
+        let board = self.look(true).await?;
+        let mut plan = self.plan(&board, true);
+        if !self.view.borrow().leads(self.keeper.clock.now()) {
+            plan.assign
+                .retain(|(id, _)| board.get(id).is_some_and(|row| self.is_to_pass_on(row)));
+        }
+        self.assign(&board, &plan).await?;
+        let assigned: BTreeSet<_> = plan.assign.iter().map(|(id, _)| id).collect();
+        // What nobody has room for, or is not to have yet, does not have to expire first.
+        let left = board.leases.iter().filter(|row| {
+            !row.is_ended() && self.is_given_too_late(row) && !assigned.contains(&row.shard_id)
+        });
+        self.write_all(left.map(Write::give_up).collect()).await?;
+        Ok(())
+    }
+
+    /// Whether a lease is this worker's to pass on, though it does not lead.
+    fn is_to_pass_on(&self, row: &Lease) -> bool {
+        let mark = row.acquisition.as_deref();
+        let given_back =
+            row.owner.is_none() && mark.is_some_and(|mark| mark.starts_with(&self.process));
+        given_back || self.is_given_too_late(row)
+    }
+
+    /// Whether this worker, which leaves, was given the lease and never took it. Nobody else takes it either
+    /// until it expires.
+    pub(super) fn is_given_too_late(&self, row: &Lease) -> bool {
+        self.is_free_for_me(&row.shard_id) && is_given(row, &self.keeper.me, &self.process)
     }
 }

@@ -1,6 +1,7 @@
 mod doubts;
 mod failover;
 mod holding;
+mod leaving;
 mod rows;
 mod sharing;
 mod slow;
@@ -15,9 +16,9 @@ use tokio::time::sleep;
 
 use super::*;
 use crate::discover;
-use crate::lease::ChildShard;
 use crate::lease::item;
 use crate::lease::tests::rig::{Fault, OnHandoff, Rig, STREAM, Worker, until};
+use crate::lease::{ChildShard, Lease};
 
 fn at(number: u64) -> Position {
     Position::parse(&number.to_string(), 0).expect("a sequence number")

@@ -1,0 +1,88 @@
+//! Workers that leave in order pass on what they had, whoever leads.
+
+use super::*;
+
+/// How long what a worker leaves may lie about.
+const PASSED_ON: f64 = 3.0;
+
+#[tokio::test(start_paused = true)]
+async fn a_clean_stop_of_the_leader_or_of_another_hands_everything_over_within_three_seconds() {
+    for leader_stops in [true, false] {
+        let rig = Rig::new(8).await;
+        let workers = pair(&rig).await;
+        let (leader, other) = leader_first(&rig, workers).await;
+        let (stops, stays) = if leader_stops {
+            (leader, other)
+        } else {
+            (other, leader)
+        };
+        let start = Clock::system().now();
+        stops.stop().await.expect("stops");
+        until("all eight", &[&stays], || stays.count() == 8).await;
+        let took = seconds_since(start);
+        assert!(took < PASSED_ON, "leader {leader_stops}: {took}");
+        let stats = rig.table().await.scan(true).await.expect("scans").stats;
+        assert_eq!(stats.len(), 1, "who is gone has no metrics");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stops_while_nobody_leads_passes_its_leases_on_itself() {
+    let rig = Rig::new(9).await;
+    let mut workers: Vec<_> = ["a", "b", "c"].map(|id| (id, rig.worker(id))).into();
+    {
+        let all: Vec<_> = workers.iter().map(|(_, worker)| worker).collect();
+        until("three each", &all, || all.iter().all(|w| w.count() == 3)).await;
+    }
+    let table = rig.table().await;
+    let leader = table.lock().await.expect("read").expect("a leader").owner;
+    let at = workers.iter().position(|(id, _)| *id == leader);
+    let (_, leads) = workers.remove(at.expect("one of them leads"));
+    let [(_, stops), (_, stays)] = <[_; 2]>::try_from(workers).ok().expect("two are left");
+
+    leads.stop().await.expect("stops");
+    let lock = table.lock().await.expect("read");
+    assert!(lock.is_none_or(|lock| lock.released), "nobody leads");
+    let start = Clock::system().now();
+    stops.stop().await.expect("stops");
+    until("all nine", &[&stays], || stays.count() == 9).await;
+    assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_stops_passes_on_what_it_was_given_and_did_not_take() {
+    let rig = Rig::new(4).await;
+    let a = rig.worker("a");
+    until("all", &[&a], || a.count() == 4).await;
+    // It does not find what it is given.
+    let blind = rig.faulty(|operation| match operation {
+        "Query" => Fault::Drop,
+        _ => Fault::None,
+    });
+    let b = rig.worker_with("b", blind, &Settings::default(), OnHandoff::Release);
+    let given = async || {
+        let rows = rig.table().await.scan(true).await.expect("scans").leases;
+        let to_b = |lease: &&Lease| lease.owner.as_deref() == Some("b") && !lease.is_in_handoff();
+        rows.iter().filter(to_b).count()
+    };
+    while given().await < 2 {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!((a.count(), b.count()), (2, 0));
+    let start = Clock::system().now();
+    b.stop().await.expect("stops");
+    until("all four again", &[&a], || a.count() == 4).await;
+    assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_worker_leaves_nothing_to_a_worker_that_goes_too() {
+    let rig = Rig::new(8).await;
+    let (a, b) = pair(&rig).await;
+    let (a, b) = tokio::join!(a.stop(), b.stop());
+    a.and(b).expect("both stop");
+    let start = Clock::system().now();
+    let next = rig.worker("next");
+    until("all", &[&next], || next.count() == 8).await;
+    assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
+}
