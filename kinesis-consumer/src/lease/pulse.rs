@@ -163,10 +163,9 @@ impl Pulse {
                     self.delete_report().await;
                 }
                 Turn::Gone => {
-                    if staying {
-                        self.delete_report().await;
-                    }
                     self.give_lock_back().await;
+                    // Where that failed before, too: a leader would give leases to who is gone.
+                    self.delete_report().await;
                     return Ok(());
                 }
             }
@@ -192,11 +191,16 @@ impl Pulse {
     }
 
     async fn election(&mut self) {
-        let result = match self.lock.step(self.clock.now()) {
-            Step::Beat(seen) => self.beat(&seen).await,
+        let (now, lasts) = (self.clock.now(), self.lock_duration);
+        let result = match self.lock.step(now) {
+            // Whoever waits longer for an answer than until the next beat is deposed by a single one.
+            Step::Beat(seen) => {
+                let next = self.lock.next().duration_since(now);
+                within(next, self.beat(&seen)).await
+            }
             // Who leaves does not begin to lead.
             Step::Look if self.farewell.leave.is_cancelled() => Ok(()),
-            Step::Look => self.look().await,
+            Step::Look => within(lasts, self.look()).await,
         };
         if let Err(error) = result {
             counter!(names::LOCK_FAILURES).increment(1);
@@ -297,12 +301,13 @@ impl Pulse {
     }
 
     async fn delete_report(&mut self) {
-        let Some(reported) = self.reported.take() else {
+        let Some(reported) = self.reported.clone() else {
             return;
         };
         let delete = self.table.delete_stats(&self.me, reported);
-        if let Err(error) = within(self.errand_limit(), delete).await {
-            tracing::warn!("the worker's metrics stay until they are old: {error}");
+        match within(self.errand_limit(), delete).await {
+            Ok(_) => self.reported = None,
+            Err(error) => tracing::warn!("the worker's metrics stay until they are old: {error}"),
         }
     }
 

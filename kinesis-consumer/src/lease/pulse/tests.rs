@@ -1,17 +1,16 @@
 use super::*;
-use crate::lease::LeaseSettings;
-use crate::lease::tests::rig::{Fault, Rig};
+use crate::lease::tests::rig::{Fault, Rig, TABLE};
+use crate::lease::{LeaseSettings, LeaseStore};
 
 /// Who leads from the start and is to lead for `seconds`, whatever `judge` does to its requests.
 async fn leads_on(seconds: u64, judge: impl FnMut(&str, &str) -> Fault + Send + 'static) {
-    let lock = LeaseSettings::default().leader_lock_duration;
-    leads_on_and(false, lock, seconds, judge).await;
+    leads_on_and(false, LeaseSettings::default(), seconds, judge).await;
 }
 
-/// The same with a `lock` that lasts so long, leaving after a few seconds perhaps.
+/// The same with other settings, leaving after a few seconds perhaps.
 async fn leads_on_and(
     leaves: bool,
-    lock: Duration,
+    settings: LeaseSettings,
     seconds: u64,
     judge: impl FnMut(&str, &str) -> Fault + Send + 'static,
 ) {
@@ -21,11 +20,8 @@ async fn leads_on_and(
     let farewell = Farewell::default();
     let (pulse, view) = Pulse::new(
         "me",
-        rig.table_through(&client),
-        &LeaseSettings {
-            leader_lock_duration: lock,
-            ..LeaseSettings::default()
-        },
+        LeaseStore::from(client).table(TABLE, settings.failover_time, Rand::seeded(3)),
+        &settings,
         Meters::default(),
         farewell.clone(),
         Clock::system(),
@@ -87,16 +83,67 @@ async fn a_leader_who_cannot_look_at_the_states_leads_on() {
 #[tokio::test(start_paused = true)]
 async fn a_leader_who_leaves_and_whose_row_nobody_deletes_leads_on_until_it_is_gone() {
     // Shorter than the attempts of one call.
-    leads_on_and(
-        true,
-        Duration::from_secs(4),
-        60,
-        |operation, _| match operation {
-            "DeleteItem" => Fault::Hang,
-            _ => Fault::None,
-        },
-    )
+    let settings = LeaseSettings {
+        leader_lock_duration: Duration::from_secs(4),
+        ..LeaseSettings::default()
+    };
+    leads_on_and(true, settings, 60, |operation, _| match operation {
+        "DeleteItem" => Fault::Hang,
+        _ => Fault::None,
+    })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_one_of_whose_beats_is_never_answered_leads_on_however_long_leases_last() {
+    let settings = LeaseSettings {
+        failover_time: Duration::from_secs(60 * 60),
+        ..LeaseSettings::default()
+    };
+    let mut beats = 0;
+    leads_on_and(false, settings, 60, move |operation, body| {
+        beats += usize::from(operation == "UpdateItem" && body.contains("Leader"));
+        match beats {
+            3 if body.contains("Leader") => Fault::Hang,
+            _ => Fault::None,
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_could_not_be_deleted_when_its_worker_left_is_when_it_is_gone() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    let cut = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let is_cut = Arc::clone(&cut);
+    let client = rig.faulty(move |operation| {
+        let cut = is_cut.load(std::sync::atomic::Ordering::Relaxed);
+        match operation {
+            "DeleteItem" if cut => Fault::Drop,
+            _ => Fault::None,
+        }
+    });
+    let farewell = Farewell::default();
+    let (pulse, _view) = Pulse::new(
+        "me",
+        rig.table_through(&client),
+        &LeaseSettings::default(),
+        Meters::default(),
+        farewell.clone(),
+        Clock::system(),
+        Rand::seeded(1),
+    );
+    let running = tokio::spawn(pulse.run());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    farewell.leave.cancel();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let rows = async || table.scan(true).await.expect("scans").stats.len();
+    assert_eq!(rows().await, 1);
+    cut.store(false, std::sync::atomic::Ordering::Relaxed);
+    farewell.gone.cancel();
+    running.await.expect("no panic").expect("in order");
+    assert_eq!(rows().await, 0);
 }
 
 #[tokio::test(start_paused = true)]
