@@ -225,6 +225,11 @@ impl Lease {
         self.checkpoint_owner.as_deref().or(self.owner.as_deref())
     }
 
+    /// Whose process wrote the row's mark, which is the worker's name, the process and which take it was.
+    pub(crate) fn marked_by(&self) -> Option<&str> {
+        self.acquisition.as_deref()?.rsplitn(3, '/').nth(2)
+    }
+
     /// Whether a handoff is under way.
     pub(crate) fn is_in_handoff(&self) -> bool {
         self.checkpoint_owner.is_some()

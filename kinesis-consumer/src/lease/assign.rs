@@ -143,11 +143,7 @@ impl<'a> Fleet<'a> {
     /// Who had a free lease last, and so is to get it back only if there is nobody else.
     fn shunned(&self, candidate: &Candidate<'_>) -> Option<usize> {
         let lease = candidate.lease;
-        let marked = || {
-            let mark = lease.acquisition.as_deref()?;
-            mark.rsplitn(3, '/').nth(2)
-        };
-        self.place(lease.holder().or_else(marked))
+        self.place(lease.holder().or_else(|| lease.marked_by()))
     }
 }
 

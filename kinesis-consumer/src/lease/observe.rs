@@ -211,7 +211,7 @@ pub(crate) fn is_given(row: &Lease, me: &str, process: &str) -> bool {
     match row.acquisition.as_deref() {
         None => true,
         Some(mark) if mark.starts_with(process) => true,
-        Some(mark) => !mark.starts_with(&format!("{me}/")),
+        Some(_) => row.marked_by() != Some(me),
     }
 }
 

@@ -24,8 +24,9 @@ use crate::stream::{Sources, StreamId};
 /// Assignments under way at once. Source: none; the KCL has a pool of CPUs × 2 threads.
 const ASSIGNS_AT_ONCE: usize = 32;
 
-/// Passes that may fail one after the other before another leader is to try.
-/// Source: KCL 3.5.1, `DEFAULT_FAILURE_COUNT_TO_SWITCH_LEADER`.
+/// Passes that may fail one after the other, for one `failover_time` at least, before another leader is to
+/// try: a table that throttles for some seconds does so for the next leader too.
+/// Source: KCL 3.5.1, `DEFAULT_FAILURE_COUNT_TO_SWITCH_LEADER`, whose passes are 20 s apart.
 const FAILED_PASSES_MAX: u32 = 3;
 
 /// For how many `failover_time`s passes may fail before another leader is to try, however few they are:
@@ -47,7 +48,7 @@ impl Failing {
         good: bool,
         began: Instant,
         now: Instant,
-        patience: Duration,
+        failover: Duration,
     ) -> bool {
         if good {
             *self = Self::default();
@@ -55,7 +56,9 @@ impl Failing {
         }
         self.passes += 1;
         let since = *self.since.get_or_insert(began);
-        let enough = self.passes >= FAILED_PASSES_MAX || now.duration_since(since) >= patience;
+        let failing = now.duration_since(since);
+        let enough = failing >= failover * FAILING_FAILOVERS
+            || failing >= failover && self.passes >= FAILED_PASSES_MAX;
         if enough {
             *self = Self::default();
         }
@@ -92,9 +95,9 @@ impl Service {
         let view = *self.view.borrow();
         if view.leads(began) {
             let passed = self.pass().await;
-            let patience = self.keeper.settings.failover_time * FAILING_FAILOVERS;
+            let failover = self.keeper.settings.failover_time;
             let now = self.keeper.clock.now();
-            if self.failing.after(passed.is_ok(), began, now, patience) {
+            if self.failing.after(passed.is_ok(), began, now, failover) {
                 tracing::error!("this worker does not do well as the leader; another is to try");
                 self.farewell.resign.notify_one();
                 // Not the next one before the lock is given back.
@@ -119,11 +122,13 @@ impl Service {
         self.sync_streams(&board);
         let plan = self.plan(&board, false);
         self.passes += 1;
-        self.assign(&board, &plan).await?;
-        self.hand_over(&board, &plan).await?;
+        // A row that cannot be written keeps nobody from the others.
+        let assigned = self.assign(&board, &plan).await;
+        let handed_over = self.hand_over(&board, &plan).await;
         let leases = board.leases.iter();
         let mine = leases.filter(|lease| lease.owner.as_ref() == Some(&self.keeper.me));
-        self.take_given(mine.cloned().collect()).await?;
+        let taken = self.take_given(mine.cloned().collect()).await;
+        assigned.and(handed_over).and(taken)?;
         self.clean_up(&board).await
     }
 
@@ -269,12 +274,14 @@ impl Service {
             Some(Write::assign(row, to))
         });
         let writes: Vec<Write> = writes.collect();
-        let assigned = self.write_all(writes).await?;
-        counter!(names::LEASES_ASSIGNED).increment((assigned + to_me.len()) as u64);
+        let assigned = self.write_all(writes).await;
+        counter!(names::LEASES_ASSIGNED)
+            .increment((*assigned.as_ref().unwrap_or(&0) + to_me.len()) as u64);
         // What falls to the leader itself needs no detour.
         to_me.retain(|(row, _)| self.is_free_for_me(&row.shard_id));
         to_me.truncate(self.room());
-        self.take_all(to_me).await
+        let taken = self.take_all(to_me).await;
+        assigned.and(taken)
     }
 
     /// Reports a lease of one of several streams that its owner was given and never took.
@@ -282,11 +289,7 @@ impl Service {
         let Some(owner) = &row.owner else {
             return;
         };
-        let taken = row
-            .acquisition
-            .as_ref()
-            .and_then(|acquisition| acquisition.strip_prefix(owner.as_str()))
-            .is_some_and(|process| process.starts_with('/'));
+        let taken = row.marked_by() == Some(owner);
         if !taken && owner != FORMER_OWNER && matches!(self.keeper.sources, Sources::Many(_)) {
             tracing::warn!(
                 shard = %row.shard_id, %owner,

@@ -144,6 +144,7 @@ fn what_was_given_to_this_worker_is_told_by_who_marked_it_last() {
     let given = |lease: &Lease| is_given(lease, "me", "me/2/");
     assert!(given(&marked(None)), "by a leader, or a KCL had it");
     assert!(given(&marked(Some("you/1/7"))), "handed over");
+    assert!(given(&marked(Some("me/too/1/7"))), "by a namesake in part");
     assert!(given(&marked(Some("me/2/7"))), "taken, and the answer lost");
     assert!(
         !given(&marked(Some("me/1/7"))),

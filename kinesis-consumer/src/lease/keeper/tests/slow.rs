@@ -169,16 +169,18 @@ async fn a_leader_whose_scans_are_not_answered_gives_the_lead_to_another() {
 fn passes_that_fail_end_a_lead_by_their_number_or_their_time() {
     let start = Clock::system().now();
     let at = |second| start + Duration::from_secs(second);
-    let patience = Duration::from_secs(20);
+    let failover = Duration::from_secs(10);
     let mut failing = Failing::default();
-    let mut pass = |good, began, ended| failing.after(good, at(began), at(ended), patience);
+    let mut pass = |good, began, ended| failing.after(good, at(began), at(ended), failover);
     assert!(!pass(false, 0, 1));
     assert!(!pass(false, 2, 3));
     assert!(!pass(true, 4, 5), "all is well again");
     assert!(!pass(false, 6, 7));
     assert!(!pass(false, 8, 9));
-    assert!(pass(false, 10, 11), "the third");
-    assert!(!pass(false, 12, 13), "counted anew");
-    assert!(!pass(true, 14, 15));
-    assert!(pass(false, 16, 46), "a single one, which took too long");
+    assert!(!pass(false, 10, 11), "the third, too soon");
+    assert!(pass(false, 15, 16), "for ten seconds");
+    assert!(!pass(false, 17, 18), "counted anew");
+    assert!(!pass(false, 28, 29), "the second only");
+    assert!(!pass(true, 30, 31));
+    assert!(pass(false, 32, 52), "a single one, which took too long");
 }
