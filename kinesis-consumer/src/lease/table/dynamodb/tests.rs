@@ -22,6 +22,36 @@ fn done(outcome: Result<Outcome, Error>) -> Lease {
     }
 }
 
+/// A read that is behind would let a child's lease be taken before its parent's end, or a lease that was just
+/// given back be given to nobody. What only watches may be behind, at half the price.
+#[tokio::test(start_paused = true)]
+async fn what_decides_who_works_is_read_consistently() {
+    let rig = Rig::new(1).await;
+    let table = rig.table().await;
+    table
+        .create(&Lease::new(shard(0), Position::TrimHorizon))
+        .await
+        .expect("made");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let asks = Arc::clone(&asked);
+    let client = rig.faulty_by_body(move |operation, body| {
+        let consistent = body.contains(r#""ConsistentRead":true"#);
+        let mut asks = asks.lock().expect("not poisoned");
+        asks.push((operation.to_owned(), consistent));
+        Fault::None
+    });
+    let table = rig.table_through(&client);
+    table.get(&shard(0)).await.expect("read");
+    table.scan(true).await.expect("scanned");
+    table.scan(false).await.expect("scanned");
+    let asked = std::mem::take(&mut *asked.lock().expect("not poisoned"));
+    let asked: Vec<_> = asked
+        .iter()
+        .map(|(name, is)| (name.as_str(), *is))
+        .collect();
+    assert_eq!(asked, [("GetItem", true), ("Scan", true), ("Scan", false)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_table_is_made_once_however_many_ask_for_it() {
     let rig = Rig::new(1).await;
