@@ -122,6 +122,14 @@ impl HeldLease {
         &self.shared.source
     }
 
+    /// What all work on the shard is logged in.
+    pub(crate) fn span(&self) -> tracing::Span {
+        let Shared {
+            source, shard_id, ..
+        } = &*self.shared;
+        tracing::info_span!("shard", stream = &*source.label(), shard = %shard_id)
+    }
+
     /// The row as last written or read.
     pub(crate) fn lease(&self) -> Lease {
         self.shared.row()

@@ -24,6 +24,7 @@ mod prepared;
 mod queue;
 mod queue_faults;
 mod resharding;
+mod spans;
 mod starts;
 mod streams;
 mod troubles;

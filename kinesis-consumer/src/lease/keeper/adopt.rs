@@ -7,6 +7,7 @@ use futures::StreamExt;
 use futures::stream;
 use kinesis_core::ShardId;
 use metrics::{counter, gauge};
+use tracing::Instrument;
 
 use super::{Holding, Service, names};
 use crate::error::{Error, ErrorKind};
@@ -229,9 +230,10 @@ impl Service {
             keeper.rand.clone(),
         );
         source.announce(handle.shard_id().clone(), EventKind::LeaseGained { by });
+        let span = handle.span();
         let held = Holding {
             trace: handle.trace(),
-            task: self.tasks.spawn(task.run()).id(),
+            task: self.tasks.spawn(task.run().instrument(span)).id(),
             source,
         };
         self.held.insert(row.shard_id.clone(), held);

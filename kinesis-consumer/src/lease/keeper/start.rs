@@ -6,6 +6,7 @@ use std::time::Duration;
 use kinesis_core::Backoff;
 use metrics::counter;
 use tokio::time::sleep_until;
+use tracing::Instrument;
 
 use super::{Service, names};
 use crate::error::Error;
@@ -62,7 +63,7 @@ impl Service {
             keeper.rand.fork(),
         );
         self.view = view;
-        let pulse = tokio::spawn(pulse.run());
+        let pulse = tokio::spawn(pulse.run().in_current_span());
         self.pulse = Some(tokio_util::task::AbortOnDropHandle::new(pulse));
         let now = keeper.clock.now();
         (self.next_pass, self.next_discovery) = (now, now);

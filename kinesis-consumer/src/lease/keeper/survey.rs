@@ -25,6 +25,7 @@ use metrics::counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::{LeaseKeeper, names};
 use crate::discover::{self, Known};
@@ -97,7 +98,7 @@ impl Survey {
     /// Which stream is this one of the list?
     pub(super) fn name(&mut self, stream: StreamSource) {
         let asker = self.asker.clone();
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let id = sound(asker.identify(&stream.address)).await;
             Found::Named(stream, id)
         });
@@ -106,7 +107,7 @@ impl Survey {
     /// Is this still the same stream?
     pub(super) fn look_again(&mut self, source: Arc<Source>) {
         let asker = self.asker.clone();
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let id = sound(asker.identify(&source.address)).await;
             Found::Seen(source, id)
         });
@@ -122,7 +123,7 @@ impl Survey {
     ) {
         let asker = self.asker.clone();
         let read_by = asker.clock.now();
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             let synced = sound(asker.sync(&source, &leases, &unreadable, read_by)).await;
             Found::Synced(source, synced)
         });
@@ -132,7 +133,7 @@ impl Survey {
     /// more? They are deleted.
     pub(super) fn clean(&mut self, source: Arc<Source>, childless: Vec<Lease>) {
         let asker = self.asker.clone();
-        self.tasks.spawn(async move {
+        self.spawn(async move {
             if let Err(error) = sound(asker.clean(&source, &childless)).await {
                 tracing::warn!(
                     stream = %source.label(),
@@ -146,8 +147,11 @@ impl Survey {
     /// Can the leases of an owner be asked for?
     pub(super) fn look_at_index(&mut self) {
         let table = Arc::clone(&self.asker.table);
-        self.tasks
-            .spawn(async move { Found::Indexed(sound(table.index()).await) });
+        self.spawn(async move { Found::Indexed(sound(table.index()).await) });
+    }
+
+    fn spawn(&mut self, question: impl Future<Output = Found> + Send + 'static) {
+        self.tasks.spawn(question.in_current_span());
     }
 
     /// The next answer; `None` if nothing is asked.
