@@ -270,6 +270,7 @@ impl Reading {
         }
         let context = FetchContext {
             kinesis: self.kinesis.clone(),
+            kinesis_once: once(&self.kinesis),
             stream: source.label(),
             source: Arc::clone(source),
             settings: Arc::clone(&self.settings),
@@ -354,6 +355,13 @@ impl Shards {
         self.stop.cancel();
         self.failure.get_or_insert(failure);
     }
+}
+
+/// A client of the same service that makes one attempt of each call.
+fn once(client: &aws_sdk_kinesis::Client) -> aws_sdk_kinesis::Client {
+    let config = client.config().to_builder();
+    let retries = aws_sdk_kinesis::config::retry::RetryConfig::disabled();
+    aws_sdk_kinesis::Client::from_conf(config.retry_config(retries).build())
 }
 
 fn keeper_outcome(result: Option<Result<Result<(), Error>, JoinError>>) -> Result<(), Error> {

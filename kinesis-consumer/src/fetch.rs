@@ -114,6 +114,8 @@ pub(crate) enum Fetched {
 #[derive(Clone)]
 pub(crate) struct FetchContext {
     pub(crate) kinesis: aws_sdk_kinesis::Client,
+    /// The same without retries, for `GetRecords`: each attempt counts against the shard's reads.
+    pub(crate) kinesis_once: aws_sdk_kinesis::Client,
     /// What logs and metrics call the stream.
     pub(crate) stream: Arc<str>,
     pub(crate) source: Arc<Source>,

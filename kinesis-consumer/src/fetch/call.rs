@@ -87,6 +87,7 @@ pub(crate) struct Survey {
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(super) kinesis: aws_sdk_kinesis::Client,
+    kinesis_once: aws_sdk_kinesis::Client,
     pub(super) stream: Arc<str>,
     address: Address,
     pub(super) shard_id: ShardId,
@@ -99,6 +100,7 @@ impl Reader {
     pub(crate) fn new(context: &FetchContext, shard_id: &ShardId) -> Self {
         Self {
             kinesis: context.kinesis.clone(),
+            kinesis_once: context.kinesis_once.clone(),
             stream: Arc::clone(&context.stream),
             address: context.source.address.clone(),
             shard_id: shard_id.clone(),
@@ -166,7 +168,7 @@ impl Reader {
             room: slot.bytes(),
         };
         let request = self
-            .kinesis
+            .kinesis_once
             .get_records()
             .shard_iterator(iterator)
             .limit(i32::try_from(limit).unwrap_or(i32::MAX))

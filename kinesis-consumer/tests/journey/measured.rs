@@ -109,6 +109,23 @@ impl Recorder for Counts {
     }
 }
 
+/// A retry of the SDK's would be one more read of the five a second that nobody counts.
+#[tokio::test(start_paused = true)]
+async fn each_attempt_to_read_is_a_read_that_is_counted() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    let throttled = FaultEffect::error("ProvisionedThroughputExceededException");
+    let throttled = for_workers(throttled).operation("GetRecords");
+    world.faults(FaultPlan::default().rule(throttled));
+    let worker = world.worker("one", |_| Behaviour::Process);
+    tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    worker.stop().await.expect("a clean stop");
+    let met = world.hits()[0];
+    assert!(met > 5, "{met}");
+    assert_eq!(counts.of(names::FETCH_FAILURES), met);
+}
+
 #[tokio::test(start_paused = true)]
 async fn records_retries_foreign_members_and_broken_aggregates_are_counted() {
     let counts = Counts::default();
