@@ -151,14 +151,16 @@ pub const SHARDS_ENDED: &str = "kinesis_consumer_shards_ended";
 /// Shards that stopped because the stream no longer has them.
 pub const SHARDS_NOT_FOUND: &str = "kinesis_consumer_shards_not_found";
 
-/// Records received from queues.
+/// Records received from queues, by `queue`, which is its ARN, as all of a queue.
 pub const QUEUE_RECORDS_RECEIVED: &str = "kinesis_consumer_queue_records_received";
+/// How long the handler of a queue took for one record, in seconds.
+pub const QUEUE_HANDLER_SECONDS: &str = "kinesis_consumer_queue_handler_seconds";
 /// Records of queues that were acknowledged.
 pub const QUEUE_RECORDS_ACKNOWLEDGED: &str = "kinesis_consumer_queue_records_acknowledged";
 /// Records of queues that were given back, by `cause`.
 pub const QUEUE_RECORDS_RETURNED: &str = "kinesis_consumer_queue_records_returned";
 /// Members of aggregates in queues that cannot be read and that
-/// [`members`](crate::queue::QueueRecord::members) left out; each time it is called.
+/// [`members`](crate::queue::QueueRecord::members) left out; each time it is called, and of all queues.
 pub const QUEUE_CORRUPT_MEMBERS_DROPPED: &str = "kinesis_consumer_queue_corrupt_members_dropped";
 /// Records of queues with the aggregate's magic that it could not open; likewise.
 pub const QUEUE_CORRUPT_AGGREGATES: &str = "kinesis_consumer_queue_corrupt_aggregates";
@@ -303,6 +305,11 @@ pub fn describe() {
         QUEUE_RECORDS_RECEIVED,
         Unit::Count,
         "Records received from queues."
+    );
+    describe_histogram!(
+        QUEUE_HANDLER_SECONDS,
+        Unit::Seconds,
+        "Time of the handler for one record of a queue."
     );
     describe_counter!(
         QUEUE_RECORDS_ACKNOWLEDGED,

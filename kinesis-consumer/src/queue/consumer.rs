@@ -283,7 +283,10 @@ impl Work {
         };
         self.failures = 0;
         self.denied_since = None;
-        ::metrics::counter!(metrics::QUEUE_RECORDS_RECEIVED).increment(records.len() as u64);
+        let queue = Arc::clone(&self.consumer.queue_arn);
+        ::metrics::counter!(metrics::QUEUE_RECORDS_RECEIVED, "queue" => Arc::clone(&queue))
+            .increment(records.len() as u64);
+        let took = ::metrics::histogram!(metrics::QUEUE_HANDLER_SECONDS, "queue" => queue);
         for record in records {
             let (handle, bytes) = (record.receipt_handle.clone(), record.data.len());
             let id = self.book.received(handle, bytes, asked);
@@ -295,7 +298,13 @@ impl Work {
             let handler = Arc::clone(&self.consumer.handler);
             // Called in there too: it may panic before it returns a future.
             let handled = AssertUnwindSafe(async move { handler(record).await }).catch_unwind();
-            let handled = async move { (id, receives, handled.await) };
+            let (took, clock) = (took.clone(), self.consumer.clock.clone());
+            let handled = async move {
+                let began = clock.now();
+                let outcome = handled.await;
+                took.record(clock.now().duration_since(began).as_secs_f64());
+                (id, receives, outcome)
+            };
             self.running.spawn(handled.in_current_span());
         }
     }
@@ -339,7 +348,9 @@ impl Work {
                 (retry, "panic")
             }
         };
-        ::metrics::counter!(metrics::QUEUE_RECORDS_RETURNED, "cause" => cause).increment(1);
+        let queue = Arc::clone(&self.consumer.queue_arn);
+        ::metrics::counter!(metrics::QUEUE_RECORDS_RETURNED, "queue" => queue, "cause" => cause)
+            .increment(1);
         self.book.give_back(id, pause, now);
     }
 }

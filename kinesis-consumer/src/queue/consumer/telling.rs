@@ -92,7 +92,9 @@ impl Work {
         let (again, refused): (Vec<_>, Vec<_>) = refused.partition(|&(_, kind)| may_be_told(kind));
         if matches!(tell, Tell::Acknowledge(_)) {
             let done = entries.len() - refused.len() - again.len();
-            ::metrics::counter!(metrics::QUEUE_RECORDS_ACKNOWLEDGED).increment(done as u64);
+            let queue = Arc::clone(&self.consumer.queue_arn);
+            ::metrics::counter!(metrics::QUEUE_RECORDS_ACKNOWLEDGED, "queue" => queue)
+                .increment(done as u64);
         }
         // One that was acknowledged meanwhile needs no extension.
         let is_news = |entry: &Entry| match tell {
