@@ -18,7 +18,8 @@ pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Fix: a setting, a name or an argument is outside its bounds. Nothing was attempted.
+    /// Fix: a setting, a name or an argument is outside its bounds, such as a checkpoint outside of what was
+    /// delivered. Nothing was attempted.
     InvalidInput,
     /// Retry later: the service refused because of its limits.
     Throttled,
@@ -30,7 +31,7 @@ pub enum ErrorKind {
     Denied,
     /// Give up on this shard: another worker owns it now, and no checkpoint is possible any more.
     LeaseLost,
-    /// Fix: a checkpoint outside of what was delivered, or a stored value that cannot be read.
+    /// Fix: a stored value that cannot be read.
     Corrupt,
     /// Fix: a record processor gave up with [`ProcessorError::Fatal`](crate::ProcessorError::Fatal).
     Processor,

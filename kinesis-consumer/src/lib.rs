@@ -175,6 +175,19 @@
 //! | retention took a closed shard before it was read to its end | ERROR; the shard is marked as ended, so that its children start |
 //! | the stream is deleted | ERROR; its shards stop and are never marked as ended |
 //!
+//! # Permissions
+//!
+//! | For | Kinesis | DynamoDB |
+//! |---|---|---|
+//! | any consumer | `ListShards`, `GetShardIterator`, `GetRecords`, `DescribeStreamSummary` on the stream | on the table, which is called as the application: `DescribeTable`, `Scan`, `GetItem`, `PutItem`, `UpdateItem`, `DeleteItem`; on its index: `Query` |
+//! | the first start | | `CreateTable`, or `UpdateTable` where the table is there without the index; with [`LeaseTableSettings`] of that kind also `TagResource`, `UpdateContinuousBackups` |
+//! | an application that a KCL 3.0 to 3.4 ran | | the same on its tables `APPLICATION-CoordinatorState` and `APPLICATION-WorkerMetricStats` |
+//! | fan-out ([`Retrieval`]) | `DescribeStreamConsumer`, `RegisterStreamConsumer` on the stream, `SubscribeToShard` on the consumer | |
+//! | a queue | `ReceiveQueueRecords`, `AcknowledgeQueueRecords`, `UpdateQueueRecordsVisibility` on the queue; for its dead letters those that [`queue::QueueClient`] names | |
+//!
+//! Without `Query` on the index a worker scans the table instead, with a WARN. Without
+//! `DescribeStreamSummary` a single stream is read all the same, and of aggregates all members are delivered.
+//!
 //! # Several streams
 //!
 //! [`Consumer::multi_stream`] reads several [`Streams`], by names or ARNs, on one lease table with

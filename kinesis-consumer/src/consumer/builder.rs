@@ -56,8 +56,13 @@ impl ConsumerBuilder {
         }
     }
 
-    /// The name of this worker in the lease table; must differ between workers. Default: a random
-    /// UUID.
+    /// The name of this worker in the lease table; must differ between workers that run, those of a KCL
+    /// too. Default: a random UUID.
+    ///
+    /// A name that outlives the process, such as a pod's, gains nothing: a process that takes the place of
+    /// one that died waits for `failover_time`, as any other, since that one may still run. Only of a KCL's
+    /// process there is no telling: stop that one before this starts under its name, or both read its shards
+    /// until the next renewal of the other is refused, some 3 s.
     #[must_use]
     pub fn worker_id(mut self, worker_id: impl Into<String>) -> Self {
         self.worker_id = Some(worker_id.into());

@@ -17,7 +17,7 @@ const CONSUMER_NAME_MAX_CHARS: usize = 128;
 /// | throughput of a shard | 2 MB/s and five reads a second, shared by all applications that poll | 2 MB/s for each registered consumer |
 /// | cost beyond the stream's | none | per consumer and shard hour, and per GB read; from registration on, also while no worker runs |
 /// | limit | none | 20 registered consumers of a stream (50 with On-demand Advantage) |
-/// | permissions | `GetShardIterator`, `GetRecords`, `ListShards` | besides these `DescribeStreamSummary`, `DescribeStreamConsumer`, `RegisterStreamConsumer`, `SubscribeToShard` |
+/// | [permissions](crate#permissions) | `ListShards`, `GetShardIterator`, `GetRecords`, `DescribeStreamSummary` | besides these `DescribeStreamConsumer`, `RegisterStreamConsumer`, `SubscribeToShard` |
 ///
 /// Polling is the default, other than in the KCL, because it costs nothing and serves one or two
 /// applications of a stream well. Fan-out is for many applications on one stream, and for delays
