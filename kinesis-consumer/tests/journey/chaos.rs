@@ -11,8 +11,8 @@ use crate::fan_out::by_fan_out;
 use crate::ledger::Behaviour;
 use crate::world::{Worker, World, for_workers};
 
-/// Runs per test; each takes well under a second of real time.
-const SEEDS: std::ops::Range<u64> = 0..8;
+/// Runs per test, everyday and with the feature `slow`; each takes about a second in a debug build.
+const SEEDS: std::ops::Range<u64> = if cfg!(feature = "slow") { 0..8 } else { 0..2 };
 const STEPS: usize = 40;
 const KEYS: u64 = 11;
 const WORKERS_MAX: usize = 3;

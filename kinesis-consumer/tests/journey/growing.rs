@@ -1,4 +1,5 @@
-//! Records that are suddenly much larger than those before them, and the budget of the worker.
+//! Records that are suddenly much larger than those before them, and the budget of the worker. `crowded` has
+//! more of it.
 
 use std::time::Duration;
 
@@ -8,7 +9,6 @@ use kinesis_consumer::metrics as names;
 use kinesis_consumer::{FanOutSettings, Retrieval, Settings};
 use kinesis_core::HashKeyRange;
 
-use crate::fan_out::by_fan_out;
 use crate::ledger::Behaviour;
 use crate::measured::Counts;
 use crate::world::{STREAM, World, until};
@@ -69,7 +69,11 @@ async fn put_event(world: &World, range: &HashKeyRange) {
 
 /// A worker of which all shards but one are stuck with records of nearly 1 MB; what it counted. The
 /// healthy one takes so long for its first record.
-async fn one_goes_on_beside_stuck_ones(stuck: u32, settings: Settings, first: Duration) -> Counts {
+pub(crate) async fn one_goes_on_beside_stuck_ones(
+    stuck: u32,
+    settings: Settings,
+    first: Duration,
+) -> Counts {
     let counts = Counts::default();
     let _installed = metrics::set_default_local_recorder(&counts);
     let world = World::new(stuck as i32 + 1).await;
@@ -107,7 +111,7 @@ async fn one_goes_on_beside_stuck_ones(stuck: u32, settings: Settings, first: Du
 
 /// How often a shard went over to polling because there is no room for its events, and how often what came
 /// by that retrieval was left unread.
-fn without_room(counts: &Counts, retrieval: &str) -> (u64, u64) {
+pub(crate) fn without_room(counts: &Counts, retrieval: &str) -> (u64, u64) {
     let fall_backs = format!("{} reason=no_room", names::FAN_OUT_FALL_BACKS);
     let unread = format!("{} retrieval={retrieval}", names::FETCHES_WITHOUT_ROOM);
     (counts.of(&fall_backs), counts.of(&unread))
@@ -125,30 +129,4 @@ async fn one_stuck_processor_does_not_starve_shards_that_are_read_by_fan_out() {
     };
     let counts = one_goes_on_beside_stuck_ones(1, settings, Duration::ZERO).await;
     assert_eq!(without_room(&counts, "fan_out"), (0, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_shard_without_room_for_an_event_is_polled_in_small_steps_instead() {
-    // More than common pool and what is kept for events have room for.
-    let counts = one_goes_on_beside_stuck_ones(19, by_fan_out(), Duration::ZERO).await;
-    let (polled, unread) = without_room(&counts, "fan_out");
-    assert!(polled > 0, "nobody went over to polling");
-    assert!(unread > 0, "every event had room");
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_answer_without_room_is_counted_and_asked_for_again_in_smaller_steps() {
-    let settings = Settings::default();
-    let counts = one_goes_on_beside_stuck_ones(19, settings, Duration::ZERO).await;
-    let (_, unread) = without_room(&counts, "polling");
-    assert!(unread > 0, "every answer had room");
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_shard_that_was_slow_when_its_event_found_no_room_is_polled_once_it_holds_nothing() {
-    // Longer than an event waits; so the subscription is let go first.
-    let first = Duration::from_secs(20);
-    let counts = one_goes_on_beside_stuck_ones(19, by_fan_out(), first).await;
-    let (polled, _) = without_room(&counts, "fan_out");
-    assert!(polled > 0, "nobody went over to polling");
 }

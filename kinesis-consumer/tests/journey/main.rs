@@ -4,6 +4,8 @@ mod accounts;
 mod admin;
 mod aggregates;
 mod chaos;
+#[cfg(feature = "slow")]
+mod crowded;
 mod delivery;
 mod events;
 mod failures;

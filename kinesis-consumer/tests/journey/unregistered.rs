@@ -10,7 +10,7 @@ use crate::ledger::Behaviour;
 use crate::measured::Counts;
 use crate::world::{Worker, World, for_workers};
 
-const SHARDS: usize = 10;
+const SHARDS: usize = 4;
 
 /// Longer than any call may take.
 const FOR_EVER_MS: u64 = 3_600_000;
@@ -18,7 +18,7 @@ const FOR_EVER_MS: u64 = 3_600_000;
 /// Shards that went over to polling because the consumer took too long.
 const LATE: &str = "kinesis_consumer_fan_out_fall_backs reason=late";
 
-/// Ten shards whose worker meets this in place of an answer go over to polling together, after a minute.
+/// Shards whose worker meets this in place of an answer go over to polling together, after a minute.
 async fn all_are_polled(effect: FaultEffect, operation: &str, counts: &Counts) -> (World, Worker) {
     let world = World::new(SHARDS as i32).await;
     let rule = for_workers(effect.clone()).operation(operation);
