@@ -19,6 +19,7 @@ use std::time::Duration;
 use kinesis_core::{Clock, Rand};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument, error, info, warn};
@@ -26,7 +27,7 @@ use tracing::{Instrument, error, info, warn};
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::events::{Events, Hub};
-use crate::fetch::{Budget, Buffered, Connections, FetchContext, Registration};
+use crate::fetch::{Budget, Connections, FetchContext, Registration, TELL_EVERY, Totals};
 use crate::lease::worker_metric::Meters;
 use crate::lease::{HeldLease, LeaseKeeper, LeaseStore};
 use crate::processor::RecordProcessorFactory;
@@ -177,6 +178,8 @@ impl Consumer {
             failure: None,
         };
         let mut keeper_result = None;
+        let mut telling = tokio::time::interval(TELL_EVERY);
+        telling.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while keeper_result.is_none() && !stop.is_cancelled() {
             tokio::select! {
                 biased;
@@ -184,6 +187,7 @@ impl Consumer {
                 Some(over) = shards.tasks.join_next(), if !shards.tasks.is_empty() => shards.over(over),
                 Some(lease) = gained.recv() => shards.start(lease),
                 result = &mut keeper => keeper_result = Some(result),
+                _ = telling.tick() => shards.reading.totals.tell(),
             }
         }
         stop.cancel();
@@ -235,7 +239,11 @@ impl Consumer {
             settings: Arc::clone(&self.settings),
             clock: self.clock.clone(),
             rand: self.rand.fork(),
-            buffered: Arc::new(Buffered::new(Arc::clone(&budget))),
+            totals: Arc::new(Totals::new(
+                &self.application,
+                &self.worker_id,
+                Arc::clone(&budget),
+            )),
             budget,
             connections: Arc::default(),
             streams: Vec::new(),
@@ -251,7 +259,7 @@ struct Reading {
     clock: Clock,
     rand: Rand,
     budget: Arc<Budget>,
-    buffered: Arc<Buffered>,
+    totals: Arc<Totals>,
     connections: Arc<Connections>,
     streams: Vec<FetchContext>,
 }
@@ -277,7 +285,7 @@ impl Reading {
             clock: self.clock.clone(),
             rand: self.rand.fork(),
             budget: Arc::clone(&self.budget),
-            buffered: Arc::clone(&self.buffered),
+            totals: Arc::clone(&self.totals),
             connections: Arc::clone(&self.connections),
             registration: self.registration(source).map(Arc::new),
             placement: Arc::default(),

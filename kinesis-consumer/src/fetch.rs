@@ -59,7 +59,7 @@ use call::{Failure, Reader};
 pub(crate) use connections::Connections;
 use fan_out::FanOut;
 use gauges::Lag;
-pub(crate) use gauges::{Buffered, TellsBuffered};
+pub(crate) use gauges::{Counted, TELL_EVERY, TellsTotals, Totals};
 use listen::Listening;
 pub(crate) use placement::Placement;
 pub(crate) use poll::StartAt;
@@ -123,7 +123,7 @@ pub(crate) struct FetchContext {
     pub(crate) clock: Clock,
     pub(crate) rand: Rand,
     pub(crate) budget: Arc<Budget>,
-    pub(crate) buffered: Arc<Buffered>,
+    pub(crate) totals: Arc<Totals>,
     pub(crate) connections: Arc<Connections>,
     /// Present if shards are to be read by fan-out.
     pub(crate) registration: Option<Arc<Registration>>,
@@ -174,10 +174,14 @@ impl FetchContext {
             from_newest,
             names_instant: lease.starts_at_millis.is_some(),
             corrupt_seen: false,
-            lag: Lag::new(Arc::clone(&self.stream), shard_id.to_string()),
+            lag: Lag::new(
+                Arc::clone(&self.totals.application),
+                Arc::clone(&self.stream),
+                shard_id.to_string(),
+            ),
             context: self.clone(),
             shard_id,
-            _tells: TellsBuffered(Arc::clone(&self.buffered)),
+            _tells: TellsTotals(Arc::clone(&self.totals)),
         };
         let task = tokio::spawn(task.run(filler).in_current_span());
         Fetching {
@@ -210,7 +214,7 @@ struct Task {
     names_instant: bool,
     corrupt_seen: bool,
     lag: Lag,
-    _tells: TellsBuffered,
+    _tells: TellsTotals,
 }
 
 impl Task {
@@ -268,7 +272,7 @@ impl Task {
         slot.send(bytes, count, |hold| {
             Batch::new(unpacked.records, millis_behind_latest, hold)
         });
-        self.context.buffered.tell();
+        self.context.totals.tell();
     }
 
     /// The end of the shard, with the children the service told or lists.

@@ -8,10 +8,11 @@
 //! Labels are `stream` and, where a shard is worth a series of its own, `shard`. Everything is
 //! counted per batch or per call, never per record.
 //!
-//! [`BUFFERED_BYTES`] and [`CURRENT_SHARDS`] are of all consumers of the process, which share nothing but
-//! the recorder: each moves them by what changed of its own. So install the recorder before consumers
-//! start, and let it not forget gauges that rest (an exporter's idle time-out): what it missed stays
-//! missing, and the value may be below zero.
+//! [`BUFFERED_BYTES`] and [`CURRENT_SHARDS`] are of one consumer, labelled with its `application` and
+//! `worker`; the sum over the workers is that of the process. They are told whenever they change and every
+//! 15 s besides, so that a recorder that is installed late, or that forgets what rests (an exporter's idle
+//! time-out), has them right soon. [`MILLIS_BEHIND_LATEST`] has an `application` besides stream and shard:
+//! applications of one process may read the same stream.
 //!
 //! # From the KCL's names to these
 //! All begin with `kinesis_consumer_`. Where the KCL has a `Success` of zero or one for each call, here
@@ -136,15 +137,15 @@ pub const HANDOFF_SECONDS: &str = "kinesis_consumer_handoff_seconds";
 pub const CHECKPOINT_AGE_SECONDS: &str = "kinesis_consumer_checkpoint_age_seconds";
 /// Arrival of a batch's oldest record at the service until the batch was processed.
 pub const END_TO_END_SECONDS: &str = "kinesis_consumer_end_to_end_seconds";
-/// Bytes fetched and not yet processed, all shards of all consumers of the process; moved by steps, see
-/// the [module](self).
+/// Bytes fetched and not yet processed, all shards of one consumer, by `application` and `worker`.
 pub const BUFFERED_BYTES: &str = "kinesis_consumer_buffered_bytes";
 /// Answers and events that found no room for 15 s and were left unread, to be asked for again, by
 /// `retrieval`: `polling` or `fan_out`. Where [`BUFFERED_BYTES`] is near
 /// [`max_buffered_bytes`](crate::Settings::max_buffered_bytes), that budget is too small for the shards of
 /// this worker and their records; else the shard's own processor does not keep up with it.
 pub const FETCHES_WITHOUT_ROOM: &str = "kinesis_consumer_fetches_without_room";
-/// Shards that the workers of this process are processing; moved by steps too. KCL: `CurrentLeases`.
+/// Shards that a worker is processing, by `application` and `worker`. KCL: `CurrentLeases`, which has the
+/// worker for a dimension too.
 pub const CURRENT_SHARDS: &str = "kinesis_consumer_current_shards";
 /// Shards whose end was checkpointed by this worker.
 pub const SHARDS_ENDED: &str = "kinesis_consumer_shards_ended";

@@ -32,7 +32,7 @@ use crate::checkpoint::Checkpointer;
 use crate::dead_letter::{DeadLetters, FailureCause};
 use crate::error::{BoxError, Error, ErrorKind};
 use crate::events::EventKind;
-use crate::fetch::{FetchContext, Fetched, Fetching, TellsBuffered};
+use crate::fetch::{Counted, FetchContext, Fetched, Fetching, TellsTotals};
 use crate::lease::{ChildShard, HeldLease};
 use crate::metrics;
 use crate::processor::{ProcessorError, RecordProcessor, StopSender};
@@ -66,7 +66,7 @@ pub(crate) struct ShardTask {
     /// Children of a shard that has expired.
     expired: Vec<ChildShard>,
     failure: Option<Error>,
-    _tells: TellsBuffered,
+    _tells: TellsTotals,
 }
 
 impl ShardTask {
@@ -82,7 +82,7 @@ impl ShardTask {
         let rand: Rand = fetch.rand.fork();
         let times = StopTimes::new(settings.shutdown_timeout, settings.lease.handoff_timeout);
         let deadline = StopSender::new(lease.lost().clone());
-        let tells = TellsBuffered(Arc::clone(&fetch.buffered));
+        let tells = TellsTotals(Arc::clone(&fetch.totals));
         Self {
             checkpointer: Checkpointer::of_lease(lease.clone(), deadline.signal()),
             deadline,
@@ -111,7 +111,7 @@ impl ShardTask {
             checkpoint = self.checkpointer.last().checkpoint(),
             "Processing of the shard begins."
         );
-        let _counted = Counted::new();
+        let _counted = Counted::new(&self.fetch.totals);
         let checkpoint = self.checkpointer.last();
         self.announce(EventKind::ShardStarted { checkpoint });
         let end = loop {
@@ -152,7 +152,7 @@ impl ShardTask {
         if !keeps_batch && self.in_hand.take().is_some() {
             // Not processed: nothing may checkpoint past it.
             self.checkpointer.withdraw();
-            self.fetch.buffered.tell();
+            self.fetch.totals.tell();
         }
         if matches!(
             doing,
@@ -461,22 +461,6 @@ enum Judged {
 impl Judged {
     fn failed(cause: FailureCause, error: String, named: Option<Position>) -> Self {
         Self::Failed(Blame { cause, error }, named)
-    }
-}
-
-/// Counts a shard for as long as it lives, however its task ends.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        ::metrics::gauge!(metrics::CURRENT_SHARDS).increment(1.0);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        ::metrics::gauge!(metrics::CURRENT_SHARDS).decrement(1.0);
     }
 }
 

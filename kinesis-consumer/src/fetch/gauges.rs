@@ -2,57 +2,98 @@
 //! the shards that this process has, and not those that it had.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::Budget;
 use crate::metrics;
 
-/// What of a worker's budget is in use, as its part of the sum over all consumers of the process.
+/// The sums over the shards of one consumer. Each is set whole, as often as it changes and every
+/// [`TELL_EVERY`], so that neither a recorder that was installed late nor one that forgets what rests stays
+/// wrong.
 #[derive(Debug)]
-pub(crate) struct Buffered {
+pub(crate) struct Totals {
+    pub(crate) application: Arc<str>,
+    worker: Arc<str>,
     budget: Arc<Budget>,
-    /// What the gauge has of it.
-    told: Mutex<usize>,
+    /// Shards that are being processed.
+    shards: Mutex<usize>,
 }
 
-impl Buffered {
-    pub(crate) fn new(budget: Arc<Budget>) -> Self {
+/// How often the sums are told though nothing changes. Source: none; well below the idle time-outs of
+/// exporters, which are of minutes.
+pub(crate) const TELL_EVERY: Duration = Duration::from_secs(15);
+
+impl Totals {
+    pub(crate) fn new(application: &str, worker: &str, budget: Arc<Budget>) -> Self {
         Self {
+            application: application.into(),
+            worker: worker.into(),
             budget,
-            told: Mutex::default(),
+            shards: Mutex::default(),
         }
     }
 
-    /// Brings the gauge up to date; after bytes were reserved or given back.
+    /// Brings the gauges up to date; after bytes were reserved or given back.
     pub(crate) fn tell(&self) {
-        // Read under the lock: the last of several that tell at once has the newest.
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = self.budget.used();
-        ::metrics::gauge!(metrics::BUFFERED_BYTES).increment(used as f64 - *told as f64);
-        *told = used;
+        self.count(|_| {});
+    }
+
+    fn count(&self, change: impl FnOnce(&mut usize)) {
+        // Read and told under the lock: the last of several that tell at once has the newest.
+        let mut shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut shards);
+        let of_all = [
+            (metrics::BUFFERED_BYTES, self.budget.used()),
+            (metrics::CURRENT_SHARDS, *shards),
+        ];
+        for (name, value) in of_all {
+            let (application, worker) = (Arc::clone(&self.application), Arc::clone(&self.worker));
+            ::metrics::gauge!(name, "application" => application, "worker" => worker)
+                .set(value as f64);
+        }
     }
 }
 
-/// Brings the gauge up to date when it is dropped: the last field of what holds bytes.
+/// Brings the gauges up to date when it is dropped: the last field of what holds bytes.
 #[derive(Debug)]
-pub(crate) struct TellsBuffered(pub(crate) Arc<Buffered>);
+pub(crate) struct TellsTotals(pub(crate) Arc<Totals>);
 
-impl Drop for TellsBuffered {
+impl Drop for TellsTotals {
     fn drop(&mut self) {
         self.0.tell();
+    }
+}
+
+/// Counts a shard for as long as it lives, however its task ends.
+#[derive(Debug)]
+pub(crate) struct Counted(Arc<Totals>);
+
+impl Counted {
+    pub(crate) fn new(totals: &Arc<Totals>) -> Self {
+        totals.count(|shards| *shards += 1);
+        Self(Arc::clone(totals))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.count(|shards| *shards -= 1);
     }
 }
 
 /// How far reading of one shard is behind, for as long as it is read.
 #[derive(Debug)]
 pub(super) struct Lag {
+    application: Arc<str>,
     stream: Arc<str>,
     shard_id: String,
     is_told: bool,
 }
 
 impl Lag {
-    pub(super) fn new(stream: Arc<str>, shard_id: String) -> Self {
+    pub(super) fn new(application: Arc<str>, stream: Arc<str>, shard_id: String) -> Self {
         Self {
+            application,
             stream,
             shard_id,
             is_told: false,
@@ -65,8 +106,8 @@ impl Lag {
     }
 
     fn set(&self, millis: u64) {
-        let (stream, shard) = (Arc::clone(&self.stream), self.shard_id.clone());
-        ::metrics::gauge!(metrics::MILLIS_BEHIND_LATEST, "stream" => stream, "shard" => shard)
+        let (application, stream) = (Arc::clone(&self.application), Arc::clone(&self.stream));
+        ::metrics::gauge!(metrics::MILLIS_BEHIND_LATEST, "application" => application, "stream" => stream, "shard" => self.shard_id.clone())
             .set(millis as f64);
     }
 }

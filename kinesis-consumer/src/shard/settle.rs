@@ -88,7 +88,7 @@ impl ShardTask {
     /// Gives the memory of a batch that is done to others.
     fn drop_batch(&mut self) {
         self.in_hand = None;
-        self.fetch.buffered.tell();
+        self.fetch.totals.tell();
     }
 
     /// Makes one attempt to store the guilty record as a dead letter. Only then may it be passed.

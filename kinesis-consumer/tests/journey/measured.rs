@@ -26,7 +26,14 @@ pub(crate) struct Counts(Arc<Mutex<BTreeMap<String, u64>>>);
 struct Count(Counts, Vec<String>);
 
 /// The labels that are told apart.
-const KINDS: [&str; 4] = ["cause", "operation", "reason", "retrieval"];
+const KINDS: [&str; 6] = [
+    "application",
+    "cause",
+    "operation",
+    "reason",
+    "retrieval",
+    "worker",
+];
 
 impl Counts {
     pub(crate) fn of(&self, name: &str) -> u64 {
@@ -72,11 +79,13 @@ impl GaugeFn for Count {
     }
 
     fn set(&self, value: f64) {
-        let (name, value) = (&self.1[0], value.round() as u64);
+        let value = value.round() as u64;
         let mut counts = self.0.0.lock().expect("no panic under the lock");
-        counts.insert(name.clone(), value);
-        let most = counts.entry(format!("{name} most")).or_default();
-        *most = value.max(*most);
+        for name in &self.1 {
+            counts.insert(name.clone(), value);
+            let most = counts.entry(format!("{name} most")).or_default();
+            *most = value.max(*most);
+        }
     }
 }
 

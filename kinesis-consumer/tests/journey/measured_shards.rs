@@ -11,7 +11,7 @@ use kinesis_local::{FaultEffect, FaultPlan, FaultService};
 
 use crate::ledger::Behaviour;
 use crate::measured::Counts;
-use crate::world::{World, for_workers, until};
+use crate::world::{APPLICATION, World, for_workers, until};
 
 /// How often a histogram recorded.
 fn times(counts: &Counts, name: &str) -> u64 {
@@ -90,9 +90,14 @@ async fn bytes_are_buffered_until_their_records_are_processed() {
     worker.stop().await.expect("a clean stop");
 }
 
+/// A gauge of one worker.
+fn of_worker(counts: &Counts, name: &str, worker: &str) -> u64 {
+    counts.of(&format!("{name} worker={worker}"))
+}
+
 #[tokio::test(start_paused = true)]
-async fn bytes_of_several_workers_of_a_process_are_added_up() {
-    const BYTES: usize = 200_000;
+async fn the_workers_of_a_process_do_not_overwrite_the_gauges_of_each_other() {
+    const BYTES: u64 = 200_000;
     let counts = Counts::default();
     let _installed = metrics::set_default_local_recorder(&counts);
     let world = World::new(2).await;
@@ -103,23 +108,56 @@ async fn bytes_of_several_workers_of_a_process_are_added_up() {
     let mut second = world.worker_with("two-", one_at_a_time(), |_| Behaviour::Hang);
     second.until_event("two has its share", started).await;
     for range in HashKeyRange::FULL.split_even(2) {
-        world.put_at(range.start(), vec![b'0'; BYTES]).await;
+        world
+            .put_at(range.start(), vec![b'0'; BYTES as usize])
+            .await;
     }
-    let both = 2 * BYTES as u64;
-    until("each holds one", async || {
-        counts.of(names::BUFFERED_BYTES) >= both
-    })
-    .await;
+    let holds = async |what: &str, one: u64, two: u64| {
+        let has = |worker, shards: u64| {
+            of_worker(&counts, names::CURRENT_SHARDS, worker) == shards
+                && of_worker(&counts, names::BUFFERED_BYTES, worker) / BYTES == shards
+        };
+        until(what, async || has("one", one) && has("two-", two)).await;
+    };
+    holds("each holds one", 1, 1).await;
     first.kill().await;
-    until("one holds one", async || {
-        (BYTES as u64..both).contains(&counts.of(names::BUFFERED_BYTES))
-    })
-    .await;
+    holds("one holds one", 0, 1).await;
     second.kill().await;
-    until("nobody holds any", async || {
-        counts.of(names::BUFFERED_BYTES) == 0
-    })
-    .await;
+    holds("nobody holds any", 0, 0).await;
+    for gauge in [names::BUFFERED_BYTES, names::CURRENT_SHARDS] {
+        let application = format!("{gauge} application={APPLICATION}");
+        assert!(counts.has(&application), "{gauge}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recorder_that_is_installed_late_or_forgets_what_rests_has_the_gauges_right_soon() {
+    const BYTES: u64 = 200_000;
+    let world = World::new(1).await;
+    let slow = Duration::from_secs(120);
+    let worker = world.worker_with("one", one_at_a_time(), move |_| Behaviour::Slow(slow));
+    world.put("a", vec![b'0'; BYTES as usize]).await;
+    tokio::time::sleep(slow / 4).await;
+    for recorder in ["late", "another"] {
+        let counts = Counts::default();
+        let _installed = metrics::set_default_local_recorder(&counts);
+        // Nothing changes meanwhile, nor is anything asked for: the record is in hand.
+        tokio::time::sleep(Duration::from_secs(16)).await;
+        let buffered = of_worker(&counts, names::BUFFERED_BYTES, "one");
+        assert!(
+            (BYTES..2 * BYTES).contains(&buffered),
+            "{recorder}: {buffered}"
+        );
+        let shards = of_worker(&counts, names::CURRENT_SHARDS, "one");
+        assert_eq!(shards, 1, "{recorder}");
+    }
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    world.ledger.until_processed(1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(of_worker(&counts, names::BUFFERED_BYTES, "one"), 0);
+    worker.stop().await.expect("a clean stop");
+    assert_eq!(of_worker(&counts, names::CURRENT_SHARDS, "one"), 0);
 }
 
 #[tokio::test(start_paused = true)]
