@@ -17,6 +17,7 @@ mod bury;
 mod call;
 mod hand;
 mod isolate;
+mod judge;
 mod life;
 mod settle;
 
@@ -29,17 +30,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
 use crate::checkpoint::Checkpointer;
-use crate::dead_letter::{DeadLetters, FailureCause};
-use crate::error::{BoxError, Error, ErrorKind};
+use crate::dead_letter::DeadLetters;
+use crate::error::{Error, ErrorKind};
 use crate::events::EventKind;
 use crate::fetch::{Counted, FetchContext, Fetched, Fetching, TellsTotals};
 use crate::lease::{ChildShard, HeldLease};
 use crate::metrics;
-use crate::processor::{ProcessorError, RecordProcessor, StopSender};
-use crate::settings::OnFailure;
-use call::{CallResult, Input, chain, make, panic_text};
+use crate::processor::{RecordProcessor, StopSender};
+use call::{CallResult, Input, make};
 use hand::Hand;
-use isolate::Blame;
+use judge::Judged;
 use life::{Call, Doing, End, Event, Fetch, Life, Returned, StopTimes};
 
 /// What the consumer hears of a shard that is over.
@@ -354,88 +354,6 @@ impl ShardTask {
         }
     }
 
-    /// What a call's result means, with the log and the failure that belong to it.
-    fn judge(&mut self, call: Call, attempts: u32, result: CallResult) -> Judged {
-        match result {
-            Ok(Ok(())) => Judged::Ok,
-            Ok(Err(ProcessorError::Retry(cause))) => {
-                let error = chain(&cause);
-                warn!(?call, attempts, error, "The record processor failed.");
-                Judged::failed(FailureCause::Retry, error, None)
-            }
-            Ok(Err(ProcessorError::Poison(cause))) => self.poisoned(call, attempts, &cause, None),
-            Ok(Err(ProcessorError::PoisonAt { position, cause })) => {
-                self.poisoned(call, attempts, &cause, Some(position))
-            }
-            Ok(Err(ProcessorError::Fatal(cause))) => {
-                error!(?call, error = %chain(&cause), "The record processor gave up: the shard stops on this worker and the consumer shuts down.");
-                let text = format!(
-                    "the record processor of shard {} gave up in {call:?}",
-                    self.lease.shard_id()
-                );
-                self.failure = Some(Error::new(ErrorKind::Processor, text).with_source(cause));
-                Judged::Fatal
-            }
-            Err(panic) => {
-                self.count(metrics::PROCESSOR_PANICS);
-                let error = panic_text(&*panic);
-                error!(
-                    ?call,
-                    attempts,
-                    panic = error,
-                    "The record processor panicked."
-                );
-                Judged::failed(FailureCause::Panic, error.to_owned(), None)
-            }
-        }
-    }
-
-    fn poisoned(
-        &self,
-        call: Call,
-        attempts: u32,
-        cause: &BoxError,
-        named: Option<Position>,
-    ) -> Judged {
-        let error = chain(cause);
-        match self.fetch.settings.on_failure {
-            OnFailure::Retry if call == Call::Process => error!(
-                ?call,
-                attempts,
-                error,
-                record = named.as_ref().map(tracing::field::display),
-                "The record processor cannot process a record. By the setting on_failure it is tried again for ever: the shard does not go on."
-            ),
-            _ => warn!(
-                ?call,
-                attempts,
-                error,
-                record = named.as_ref().map(tracing::field::display),
-                "The record processor cannot process a record."
-            ),
-        }
-        Judged::failed(FailureCause::Poison, error, named)
-    }
-
-    /// The stored end is what counts, whatever was returned after it.
-    fn judge_end(&self, attempts: u32, returned: Returned) -> Returned {
-        match (self.checkpointer.has_ended(), returned) {
-            (true, _) => {
-                self.count(metrics::SHARDS_ENDED);
-                self.announce(EventKind::ShardEnded);
-                Returned::Ok
-            }
-            (false, Returned::Ok) => {
-                error!(
-                    attempts,
-                    "shard_ended returned without checkpointing the end of the shard; it is called again, and the shard's children wait."
-                );
-                Returned::Again
-            }
-            (false, other) => other,
-        }
-    }
-
     fn announce(&self, kind: EventKind) {
         let source = self.lease.source();
         source.announce(self.lease.shard_id().clone(), kind);
@@ -447,20 +365,6 @@ impl ShardTask {
 
     fn now(&self) -> Instant {
         self.fetch.clock.now()
-    }
-}
-
-/// What a call's result means.
-enum Judged {
-    Ok,
-    /// Failed, and which record is guilty if the processor knows.
-    Failed(Blame, Option<Position>),
-    Fatal,
-}
-
-impl Judged {
-    fn failed(cause: FailureCause, error: String, named: Option<Position>) -> Self {
-        Self::Failed(Blame { cause, error }, named)
     }
 }
 

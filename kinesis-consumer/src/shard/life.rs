@@ -24,134 +24,21 @@
 //!
 //! A shard whose parents are not finished does not get here: its lease is not taken before.
 
+mod stop;
+mod words;
+
 use std::time::Duration;
 
 use kinesis_core::{Backoff, Rand};
 use tokio::time::Instant;
 
-/// The batch in hand may use this part of the time given to stop, `shutdown_requested` the rest.
-/// Source: none, reasonable default.
-const BATCH_SHARE_OF_SHUTDOWN: (u32, u32) = (2, 3);
-
-/// What of the time for a handoff is left for releasing the lease: at most so long, and at most a tenth
-/// of it. The lease is fenced when that time is over, whatever is under way.
-/// Source: none, reasonable default: one write, and what the request took to be noticed.
-const HANDOFF_MARGIN: Duration = Duration::from_secs(2);
+use stop::StopBy;
+pub(crate) use stop::StopTimes;
+pub(crate) use words::{Buried, Call, Doing, End, Event, Fetch, Returned};
 
 /// How long releasing the lease is tried after the time given to stop is over; then the lease is
 /// left to expire. Source: none, reasonable default.
 const RELEASE_GRACE: Duration = Duration::from_secs(5);
-
-/// A call of the processor.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Call {
-    Initialize,
-    /// `process_records` with the batch in hand, or the part of it that is next.
-    Process,
-    LeaseLost,
-    ShardEnded,
-    ShutdownRequested,
-}
-
-/// What the shard's task has to do now.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Doing {
-    Call(Call),
-    /// Nothing, before a failed call is made again.
-    Pause(Instant),
-    /// Wait for what was fetched.
-    Fetch,
-    /// Store a record of the batch as a dead letter.
-    Bury,
-    /// Store the end of a shard that the stream no longer has.
-    Retire,
-    /// Give the lease up.
-    Release,
-    /// Hold the lease and do nothing with it.
-    Park,
-    Done(End),
-}
-
-/// How it ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum End {
-    /// Another worker has the lease.
-    Lost,
-    /// The shard is finished and its end stored.
-    Ended,
-    /// The lease was released.
-    Released,
-    /// The lease could not be released in time and expires by itself.
-    Abandoned,
-    /// The processor gave up, or the crate broke an own rule; the lease was released.
-    Failed,
-}
-
-/// What happened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Event {
-    /// The call under way returned.
-    Returned(Returned),
-    /// The pause is over.
-    Rested,
-    Fetched(Fetch),
-    Buried(Buried),
-    /// Storing the end of an expired shard succeeded or failed.
-    Retired(bool),
-    /// Releasing the lease succeeded or failed.
-    Released(bool),
-    /// The lease is lost.
-    Lost,
-    /// The worker stops, or is not to read this stream any more.
-    StopRequested,
-    /// The lease is to be handed over.
-    HandoffRequested,
-    /// [`Life::deadline`] has passed.
-    Deadline,
-}
-
-/// How a call returned.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Returned {
-    /// Done, with the whole batch; for `shard_ended` this means that the end of the shard is stored.
-    Ok,
-    /// The call is over, and another part of the batch is to be delivered.
-    Part,
-    /// The call is over, and a record of the batch is to become a dead letter.
-    Guilty,
-    /// The batch failed for good: the shard is to stop.
-    Stuck,
-    /// Failed or panicked.
-    Again,
-    /// The processor gave up.
-    Fatal,
-}
-
-/// What came of storing a dead letter.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Buried {
-    /// It is stored, and with it the batch is done.
-    Last,
-    /// It is stored, and another part of the batch is to be delivered.
-    Part,
-    /// It is stored, and the next record is to become one too.
-    Guilty,
-    /// It is not stored.
-    Failed,
-}
-
-/// What was fetched.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Fetch {
-    Batch,
-    End,
-    /// The stream no longer has the shard.
-    Expired,
-    /// There is no such stream.
-    NotFound,
-    /// The fetch task broke down.
-    Broken,
-}
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
@@ -166,46 +53,6 @@ enum State {
     Release,
     Park,
     Done(End),
-}
-
-/// How long a shard that is asked to stop may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StopTimes {
-    /// When the worker stops.
-    shutdown: Duration,
-    /// When the lease is to be handed over.
-    handoff: Duration,
-}
-
-impl StopTimes {
-    /// Of a handoff the lease itself sets the end: it is fenced `handoff_timeout` after the request.
-    pub(crate) fn new(shutdown_timeout: Duration, handoff_timeout: Duration) -> Self {
-        let margin = HANDOFF_MARGIN.min(handoff_timeout / 10);
-        Self {
-            shutdown: shutdown_timeout,
-            handoff: shutdown_timeout.min(handoff_timeout - margin),
-        }
-    }
-}
-
-/// The times by which a shard that was asked to stop does so.
-#[derive(Clone, Copy, Debug)]
-struct StopBy {
-    batch: Instant,
-    all: Instant,
-    /// A handoff was asked for.
-    handoff: bool,
-}
-
-impl StopBy {
-    fn within(time: Duration, now: Instant) -> Self {
-        let (part, whole) = BATCH_SHARE_OF_SHUTDOWN;
-        Self {
-            batch: now + time * part / whole,
-            all: now + time,
-            handoff: false,
-        }
-    }
 }
 
 /// The life of one shard.
