@@ -26,8 +26,10 @@
 //!   the leader or, while there is none, by whoever takes it. A handoff ends at the latest
 //!   `handoff_timeout + failover_time` after the leader saw it: its old owner stops by itself at
 //!   `handoff_timeout`, and the lease is then given to the new one by force.
-//! - **A leader is replaced.** It proves that it lives three times in `leader_lock_duration`; whoever
-//!   sees nothing of it for that long takes its place. One that stops gives the lock back at once.
+//! - **A leader is replaced.** It proves that it lives every 40 % of `leader_lock_duration`; whoever sees
+//!   nothing of it for that long takes its place. Already at 45 % the others begin to look at the leases, so
+//!   that those of a dead leader have expired by then, or soon after. One that stops gives the lock back at
+//!   once; another takes it at its next look, after 40 % of that at the most.
 //! - **Who leaves waits for nobody.** A worker that stops in order gives its leases to the others itself,
 //!   by the leader's rules, whoever leads; so, too, what it was given and did not take any more. Only where
 //!   it cannot tell that anybody else is there (each other worker's wall clock is more than a minute off its
@@ -77,9 +79,9 @@
 //! # Cost
 //! Per lease one write in 35 % of `failover_time`, be it a renewal or a checkpoint (no renewal follows a
 //! checkpoint). Per worker one query of the index per `lease_discovery_interval` (half a read unit for
-//! about 40 leases), one small write per `worker_metrics_interval` and one read of the lock per
-//! `leader_lock_duration / 3`. For the fleet one eventually consistent scan per
-//! `lease_assignment_interval`. A row is about 0.5 kB, so 1,000 leases on 50 workers cost, at the
+//! about 40 leases), one small write per `worker_metrics_interval` and about three reads of
+//! the lock per `leader_lock_duration`, half a unit each. For the fleet one eventually consistent scan per
+//! `lease_assignment_interval`, and one beat of the lock per 40 % of `leader_lock_duration`. A row is about 0.5 kB, so 1,000 leases on 50 workers cost, at the
 //! defaults and without a checkpoint, 286 writes, 35 read units for the scan, 25 for the queries and
 //! 15 for the lock a second. A write unit costs five times a read unit, so all the reading is a
 //! twentieth of the renewals, and buys a failover in 15 s in place of 50. The KCL, which renews every

@@ -2,15 +2,22 @@
 //! rules by which a worker holds or waits for it. Without I/O.
 //!
 //! ```text
-//!  leader    beat ──────── beat ──────── beat ─ ✗
-//!  follower    look ───────── look ───────── look ─── silent ── look ─ claim: the same version for
-//!              version 1      version 2      version 3                 the row's leaseDuration
+//!  leader    beat ───────────── beat ────────────── beat ─ ✗
+//!  follower   look ────── look ─ look ────── look ── look ───── look ─ look ─ silent ─ … ─ claim: the
+//!             version 1   1      version 2   2       version 3  3      3                   same version for
+//!                                                                                          the row's leaseDuration
 //! ```
+//!
+//! A follower sees a beat soon after it is made, though it looks hardly more often than the leader beats:
+//! first a little before the next one is due, then again and again until it is there. Until it knows when
+//! that is, having seen one come, it looks again and again too. A KCL that leads beats more often than one of
+//! ours with a lock of two minutes would; it is looked at as often as one of ours, and seen later.
 //!
 //! Invariants:
 //! - A leader trusts itself for nine tenths of its own `leaseDuration` since it *sent* its last
 //!   successful beat; a follower claims the lock only after the row's `recordVersionNumber` stood
-//!   still for the row's `leaseDuration` on the follower's own monotonic clock.
+//!   still for the row's `leaseDuration` on the follower's own monotonic clock, and if it still has it: a
+//!   look may be late, and show what was there a moment ago.
 //! - Two leaders at once do no harm: every write of a leader is on a condition. The lock only keeps
 //!   them from working against each other.
 //! - A beat or claim whose answer was lost is recognised by its version when the row is seen next,
@@ -30,8 +37,8 @@ use super::item::Item;
 use crate::mutation::{self, Mutation};
 
 /// Versions that were sent and not answered that are remembered. Source: none; more than are sent
-/// while a lock lasts.
-const UNSETTLED_MAX: usize = 8;
+/// while a lock lasts, by [`BEAT_PERCENT`] and [`TRIES_PER_DURATION`].
+const UNSETTLED_MAX: usize = 16;
 
 /// Key of the row. Source: KCL 3.5.1, `LeaderLock.LEADER_HASH_KEY`.
 pub(super) const LEADER: &str = "Leader";
@@ -44,9 +51,20 @@ pub(super) const IS_RELEASED: &str = "isReleased";
 /// Source: KCL 3.5.1, `EntityType.LEADER_LOCK`.
 pub(super) const ENTITY_LEADER: &str = "LEADER";
 
-/// Beats per duration of the lock, and looks of a follower. Source: none; the KCL beats four times
-/// in two minutes, and three leave room for one that is lost.
-const BEATS_PER_DURATION: u32 = 3;
+/// From one beat to the next, in percent of the lock's duration. Source: none; as for leases, and as there
+/// one that fails is made again soon. The KCL beats four times in two minutes.
+const BEAT_PERCENT: u32 = 40;
+
+/// From a beat that was seen to the look for the next. Source: none; so little less than [`BEAT_PERCENT`] that
+/// few looks are too early, and that who sees the beats late comes nearer to them.
+const LOOK_PERCENT: u32 = 39;
+
+/// From a beat that was seen to when the leader counts as silent. Source: none; time for a second look.
+const SILENT_PERCENT: u32 = 45;
+
+/// Looks for a beat that is due, and beats that are made again, in the lock's duration. Source: none; about
+/// one a second by default.
+const TRIES_PER_DURATION: u32 = 20;
 
 /// The part of the duration that a leader does not count on. Source: none, as for leases.
 const MARGINS_PER_DURATION: u32 = 10;
@@ -129,9 +147,69 @@ enum Role {
 /// Another's lock, and since when it has not changed.
 #[derive(Clone, Debug)]
 struct Sight {
+    owner: String,
     version: String,
+    /// The version before it, which does not come again.
+    past: Option<String>,
     duration: Duration,
     since: Instant,
+    /// How long it may have been there before.
+    late: Duration,
+    looked_at: Instant,
+}
+
+impl Sight {
+    /// What `row` is to who saw `before` when it looked last.
+    fn of(row: &LockRow, before: Option<&Self>, now: Instant) -> Self {
+        let new = Self {
+            owner: row.owner.clone(),
+            version: row.version.clone(),
+            past: None,
+            duration: row.duration,
+            since: now,
+            late: Duration::MAX,
+            looked_at: now,
+        };
+        let Some(before) = before else {
+            return new;
+        };
+        if before.version == row.version || before.past.as_ref() == Some(&row.version) {
+            return Self {
+                looked_at: now,
+                ..before.clone()
+            };
+        }
+        let mut late = now.duration_since(before.looked_at);
+        if before.owner == row.owner {
+            // The same leader does not beat again before its time.
+            let age = before.late.saturating_add(now.duration_since(before.since));
+            late = late.min(age.saturating_sub(percent(before.duration, BEAT_PERCENT)));
+        }
+        Self {
+            past: Some(before.version.clone()),
+            late,
+            ..new
+        }
+    }
+
+    /// When to look again, for a worker whose own lock would last for `own`.
+    fn next_look(&self, own: Duration) -> Instant {
+        let pause = self.duration.max(own) / TRIES_PER_DURATION;
+        let again = self.looked_at + pause;
+        let beat = self.since + percent(self.duration, LOOK_PERCENT);
+        let lapse = self.since + self.duration;
+        if self.looked_at >= lapse {
+            again
+        } else if self.looked_at >= beat || self.late > pause * 2 {
+            again.min(lapse)
+        } else {
+            beat.min(self.looked_at + percent(own, LOOK_PERCENT))
+        }
+    }
+}
+
+fn percent(duration: Duration, part: u32) -> Duration {
+    duration * part / 100
 }
 
 impl Leadership {
@@ -150,9 +228,9 @@ impl Leadership {
         self.next
     }
 
-    /// What is to be done at `now`.
+    /// What is to be done at `now`; again soon, unless an answer puts it off.
     pub(crate) fn step(&mut self, now: Instant) -> Step {
-        self.next = now + self.duration / BEATS_PER_DURATION;
+        self.next = now + self.duration / TRIES_PER_DURATION;
         match &self.role {
             Role::Leader { version, .. } => Step::Beat(version.clone()),
             Role::Follower(_) => Step::Look,
@@ -177,8 +255,7 @@ impl Leadership {
     fn lead(&mut self, version: String, renewed_at: Instant) {
         self.unsettled.clear();
         // The next beat counts from this one, also if it is found late.
-        let due = renewed_at + self.duration / BEATS_PER_DURATION;
-        self.next = self.next.min(due);
+        self.next = renewed_at + percent(self.duration, BEAT_PERCENT);
         self.role = Role::Leader {
             version,
             renewed_at,
@@ -189,6 +266,10 @@ impl Leadership {
     /// anything.
     pub(crate) fn saw(&mut self, row: Option<&LockRow>, now: Instant) -> Option<Claim> {
         let Some(row) = row else {
+            if matches!(self.role, Role::Follower(_)) && !self.unsettled.is_empty() {
+                // It may have refused a claim, and cannot be read then: that takes somebody to mend.
+                self.next = now + percent(self.duration, LOOK_PERCENT);
+            }
             self.role = Role::Follower(None);
             return Some(Claim::Absent);
         };
@@ -210,14 +291,11 @@ impl Leadership {
             Role::Follower(seen) => seen.as_ref(),
             Role::Leader { .. } => None,
         };
-        let since = before
-            .filter(|seen| seen.version == row.version)
-            .map_or(now, |seen| seen.since);
-        self.role = Role::Follower(Some(Sight {
-            version: row.version.clone(),
-            duration: row.duration,
-            since,
-        }));
+        let sight = Sight::of(row, before, now);
+        self.next = sight.next_look(self.duration);
+        let has_lapsed = now.duration_since(sight.since) >= sight.duration;
+        let version = sight.version.clone();
+        self.role = Role::Follower(Some(sight));
         if row.released {
             return Some(Claim::Released);
         }
@@ -225,7 +303,7 @@ impl Leadership {
         if mutation::is(Mutation::NoLeaderReplacement) {
             return None;
         }
-        (now.duration_since(since) >= row.duration).then(|| Claim::Expired(row.version.clone()))
+        has_lapsed.then_some(Claim::Expired(version))
     }
 
     /// Until when this worker may lead, if nothing more is heard of the row.
@@ -238,13 +316,13 @@ impl Leadership {
         }
     }
 
-    /// From when on the leader, another worker, counts as silent: half of its time is over without a
-    /// beat, or there is none.
+    /// From when on the leader, another worker, counts as silent: the next beat is overdue, or there is
+    /// none.
     pub(crate) fn silent_from(&self, now: Instant) -> Option<Instant> {
         match &self.role {
             Role::Leader { .. } => None,
             Role::Follower(None) => Some(now),
-            Role::Follower(Some(seen)) => Some(seen.since + seen.duration / 2),
+            Role::Follower(Some(seen)) => Some(seen.since + percent(seen.duration, SILENT_PERCENT)),
         }
     }
 

@@ -35,9 +35,10 @@ const STATES_INTERVAL: Duration = Duration::from_secs(60);
 /// Source: none, reasonable default.
 const REPORT_RETRY: Duration = Duration::from_secs(2);
 
-/// What a report, its deletion, or a look at the states, may take of the duration of the leader's lock. With the time
-/// between two beats, a third, it is less than what a leader counts on. Source: none, derived from that.
-const ERRANDS_PER_DURATION: u32 = 4;
+/// What a report, its deletion, or a look at the states, may take of the duration of the leader's lock: two
+/// attempts by default. A worker that starts waits as long for its report before it looks who leads, and a
+/// beat that is due waits too, with a third of the lock left then. Source: none, derived from that.
+const ERRANDS_PER_DURATION: u32 = 7;
 
 /// What the rest of the worker is to know.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

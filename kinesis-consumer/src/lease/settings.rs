@@ -33,9 +33,10 @@ const LEASE_DISCOVERY_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
 /// Source: none, reasonable bound: twenty looks a second.
 const LEASE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
 
-/// So that the leases of a leader that died have new owners within half a minute. The KCL's
-/// `dynamoDbLockBasedLeaderLeaseDurationInMillis` is 120 s. Source: none; three small writes in it.
-const LEADER_LOCK_DURATION_DEFAULT: Duration = Duration::from_secs(10);
+/// So that the leases of a leader that died have new owners within half a minute: its silence is seen within
+/// 84 % of this (`lock`), then its leases expire and are given away as any others. The KCL's
+/// `dynamoDbLockBasedLeaderLeaseDurationInMillis` is 120 s. Source: none, derived from that.
+const LEADER_LOCK_DURATION_DEFAULT: Duration = Duration::from_secs(18);
 
 /// Source: none, reasonable bound.
 const LEADER_LOCK_DURATION_MIN: Duration = Duration::from_millis(500);
@@ -84,7 +85,7 @@ pub struct LeaseSettings {
     )]
     pub lease_discovery_interval: Duration,
     /// For how long the leader's lock is trusted without a beat, 500 ms to 1 h. A leader that died
-    /// is replaced after it; it beats three times in it.
+    /// is replaced after it; it beats every 40 % of it.
     #[serde(
         rename = "leader_lock_duration_millis",
         with = "crate::settings::millis"

@@ -88,7 +88,7 @@ pub(crate) trait LeaseTable: Lock + Fleet + Debug + Send + Sync {
 /// The leader's lock.
 #[async_trait]
 pub(crate) trait Lock {
-    /// The lock as it is now; `None` if there is none or it cannot be read.
+    /// The lock, perhaps as it was a moment ago; `None` if there is none or it cannot be read.
     async fn lock(&self) -> Result<Option<LockRow>, Error>;
 
     /// Makes `me` the leader, on the condition of `claim`.

@@ -88,8 +88,8 @@ pub trait WorkerMetric: Send + Sync {
     /// average since the one before, where that is to be had. (The KCL takes one each second and averages
     /// them itself.)
     ///
-    /// It must not block its thread: the task that asks also keeps the leader's lock. It has an eighth of
-    /// `leader_lock_duration`, and its future is dropped then.
+    /// It must not block its thread: the task that asks also keeps the leader's lock. It has a fourteenth
+    /// of `leader_lock_duration`, 1.3 s by default, and its future is dropped then.
     ///
     /// # Errors
     /// An error, a panic, being late, and a value that is no number from 0 to 100 are all a failed reading:

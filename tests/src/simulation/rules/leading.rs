@@ -1,6 +1,6 @@
 //! Who leads, and whether another had a reason to.
 //!
-//! A leader proves three times while its lock lasts that it lives, tries each time until it is heard, and
+//! A leader proves every 40 % of what its lock lasts that it lives, tries each time until it is heard, and
 //! lets nothing else that is late keep it from that. So nobody else takes the lock from one that lives,
 //! was not asked to stop, and met at most [`FAULTS_ENDURED`] faults on its calls for the lock lately,
 //! whatever becomes of its other calls; nor does such a leader give the lock back, save when other calls
@@ -17,9 +17,10 @@ use crate::simulation::log::{Entry, Event};
 /// Source: the consumer's lock, which has room for one beat that is lost.
 pub const FAULTS_ENDURED: usize = 1;
 
-/// For how long a fault of a call for the lock may be why another leads: the lock lasts 10 s, and whoever
-/// waits for it looks three times meanwhile. Source: the default of `leader_lock_duration`.
-pub const LATELY: Duration = Duration::from_secs(15);
+/// For how long a fault of a call for the lock may be why another leads: the lock lasts 18 s, and whoever
+/// waits for it sees the last beat at most 7 s late, which is no more than the time to the next one, that
+/// fails. Source: the default of `leader_lock_duration`.
+pub const LATELY: Duration = Duration::from_secs(20);
 
 /// Passes of a leader that have to fail until another is to try. Source: as in the KCL.
 const FAILED_PASSES: usize = 3;

@@ -110,10 +110,10 @@ async fn the_lock_is_written_as_the_lock_client_of_java_does() {
     };
     let first = lock().await;
     assert_eq!(first["ownerName"], text("a"));
-    assert_eq!(first["leaseDuration"], text("10000"));
+    assert_eq!(first["leaseDuration"], text("18000"));
     assert_eq!(first["entityType"], text("LEADER"));
     assert_eq!(first.len(), 5, "{first:?}");
-    sleep(Duration::from_secs(4)).await;
+    sleep(Duration::from_secs(8)).await;
     let second = lock().await;
     assert_ne!(first["recordVersionNumber"], second["recordVersionNumber"]);
 }

@@ -61,9 +61,9 @@ fn faults_of_calls_for_the_lock_are_a_reason_if_they_are_several_and_not_long_ag
         then.push((led_at, led("b")));
         a_leads(then)
     };
-    assert!(!faults(2, "a", true, 118));
+    assert!(!faults(2, "a", true, 123));
     assert!(faults(1, "a", true, 110), "one alone is endured");
-    assert!(faults(2, "a", true, 119), "long ago");
+    assert!(faults(2, "a", true, 124), "long ago");
     assert!(faults(9, "a", false, 110), "of other calls");
     assert!(faults(9, "b", true, 110), "of another's");
     let sound = vec![
