@@ -133,13 +133,13 @@ async fn an_operator_releases_leases_of_a_live_and_of_a_dead_worker_and_ends_a_h
 {
     let mut board = Board::new().await;
     let endpoint = board.endpoint.clone();
-    // A worker renews every 3.5 s: in five, the counter of a lease that it holds moves.
+    // A worker renews every 4 s: in six, the counter of a lease that it holds moves.
     let first = [
         "release",
         "--lease",
         "shardId-000000000000",
         "--failover-ms",
-        "5000",
+        "6000",
     ];
     let (asked, all) = json(&endpoint, &first).await;
     assert_eq!((results(&asked), all), (vec!["asked"], true));
@@ -190,7 +190,7 @@ async fn an_operator_lists_verifies_resets_and_converts_the_leases_of_stopped_wo
         "--to",
         "trim_horizon",
         "--failover-ms",
-        "5000",
+        "6000",
     ];
     let (refused, all) = json(&endpoint, &held).await;
     assert_eq!((results(&refused), all), (vec!["held", "held"], false));
@@ -244,7 +244,7 @@ async fn an_operator_reads_what_each_command_did_and_scripts_its_exit_code() {
     const LEASES: [&str; 2] = ["shardId-000000000000", "shardId-000000000001"];
     let mut board = Board::new().await;
     let endpoint = board.endpoint.clone();
-    let held = ["reset", "--all", "--to", "latest", "--failover-ms", "5000"];
+    let held = ["reset", "--all", "--to", "latest", "--failover-ms", "6000"];
     let (told, code) = text(&endpoint, &held).await;
     let lines: Vec<&str> = told.lines().collect();
     assert!(

@@ -4,7 +4,7 @@
 //! ```text
 //!  every worker   Pulse: worker metrics ─▶ row    lock: look, claim, beat    states of migrations
 //!                 index ──what was given to me?──▶ take ──▶ HeldLease ──gained──▶ consumer
-//!                                                  └ its own task: renew every 3.5 s, checkpoint,
+//!                                                  └ its own task: renew every 4 s, checkpoint,
 //!                                                    fence, release, hand over
 //!  the leader     scan ─▶ Observer ─────▶ Roster ─────────▶ assign::plan ─▶ assign / start handoff ─▶ row
 //!                         (what is free)  (who is there)    (who gets what)
@@ -20,7 +20,7 @@
 //!   CPU) compares the clock before each step of its processors (`HeldLease::fenced`); code that runs on
 //!   its own, in a thread or behind a call to elsewhere, is not stopped by that. What a machine slept
 //!   through its monotonic clock does not count, on Linux: after that a processor may go on beside the
-//!   next owner until the next renewal is refused, 35 % of `failover_time` at the most and the time of
+//!   next owner until the next renewal is refused, 40 % of `failover_time` at the most and the time of
 //!   the write. Its checkpoints are refused all the same.
 //! - **No lease stays stuck.** A row without a living holder is given away after `failover_time`, by
 //!   the leader or, while there is none, by whoever takes it. A handoff ends at the latest
@@ -77,7 +77,7 @@
 //! ```
 //!
 //! # Cost
-//! Per lease one write in 35 % of `failover_time`, be it a renewal or a checkpoint (no renewal follows a
+//! Per lease one write in 40 % of `failover_time`, be it a renewal or a checkpoint (no renewal follows a
 //! checkpoint). Per worker one query of the index per `lease_discovery_interval` (half a read unit for
 //! about 40 leases), one small write per `worker_metrics_interval` and about three reads of
 //! the lock per `leader_lock_duration`, half a unit each. For the fleet one eventually consistent scan per

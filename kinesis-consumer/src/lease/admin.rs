@@ -29,7 +29,7 @@
 //! checkpoint and let go. So nothing here makes two workers process one shard, provided that
 //! `failover_time` here is no shorter than the longest of the workers': a worker with a longer one renews
 //! more seldom, its lease counts as not held, and where it is taken away two process the shard until the
-//! next renewal of the first, which is a third of its `failover_time` away at most.
+//! next renewal of the first, which is 40 % of its `failover_time` away at most.
 //!
 //! All of it works on the tables of a KCL too. Rows that cannot be read are left alone and named by
 //! [`verify`](LeaseAdmin::verify).

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  HeldLease ──checkpoint, release──▶ task: one write at a time ──▶ row
-//!     ▲                                 │  renew every 35 % of failover_time
+//!     ▲                                 │  renew every 40 % of failover_time
 //!     └── lost, handoff_requested ──────┘  fence when it cannot
 //! ```
 //!

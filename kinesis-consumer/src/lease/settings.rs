@@ -14,7 +14,7 @@ pub use table::{BillingMode, LeaseTableSettings};
 /// Source: KCL `LeaseManagementConfig.failoverTimeMillis`.
 const FAILOVER_TIME_DEFAULT: Duration = Duration::from_secs(10);
 
-/// Shorter ones would not leave room for three renewals over a slow network.
+/// Shorter ones would not leave room for the attempts of a renewal over a slow network.
 /// Source: none, reasonable bound.
 const FAILOVER_TIME_MIN: Duration = Duration::from_millis(500);
 
@@ -68,7 +68,7 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseSettings {
     /// How long a lease is left to a worker that does not renew it, 500 ms to 1 h. Renewals are
-    /// made every 35 % of it.
+    /// made every 40 % of it.
     #[serde(rename = "failover_time_millis", with = "crate::settings::millis")]
     pub failover_time: Duration,
     /// How often the leader reads the table and shares the leases out, 50 ms to `failover_time`.

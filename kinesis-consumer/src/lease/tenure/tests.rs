@@ -36,7 +36,7 @@ fn after(start: Instant, millis: u64) -> Instant {
 #[test]
 fn a_lease_is_renewed_twice_and_fenced_before_others_may_take_it() {
     let (tenure, start) = tenure();
-    assert_eq!(tenure.renew_at(), after(start, 3_500));
+    assert_eq!(tenure.renew_at(), after(start, 4_000));
     assert_eq!(tenure.fence_at(), after(start, 9_000));
     assert_eq!(tenure.loss_at_fence(), Loss::NotRenewed);
 }
@@ -45,10 +45,10 @@ fn a_lease_is_renewed_twice_and_fenced_before_others_may_take_it() {
 fn a_head_start_moves_the_first_renewal_only() {
     let (tenure, start) = tenure();
     let mut tenure = tenure.with_head_start(0.5);
-    assert_eq!(tenure.renew_at(), after(start, 1_750));
+    assert_eq!(tenure.renew_at(), after(start, 2_000));
     assert_eq!(tenure.fence_at(), after(start, 9_000));
     tenure.written(row(6), after(start, 1_000), after(start, 1_000));
-    assert_eq!(tenure.renew_at(), after(start, 4_500));
+    assert_eq!(tenure.renew_at(), after(start, 5_000));
 }
 
 #[test]
