@@ -304,7 +304,7 @@ impl Service {
                 let discovered = self.discover().await;
                 self.judge(discovered)?;
                 let pause = self.keeper.settings.lease_discovery_interval;
-                let part = 0.75 + 0.25 * self.keeper.rand.unit();
+                let part = 0.9 + 0.1 * self.keeper.rand.unit();
                 self.next_discovery = self.keeper.clock.now() + pause.mul_f64(part);
             }
             let next = if leads {

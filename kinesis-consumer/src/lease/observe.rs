@@ -30,7 +30,7 @@ const LATE_READ: Duration = Duration::from_secs(3);
 /// For how many `failover_time`s a row without a mark is remembered that was not looked at. Meanwhile it
 /// may have been deleted and made anew with the very same counter; a mark names one take of one row
 /// and does not come again. Source: none; between its first look and its first pass as a leader a
-/// worker waits for the lock of a dead one, by default one `failover_time`. Where the scans are slower
+/// worker waits for the lock of a dead one, by default almost two. Where the scans are slower
 /// than that, for twice the time between the last two.
 const FAILOVERS_REMEMBERED: u32 = 3;
 

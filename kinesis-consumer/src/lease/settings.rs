@@ -27,8 +27,11 @@ const FAILOVER_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 /// `lease`.
 const LEASE_ASSIGNMENT_INTERVAL_DEFAULT: Duration = Duration::from_millis(1_750);
 
-/// The KCL asks every 10 s. Source: none; the cost is in the module doc of `lease`.
-const LEASE_DISCOVERY_INTERVAL_DEFAULT: Duration = Duration::from_secs(1);
+/// So that a lease of a worker that died is found within 15 s, by who it was given to: 1.75 s until the
+/// leader sees its last renewal, 10.5 s until the pass that finds it expired, and this; and within 3 s one
+/// that a worker gave back when it stopped. The KCL asks every 10 s. Source: none, derived from those; the
+/// cost is in the module doc of `lease`.
+const LEASE_DISCOVERY_INTERVAL_DEFAULT: Duration = Duration::from_secs(2);
 
 /// Source: none, reasonable bound: twenty looks a second.
 const LEASE_LOOK_INTERVAL_MIN: Duration = Duration::from_millis(50);
@@ -78,7 +81,7 @@ pub struct LeaseSettings {
     )]
     pub lease_assignment_interval: Duration,
     /// How often a worker looks which leases were given to it, 50 ms to `failover_time`. The pauses
-    /// are jittered down to three quarters.
+    /// are jittered down to nine tenths.
     #[serde(
         rename = "lease_discovery_interval_millis",
         with = "crate::settings::millis"

@@ -14,7 +14,7 @@
 //! | [`Rule::Deposed`] | who leads leads on, and gives the lock back, unless it is killed or asked to stop, or several of its calls failed lately: of those for the lock, for another to take it ([`leading`]) |
 //! | [`Rule::Stuck`] | some time after the last fault the fleet is at rest: every record is done, every open shard has a processor on a living worker that owns its lease, every closed one is checkpointed at its end, a living worker leads, and the shards are shared out evenly |
 //! | in quiet, when nothing fails but what is said here | |
-//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led, within 15 s where an operator had a lease released; not before 30 s after the leader's death if that, or who follows it, is what is waited for; and [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first |
+//! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led, within 15 s where an operator had a lease released; not before 30 s after the leader's death if that, or who follows it, is what is waited for; [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first; and, where a lease has to expire and the leader stops meanwhile, [`SEEN_TO_BE_GONE_WITHIN`] later |
 //! | [`Rule::Shaken`] | nobody is told that a lease is lost |
 //! | [`Rule::Restless`] | nothing is moved once nothing is written any more and the readings of the workers show that |
 //! | [`Rule::Twice`] | what a processor was done with, and had time to checkpoint when it was asked to stop, does not come again |
@@ -32,7 +32,8 @@ use kinesis_core::{Position, ShardId};
 use super::log::{Call, Entry, Event, Instance, Pending, Row};
 use alone::Left;
 pub use alone::{
-    HANDED_OVER_WITHIN, LEADER_REPLACED_WITHIN, ON_THE_DEAD, REPLACED_WITHIN, TAKEN_FOR_ALIVE,
+    HANDED_OVER_WITHIN, LEADER_REPLACED_WITHIN, ON_THE_DEAD, REPLACED_WITHIN,
+    SEEN_TO_BE_GONE_WITHIN, TAKEN_FOR_ALIVE,
 };
 use anew::Anew;
 use leading::Leading;
@@ -170,6 +171,8 @@ pub struct Checker {
     leading: Leading,
     /// The leader that died, and when, until another leads: nobody gives leases away.
     leaderless: Option<(Arc<str>, Duration)>,
+    /// The leader gave the lock back, and no other has it yet.
+    vacant: bool,
     quiet: bool,
     still: bool,
     /// The instants that operators set leases to.
@@ -206,6 +209,7 @@ impl Checker {
             leader: None,
             leading: Leading::default(),
             leaderless: None,
+            vacant: false,
             quiet: false,
             still: false,
             set_to: BTreeSet::new(),
@@ -256,9 +260,11 @@ impl Checker {
                 // A beat of the dead one may still be under way.
                 if self.alive.contains(&**worker) {
                     self.leaderless = None;
+                    self.vacant = false;
                 }
                 self.leader = Some(worker.clone());
             }
+            Event::GaveBack { .. } => self.vacates(),
             Event::Row { lease, row } => self.row(lease, row),
             Event::RowDeleted {
                 lease,
@@ -303,11 +309,7 @@ impl Checker {
             Event::Quiet => self.quiet = true,
             Event::Still => self.still = true,
             Event::Over => self.still = false,
-            Event::Step(_)
-            | Event::Asked { .. }
-            | Event::Called { .. }
-            | Event::GaveBack { .. }
-            | Event::Calm => {}
+            Event::Step(_) | Event::Asked { .. } | Event::Called { .. } | Event::Calm => {}
         }
     }
 }

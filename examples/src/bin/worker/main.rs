@@ -107,7 +107,7 @@ impl Run {
                     .lease_assignment_interval
                     .min(failover_time / 4),
                 lease_discovery_interval: defaults.lease_discovery_interval.min(failover_time / 4),
-                leader_lock_duration: defaults.leader_lock_duration.min(failover_time),
+                leader_lock_duration: defaults.leader_lock_duration.min(failover_time * 9 / 5),
                 ..defaults
             },
             ..Settings::default()

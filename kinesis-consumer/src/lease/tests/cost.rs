@@ -162,13 +162,21 @@ async fn a_hundred_leases_on_five_workers_cost_no_more_than_with_the_kcl() {
     assert!(bill.iter().find(unnamed).is_none(), "{bill:?}");
 }
 
-/// What a worker costs by itself, and the leader's scans, weigh more where there are few leases.
+/// What a worker costs by itself, and the leader's lock and scans, weigh more where there are few leases.
 #[tokio::test(start_paused = true)]
-async fn a_small_fleet_costs_more_than_with_the_kcl_and_little_in_itself() {
-    for (leases, workers, most) in [(40, 2, 1.0), (8, 4, 1.3), (20, 10, 1.3), (5, 5, 1.6)] {
+async fn two_leases_a_worker_cost_no_more_than_with_the_kcl_and_one_a_twentieth_more() {
+    let two = [(40, 2), (20, 10), (8, 4), (4, 2), (3, 1)].map(|fleet| (fleet, 1.0));
+    // A worker alone beats all the same, for others that may come.
+    let fewer = [
+        ((10, 10), 1.06),
+        ((5, 5), 1.06),
+        ((2, 1), 1.07),
+        ((1, 1), 1.26),
+    ];
+    for ((leases, workers), most) in two.into_iter().chain(fewer) {
         let (ours, kcl, _) = costs(leases, workers).await;
         let share = ours / kcl;
-        println!("{leases} on {workers}: {share:.2} of the KCL's");
+        println!("{leases} on {workers}: {share:.3} of the KCL's");
         assert!(
             share <= most,
             "{leases} leases on {workers} workers: {share}"

@@ -108,7 +108,7 @@ impl DynamoDbTable {
     }
 
     /// The leases whose owner, or next owner, is `owner`. Bounded as short as a write is: a lease that
-    /// was given waits for the answer, and the next look is a second away.
+    /// was given waits for the answer, and the next look is two seconds away.
     pub(super) async fn ask_index(&self, owner: &str) -> Result<Vec<ShardId>, Error> {
         let mut keys = Vec::new();
         let mut start: Option<Item> = None;

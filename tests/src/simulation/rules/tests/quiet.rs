@@ -48,6 +48,32 @@ fn in_quiet_a_shard_that_is_left_alone_for_too_long_is_found() {
     assert_eq!(followed(true, 16, follower(), at(2)), [Rule::Slow]);
 }
 
+#[test]
+fn in_quiet_a_shard_whose_worker_died_waits_for_who_leads_when_the_leader_stops_and_no_other_does()
+{
+    let gave_back = || Event::GaveBack { worker: "b".into() };
+    let stops = || {
+        vec![
+            enters(&instance(0, "a"), Call::Shutdown),
+            leaves(&instance(0, "a"), Call::Shutdown, Ending::Done),
+        ]
+    };
+    let after = SEEN_TO_BE_GONE_WITHIN.as_secs();
+    let led = || vec![asked("a"), led("b")];
+    for given_up in [
+        [led(), vec![down("a"), gave_back()]].concat(),
+        [led(), vec![gave_back(), down("a")]].concat(),
+    ] {
+        assert_eq!(followed(true, 15 + after, given_up.clone(), at(2)), NOTHING);
+        assert_eq!(followed(true, 16 + after, given_up, at(2)), [Rule::Slow]);
+    }
+    let given_up = [led(), stops(), vec![gave_back()]].concat();
+    assert_eq!(followed(true, 4, given_up, at(2)), [Rule::Slow]);
+    let another = vec![gave_back(), up("c"), super::led("c"), down("a")];
+    let given_up = [led(), another].concat();
+    assert_eq!(followed(true, 16, given_up, at(2)), [Rule::Slow]);
+}
+
 /// The rules that a quiet history breaks in which `a` stops, the leader dies, and `b` follows on the shard
 /// so many seconds after that; another leads before `a` stops, if so.
 fn followed_without_a_leader(stops_first: bool, led_again: bool, seconds: u64) -> Vec<Rule> {
