@@ -50,7 +50,7 @@
 //! The attributes are those of the KCL 3.5 (`leaseKey` S hash key, `leaseOwner` S, `leaseCounter` N,
 //! `checkpoint` S, `checkpointSubSequenceNumber` N, `ownerSwitchesSinceCheckpoint` N, `parentShardId`
 //! SS, `childShardIds` SS, `startingHashKey` S, `endingHashKey` S, `checkpointOwner` S, `throughputKBps`
-//! N, `entityType` S; see [`item`]) and two of our own. `acquisitionId` S: which worker, process and
+//! N, `entityType` S; see [`item`]) and two of our own (a row of worker metrics has one, [`stats`]). `acquisitionId` S: which worker, process and
 //! take wrote last, so that a write whose answer got lost is told apart from a write of somebody
 //! else. `startTimestampMillis` N: the instant that a checkpoint of `LATEST` or `AT_TIMESTAMP` stands
 //! for. Rows of 2.x are read too. Attributes that are not known here are kept: existing rows are only
@@ -64,6 +64,14 @@
 //! Live KCL 3 workers may share the table: whoever leads, of either kind, assigns to both, and each
 //! hands over to the other. A *running* KCL 2.x, whose workers take leases from each other, is
 //! refused at the start; a stopped one is taken over where it stands.
+//!
+//! A KCL does not know `startTimestampMillis`. A row at `LATEST` it reads from the newest record when it
+//! takes it, as one of its own. A row at `AT_TIMESTAMP` it cannot read at all unless it is itself set to an
+//! instant, which it takes then: it fails whenever it begins, and keeps the lease. So no such row is made
+//! while a KCL is in the fleet, or was within a day, unless the application begins at an instant: a lease
+//! that is made anew begins at the oldest record then. Rows at an instant that a fleet without a KCL made,
+//! for a row that was deleted or by `leases reset`, and that had no record since, are to be reset before the
+//! first KCL starts.
 //!
 //! # Handoff
 //! `leaseOwner` already names the next owner and `checkpointOwner` the present one:

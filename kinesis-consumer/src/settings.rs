@@ -71,7 +71,8 @@ pub enum InitialPosition {
     /// header `Date` of its answers, in whole seconds, so up to a second early). The instant is stored
     /// with the lease: every worker that reads the shard before its first checkpoint starts there, so
     /// nothing that came since is missed, however long it takes until reading succeeds, and however wrong
-    /// the clocks of workers are. For rows that a KCL made, which name no instant, it is when a worker
+    /// the clocks of workers are. (A KCL that gets such a lease knows no instant: it begins at the newest
+    /// record of that moment.) For rows that a KCL made, which name no instant, it is when a worker
     /// begins with the shard, as it is in the KCL for all: what comes between two workers of which the
     /// first did not checkpoint is missed.
     Latest,
@@ -79,7 +80,8 @@ pub enum InitialPosition {
     /// with the lease of a shard that is new to the application, and goes on to the shard's children
     /// while nothing was read: another instant at the next start changes nothing for a stream that
     /// has leases. Only for rows that a KCL made, which have no instant, each worker's own setting
-    /// counts.
+    /// counts. A KCL in the same fleet has to be set to the same instant: it reads from its own, and one
+    /// that is set to begin elsewhere fails to read such a lease, and keeps it.
     AtTimestamp(u64),
 }
 

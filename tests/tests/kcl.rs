@@ -9,6 +9,8 @@
 mod aggregates;
 #[path = "kcl/fleet.rs"]
 mod fleet;
+#[path = "kcl/instants.rs"]
+mod instants;
 #[path = "kcl/legacy.rs"]
 mod legacy;
 #[path = "kcl/mixed.rs"]

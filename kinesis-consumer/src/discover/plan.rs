@@ -11,6 +11,12 @@
 //! - else *new to the application*: created at the initial position. With `LATEST` only if it is open,
 //!   since a closed shard has no newest end to start behind.
 //!
+//! Beside a KCL a lease that would begin at an instant begins at the oldest record, unless the application
+//! itself begins at one. A KCL knows an instant only from its own settings: without it, it takes a lease
+//! whose checkpoint is `AT_TIMESTAMP`, fails with a null pointer whenever it begins to read, and keeps the
+//! lease (source: KCL 3.5.1, `IteratorBuilder`; held by `tests/tests/kcl/instants.rs`). Whatever is read
+//! twice then would otherwise not be read at all.
+//!
 //! Invariant, of this plan and of the end of a shard: a lease is created only when each parent has a
 //! lease or is done. So a merged shard does not get one from its first parent while the other is
 //! still coming. Both "a descendant has a lease, so it is done" and "a parent has no lease, so the
@@ -37,6 +43,8 @@ const CLOCK_MARGIN_MILLIS: u64 = 60_000;
 pub(crate) struct Known<'a> {
     pub(crate) leases: &'a [Lease],
     pub(crate) unreadable: &'a [ShardId],
+    /// Workers of a KCL may be given the leases.
+    pub(crate) beside_kcl: bool,
 }
 
 /// What is known of a shard that is listed or has a lease.
@@ -152,6 +160,10 @@ pub(crate) fn missing_leases(
                 State::Done
             },
         );
+        let start = start.map(|start| match known.beside_kcl {
+            true => start.legible_to_a_kcl(initial),
+            false => start,
+        });
         missing.extend(start.map(|start| lease_of(shard, start)));
     }
     missing
@@ -174,6 +186,16 @@ impl Start {
         Self {
             position: Position::AtTimestamp,
             millis: Some(millis),
+        }
+    }
+
+    /// The same, or earlier, as a KCL of an application that begins at `initial` can read it.
+    fn legible_to_a_kcl(self, initial: InitialPosition) -> Self {
+        match (&self.position, initial) {
+            (Position::AtTimestamp, InitialPosition::Latest | InitialPosition::TrimHorizon) => {
+                Self::BEGINNING
+            }
+            _ => self,
         }
     }
 

@@ -31,14 +31,19 @@
 //! more seldom, its lease counts as not held, and where it is taken away two process the shard until the
 //! next renewal of the first, which is 40 % of its `failover_time` away at most.
 //!
-//! All of it works on the tables of a KCL too. Rows that cannot be read are left alone and named by
-//! [`verify`](LeaseAdmin::verify).
+//! # Beside a KCL
+//! The tables of a KCL are looked after too, with what it cannot do left out. No lease is
+//! [`reset`](LeaseAdmin::reset) to an instant where a KCL may read it, since only a setting of its own tells
+//! a KCL which instant that is.
+//!
+//! Rows that cannot be read are left alone and named by [`verify`](LeaseAdmin::verify).
 //!
 //! Deliberately absent: deleting leases and tables.
 
 mod change;
 mod convert;
 mod list;
+mod others;
 mod rows;
 mod verify;
 
@@ -62,6 +67,7 @@ pub struct LeaseAdmin {
     kinesis: aws_sdk_kinesis::Client,
     rows: Rows,
     failover_time: Duration,
+    without_kcl: bool,
     clock: Clock,
 }
 
@@ -76,6 +82,7 @@ impl LeaseAdmin {
             kinesis,
             rows: Rows::new(dynamodb, application.into()),
             failover_time: FAILOVER_TIME,
+            without_kcl: false,
             clock: Clock::default(),
         }
     }
@@ -86,6 +93,14 @@ impl LeaseAdmin {
     #[must_use]
     pub fn failover_time(mut self, failover_time: Duration) -> Self {
         self.failover_time = failover_time;
+        self
+    }
+
+    /// Says that no KCL reads the table any more, whatever it left there, so that leases can be
+    /// [`reset`](Self::reset) to an instant.
+    #[must_use]
+    pub fn without_kcl(mut self) -> Self {
+        self.without_kcl = true;
         self
     }
 

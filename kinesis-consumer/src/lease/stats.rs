@@ -3,7 +3,8 @@
 //! The attributes are those of KCL 3.5.1's `WorkerMetricStats`: `lut` (N, when it was written, in
 //! seconds), `sts` (M of L of N: the last values of each metric, oldest first, −1 where a sample
 //! failed), `opr` (M of L of N: what each metric may rise to), `sup` and `slu` (what the worker
-//! understands, 1 being rows in one table). A leader gives leases only to workers whose row is fresh.
+//! understands, 1 being rows in one table). A leader gives leases only to workers whose row is fresh. One
+//! is of our own: `writer` (S), by which a row of ours is told from one of a KCL.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -17,6 +18,9 @@ pub(super) const VALUES: &str = "sts";
 pub(super) const RANGES: &str = "opr";
 pub(super) const SUPPORT: &str = "sup";
 pub(super) const SUPPORT_UPDATED_AT: &str = "slu";
+/// Who wrote the row; a KCL does not say.
+pub(super) const WRITER: &str = "writer";
+pub(super) const OURS: &str = "kinesis-consumer";
 /// Source: KCL 3.5.1, `EntityType`.
 pub(super) const ENTITY_STATS: &str = "WORKER_METRIC_STATS";
 /// Understands worker metrics and states in the lease table.
@@ -38,16 +42,19 @@ pub(crate) struct WorkerStats {
     pub(crate) updated_at: u64,
     pub(crate) values: BTreeMap<String, Vec<f64>>,
     pub(crate) ranges: BTreeMap<String, u64>,
+    /// Whether a worker of this crate wrote it, and not a KCL.
+    pub(crate) is_ours: bool,
 }
 
 impl WorkerStats {
-    /// A worker that says only that it lives.
+    /// A worker of this crate that says only that it lives.
     pub(crate) fn new(worker: &str, updated_at: u64) -> Self {
         Self {
             worker: worker.to_owned(),
             updated_at,
             values: BTreeMap::new(),
             ranges: BTreeMap::new(),
+            is_ours: true,
         }
     }
 
@@ -77,6 +84,7 @@ impl WorkerStats {
             updated_at,
             values,
             ranges,
+            is_ours: item.contains_key(WRITER),
         })
     }
 
@@ -160,6 +168,7 @@ mod tests {
             (UPDATED_AT.to_owned(), number(stats.updated_at)),
             (VALUES.to_owned(), values),
             (RANGES.to_owned(), ranges),
+            (WRITER.to_owned(), AttributeValue::S(OURS.to_owned())),
         ]);
         WorkerStats::read(&item, "leaseKey")
     }

@@ -249,6 +249,62 @@ async fn a_reset_leaves_held_leases_alone_and_reads_the_others_again_from_where_
     assert_eq!(world.ledger.texts()[before..], ["5"]);
 }
 
+/// Changes the row of the first lease by hand.
+async fn change(world: &World, expression: &str, values: &[(&str, AttributeValue)]) {
+    let values = values.iter().cloned();
+    let values = values.map(|(name, value)| (name.to_owned(), value));
+    let update = world.dynamodb.update_item().table_name(APPLICATION);
+    update
+        .key("leaseKey", AttributeValue::S(FIRST.to_owned()))
+        .update_expression(expression)
+        .set_expression_attribute_values(Some(values.collect()))
+        .send()
+        .await
+        .expect("updated");
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_reset_to_an_instant_where_a_kcl_has_been_unless_it_is_said_to_be_gone() {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    for by_metrics in [false, true] {
+        let world = World::new(2).await;
+        processed(&world, 6).await;
+        if by_metrics {
+            // The row of a worker that has no lease.
+            let put = world.dynamodb.put_item().table_name(APPLICATION);
+            let put = put
+                .item("leaseKey", text("kcl"))
+                .item("entityType", text("WORKER_METRIC_STATS"))
+                .item("lut", AttributeValue::N("0".to_owned()));
+            put.send().await.expect("put");
+        } else {
+            // As a KCL leaves it that stops: it takes a lease without a mark, and lets it expire.
+            change(&world, "SET leaseOwner = :kcl", &[(":kcl", text("kcl"))]).await;
+        }
+        let admin = admin(&world);
+        let all = Which::All;
+        let refused = admin.reset(&all, ResetTo::AtTimestamp(1)).await;
+        let error = refused.expect_err("a KCL could not read it");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let told = error.to_string();
+        for part in ["worker kcl", APPLICATION, "AT_TIMESTAMP", "--without-kcl"] {
+            assert!(told.contains(part), "no {part} in: {told}");
+        }
+        let row = world.lease_row(FIRST).await;
+        assert_ne!(row["checkpoint"], "AT_TIMESTAMP");
+        // What a KCL can read is set.
+        let done = admin
+            .reset(&all, ResetTo::TrimHorizon)
+            .await
+            .expect("reset");
+        assert_eq!(results(&done), [ChangeResult::Done; 2]);
+        let admin = admin.without_kcl();
+        let done = admin.reset(&all, ResetTo::AtTimestamp(1)).await;
+        assert_eq!(results(&done.expect("reset")), [ChangeResult::Done; 2]);
+        assert_eq!(world.lease_row(FIRST).await["checkpoint"], "AT_TIMESTAMP");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_handoff_that_nobody_carries_on_is_ended() {
     let world = World::new(2).await;

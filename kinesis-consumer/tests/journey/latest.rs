@@ -9,7 +9,7 @@ use kinesis_local::{FaultEffect, FaultPlan};
 
 use crate::fan_out::by_fan_out;
 use crate::ledger::Behaviour;
-use crate::world::{APPLICATION, World, for_workers};
+use crate::world::{APPLICATION, World, for_workers, until};
 
 fn latest(settings: Settings) -> Settings {
     Settings {
@@ -172,5 +172,54 @@ async fn a_row_of_a_kcl_which_names_no_instant_begins_when_the_worker_does_by_th
     for clock in [0, 1] {
         begins_with_a_row_that_names(None, Settings::default(), clock).await;
         begins_with_a_row_that_names(None, by_fan_out(), clock).await;
+    }
+}
+
+/// Writes the row of metrics of a worker of a KCL 3.5, that was written now.
+async fn put_kcl(world: &World) {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let seconds = AttributeValue::N((world.clock.epoch_millis() / 1_000).to_string());
+    let put = world.dynamodb.put_item().table_name(APPLICATION);
+    put.item("leaseKey", text("kcl"))
+        .item("entityType", text("WORKER_METRIC_STATS"))
+        .item("lut", seconds.clone())
+        .item("sts", AttributeValue::M([].into()))
+        .item("opr", AttributeValue::M([].into()))
+        .item("sup", AttributeValue::N("1".to_owned()))
+        .item("slu", seconds)
+        .send()
+        .await
+        .expect("put");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_that_was_deleted_is_made_anew_at_the_instant_or_beside_a_kcl_at_the_oldest_record() {
+    const FIRST: &str = "shardId-000000000000";
+    for beside_kcl in [false, true] {
+        let world = world(2).await;
+        let settings = latest(Settings::default());
+        let mut worker = world.worker_with("one", settings, |_| Behaviour::Process);
+        let started = |kind: &EventKind| matches!(kind, EventKind::ShardStarted { .. });
+        worker.until_event("it has a shard", started).await;
+        world.put_numbers(20..40, 13).await;
+        world.ledger.until_processed(20).await;
+        let delete = world.dynamodb.delete_item().table_name(APPLICATION);
+        let key = AttributeValue::S(FIRST.to_owned());
+        delete.key("leaseKey", key).send().await.expect("deleted");
+        let anew = async || {
+            if beside_kcl {
+                put_kcl(&world).await;
+            }
+            !world.lease_row(FIRST).await.is_empty()
+        };
+        until("the row is made anew", anew).await;
+        let row = world.lease_row(FIRST).await;
+        let names_instant = row.contains_key("startTimestampMillis");
+        let expected = match beside_kcl {
+            false => ("AT_TIMESTAMP", true),
+            true => ("TRIM_HORIZON", false),
+        };
+        assert_eq!((&*row["checkpoint"], names_instant), expected, "{row:?}");
+        worker.kill().await;
     }
 }

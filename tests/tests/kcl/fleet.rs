@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
+use kinesis_consumer::admin::LeaseAdmin;
 use kinesis_consumer::{EventKind, FanOutSettings, Gain, LeaseSettings, Settings};
 use kinesis_core::{Clock, ShardId};
 use tests::history::{Event, History, flights};
@@ -24,6 +25,9 @@ pub(super) const SHARDS: usize = 4;
 
 /// The longest wait for anything. Source: as that of the KCL's worker.
 const PATIENCE: Duration = Duration::from_secs(150);
+
+/// As the KCL's workers have it here.
+const FAILOVER_TIME: Duration = Duration::from_secs(3);
 
 /// Flights that are sent at once: every shard always has some. Source: none.
 const BATCH: usize = 32;
@@ -44,7 +48,7 @@ pub(super) type Item = HashMap<String, AttributeValue>;
 fn hurried(retrieval: Retrieval) -> Settings {
     Settings {
         lease: LeaseSettings {
-            failover_time: Duration::from_secs(3),
+            failover_time: FAILOVER_TIME,
             lease_assignment_interval: Duration::from_secs(1),
             lease_cleanup_interval: Duration::from_secs(2),
             leader_lock_duration: Duration::from_secs(6),
@@ -135,6 +139,12 @@ impl Fleet {
         self.world.worker_with(name, settings, factory)
     }
 
+    /// What an operator has for the fleet.
+    pub(super) fn admin(&self) -> LeaseAdmin {
+        let (kinesis, dynamodb) = (self.world.kinesis.clone(), self.world.dynamodb.clone());
+        LeaseAdmin::new(APPLICATION, kinesis, dynamodb).failover_time(FAILOVER_TIME)
+    }
+
     /// A worker of the newest KCL.
     pub(super) async fn kcl(&self, name: &str) -> KclWorker {
         self.kcl_with(name, How::default()).await
@@ -150,7 +160,7 @@ impl Fleet {
     }
 
     /// The shards that `worker` got records of, since the first `before` events.
-    fn read_by(&self, worker: &str, before: usize) -> BTreeSet<ShardId> {
+    pub(super) fn read_by(&self, worker: &str, before: usize) -> BTreeSet<ShardId> {
         let events = self.history.events();
         let read = events[before..].iter().filter_map(|event| match event {
             Event::Delivered {

@@ -64,6 +64,9 @@ enum Leases {
         which: Chosen,
     },
     /// Lets reading start again elsewhere. Stop the application first.
+    ///
+    /// An instant is refused where a KCL has been: one that is not itself set to AT_TIMESTAMP never reads
+    /// such a lease, and does not give it up.
     Reset {
         #[command(flatten)]
         table: Table,
@@ -72,6 +75,9 @@ enum Leases {
         /// trim_horizon, latest, or an instant in milliseconds since the Unix epoch.
         #[arg(long, value_parser = reset_to)]
         to: ResetTo,
+        /// No KCL reads this table any more, whatever it left there: an instant may be set.
+        #[arg(long)]
+        without_kcl: bool,
     },
     /// Moves the leases between an application of one stream and one of several, with their
     /// checkpoints. Stop the application first.
@@ -178,7 +184,19 @@ impl Leases {
                 print(json, &json!({ "leases": leases }), || listed(&leases))
             }
             Self::Release { which, .. } => changed(json, &admin.release(&which.which()).await?),
-            Self::Reset { which, to, .. } => changed(json, &admin.reset(&which.which(), to).await?),
+            Self::Reset {
+                which,
+                to,
+                without_kcl,
+                ..
+            } => {
+                let admin = if without_kcl {
+                    admin.without_kcl()
+                } else {
+                    admin
+                };
+                changed(json, &admin.reset(&which.which(), to).await?)
+            }
             Self::Unstick { .. } => changed(json, &admin.unstick().await?),
             Self::Convert { to, stream, .. } => {
                 let id = match stream.parse::<StreamId>() {

@@ -25,6 +25,7 @@ fn missing(shards: &ShardMap, leases: &[Lease], initial: InitialPosition) -> Vec
     let known = Known {
         leases,
         unreadable: &[],
+        beside_kcl: false,
     };
     missing_leases(shards, known, initial, NOW)
         .into_iter()
@@ -156,6 +157,7 @@ fn starts(shards: &ShardMap, leases: &[Lease], initial: InitialPosition) -> Vec<
     let known = Known {
         leases,
         unreadable: &[],
+        beside_kcl: false,
     };
     let start = |lease: Lease| Start {
         position: lease.checkpoint,
@@ -218,6 +220,43 @@ fn a_first_start_that_broke_off_is_completed_as_of_its_instant() {
 }
 
 #[test]
+fn beside_a_kcl_that_has_no_instant_of_its_own_no_lease_is_made_at_one() {
+    let started = |shards: &ShardMap, leases: &[Lease], initial| {
+        let known = Known {
+            leases,
+            unreadable: &[],
+            beside_kcl: true,
+        };
+        let missing = missing_leases(shards, known, initial, NOW);
+        let start = |lease: &Lease| (lease.checkpoint.clone(), lease.starts_at_millis);
+        missing.iter().map(start).collect::<Vec<_>>()
+    };
+    let beginning = (Position::TrimHorizon, None);
+    let began = NOW - 1_000_000;
+    let moved = [Lease {
+        starts_at_millis: Some(began),
+        ..read_to(0)
+    }];
+    let found = started(&long_after(), &moved, InitialPosition::Latest);
+    assert_eq!(found, [beginning.clone(), beginning.clone()]);
+    // Closed during a first start.
+    let map = shards(&[(0, &[], true), (1, &[], true), (2, &[], false)]);
+    let leases = [since(0, Position::Latest, began)];
+    let found = started(&map, &leases, InitialPosition::Latest);
+    assert_eq!(found, [(Position::Latest, Some(began)), beginning]);
+    // Where the application begins at an instant, a KCL does too.
+    let leases = [since(0, Position::AtTimestamp, began)];
+    let found = started(&map, &leases, InitialPosition::AtTimestamp(NOW));
+    assert_eq!(
+        found,
+        [
+            (Position::AtTimestamp, Some(began)),
+            (Position::AtTimestamp, Some(began))
+        ]
+    );
+}
+
+#[test]
 fn a_child_starts_at_the_instant_of_its_parents_only_if_nothing_of_them_was_read() {
     let later = InitialPosition::AtTimestamp(NOW);
     let unread = since(0, Position::AtTimestamp, 5);
@@ -242,6 +281,7 @@ fn a_row_that_cannot_be_read_is_not_created_again_nor_are_its_children() {
     let known = Known {
         leases: &[],
         unreadable: &unreadable,
+        beside_kcl: false,
     };
     assert_eq!(missing_leases(&resharded(), known, START, NOW), []);
 }
@@ -251,6 +291,7 @@ fn new_leases_carry_lineage_and_range() {
     let known = Known {
         leases: &[],
         unreadable: &[],
+        beside_kcl: false,
     };
     let found = missing_leases(&resharded(), known, InitialPosition::Latest, NOW);
     let parents = BTreeSet::from([ShardId::from_index(1), ShardId::from_index(3)]);
@@ -324,7 +365,7 @@ proptest! {
         for (choice, sync) in choices {
             if sync || rows.is_empty() {
                 let leases: Vec<_> = rows.values().cloned().collect();
-                let known = Known { leases: &leases, unreadable: &[] };
+                let known = Known { leases: &leases, unreadable: &[], beside_kcl: false };
                 for lease in missing_leases(&map, known, START, NOW) {
                     rows.insert(lease.shard_id.clone(), lease);
                 }

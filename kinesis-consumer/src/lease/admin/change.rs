@@ -60,10 +60,12 @@ impl Which {
 pub enum ResetTo {
     /// At the oldest record kept. Finished shards are read again too.
     TrimHorizon,
-    /// At the instant of the reset, by the clock of whoever resets. Finished shards stay finished.
+    /// At the instant of the reset, by the clock of whoever resets. Finished shards stay finished. A KCL,
+    /// which knows no such instant, begins at the newest record when it takes the lease.
     Latest,
     /// At the first record at or after this instant, in milliseconds since the Unix epoch. Finished
-    /// shards are read again too.
+    /// shards are read again too. Refused where a KCL may read the leases: see
+    /// [`reset`](LeaseAdmin::reset).
     AtTimestamp(u64),
 }
 
@@ -159,8 +161,17 @@ impl LeaseAdmin {
     /// Shards whose leases are gone from the table, as those of finished shards are in time, are not
     /// read again.
     ///
+    /// An instant ([`ResetTo::AtTimestamp`]) is for workers of this crate. A KCL knows one only from its own
+    /// settings: one that is to begin at `LATEST` or `TRIM_HORIZON` takes a lease that is to be read from an
+    /// instant, fails whenever it begins to read, and keeps it, so that nobody reads the shard; one that is
+    /// to begin at an instant begins at its own. So nothing is reset to an instant where a KCL had a lease
+    /// last, or has been in the fleet within a day, unless
+    /// [`without_kcl`](LeaseAdmin::without_kcl) says that none reads the table any more. A shard without
+    /// records keeps the instant: do not start a KCL afterwards either.
+    ///
     /// # Errors
-    /// As [`release`](Self::release).
+    /// As [`release`](Self::release); [`ErrorKind::InvalidInput`] for an instant beside a KCL, before
+    /// anything is changed.
     pub async fn reset(&self, which: &Which, to: ResetTo) -> Result<Vec<Change>, Error> {
         let now = self.clock.epoch_millis();
         let (position, starts_at) = match to {
@@ -168,8 +179,12 @@ impl LeaseAdmin {
             ResetTo::Latest => (Position::Latest, Some(now)),
             ResetTo::AtTimestamp(millis) => (Position::AtTimestamp, Some(millis)),
         };
+        let leases = self.watched(which).await?;
+        if position == Position::AtTimestamp && !self.without_kcl {
+            self.permit_instant().await?;
+        }
         let mut changes = Vec::new();
-        for (found, held) in self.watched(which).await? {
+        for (found, held) in leases {
             let result = if held {
                 ChangeResult::Held
             } else {

@@ -8,12 +8,14 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Delete, Put, TransactWriteItem};
 use backon::{ExponentialBuilder, Retryable};
-use kinesis_core::ShardId;
+use kinesis_core::{Rand, ShardId};
 
+use super::FAILOVER_TIME;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
 use crate::lease::item::{self, CorruptRow, Item, Row};
-use crate::lease::table::dynamodb;
+use crate::lease::stats::WorkerStats;
+use crate::lease::table::dynamodb::{self, DynamoDbTable};
 
 /// Pause before a lease is moved again whose transaction met another one or a limit; doubles.
 /// Source: none, reasonable default.
@@ -45,6 +47,8 @@ pub(super) struct Scan {
     /// In the order of their keys.
     pub(super) leases: Vec<Found>,
     pub(super) corrupt: Vec<CorruptRow>,
+    /// The workers that have a row in the lease table.
+    pub(super) stats: Vec<WorkerStats>,
 }
 
 /// The table.
@@ -63,6 +67,11 @@ impl Rows {
         &self.table
     }
 
+    /// What the workers see of each other, wherever a KCL keeps it. Nothing of it is by chance here.
+    pub(super) fn fleet(&self) -> DynamoDbTable {
+        DynamoDbTable::new(&self.client, &self.table, FAILOVER_TIME, Rand::seeded(0))
+    }
+
     pub(super) async fn scan(&self) -> Result<Scan, Error> {
         let mut scan = Scan::default();
         dynamodb::scan(&self.client, &self.table, true, |item| {
@@ -72,7 +81,8 @@ impl Rows {
                     item,
                 }),
                 Row::Corrupt(row) => scan.corrupt.push(row),
-                Row::Stats(_) | Row::Other => {}
+                Row::Stats(stats) => scan.stats.push(stats),
+                Row::Other => {}
             }
         })
         .await?;

@@ -74,6 +74,11 @@ pub(super) struct Board {
 }
 
 impl Board {
+    /// Whether workers of a KCL share the table, or did within the last day.
+    pub(super) fn has_kcl(&self) -> bool {
+        self.stats.iter().any(|row| !row.is_ours)
+    }
+
     pub(super) fn get(&self, shard_id: &ShardId) -> Option<&Lease> {
         let found = self
             .leases

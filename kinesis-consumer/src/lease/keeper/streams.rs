@@ -309,8 +309,9 @@ impl Service {
             if due && stream.syncing.is_none() && now >= stream.next_sync {
                 stream.syncing = Some(true);
                 let leases = of_stream.into_iter().cloned().collect();
+                let unreadable = board.unreadable.clone();
                 self.survey
-                    .sync(Arc::clone(source), leases, board.unreadable.clone());
+                    .sync(Arc::clone(source), leases, unreadable, board.has_kcl());
             }
         }
     }

@@ -113,18 +113,24 @@ impl Survey {
         });
     }
 
-    /// Which leases does the stream lack, to which these of `leases` belong? They are created, and the
-    /// rows of a KCL 2.x completed.
+    /// Which leases does the stream lack, to which these of `leases` belong? They are created, where
+    /// workers of a KCL are in the fleet so that those can read them, and the rows of a KCL 2.x completed.
     pub(super) fn sync(
         &mut self,
         source: Arc<Source>,
         leases: Vec<Lease>,
         unreadable: Vec<ShardId>,
+        beside_kcl: bool,
     ) {
         let asker = self.asker.clone();
         let read_by = asker.clock.now();
         self.spawn(async move {
-            let synced = sound(asker.sync(&source, &leases, &unreadable, read_by)).await;
+            let known = Known {
+                leases: &leases,
+                unreadable: &unreadable,
+                beside_kcl,
+            };
+            let synced = sound(asker.sync(&source, known, read_by)).await;
             Found::Synced(source, synced)
         });
     }
@@ -207,8 +213,7 @@ impl Asker {
     async fn sync(
         &self,
         source: &Source,
-        leases: &[Lease],
-        unreadable: &[ShardId],
+        known: Known<'_>,
         read_by: Instant,
     ) -> Result<usize, Error> {
         let (shards, service_millis) = self.list(source).await?;
@@ -222,7 +227,7 @@ impl Asker {
         }
         // By the clock that stamps the records, whatever this worker's says.
         let now_millis = service_millis.unwrap_or_else(|| self.clock.epoch_millis());
-        let known = Known { leases, unreadable };
+        let leases = known.leases;
         let mut missing = discover::missing_leases(&shards, known, source.initial, now_millis);
         if !leases.is_empty() {
             // Its row may have been deleted while a worker held it, which finds that out when it renews, or

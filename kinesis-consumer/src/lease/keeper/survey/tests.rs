@@ -29,7 +29,7 @@ async fn a_listing_that_had_to_wait_long_for_its_turn_makes_no_leases_by_old_row
             events: Hub::default().announcer(),
             doubted: AtomicBool::new(false),
         };
-        survey.sync(Arc::new(source), Vec::new(), Vec::new());
+        survey.sync(Arc::new(source), Vec::new(), Vec::new(), false);
         sleep(Duration::from_secs(waits)).await;
         drop(taken);
         let Some(Found::Synced(_, synced)) = survey.next().await else {

@@ -11,8 +11,8 @@ use crate::lease::item::{ENTITY_TYPE, Item, LEASE_KEY, number};
 use crate::lease::lock::text;
 use crate::lease::migration::ClientVersion;
 use crate::lease::stats::{
-    ENTITY_STATS, RANGES, SUPPORT, SUPPORT_UPDATED_AT, SUPPORTS_SINGLE_TABLE, UPDATED_AT, VALUES,
-    WorkerStats,
+    ENTITY_STATS, OURS, RANGES, SUPPORT, SUPPORT_UPDATED_AT, SUPPORTS_SINGLE_TABLE, UPDATED_AT,
+    VALUES, WRITER, WorkerStats,
 };
 use crate::lease::table::Fleet;
 
@@ -30,7 +30,7 @@ impl Fleet for DynamoDbTable {
             .key(place.key, text(&stats.worker))
             .update_expression(
                 "SET #at = :at, #values = :values, #ranges = :ranges, #entity = :entity, \
-                 #support = :support, #support_at = :at",
+                 #support = :support, #support_at = :at, #writer = :writer",
             )
             .expression_attribute_names("#at", UPDATED_AT)
             .expression_attribute_names("#values", VALUES)
@@ -38,11 +38,13 @@ impl Fleet for DynamoDbTable {
             .expression_attribute_names("#entity", ENTITY_TYPE)
             .expression_attribute_names("#support", SUPPORT)
             .expression_attribute_names("#support_at", SUPPORT_UPDATED_AT)
+            .expression_attribute_names("#writer", WRITER)
             .expression_attribute_values(":at", number(stats.updated_at))
             .expression_attribute_values(":values", values)
             .expression_attribute_values(":ranges", ranges)
             .expression_attribute_values(":entity", text(ENTITY_STATS))
             .expression_attribute_values(":support", number(SUPPORTS_SINGLE_TABLE))
+            .expression_attribute_values(":writer", text(OURS))
             .return_consumed_capacity(UNITS);
         match Box::pin(request.send()).await {
             Ok(answer) => {

@@ -1,0 +1,52 @@
+//! Workers of a KCL on the table, and what must not be done beside them.
+
+use super::LeaseAdmin;
+use crate::error::{Error, ErrorKind};
+use crate::lease::table::Fleet;
+use crate::lease::{FORMER_OWNER, Lease, RELEASED_BY_OPERATOR};
+
+impl LeaseAdmin {
+    /// # Errors
+    /// `InvalidInput` if a KCL may take leases of the table: it could not read one at an instant.
+    pub(super) async fn permit_instant(&self) -> Result<(), Error> {
+        let scan = self.rows.scan().await?;
+        let fleet = self.rows.fleet();
+        fleet.find_layout().await?;
+        let stats = fleet.all_stats(scan.stats).await?;
+        let table = self.rows.table();
+        let of_kcl = scan.leases.iter().find_map(|found| {
+            let worker = had_by_kcl(&found.lease)?;
+            Some(format!("lease {} was had by worker {worker}", found.key()))
+        });
+        let of_kcl = of_kcl.or_else(|| {
+            let row = stats.iter().find(|row| !row.is_ours)?;
+            Some(format!("worker {} wrote metrics", row.worker))
+        });
+        let Some(what) = of_kcl else {
+            return Ok(());
+        };
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "a KCL works on lease table {table}, or did: {what} of it. One that is not itself set to \
+                 AT_TIMESTAMP never reads a lease that is reset to an instant, and does not give it up. \
+                 Nothing was changed: reset to trim_horizon or latest, or say that no KCL reads this table \
+                 any more (LeaseAdmin::without_kcl, --without-kcl)"
+            ),
+        ))
+    }
+}
+
+/// The worker of a KCL that has the lease, or had it last. Ours mark what they take with their name.
+///
+/// One of ours that was given a lease and has not taken it looks the same.
+fn had_by_kcl(lease: &Lease) -> Option<&str> {
+    let holder = lease.holder()?;
+    let marked = lease
+        .acquisition
+        .as_deref()
+        .and_then(|mark| mark.strip_prefix(holder))
+        .is_some_and(|process| process.starts_with('/'));
+    let nobody = [FORMER_OWNER, RELEASED_BY_OPERATOR].contains(&holder);
+    (!marked && !nobody).then_some(holder)
+}
