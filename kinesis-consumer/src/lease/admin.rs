@@ -34,7 +34,8 @@
 //! # Beside a KCL
 //! The tables of a KCL are looked after too, with what it cannot do left out. No lease is
 //! [`reset`](LeaseAdmin::reset) to an instant where a KCL may read it, since only a setting of its own tells
-//! a KCL which instant that is.
+//! a KCL which instant that is, and no worker is asked to [`release`](LeaseAdmin::release) a lease that works
+//! by the rules of KCL 2.x, which know no handoff.
 //!
 //! Rows that cannot be read are left alone and named by [`verify`](LeaseAdmin::verify).
 //!

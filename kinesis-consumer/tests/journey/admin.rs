@@ -306,6 +306,56 @@ async fn nothing_is_reset_to_an_instant_where_a_kcl_has_been_unless_it_is_said_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_by_the_rules_of_kcl_2_is_not_asked_to_let_go_and_what_it_left_is_released() {
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    let state = || text("Migration3.0");
+    for version in [None, Some("CLIENT_VERSION_UPGRADE_FROM_2X")] {
+        let world = World::new(2).await;
+        processed(&world, 6).await;
+        // The second lease is nobody's.
+        change(&world, "SET leaseOwner = :w1", &[(":w1", text("w1"))]).await;
+        let delete = world.dynamodb.delete_item().table_name(APPLICATION);
+        let deleted = delete.key("leaseKey", state()).send().await;
+        deleted.expect("a fleet of KCL 2.x has no state");
+        if let Some(version) = version {
+            let put = world.dynamodb.put_item().table_name(APPLICATION);
+            let put = put
+                .item("leaseKey", state())
+                .item("entityType", text("CLIENT_VERSION_MIGRATION"))
+                .item("cv", text(version));
+            put.send().await.expect("put");
+        }
+        let one = [(":one", AttributeValue::N("1".to_owned()))];
+        let renewing = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                change(&world, "ADD leaseCounter :one", &one).await;
+            }
+        };
+        let admin = admin(&world);
+        let refused = tokio::select! {
+            released = admin.release(&Which::All) => released,
+            () = renewing => unreachable!("it renews for ever"),
+        };
+        let error = refused.expect_err("it knows no handoff");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let told = error.to_string();
+        let says = version.unwrap_or("no row Migration3.0");
+        for part in ["worker w1", FIRST, "KCL 2.x", says] {
+            assert!(told.contains(part), "no {part} in: {told}");
+        }
+        let row = world.lease_row(FIRST).await;
+        assert_eq!(row["leaseOwner"], "w1");
+        assert!(!row.contains_key("checkpointOwner"), "{row:?}");
+
+        // It stopped.
+        let released = admin.release(&Which::All).await.expect("released");
+        let expected = [ChangeResult::Done, ChangeResult::Unchanged];
+        assert_eq!(results(&released), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handoff_that_nobody_carries_on_is_ended() {
     let world = World::new(2).await;
     processed(&world, 6).await;

@@ -57,6 +57,8 @@ enum Leases {
         stream: Vec<String>,
     },
     /// Takes leases away from their owners; who is at work drains and checkpoints first.
+    ///
+    /// Workers of a KCL 2.x cannot be asked to: nothing is changed while they hold one of the leases.
     Release {
         #[command(flatten)]
         table: Table,

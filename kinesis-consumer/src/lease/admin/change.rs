@@ -118,12 +118,21 @@ impl LeaseAdmin {
     /// for a handoff where somebody is. One that is being handed to another worker goes there. Watches the
     /// table for `failover_time` first.
     ///
+    /// Workers of a KCL 2.x, or of a KCL 3 that works as one (`CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X`),
+    /// know no handoff: asked for one they go on, and the lease is stuck. They are not asked.
+    ///
     /// # Errors
     /// When the table cannot be read or written; [`ErrorKind::NotFound`] for a lease that is not
-    /// there. Leases that were changed before the error stay so.
+    /// there. Leases that were changed before the error stay so. [`ErrorKind::InvalidInput`], before
+    /// anything is changed, for a lease that a worker by the rules of KCL 2.x holds.
     pub async fn release(&self, which: &Which) -> Result<Vec<Change>, Error> {
+        let leases = self.watched(which).await?;
+        let would_be_asked = |(found, held): &&(Found, bool)| *held && found.lease.owner.is_some();
+        if let Some((found, _)) = leases.iter().find(would_be_asked) {
+            self.permit_asking(&found.lease).await?;
+        }
         let mut changes = Vec::new();
-        for (found, held) in self.watched(which).await? {
+        for (found, held) in leases {
             let result = self.release_one(&found, held).await?;
             changes.push(change_of(found.key(), result));
         }

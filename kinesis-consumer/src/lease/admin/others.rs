@@ -2,6 +2,7 @@
 
 use super::LeaseAdmin;
 use crate::error::{Error, ErrorKind};
+use crate::lease::migration::{CLIENT_VERSION_KEY, ClientVersion};
 use crate::lease::table::Fleet;
 use crate::lease::{FORMER_OWNER, Lease, RELEASED_BY_OPERATOR};
 
@@ -32,6 +33,31 @@ impl LeaseAdmin {
                  AT_TIMESTAMP never reads a lease that is reset to an instant, and does not give it up. \
                  Nothing was changed: reset to trim_horizon or latest, or say that no KCL reads this table \
                  any more (LeaseAdmin::without_kcl, --without-kcl)"
+            ),
+        ))
+    }
+}
+
+impl LeaseAdmin {
+    /// # Errors
+    /// `InvalidInput` if the workers of the table, one of which holds `lease`, know no handoff. As a worker
+    /// that starts tells them.
+    pub(super) async fn permit_asking(&self, lease: &Lease) -> Result<(), Error> {
+        let fleet = self.rows.fleet();
+        fleet.find_layout().await?;
+        let says = match fleet.client_version().await? {
+            Some(ClientVersion::Three) => return Ok(()),
+            Some(ClientVersion::Other(version)) => format!("{CLIENT_VERSION_KEY} says {version}"),
+            None => format!("there is no row {CLIENT_VERSION_KEY}"),
+        };
+        let holder = lease.holder().unwrap_or("nobody");
+        let (key, table) = (&lease.shard_id, self.rows.table());
+        Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "worker {holder} holds lease {key} of table {table} by the rules of KCL 2.x ({says}), which \
+                 know no handoff: asked to let go, it would go on, and no other worker could take the \
+                 lease. Nothing was changed: stop the worker, and release what it leaves then"
             ),
         ))
     }
