@@ -207,6 +207,9 @@ async fn an_operator_lists_verifies_resets_and_converts_the_leases_of_stopped_wo
     let (cover, sound) = json(&endpoint, &["verify"]).await;
     assert!(sound && cover["sound"] == true, "{cover}");
 
+    let (cover, sound) = json(&endpoint, &["verify", "--stream", STREAM]).await;
+    assert!(sound && cover["sound"] == true, "{cover}");
+
     let (reset, all) = json(&endpoint, &["reset", "--all", "--to", "trim_horizon"]).await;
     assert_eq!((results(&reset), all), (vec!["done", "done"], true));
 
@@ -322,6 +325,17 @@ async fn an_operator_reads_what_each_command_did_and_scripts_its_exit_code() {
         "{told}"
     );
     assert_eq!(code, Some(0));
+
+    let moved = told.split_whitespace().next().expect("a lease");
+    let (listed, _) = json(&endpoint, &["list"]).await;
+    let last = listed["leases"][0]["lease"].as_str().expect("a lease");
+    assert!(last.ends_with(moved), "{listed}");
+    let delete = dynamodb.delete_item().table_name("board");
+    let delete = delete.key("leaseKey", key(last));
+    delete.send().await.expect("deleted");
+    let (told, code) = text(&endpoint, &["verify"]).await;
+    assert!(told.ends_with("not sound\n"), "no lease is left: {told}");
+    assert_eq!(code, Some(1));
     board.local.shutdown().await;
 }
 

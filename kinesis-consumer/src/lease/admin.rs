@@ -136,7 +136,7 @@ mod tests {
             may_be_spawned(admin.release(&Which::All));
             may_be_spawned(admin.reset(&Which::All, ResetTo::Latest));
             may_be_spawned(admin.unstick());
-            may_be_spawned(admin.verify());
+            may_be_spawned(async { admin.verify(std::slice::from_ref(source)).await });
             may_be_spawned(admin.identify(source));
             may_be_spawned(admin.convert_to_multi_stream(stream));
             may_be_spawned(admin.convert_to_single_stream(stream));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
-use kinesis_consumer::admin::{Change, ChangeResult, LeaseAdmin, ResetTo, Which};
+use kinesis_consumer::admin::{Change, ChangeResult, LeaseAdmin, ResetTo, StreamCover, Which};
 use kinesis_consumer::{ErrorKind, EventKind, Gain, Settings, StreamSource};
 use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 
@@ -375,7 +375,7 @@ async fn a_handoff_that_nobody_carries_on_is_ended() {
         .send()
         .await
         .expect("updated");
-    let before = admin(&world).verify().await.expect("verified");
+    let before = admin(&world).verify(&[]).await.expect("verified");
     assert_eq!(before.streams[0].in_handoff, [FIRST]);
     let changes = admin(&world).unstick().await.expect("unstuck");
     assert_eq!(changes.len(), 1, "only what is stuck: {changes:?}");
@@ -394,18 +394,63 @@ async fn a_handoff_that_nobody_carries_on_is_ended() {
 async fn a_hole_in_the_key_space_is_found() {
     let world = World::new(2).await;
     processed(&world, 6).await;
-    let cover = admin(&world).verify().await.expect("verified");
+    let cover = admin(&world).verify(&[]).await.expect("verified");
     assert!(cover.sound, "{cover:?}");
     assert_eq!((cover.streams[0].open, cover.streams[0].ended), (2, 0));
     let delete = world.dynamodb.delete_item().table_name(APPLICATION);
     let key = AttributeValue::S(FIRST.to_owned());
     delete.key("leaseKey", key).send().await.expect("deleted");
-    let cover = admin(&world).verify().await.expect("verified");
+    let cover = admin(&world).verify(&[]).await.expect("verified");
     assert!(!cover.sound);
     assert_eq!(
         cover.streams[0].holes,
         [format!("0-{}", (1_u128 << 127) - 1)]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_without_leases_and_a_stream_without_any_are_holes() {
+    let world = World::new(2).await;
+    processed(&world, 6).await;
+    let other = "other";
+    let create = world.kinesis.create_stream().stream_name(other);
+    create.shard_count(1).send().await.expect("created");
+    let (_, id) = identify(&world, STREAM).await;
+    let (_, other_id) = identify(&world, other).await;
+    let verify = async |streams: &[&str]| {
+        let streams: Vec<StreamSource> = streams.iter().map(|name| (*name).into()).collect();
+        admin(&world).verify(&streams).await.expect("verified")
+    };
+    let everything = [format!("0-{}", u128::MAX)];
+
+    // Leases that name no stream are those of the one that is asked for, or of the first.
+    assert!(verify(&[STREAM]).await.sound);
+    let cover = verify(&[STREAM, other]).await;
+    assert!(!cover.sound, "{cover:?}");
+
+    // Of several streams.
+    let converted = admin(&world).convert_to_multi_stream(&id).await;
+    converted.expect("converted");
+    assert!(verify(&[]).await.sound && verify(&[STREAM]).await.sound);
+    let cover = verify(&[STREAM, other]).await;
+    assert!(!cover.sound);
+    let of_other = |stream: &&StreamCover| stream.stream.as_deref() == Some(other_id.as_str());
+    let of_other = cover.streams.iter().find(of_other).expect("asked for");
+    assert_eq!((of_other.open, &*of_other.holes), (0, &everything[..]));
+
+    for shard in [FIRST, "shardId-000000000001"] {
+        let delete = world.dynamodb.delete_item().table_name(APPLICATION);
+        let key = AttributeValue::S(format!("{id}:{shard}"));
+        delete.key("leaseKey", key).send().await.expect("deleted");
+    }
+    let cover = verify(&[]).await;
+    assert!(!cover.sound);
+    let [none] = &cover.streams[..] else {
+        panic!("what lacks all: {cover:?}");
+    };
+    assert_eq!((&none.stream, &*none.holes), (&None, &everything[..]));
+    let error = admin(&world).verify(&["gone".into()]).await;
+    assert_eq!(error.expect_err("no stream").kind(), ErrorKind::NotFound);
 }
 
 #[tokio::test(start_paused = true)]

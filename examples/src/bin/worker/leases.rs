@@ -98,10 +98,14 @@ enum Leases {
         #[command(flatten)]
         table: Table,
     },
-    /// Checks that the leases cover every hash key; ends with an error if not.
+    /// Checks that the leases cover every hash key; ends with an error if not, or if there are none.
     Verify {
         #[command(flatten)]
         table: Table,
+        /// A stream that has to have leases, by name or ARN; may be given several times. Without it, one
+        /// of several streams whose leases are all gone is not missed.
+        #[arg(long)]
+        stream: Vec<String>,
     },
 }
 
@@ -171,7 +175,7 @@ impl Leases {
             | Self::Reset { table, .. }
             | Self::Convert { table, .. }
             | Self::Unstick { table }
-            | Self::Verify { table } => table,
+            | Self::Verify { table, .. } => table,
         }
     }
 
@@ -213,8 +217,9 @@ impl Leases {
                     },
                 )
             }
-            Self::Verify { .. } => {
-                let cover = admin.verify().await?;
+            Self::Verify { stream, .. } => {
+                let streams: Vec<_> = stream.iter().map(StreamSource::new).collect();
+                let cover = admin.verify(&streams).await?;
                 print(json, &cover, || verified(&cover))?;
                 if cover.sound {
                     return Ok(());

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::LeaseAdmin;
 use crate::error::Error;
 use crate::lease::Lease;
-use crate::stream::StreamId;
+use crate::stream::{StreamId, StreamSource};
 
 /// What [`LeaseAdmin::verify`] found.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -20,7 +20,8 @@ use crate::stream::StreamId;
 pub struct Cover {
     /// Whether nothing is wrong.
     pub sound: bool,
-    /// Each stream of the table; one without a name for an application of one stream.
+    /// Each stream of the table, and each that was asked for; one without a name for an application of one
+    /// stream, and for a table without leases.
     pub streams: Vec<StreamCover>,
     /// Rows that cannot be read, and why.
     pub unreadable: Vec<String>,
@@ -47,16 +48,30 @@ pub struct StreamCover {
 
 impl LeaseAdmin {
     /// Looks at every row. Leases that overlap are no fault: as a parent and its children do while the
-    /// parent is read to its end.
+    /// parent is read to its end. A table without leases is one: nobody reads anything.
+    ///
+    /// The table does not say which streams an application of several reads. One whose leases are all gone
+    /// is missed only if it is among `streams`. Leases that name no stream are those of the first of them.
     ///
     /// # Errors
-    /// When the table cannot be read.
-    pub async fn verify(&self) -> Result<Cover, Error> {
+    /// When the table cannot be read, or one of `streams` cannot be described.
+    pub async fn verify(&self, streams: &[StreamSource]) -> Result<Cover, Error> {
+        let mut wanted = Vec::new();
+        for stream in streams {
+            wanted.push(self.identify(stream).await?);
+        }
         let scan = self.rows.scan().await?;
         let mut streams: BTreeMap<Option<StreamId>, Vec<&Lease>> = BTreeMap::new();
         for found in &scan.leases {
             let stream = StreamId::of_key(&found.lease.shard_id);
             streams.entry(stream).or_default().push(&found.lease);
+        }
+        let nameless = usize::from(streams.contains_key(&None));
+        for id in wanted.into_iter().skip(nameless) {
+            streams.entry(Some(id)).or_default();
+        }
+        if streams.is_empty() {
+            streams.insert(None, Vec::new());
         }
         let streams: Vec<StreamCover> = streams
             .into_iter()
