@@ -13,6 +13,8 @@ mod fleet;
 mod instants;
 #[path = "kcl/legacy.rs"]
 mod legacy;
+#[path = "kcl/measured.rs"]
+mod measured;
 #[path = "kcl/mixed.rs"]
 mod mixed;
 #[path = "kcl/reading.rs"]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::admin::LeaseAdmin;
-use kinesis_consumer::{EventKind, FanOutSettings, Gain, LeaseSettings, Settings};
+use kinesis_consumer::{EventKind, FanOutSettings, Gain, LeaseSettings, Settings, WorkerMetric};
 use kinesis_core::{Clock, ShardId};
 use tests::history::{Event, History, flights};
 use tests::world::{APPLICATION, STREAM, wait_until};
@@ -137,6 +137,20 @@ impl Fleet {
         let factory = move |_: &ShardId| history.processor(name);
         let settings = hurried(self.retrieval);
         self.world.worker_with(name, settings, factory)
+    }
+
+    /// One of ours that tells how busy it is by `metric`, in the place of nothing.
+    pub(super) fn ours_measured(
+        &self,
+        name: &'static str,
+        metric: impl WorkerMetric + 'static,
+    ) -> Worker {
+        let history = self.history.clone();
+        let factory = move |_: &ShardId| history.processor(name);
+        let mut settings = hurried(self.retrieval);
+        settings.lease.disable_worker_metrics = false;
+        let worker = self.world.builder(APPLICATION, name, settings, factory);
+        Worker::start(worker.worker_metrics(vec![Box::new(metric)]))
     }
 
     /// What an operator has for the fleet.

@@ -80,6 +80,8 @@ pub(super) struct How {
     pub(super) stage: Stage,
     /// It cleans up the leases of finished shards after seconds, not minutes.
     pub(super) tidy: bool,
+    /// No worker is given more than two leases, if it leads.
+    pub(super) two_leases: bool,
 }
 
 impl Default for How {
@@ -90,6 +92,7 @@ impl Default for How {
             checkpoints: Checkpoints::All,
             stage: Stage::Settled,
             tidy: false,
+            two_leases: false,
         }
     }
 }
@@ -138,6 +141,7 @@ impl KclWorker {
                 Stage::Moving => Some("moving"),
             })
             .args(how.tidy.then_some("tidy"))
+            .args(how.two_leases.then_some("two-leases"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)

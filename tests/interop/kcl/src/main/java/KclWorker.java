@@ -1,7 +1,7 @@
 // One worker of the real Kinesis Client Library, as a peer for the test target `kcl`.
 //
 //   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half|count:WARM:ALL:LIVE
-//        [compatible|moving] [tidy]
+//        [compatible|moving] [tidy] [two-leases]
 //
 // Writes one line per event on standard output, tab separated:
 //   started     SHARD
@@ -20,7 +20,8 @@
 //
 // `compatible` works as a KCL 2 does until all workers can do better (CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X);
 // `moving` is the second phase of the move into the lease table (migrateAllEntitiesToLeaseTable); `tidy` cleans
-// up the leases of finished shards after seconds, which nothing but reflection can set.
+// up the leases of finished shards after seconds, which nothing but reflection can set; `two-leases` gives no
+// worker more than two.
 
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
@@ -89,6 +90,9 @@ public final class KclWorker {
         call(config, "leaseAssignmentIntervalMillis", 1_000L);
         call(config, "dynamoDbLockBasedLeaderLeaseDurationInMillis", 6_000L);
         call(config, "dynamoDbLockBasedLeaderHeartbeatPeriodInMillis", 1_000L);
+        if (options.contains("two-leases")) {
+            config.maxLeasesForWorker(2);
+        }
         if (options.contains("tidy")) {
             Field cleanup = LeaseManagementConfig.class.getDeclaredField("leaseCleanupConfig");
             cleanup.setAccessible(true);
