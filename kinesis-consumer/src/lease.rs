@@ -21,7 +21,7 @@
 //!   its own, in a thread or behind a call to elsewhere, is not stopped by that. What a machine slept
 //!   through its monotonic clock does not count, on Linux: after that a processor may go on beside the
 //!   next owner until the next renewal is refused, 40 % of `failover_time` at the most and the time of
-//!   the write. Its checkpoints are refused all the same.
+//!   the write. Its checkpoints are refused all the same. A KCL promises less: see below.
 //! - **No lease stays stuck.** A row without a living holder is given away after `failover_time`, by
 //!   the leader or, while there is none, by whoever takes it. A handoff ends at the latest
 //!   `handoff_timeout + failover_time` after the leader saw it: its old owner stops by itself at
@@ -64,6 +64,13 @@
 //! Live KCL 3 workers may share the table: whoever leads, of either kind, assigns to both, and each
 //! hands over to the other. A *running* KCL 2.x, whose workers take leases from each other, is
 //! refused at the start; a stopped one is taken over where it stands.
+//!
+//! A KCL stops no processor that does not return. One that is to hand a lease over asks its processor to shut
+//! down, and at its `gracefulLeaseHandoffTimeoutMillis` (30 s by default) gives the lease to the next owner
+//! whether that has come to its end or not (source: 3.5.1, `LeaseGracefulShutdownHandler`). From then on the
+//! next owner, ours too, works on the shard beside a call of the KCL's processor that is still under way, and
+//! what that call does to other systems may come after what the next owner does. Its checkpoint is refused:
+//! the counter has moved. What ours hands to a KCL is over before.
 //!
 //! A KCL does not know `startTimestampMillis`. A row at `LATEST` it reads from the newest record when it
 //! takes it, as one of its own. A row at `AT_TIMESTAMP` it cannot read at all unless it is itself set to an
