@@ -75,6 +75,15 @@ pub struct Pending {
     pub state: String,
 }
 
+/// Where a lease is to be read from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Start {
+    /// The checkpoint.
+    pub position: Position,
+    /// The instant that it stands for, as in [`Row::starts_at`].
+    pub starts_at: Option<u64>,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Event {
@@ -131,10 +140,19 @@ pub enum Event {
         /// An operator did so, and not a worker.
         by_hand: bool,
     },
+    /// An operator begins to set leases anew.
+    Resets {
+        /// The deed, which is unlike any other of the run.
+        deed: Arc<str>,
+        /// Where they are to start.
+        to: Start,
+    },
     /// An operator sets the checkpoint of a lease; its row follows.
     Reset {
         /// The lease's key.
         lease: ShardId,
+        /// By this deed.
+        deed: Arc<str>,
     },
     /// The leader's lock was written, by the leader.
     Led {
@@ -214,8 +232,8 @@ pub enum Event {
     Told {
         /// The processor.
         instance: Instance,
-        /// The checkpoint is here.
-        checkpoint: Position,
+        /// The checkpoint is here, or further on, if that was asked for.
+        checkpoint: Option<Position>,
         /// This is prepared, if that was asked for.
         pending: Option<Pending>,
     },
@@ -326,6 +344,16 @@ impl fmt::Display for Instance {
     }
 }
 
+impl Row {
+    /// Where the lease is read from now.
+    pub fn start(&self) -> Start {
+        Start {
+            position: self.checkpoint.clone(),
+            starts_at: self.starts_at,
+        }
+    }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = |name: &Option<String>| name.clone().unwrap_or_else(|| "nobody".to_owned());
@@ -334,14 +362,21 @@ impl fmt::Display for Row {
         if self.checkpoint_owner.is_some() {
             write!(f, ", to be given by {}", name(&self.checkpoint_owner))?;
         }
-        write!(f, ", checkpoint {}", self.checkpoint)?;
-        if let Some(millis) = self.starts_at {
-            write!(f, " from {millis} ms on")?;
-        }
+        write!(f, ", checkpoint {}", self.start())?;
         if let Some(pending) = &self.pending {
             write!(f, ", pending {pending}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Start {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.position)?;
+        match self.starts_at {
+            Some(millis) => write!(f, " from {millis} ms on"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -375,7 +410,10 @@ impl fmt::Display for Entry {
                 let how = if *by_hand { " by hand" } else { "" };
                 write!(f, "   row of shard {} deleted{how}", short(lease))
             }
-            Event::Reset { lease } => write!(f, "   shard {} is set anew", short(lease)),
+            Event::Resets { deed, to } => write!(f, "== {deed} sets leases to {to}"),
+            Event::Reset { lease, deed } => {
+                write!(f, "   shard {} is set anew by {deed}", short(lease))
+            }
             Event::Led { worker } => write!(f, "   {worker} leads"),
             Event::GaveBack { worker } => write!(f, "   {worker} gives the lock back"),
             Event::Begins {
@@ -419,7 +457,10 @@ impl fmt::Display for Entry {
                 checkpoint,
                 pending,
             } => {
-                write!(f, "   {instance} is told that {checkpoint} is stored")?;
+                write!(f, "   {instance} is told that it is stored")?;
+                if let Some(checkpoint) = checkpoint {
+                    write!(f, ", checkpoint {checkpoint}")?;
+                }
                 match pending {
                     Some(pending) => write!(f, ", pending {pending}"),
                     None => Ok(()),

@@ -10,7 +10,7 @@ use kinesis_core::{Position, ShardId};
 use serde_json::Value;
 
 use super::log::{Event, Log, Pending, Row};
-use super::operator::OPERATOR;
+use super::operator::is_operator;
 
 /// Source: KCL 3.5.1, `DynamoDBLeaseSerializer`.
 const KEY: &str = "leaseKey";
@@ -105,9 +105,9 @@ impl Written {
                 ..
             } if key == LEADER => log.push(Event::Led { worker }),
             Self::Updated { key, resets, .. } => {
-                if resets && is_shard(&key) && **worker == *OPERATOR {
-                    let lease = ShardId::from(key.as_str());
-                    log.push(Event::Reset { lease });
+                if resets && is_shard(&key) && is_operator(worker) {
+                    let (lease, deed) = (ShardId::from(key.as_str()), Arc::clone(worker));
+                    log.push(Event::Reset { lease, deed });
                 }
                 let answer: Value = serde_json::from_slice(&body).unwrap_or_default();
                 lease(&answer["Attributes"], log);
@@ -115,7 +115,7 @@ impl Written {
             Self::Put(item) => lease(&item, log),
             Self::Deleted { key } if is_shard(&key) => {
                 let lease = ShardId::from(key.as_str());
-                let by_hand = **worker == *OPERATOR;
+                let by_hand = is_operator(worker);
                 log.push(Event::RowDeleted { lease, by_hand });
             }
             Self::Deleted { key } if key == LEADER => log.push(Event::GaveBack {

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use kinesis_consumer::{
-    BoxError, Checkpointer, DeadLetter, DeadLetters, ForEach, InitializeInput, ProcessorError,
-    Record, RecordProcessor, RecordProcessorFactory, ShardId, StreamId,
+    BoxError, Checkpointer, DeadLetter, DeadLetters, ForEach, InitializeInput, ProcessRecordsInput,
+    ProcessorError, Record, RecordProcessor, RecordProcessorFactory, ShardId, StreamId,
 };
 use kinesis_core::{Position, Rand};
 
@@ -108,6 +108,14 @@ impl Processors {
     }
 }
 
+/// Which checkpoint a processor asks for.
+enum Asked<'a> {
+    /// Up to this record.
+    At(&'a Position),
+    /// All that it was given and did not fail, of which this is the end.
+    All(&'a Position),
+}
+
 /// Who a processor is, whom it tells, and its luck.
 #[derive(Clone, Debug)]
 struct Actor {
@@ -189,8 +197,12 @@ impl Actor {
     async fn checkpoint(
         &self,
         checkpointer: &Checkpointer,
-        position: Option<&Position>,
+        asked: Asked<'_>,
     ) -> Result<(), ProcessorError> {
+        let (position, end) = match asked {
+            Asked::At(position) => (Some(position), position),
+            Asked::All(end) => (None, end),
+        };
         self.log.push(Event::Asks {
             instance: self.instance.clone(),
             position: position.cloned(),
@@ -199,14 +211,15 @@ impl Actor {
             Some(position) => checkpointer.checkpoint_at(position).await?,
             None => checkpointer.checkpoint().await?,
         }
-        self.is_told(checkpointer, None);
+        self.is_told(Some(end.clone()), None);
         Ok(())
     }
 
-    fn is_told(&self, checkpointer: &Checkpointer, pending: Option<Pending>) {
+    /// It is told that what it asked for is stored: by what it knows itself, and not by what it is told.
+    fn is_told(&self, checkpoint: Option<Position>, pending: Option<Pending>) {
         self.log.push(Event::Told {
             instance: self.instance.clone(),
-            checkpoint: checkpointer.last(),
+            checkpoint,
             pending,
         });
     }
@@ -262,6 +275,12 @@ impl Actor {
             _ => ProcessorError::poison_at(poisoned.position(), cause),
         })
     }
+}
+
+/// The end of a batch.
+fn end(input: &ProcessRecordsInput) -> Position {
+    let last = input.records.last().expect("a batch has a record");
+    last.position()
 }
 
 /// Where dead letters go: into the log.

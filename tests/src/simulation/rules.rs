@@ -7,11 +7,11 @@
 //! | [`Rule::TwoOwners`] | of a shard's processors one at a time is in a call, and none that is older than another that began |
 //! | [`Rule::Parents`] | a processor begins after the parents of its shard are checkpointed at their end |
 //! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end, save where an operator does it (`rules/anew.rs`) |
-//! | [`Rule::Start`] | an application that starts at an instant has one, stored with its leases and the same in all of them; of the newest record it is the service's time when the first worker came. Records from then on are the application's ([`Rule::Lost`], [`Rule::Stuck`]); of those before it at most the last few seconds come |
+//! | [`Rule::Start`] | an application that starts at an instant has one, stored with its leases and the same in all of them; of the newest record it is the service's time when the first worker came. Records from then on are the application's ([`Rule::Lost`], [`Rule::Stuck`]); of those before it at most the last few seconds come, also of children, which are read from their beginning. A lease that an operator set anew starts where that was to be, one whose row was deleted where the application does (`rules/anew.rs`) |
 //! | [`Rule::Pending`] | a lease holds as prepared only what its processors prepared, ahead of its checkpoint; the next processor is told just that; a checkpoint puts an end to it, and nothing else does |
-//! | [`Rule::Unsaid`] | what a processor is told to be stored is |
+//! | [`Rule::Unsaid`] | what a processor asked to be stored is, when it is told so |
 //! | [`Rule::Broke`] | no worker ends by itself |
-//! | [`Rule::Deposed`] | who leads leads on, and gives the lock back, unless it is killed or asked to stop, or several of its calls failed lately: of those for the lock, for another to take it ([`leading`]) |
+//! | [`Rule::Deposed`] | who leads leads on, and does not give the lock back, unless it is killed or asked to stop, or several of its calls for the lease table failed lately: of those for the lock, for another to take it ([`leading`]) |
 //! | [`Rule::Stuck`] | some time after the last fault the fleet is at rest: every record is done, every open shard has a processor on a living worker that owns its lease, every closed one is checkpointed at its end, a living worker leads, and the shards are shared out evenly |
 //! | in quiet, when nothing fails but what is said here | |
 //! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led, within 15 s where an operator had a lease released; not before 30 s after the leader's death if that, or who follows it, is what is waited for; [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first; and, where a lease has to expire and the leader stops meanwhile, [`SEEN_TO_BE_GONE_WITHIN`] later |
@@ -29,7 +29,7 @@ use std::time::Duration;
 use kinesis_consumer::{ForEach, InitialPosition};
 use kinesis_core::{Position, ShardId};
 
-use super::log::{Call, Entry, Event, Instance, Pending, Row};
+use super::log::{Call, Entry, Event, Instance, Pending, Row, Start};
 use alone::Left;
 pub use alone::{
     HANDED_OVER_WITHIN, LEADER_REPLACED_WITHIN, ON_THE_DEAD, REPLACED_WITHIN,
@@ -139,11 +139,9 @@ struct Shard {
     records: BTreeMap<Position, Kept>,
     /// What an operator did, until the next row.
     anew: Option<Anew>,
-    /// Whether an operator did anything to it.
-    is_operated: bool,
     row: Option<Row>,
-    /// Where the row was that an operator deleted, until there is one again.
-    removed_at: Option<Position>,
+    /// The row that an operator deleted, until there is one again.
+    removed: Option<Row>,
     /// The furthest checkpoint, which outlives the row.
     checkpoint: Option<Position>,
     newest: Option<Instance>,
@@ -175,8 +173,8 @@ pub struct Checker {
     vacant: bool,
     quiet: bool,
     still: bool,
-    /// The instants that operators set leases to.
-    set_to: BTreeSet<u64>,
+    /// Where operators' deeds set leases to.
+    deeds: BTreeMap<Arc<str>, Start>,
     /// When workers were killed that did not come back.
     dead: BTreeMap<Arc<str>, Duration>,
     at: Duration,
@@ -212,7 +210,7 @@ impl Checker {
             vacant: false,
             quiet: false,
             still: false,
-            set_to: BTreeSet::new(),
+            deeds: BTreeMap::new(),
             dead: BTreeMap::new(),
             at: Duration::ZERO,
             violations: Vec::new(),
@@ -269,9 +267,12 @@ impl Checker {
             Event::RowDeleted {
                 lease,
                 by_hand: true,
-            } => self.is_operated(lease, Anew::Removed),
+            } => self.removed(lease),
             Event::RowDeleted { lease, .. } => self.deleted(lease),
-            Event::Reset { lease } => self.is_operated(lease, Anew::Reset),
+            Event::Resets { deed, to } => {
+                self.deeds.insert(Arc::clone(deed), to.clone());
+            }
+            Event::Reset { lease, deed } => self.reset(lease, deed),
             Event::Begins {
                 instance,
                 position,
@@ -297,7 +298,7 @@ impl Checker {
                 instance,
                 checkpoint,
                 pending,
-            } => self.told(instance, checkpoint, pending.as_ref()),
+            } => self.told(instance, checkpoint.as_ref(), pending.as_ref()),
             Event::Takes { instance, position } => self.takes(instance, position),
             Event::Handled {
                 instance,

@@ -4,18 +4,22 @@ use async_trait::async_trait;
 use kinesis_consumer::{
     Checkpointer, InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor,
 };
+use kinesis_core::Position;
 
-use super::Actor;
+use super::{Actor, Asked, end};
 use crate::simulation::log::Call;
 
 /// Tells what it is given, and checkpoints it at times, or a part of it.
 pub(super) struct Recorder {
     actor: Actor,
+    /// The end of the last batch that was done, or where it began.
+    done: Position,
 }
 
 impl Recorder {
     pub(super) fn new(actor: Actor) -> Self {
-        Self { actor }
+        let done = Position::TrimHorizon;
+        Self { actor, done }
     }
 
     /// Checkpoints a first part of the batch, which may end within an aggregate, and goes on.
@@ -27,7 +31,7 @@ impl Recorder {
         // A batch that comes again may be checkpointed in part already.
         if actor.tastes(part).is_ok() && position > input.checkpointer.last() {
             let checkpointer = &input.checkpointer;
-            let checkpointed = actor.checkpoint(checkpointer, Some(&position)).await;
+            let checkpointed = actor.checkpoint(checkpointer, Asked::At(&position)).await;
             // Some processors mind, others go on.
             if actor.once_in(2) {
                 checkpointed?;
@@ -36,7 +40,12 @@ impl Recorder {
         Ok(())
     }
 
-    async fn process(&self, input: &ProcessRecordsInput) -> Result<(), ProcessorError> {
+    /// Takes the batch, which ends there.
+    async fn process(
+        &self,
+        input: &ProcessRecordsInput,
+        end: &Position,
+    ) -> Result<(), ProcessorError> {
         let actor = &self.actor;
         actor.is_given(&input.records);
         actor.work(1).await;
@@ -47,7 +56,8 @@ impl Recorder {
         actor.tastes(&input.records)?;
         actor.may_fail(1)?;
         if actor.rand.below(3) > 0 {
-            let checkpointed = actor.checkpoint(&input.checkpointer, None).await;
+            let all = Asked::All(end);
+            let checkpointed = actor.checkpoint(&input.checkpointer, all).await;
             if actor.once_in(2) {
                 checkpointed?;
             }
@@ -61,13 +71,18 @@ impl RecordProcessor for Recorder {
     async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
         let under = self.actor.enter(Call::Initialize);
         self.actor.begins(&input);
+        self.done = input.position;
         self.actor.work(1).await;
         under.over(Ok(()))
     }
 
     async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
         let under = self.actor.enter(Call::Process);
-        let done = self.process(&input).await;
+        let end = end(&input);
+        let done = self.process(&input, &end).await;
+        if done.is_ok() {
+            self.done = end;
+        }
         under.over(done)
     }
 
@@ -79,7 +94,8 @@ impl RecordProcessor for Recorder {
     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
         let under = self.actor.enter(Call::ShardEnded);
         self.actor.work(1).await;
-        let done = self.actor.checkpoint(&checkpointer, None).await;
+        let all = Asked::All(&Position::ShardEnd);
+        let done = self.actor.checkpoint(&checkpointer, all).await;
         under.over(done)
     }
 
@@ -88,7 +104,8 @@ impl RecordProcessor for Recorder {
         checkpointer: Checkpointer,
     ) -> Result<(), ProcessorError> {
         let under = self.actor.enter(Call::Shutdown);
-        let done = self.actor.checkpoint(&checkpointer, None).await;
+        let all = Asked::All(&self.done);
+        let done = self.actor.checkpoint(&checkpointer, all).await;
         under.over(done)
     }
 }

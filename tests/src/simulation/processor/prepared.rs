@@ -8,7 +8,7 @@ use kinesis_consumer::{
 };
 use kinesis_core::Position;
 
-use super::Actor;
+use super::{Actor, Asked, end};
 use crate::simulation::log::{Call, Event, Pending};
 
 /// Prepares, works and commits, or commits later, or not at all.
@@ -18,8 +18,8 @@ pub(super) struct Careful {
     count: u64,
     /// What is prepared and not committed, all of it done.
     prepared: Option<PreparedCheckpoint>,
-    /// The end of the last batch that was done.
-    done: Option<Position>,
+    /// The end of the last batch that was done, or where it began.
+    done: Position,
 }
 
 impl Careful {
@@ -28,7 +28,7 @@ impl Careful {
             actor,
             count: 0,
             prepared: None,
-            done: None,
+            done: Position::TrimHorizon,
         }
     }
 
@@ -50,21 +50,18 @@ impl Careful {
         let goes_anywhere = *position > checkpointer.last();
         let prepared = checkpointer.prepare(position, state).await?;
         self.actor
-            .is_told(checkpointer, Some(pending).filter(|_| goes_anywhere));
+            .is_told(None, Some(pending).filter(|_| goes_anywhere));
         Ok(prepared)
     }
 
-    async fn commit(
-        &self,
-        checkpointer: &Checkpointer,
-        prepared: &PreparedCheckpoint,
-    ) -> Result<(), ProcessorError> {
+    async fn commit(&self, prepared: &PreparedCheckpoint) -> Result<(), ProcessorError> {
+        let position = Some(prepared.position().clone());
         self.actor.log.push(Event::Asks {
             instance: self.actor.instance.clone(),
-            position: Some(prepared.position().clone()),
+            position: position.clone(),
         });
         prepared.commit().await?;
-        self.actor.is_told(checkpointer, None);
+        self.actor.is_told(position, None);
         Ok(())
     }
 
@@ -76,7 +73,7 @@ impl Careful {
             && *prepared.position() > checkpointer.last()
             && self.actor.once_in(2)
         {
-            self.commit(checkpointer, &prepared).await?;
+            self.commit(&prepared).await?;
         }
         let records = input.records.len() as u64;
         let at = match self.actor.rand.below(3) {
@@ -97,8 +94,12 @@ impl Careful {
         match self.actor.rand.below(4) {
             0 => self.prepared = Some(prepared),
             // Any checkpoint puts an end to what is prepared.
-            1 => self.actor.checkpoint(checkpointer, None).await?,
-            _ => self.commit(checkpointer, &prepared).await?,
+            1 => {
+                let end = end(input);
+                let all = Asked::All(&end);
+                self.actor.checkpoint(checkpointer, all).await?;
+            }
+            _ => self.commit(&prepared).await?,
         }
         Ok(())
     }
@@ -107,21 +108,19 @@ impl Careful {
     async fn finish(
         &mut self,
         checkpointer: &Checkpointer,
-        end: Option<Position>,
+        end: Position,
     ) -> Result<(), ProcessorError> {
         self.prepared = None;
-        let Some(end) = end.filter(|end| *end > checkpointer.last()) else {
-            return self.actor.checkpoint(checkpointer, None).await;
-        };
-        if self.actor.once_in(2) {
-            return self.actor.checkpoint(checkpointer, None).await;
+        let all = Asked::All(&end);
+        if end <= checkpointer.last() || self.actor.once_in(2) {
+            return self.actor.checkpoint(checkpointer, all).await;
         }
         let prepared = self.prepare(checkpointer, &end).await?;
         self.actor.work(1).await;
-        self.commit(checkpointer, &prepared).await?;
+        self.commit(&prepared).await?;
         // A batch that was cut off may have been checkpointed further; and dead letters may have come
         // since.
-        self.actor.checkpoint(checkpointer, None).await
+        self.actor.checkpoint(checkpointer, all).await
     }
 }
 
@@ -130,6 +129,7 @@ impl RecordProcessor for Careful {
     async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
         let under = self.actor.enter(Call::Initialize);
         self.actor.begins(&input);
+        self.done = input.position;
         self.actor.work(1).await;
         under.over(Ok(()))
     }
@@ -138,7 +138,7 @@ impl RecordProcessor for Careful {
         let under = self.actor.enter(Call::Process);
         let done = self.process(&input).await;
         if done.is_ok() {
-            self.done = input.records.last().map(|record| record.position());
+            self.done = end(&input);
         }
         under.over(done)
     }
@@ -150,7 +150,7 @@ impl RecordProcessor for Careful {
 
     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
         let under = self.actor.enter(Call::ShardEnded);
-        let done = self.finish(&checkpointer, Some(Position::ShardEnd)).await;
+        let done = self.finish(&checkpointer, Position::ShardEnd).await;
         under.over(done)
     }
 

@@ -1,65 +1,121 @@
 //! What an operator may do to leases, and what follows from it.
 //!
-//! - A lease that was set anew goes back, or ahead, to where the operator wants it, and nowhere else: what
-//!   came before that is nobody's any more, and all that came since has to be processed, again too.
-//! - A lease whose row was deleted starts anew where the row that is made for it says. A shard that was read
+//! - A lease that was set anew goes back, or ahead, to where the operator wanted it, by the deed and not by
+//!   what was written, and nowhere else; nobody owns it then, and nothing is prepared. What came before that
+//!   is nobody's any more, and all that came since has to be processed, again too.
+//! - A lease whose row was deleted comes back where the application starts. A shard that was read
 //!   to its end meanwhile gets none. While there is none, nothing tells that the finished shards before it
 //!   were read whose rows are gone too, in due course: they may start anew as well.
 //! - There is one for streams alone that are read from their beginning: where others start, `start` says.
 //! - The owner of a lease whose row was deleted may have taken it and not begun: it begins where the row was.
-//! - The children of a shard that was set to an instant and has no record since start at that instant.
+//! - The children of a shard that was set to an instant and has no record since start at that instant, and of
+//!   two such parents at the earlier one. Every other lease that is made starts at the beginning.
 
 use kinesis_consumer::InitialPosition;
 use kinesis_core::{Position, ShardId};
 
-use super::{Checker, Shard};
-use crate::simulation::log::Row;
+use super::{Checker, Rule, Shard};
+use crate::simulation::log::{Row, Start};
 
 /// What an operator did to a lease, until its next row.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Anew {
-    /// Set its checkpoint.
-    Reset,
+    /// Set it to this.
+    Reset(Start),
     /// Deleted its row.
     Removed,
 }
 
 impl Checker {
-    /// An operator does this to a lease.
-    pub(super) fn is_operated(&mut self, lease: &ShardId, anew: Anew) {
+    /// An operator sets a lease by this deed.
+    pub(super) fn reset(&mut self, lease: &ShardId, deed: &str) {
+        let Some(to) = self.deeds.get(deed).cloned() else {
+            let what = format!("{lease} is set, which {deed} was not to do");
+            return self.breaks(Rule::Start, what);
+        };
+        self.operated(lease).anew = Some(Anew::Reset(to));
+    }
+
+    /// An operator deletes the row of a lease.
+    pub(super) fn removed(&mut self, lease: &ShardId) {
+        let shard = self.operated(lease);
+        shard.anew = Some(Anew::Removed);
+        shard.removed = shard.row.take();
+        shard.checkpoint = None;
+    }
+
+    fn operated(&mut self, lease: &ShardId) -> &mut Shard {
         let shard = self.shards.entry(lease.clone()).or_default();
-        shard.anew = Some(anew);
-        shard.is_operated = true;
-        if anew == Anew::Removed {
-            shard.removed_at = shard.row.take().map(|row| row.checkpoint);
-            shard.checkpoint = None;
+        let newest = shard.newest.as_ref();
+        if let Some(life) = newest.and_then(|newest| self.lives.get_mut(&newest.number)) {
+            life.is_operated = true;
         }
+        shard
     }
 
     /// Takes in what a row says of where a lease starts, where an operator is why it does.
     pub(super) fn starts_anew(&mut self, lease: &ShardId, row: &Row) {
-        let Some(from) = from(row) else { return };
         let is_forgotten = self.is_forgotten(lease);
+        let from_beginning = self.truth.initial == InitialPosition::TrimHorizon;
         let shard = self.shards.entry(lease.clone()).or_default();
-        let by = shard.anew.take().or(is_forgotten.then_some(Anew::Removed));
-        match by {
-            Some(by) => {
-                shard.checkpoint = Some(row.checkpoint.clone());
-                for (position, kept) in &mut shard.records {
-                    kept.done = came_before(position, from);
-                }
-                if by == Anew::Reset {
-                    self.set_to.insert(from);
-                }
+        let anew = shard.anew.take();
+        let to = match &anew {
+            Some(Anew::Reset(to)) => to.clone(),
+            Some(Anew::Removed) | None => row.start(),
+        };
+        let by_hand = anew.is_some() || is_forgotten;
+        let by_parent = from_beginning && shard.checkpoint.is_none();
+        if let Some(from) = from(&to).filter(|_| by_hand || by_parent) {
+            for (position, kept) in &mut shard.records {
+                kept.done = came_before(position, from) || (kept.done && !by_hand);
             }
-            // Of a parent that was set to this instant.
-            None if shard.checkpoint.is_none() && self.set_to.contains(&from) => {
-                for (position, kept) in &mut shard.records {
-                    kept.done |= came_before(position, from);
-                }
+            if by_hand {
+                shard.checkpoint = Some(to.position);
             }
-            None => {}
         }
+        let Some(Anew::Reset(to)) = anew else { return };
+        let is_free = row.owner.is_none() && row.checkpoint_owner.is_none();
+        if row.start() != to || !is_free || row.pending.is_some() {
+            let what = format!("{lease} was to be set to {to}, and to be nobody's: {row}");
+            self.breaks(Rule::Start, what);
+        }
+    }
+
+    /// A lease is made of an application that starts at the beginning.
+    pub(super) fn is_made(&mut self, lease: &ShardId, row: &Row) {
+        let instant = self.instant_of_parents(lease);
+        let is_right = match (&row.checkpoint, row.starts_at) {
+            (Position::TrimHorizon, None) => {
+                let parents = self.truth.parents.get(lease).into_iter().flatten();
+                let mut rows = parents.map(|parent| self.row_of(parent));
+                let stands = |row: Option<&Row>| {
+                    row.is_some_and(|row| row.checkpoint == Position::AtTimestamp)
+                };
+                instant.is_none() || !rows.all(stands)
+            }
+            (Position::AtTimestamp, Some(millis)) => instant == Some(millis),
+            _ => false,
+        };
+        if !is_right {
+            let start = row.start();
+            let what = format!("{lease} is made to start at {start}, its parents at {instant:?}");
+            self.breaks(Rule::Start, what);
+        }
+    }
+
+    /// The earliest of the instants that the parents of a shard were set to, if all of them were.
+    fn instant_of_parents(&self, lease: &ShardId) -> Option<u64> {
+        let parents = self.truth.parents.get(lease).into_iter().flatten();
+        let instants: Option<Vec<u64>> = parents
+            .map(|parent| self.row_of(parent).and_then(|row| row.starts_at))
+            .collect();
+        instants.and_then(|instants| instants.into_iter().min())
+    }
+
+    /// The row of a lease, or the last one that an operator deleted.
+    fn row_of(&self, lease: &ShardId) -> Option<&Row> {
+        let shard = self.shards.get(lease)?;
+        shard.row.as_ref().or(shard.removed.as_ref())
     }
 
     /// Whether a finished shard has no row, and one that came after it none any more.
@@ -88,7 +144,7 @@ impl Checker {
                 .row
                 .as_ref()
                 .filter(|row| row.checkpoint == *position)?;
-            let from = from(row)?;
+            let from = from(&row.start())?;
             let before = shard.records.keys();
             before
                 .take_while(|position| came_before(position, from))
@@ -99,18 +155,23 @@ impl Checker {
 }
 
 impl Shard {
+    /// Whether the next row is that of an operator's.
+    pub(super) fn is_set_anew(&self) -> bool {
+        matches!(self.anew, Some(Anew::Reset(_)))
+    }
+
     /// Whether there was nothing left to read of it when its row was deleted.
     pub(super) fn was_removed_at_its_end(&self) -> bool {
         self.anew == Some(Anew::Removed) && self.records.values().all(|kept| kept.done)
     }
 }
 
-/// From which instant on a row that nobody has moved yet is to be read, in milliseconds since the Unix
+/// From which instant on a lease that nobody has moved yet is to be read, in milliseconds since the Unix
 /// epoch.
-fn from(row: &Row) -> Option<u64> {
-    match row.checkpoint {
+fn from(start: &Start) -> Option<u64> {
+    match start.position {
         Position::TrimHorizon => Some(0),
-        Position::Latest | Position::AtTimestamp => row.starts_at,
+        Position::Latest | Position::AtTimestamp => start.starts_at,
         Position::At { .. } | Position::ShardEnd => None,
     }
 }

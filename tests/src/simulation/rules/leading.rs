@@ -3,8 +3,9 @@
 //! A leader proves every 40 % of what its lock lasts that it lives, tries each time until it is heard, and
 //! lets nothing else that is late keep it from that. So nobody else takes the lock from one that lives,
 //! was not asked to stop, and met at most [`FAULTS_ENDURED`] faults on its calls for the lock lately,
-//! whatever becomes of its other calls; nor does such a leader give the lock back, save when other calls
-//! fail so often that its passes do.
+//! whatever becomes of its other calls; nor does such a leader give the lock back, save when its other calls
+//! for the table fail so often that its passes do. What Kinesis does not answer is no reason for either, and
+//! in quiet nothing from before is.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -42,7 +43,8 @@ pub(super) struct Leading {
     /// When processes of this name crashed last.
     crashed: BTreeMap<Arc<str>, Duration>,
     of_lock: BTreeMap<Arc<str>, VecDeque<Duration>>,
-    of_all: BTreeMap<Arc<str>, VecDeque<Duration>>,
+    /// Of other calls for the lease table.
+    of_table: BTreeMap<Arc<str>, VecDeque<Duration>>,
 }
 
 impl Leading {
@@ -66,6 +68,7 @@ impl Leading {
             Event::Broke { worker, .. } => self.gone(worker),
             Event::Called {
                 worker,
+                operation,
                 fault: true,
                 of_lock,
                 ..
@@ -75,10 +78,15 @@ impl Leading {
                     faults.push_back(at);
                     faults.retain(|fault| at <= *fault + within);
                 };
-                add(&mut self.of_all, PASSES_AGO);
                 if *of_lock {
                     add(&mut self.of_lock, LATELY);
+                } else if operation.starts_with("DynamoDB.") {
+                    add(&mut self.of_table, PASSES_AGO);
                 }
+            }
+            Event::Quiet => {
+                self.of_lock.clear();
+                self.of_table.clear();
             }
             Event::Led { worker } => return self.led(worker, at),
             Event::GaveBack { worker } => return self.gave_back(worker, at),
@@ -111,11 +119,11 @@ impl Leading {
 
     fn gave_back(&mut self, worker: &Arc<str>, at: Duration) -> Option<String> {
         self.leader.take_if(|leader| leader == worker);
-        let faults = faults(&self.of_all, worker, at, PASSES_AGO);
+        let faults = faults(&self.of_table, worker, at, PASSES_AGO);
         let has_a_reason =
             !self.alive.contains(worker) || self.asked.contains(worker) || faults >= FAILED_PASSES;
         (!has_a_reason).then(|| {
-            format!("{worker} gives the lock back though only {faults} of its calls failed")
+            format!("{worker} gives the lock back though only {faults} of its calls for the table failed")
         })
     }
 }

@@ -22,7 +22,7 @@ impl Checker {
             .find(|(at, kept)| **at <= row.checkpoint && !kept.done)
             .map(|(at, _)| at.clone());
         shard.row = Some(row.clone());
-        shard.removed_at = None;
+        shard.removed = None;
         if before
             .as_ref()
             .is_none_or(|before| *before < row.checkpoint)

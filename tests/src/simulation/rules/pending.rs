@@ -1,5 +1,5 @@
-//! Checkpoints in two phases, and what processors are told of checkpoints. Not of a lease that an operator
-//! has changed: between a write and its answer there may be another one by hand.
+//! Checkpoints in two phases, and what processors are told of checkpoints. Not those that had their lease
+//! when an operator changed it: between a write and its answer there may be another one by hand.
 
 use kinesis_core::{Position, ShardId};
 
@@ -15,7 +15,7 @@ impl Checker {
 
     /// A lease is written; before its last row is forgotten.
     pub(super) fn pends(&mut self, lease: &ShardId, row: &Row) {
-        let Some(shard) = self.shards.get(lease).filter(|shard| !shard.is_operated) else {
+        let Some(shard) = self.shards.get(lease) else {
             return;
         };
         let when = |pending: &Pending| shard.prepared.iter().position(|known| known == pending);
@@ -23,6 +23,11 @@ impl Checker {
         let moved = before.is_some_and(|before| before.checkpoint != row.checkpoint);
         let stood = before.and_then(|before| before.pending.as_ref());
         let wrong = match (stood, &row.pending) {
+            // An operator removes what is prepared.
+            (_, None) if shard.anew.is_some() => None,
+            (None, Some(pending)) if before.is_none() => {
+                Some(format!("{pending} is pending from the first"))
+            }
             (Some(stood), None) if !moved => Some(format!("{stood} is gone without a checkpoint")),
             (_, None) => None,
             (_, Some(pending)) if when(pending).is_none() => {
@@ -48,11 +53,7 @@ impl Checker {
     /// A processor begins, and this is what it is told to be pending.
     pub(super) fn begins_with(&mut self, instance: &Instance, told: Option<&Pending>) {
         let shard = self.shards.get(&instance.shard);
-        let shard = shard.filter(|shard| !shard.is_operated);
-        if shard.is_none() {
-            return;
-        }
-        let row = shard.and_then(|shard| shard.row.as_ref());
+        let row = shard.and_then(|shard| shard.row.as_ref().or(shard.removed.as_ref()));
         let pending = row.and_then(|row| row.pending.as_ref());
         if told != pending {
             let what = format!("{instance} begins with {told:?} pending, and it is {pending:?}");
@@ -60,24 +61,27 @@ impl Checker {
         }
     }
 
-    /// A processor is told that its checkpoint is here, and what is prepared, if it asked for that.
+    /// A processor is told that its checkpoint is here or further on, and what is prepared, if it asked for
+    /// that.
     pub(super) fn told(
         &mut self,
         instance: &Instance,
-        checkpoint: &Position,
+        checkpoint: Option<&Position>,
         pending: Option<&Pending>,
     ) {
-        let shard = self.shards.get(&instance.shard);
-        let shard = shard.filter(|shard| !shard.is_operated);
-        if shard.is_none() {
+        let life = self.lives.get(&instance.number);
+        if life.is_some_and(|life| life.is_operated) {
             return;
         }
+        let shard = self.shards.get(&instance.shard);
         let row = shard.and_then(|shard| shard.row.as_ref());
-        let checkpointed = row.is_some_and(|row| row.checkpoint >= *checkpoint);
+        let stands = |asked: &Position| row.is_some_and(|row| row.checkpoint >= *asked);
+        let checkpointed = checkpoint.is_none_or(stands);
         let prepared = pending.is_none() || row.is_some_and(|row| row.pending.as_ref() == pending);
         if !checkpointed || !prepared {
             let row = row.map(ToString::to_string);
-            let what = format!("{instance} is told of {checkpoint} and {pending:?}, it is {row:?}");
+            let what =
+                format!("{instance} is told of {checkpoint:?} and {pending:?}, it is {row:?}");
             self.breaks(Rule::Unsaid, what);
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kinesis_core::{Position, ShardId};
 
+use super::start::stream_of;
 use super::{Checker, Rule, Shard};
 use crate::simulation::log::{Call, Ending, Instance};
 
@@ -35,6 +36,8 @@ pub(super) struct Life {
     taken: BTreeSet<Position>,
     /// Behind the last batch: what it was done with one by one, and dead letters.
     handled: BTreeSet<Position>,
+    /// Whether an operator changed its lease while it had that: it may not know yet.
+    pub(super) is_operated: bool,
 }
 
 impl Life {
@@ -48,6 +51,7 @@ impl Life {
             in_call: Vec::new(),
             taken: BTreeSet::new(),
             handled: BTreeSet::new(),
+            is_operated: false,
         }
     }
 
@@ -131,6 +135,7 @@ impl Checker {
             let what = format!("{instance} is given {payload} and never began");
             return self.breaks(Rule::Order, what);
         };
+        let began = self.began.get(&stream_of(&instance.shard));
         let mut wrong = None;
         if !shard.records.contains_key(position) {
             wrong = Some("which the shard does not hold".to_owned());
@@ -150,7 +155,7 @@ impl Checker {
         let early = shard
             .records
             .get(position)
-            .map(|kept| life.early(kept, shard));
+            .map(|kept| life.early(kept, shard, began));
         life.given = life.given.clone().max(position.clone());
         life.in_call.push(position.clone());
         if let Some(millis) = early.filter(|millis| *millis > 0) {

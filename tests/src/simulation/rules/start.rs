@@ -27,6 +27,8 @@ pub(super) struct Began {
     instant: u64,
     /// When the first of them was made, which is up to a second and two calls later.
     made: u64,
+    /// By how much earlier records may come that are read from the beginning of their shard.
+    slack: u64,
 }
 
 impl Life {
@@ -39,15 +41,18 @@ impl Life {
                 .is_some_and(|starts_at| kept.arrived < starts_at)
     }
 
-    /// By how many milliseconds a record came earlier than what the shard may be read from.
-    pub(super) fn early(&self, kept: &Kept, shard: &Shard) -> u64 {
-        let slack = match self.given {
-            Position::Latest => EARLY_MILLIS_MAX,
-            Position::AtTimestamp => 0,
-            Position::TrimHorizon | Position::At { .. } | Position::ShardEnd => return 0,
+    /// By how many milliseconds a record came earlier than what the shard may be read from. The beginning
+    /// of a child is not before the instant that its application starts at.
+    pub(super) fn early(&self, kept: &Kept, shard: &Shard, began: Option<&Began>) -> u64 {
+        let (starts_at, slack) = match (&self.given, began) {
+            (Position::Latest, _) => (shard.starts_at, EARLY_MILLIS_MAX),
+            (Position::AtTimestamp, _) => (shard.starts_at, 0),
+            (Position::TrimHorizon, Some(began)) => (Some(began.instant), began.slack),
+            (Position::TrimHorizon, None) | (Position::At { .. } | Position::ShardEnd, _) => {
+                return 0;
+            }
         };
-        let starts_at = shard.starts_at.unwrap_or(0);
-        starts_at.saturating_sub(kept.arrived + slack)
+        starts_at.unwrap_or(0).saturating_sub(kept.arrived + slack)
     }
 }
 
@@ -57,13 +62,13 @@ impl Checker {
         if let InitialPosition::AtTimestamp(millis) = self.truth.initial {
             let streams: BTreeSet<_> = self.shards.keys().map(stream_of).collect();
             for stream in streams {
-                self.begin_at(stream, millis);
+                self.begin_at(stream, millis, 0);
             }
         }
     }
 
     /// The application begins with a stream at this instant: what came before is no loss.
-    fn begin_at(&mut self, stream: String, millis: u64) {
+    fn begin_at(&mut self, stream: String, millis: u64, slack: u64) {
         let of_stream = |key: &ShardId| stream_of(key) == stream;
         let shards = self.shards.iter_mut().filter(|(key, _)| of_stream(key));
         for shard in shards.map(|(_, shard)| shard) {
@@ -71,8 +76,12 @@ impl Checker {
                 kept.done |= kept.arrived < millis;
             }
         }
-        let (instant, made) = (millis, self.now_millis());
-        self.began.insert(stream, Began { instant, made });
+        let began = Began {
+            instant: millis,
+            made: self.now_millis(),
+            slack,
+        };
+        self.began.insert(stream, began);
     }
 
     fn now_millis(&self) -> u64 {
@@ -99,11 +108,18 @@ impl Checker {
 
     /// A lease is written; before its last row is forgotten.
     pub(super) fn starts_in(&mut self, lease: &ShardId, row: &Row) {
-        if self.truth.initial == InitialPosition::TrimHorizon {
-            // Unless an operator says so, which `anew` deals with, there is no other start.
+        let initial = self.truth.initial;
+        let shard = self.shards.entry(lease.clone()).or_default();
+        if shard.is_set_anew() {
+            shard.starts_at = row.starts_at;
             return;
         }
-        let shard = self.shards.entry(lease.clone()).or_default();
+        if initial == InitialPosition::TrimHorizon {
+            if shard.row.is_none() {
+                self.is_made(lease, row);
+            }
+            return;
+        }
         if shard.is_leased() {
             let stood = shard.starts_at;
             if stood != row.starts_at {
@@ -116,12 +132,13 @@ impl Checker {
             return;
         }
         shard.starts_at = row.starts_at;
-        let wrong = match (&row.checkpoint, row.starts_at, self.truth.initial) {
-            // All of a child may be newer than what was read.
+        let wrong = match (&row.checkpoint, row.starts_at, initial) {
+            // All of a child is newer than what was read of its parents.
             (Position::TrimHorizon, None, _) => {
-                let parents = self.truth.parents.get(lease);
-                let root = parents.is_none_or(Vec::is_empty);
-                root.then(|| "is read from its beginning".to_owned())
+                let parents = self.truth.parents.get(lease).into_iter().flatten();
+                let mut parents = parents.filter_map(|parent| self.shards.get(parent));
+                let follows = parents.any(Shard::is_leased);
+                (!follows).then(|| "is read from its beginning, and no parent was read".to_owned())
             }
             (Position::AtTimestamp, Some(millis), InitialPosition::AtTimestamp(asked)) => {
                 (millis != asked).then(|| format!("starts at {millis}, not at {asked}"))
@@ -161,7 +178,7 @@ impl Checker {
             return (millis != *instant)
                 .then(|| format!("starts at {millis}, another at {instant}"));
         }
-        self.begin_at(stream, millis);
+        self.begin_at(stream, millis, EARLY_MILLIS_MAX);
         let first_up = self.first_up.unwrap_or_default().as_millis() as u64;
         let first = START_MS + first_up - EARLY_MILLIS_MAX;
         let now = self.now_millis();
@@ -171,7 +188,7 @@ impl Checker {
 }
 
 /// The stream of a lease's key; empty where the application reads one.
-fn stream_of(key: &ShardId) -> String {
+pub(super) fn stream_of(key: &ShardId) -> String {
     let stream = key.as_str().rsplit_once(':').map(|(stream, _)| stream);
     stream.unwrap_or_default().to_owned()
 }

@@ -11,7 +11,9 @@ use crate::simulation::operator::NOBODY;
 impl Checker {
     pub(super) fn begins(&mut self, instance: &Instance, position: &Position) {
         let start = self.start_of(&instance.shard, position);
-        let life = Life::begins(position, &start);
+        let mut life = Life::begins(position, &start);
+        let shard = self.shards.get(&instance.shard);
+        life.is_operated = shard.is_some_and(|shard| shard.row.is_none());
         self.lives.insert(instance.number, life);
         let parents = self.truth.parents.get(&instance.shard);
         let early = parents
@@ -27,8 +29,8 @@ impl Checker {
         shard.newest = shard.newest.clone().max(Some(instance.clone()));
         let left = shard.left.take();
         // An owner may not know yet that its row was deleted.
-        let stored = shard.row.as_ref().map(|row| &row.checkpoint);
-        let stored = stored.or(shard.removed_at.as_ref()).cloned();
+        let stored = shard.row.as_ref().or(shard.removed.as_ref());
+        let stored = stored.map(|row| row.checkpoint.clone());
         if let Some(left) = left.filter(|_| self.quiet) {
             self.is_not_alone(instance, position, &start, &left);
         }

@@ -29,9 +29,32 @@ fn of_three_seconds() -> Truth {
     }
 }
 
-fn reset() -> Event {
+/// An operator sets the shard to start there, and this is written.
+fn reset(position: Position, second: Option<u64>, written: Event) -> Vec<Event> {
+    let deed: Arc<str> = "operator 1".into();
+    let to = Start {
+        position,
+        starts_at: second.map(|second| second * 1_000),
+    };
+    let begins = Event::Resets {
+        deed: Arc::clone(&deed),
+        to,
+    };
     let lease = ShardId::from_index(SHARD);
-    Event::Reset { lease }
+    vec![begins, Event::Reset { lease, deed }, written]
+}
+
+/// As an operator writes it.
+fn set(counter: u64, checkpoint: Position, second: Option<u64>) -> Vec<Event> {
+    let written = of_nobody(from(counter, checkpoint.clone(), second));
+    reset(checkpoint, second, written)
+}
+
+fn of_nobody(mut event: Event) -> Event {
+    if let Event::Row { row, .. } = &mut event {
+        row.owner = None;
+    }
+    event
 }
 
 fn removed(shard: u64) -> Event {
@@ -76,19 +99,22 @@ fn after(done: &[u64], then: Vec<Vec<Event>>) -> Vec<Vec<Event>> {
 fn a_lease_that_is_set_anew_may_go_back_and_only_as_far_as_its_row_says_and_only_once() {
     let start = Position::TrimHorizon;
     let b = instance(1, "b");
-    let set = || vec![reset(), from(3, start.clone(), None)];
+    let anew = |counter| set(counter, start.clone(), None);
     let again = |then: Vec<Event>| {
         let begun = begins(&b, start.clone());
         broken(
             of_three_seconds(),
-            after(&[1, 2], vec![set(), begun, processes(&b, &[1, 2, 3]), then]),
+            after(
+                &[1, 2],
+                vec![anew(3), begun, processes(&b, &[1, 2, 3]), then],
+            ),
         )
     };
     assert_eq!(again(Vec::new()), NOTHING);
     assert_eq!(again(vec![row(4, "b", came(3))]), NOTHING);
     let twice = vec![row(4, "b", came(3)), row(5, "b", start.clone())];
     assert_eq!(again(twice), [Rule::Back], "by nobody");
-    let counter = after(&[1, 2], vec![vec![reset(), from(1, start.clone(), None)]]);
+    let counter = after(&[1, 2], vec![anew(1)]);
     assert_eq!(
         broken(of_three_seconds(), counter),
         [Rule::Back],
@@ -98,7 +124,7 @@ fn a_lease_that_is_set_anew_may_go_back_and_only_as_far_as_its_row_says_and_only
 
 #[test]
 fn all_that_came_since_a_lease_is_set_to_is_to_be_processed_again() {
-    let set = |checkpoint, second| vec![vec![reset(), from(3, checkpoint, second)]];
+    let set = |checkpoint, second| vec![set(3, checkpoint, second)];
     let left = |history| unrest(of_three_seconds(), history).unwrap_or_default();
     let from_all = left(after(&[1, 2, 3], set(Position::TrimHorizon, None)));
     assert!(from_all.starts_with("3 records"), "{from_all}");
@@ -116,7 +142,7 @@ fn all_that_came_since_a_lease_is_set_to_is_to_be_processed_again() {
 fn a_processor_of_a_lease_that_is_set_to_an_instant_is_given_what_came_since_and_no_more() {
     let b = instance(1, "b");
     let given = |seconds: &[u64]| {
-        let set = vec![reset(), from(3, Position::AtTimestamp, Some(2))];
+        let set = set(3, Position::AtTimestamp, Some(2));
         let begun = begins(&b, Position::AtTimestamp);
         let history = after(&[1], vec![set, begun, processes(&b, seconds)]);
         broken(of_three_seconds(), history)
@@ -131,6 +157,89 @@ fn a_processor_of_a_lease_that_is_set_to_an_instant_is_given_what_came_since_and
         vec![vec![from(3, Position::AtTimestamp, Some(2))], begun],
     );
     assert_eq!(broken(of_three_seconds(), history), [Rule::Back]);
+}
+
+#[test]
+fn a_lease_that_is_set_to_something_else_than_the_operator_wanted_is_found() {
+    let instant = Position::AtTimestamp;
+    let wrong = |written: Event| {
+        let set = reset(instant.clone(), Some(2), written);
+        broken(of_three_seconds(), after(&[1], vec![set]))
+    };
+    let right = || of_nobody(from(3, instant.clone(), Some(2)));
+    assert_eq!(wrong(right()), NOTHING);
+    let elsewhere = of_nobody(from(3, instant.clone(), Some(3)));
+    assert_eq!(wrong(elsewhere), [Rule::Start], "at another instant");
+    let beginning = of_nobody(from(3, Position::TrimHorizon, None));
+    assert_eq!(wrong(beginning), [Rule::Start], "at the beginning");
+    let owned = from(3, instant.clone(), Some(2));
+    assert_eq!(wrong(owned), [Rule::Start], "and somebody has it");
+    let mut prepared = right();
+    if let Event::Row { row, .. } = &mut prepared {
+        let (position, state) = (came(3), "s".to_owned());
+        row.pending = Some(Pending { position, state });
+    }
+    assert!(wrong(prepared).contains(&Rule::Start), "and is prepared");
+    // Nor is one set by who was not to.
+    let (lease, deed) = (ShardId::from_index(SHARD), "operator 2".into());
+    let history = after(&[1], vec![vec![Event::Reset { lease, deed }]]);
+    assert_eq!(broken(of_three_seconds(), history), [Rule::Start]);
+    // What is to be read is what the operator wanted, whatever was written.
+    let newest = of_nobody(from(3, Position::Latest, Some(4)));
+    let set = reset(Position::TrimHorizon, None, newest);
+    let left = unrest(of_three_seconds(), after(&[1], vec![set]));
+    holds(left, "3 records");
+}
+
+#[test]
+fn a_lease_whose_row_was_deleted_and_that_comes_back_elsewhere_is_found() {
+    let again = |position, second| {
+        let history = vec![removed(SHARD), from(0, position, second)];
+        broken(of_three_seconds(), after(&[1, 2], vec![history]))
+    };
+    assert_eq!(again(Position::TrimHorizon, None), NOTHING);
+    assert_eq!(again(Position::Latest, Some(3)), [Rule::Start]);
+    assert_eq!(again(Position::AtTimestamp, Some(1)), [Rule::Start]);
+    // So is one that is made for the first time.
+    let made = from(0, Position::Latest, Some(3));
+    assert_eq!(broken(of_three_seconds(), [vec![made]]), [Rule::Start]);
+}
+
+#[test]
+fn a_child_starts_at_its_beginning_or_at_the_instant_that_its_parent_stands_at() {
+    let at_instant = |shard, second: Option<u64>| {
+        let position = match second {
+            Some(_) => Position::AtTimestamp,
+            None => Position::TrimHorizon,
+        };
+        let mut event = row_of(shard, 1, "a", position);
+        if let Event::Row { row, .. } = &mut event {
+            row.starts_at = second.map(|second| second * 1_000);
+        }
+        event
+    };
+    let child = |parent: Option<u64>, moved: bool, child: Option<u64>| {
+        let mut history = vec![at_instant(0, None)];
+        if let Some(second) = parent {
+            let written = of_nobody(at_instant(0, Some(second)));
+            history.extend(reset(Position::AtTimestamp, parent, written));
+        }
+        if moved {
+            let mut event = row(2, "a", came(9));
+            if let Event::Row { row, .. } = &mut event {
+                row.starts_at = parent.map(|second| second * 1_000);
+            }
+            history.push(event);
+        }
+        history.push(at_instant(1, child));
+        broken(split(), [history])
+    };
+    assert_eq!(child(None, false, None), NOTHING);
+    assert_eq!(child(None, false, Some(2)), [Rule::Start]);
+    assert_eq!(child(Some(2), false, Some(2)), NOTHING);
+    assert_eq!(child(Some(2), false, Some(3)), [Rule::Start]);
+    assert_eq!(child(Some(2), false, None), [Rule::Start]);
+    assert_eq!(child(Some(2), true, None), NOTHING, "it had records since");
 }
 
 #[test]
@@ -171,6 +280,7 @@ fn finished_shards_may_be_read_again_while_one_behind_them_has_no_row() {
     let start = Position::TrimHorizon;
     let again = |removed_child: bool, parents_row: bool| {
         let mut history = vec![
+            row_of(0, 0, "a", start.clone()),
             row_of(0, 1, "a", Position::ShardEnd),
             row_of(1, 1, "a", start.clone()),
             row_of(2, 1, "a", start.clone()),

@@ -9,9 +9,13 @@ fn gave_back(worker: &str) -> Event {
 }
 
 fn called(worker: &str, fault: bool, of_lock: bool) -> Event {
+    called_for("DynamoDB.UpdateItem", worker, fault, of_lock)
+}
+
+fn called_for(operation: &str, worker: &str, fault: bool, of_lock: bool) -> Event {
     Event::Called {
         worker: worker.into(),
-        operation: "DynamoDB.UpdateItem".to_owned(),
+        operation: operation.to_owned(),
         fate: String::new(),
         fault,
         of_lock,
@@ -66,6 +70,13 @@ fn faults_of_calls_for_the_lock_are_a_reason_if_they_are_several_and_not_long_ag
     assert!(faults(2, "a", true, 124), "long ago");
     assert!(faults(9, "a", false, 110), "of other calls");
     assert!(faults(9, "b", true, 110), "of another's");
+    let before_quiet = vec![
+        (103, called("a", true, true)),
+        (103, called("a", true, true)),
+        (104, Event::Quiet),
+        (110, led("b")),
+    ];
+    assert!(a_leads(before_quiet), "before quiet");
     let sound = vec![
         (103, called("a", false, true)),
         (104, called("a", false, true)),
@@ -98,15 +109,26 @@ fn a_leader_that_gives_the_lock_back_and_has_no_reason_is_found() {
     assert!(a_leads(vec![(110, gave_back("a"))]));
     assert!(!a_leads(vec![(101, asked("a")), (110, gave_back("a"))]));
     assert!(!a_leads(vec![(101, down("a")), (103, gave_back("a"))]));
-    let failed = |count: usize| {
-        let mut then: Vec<_> = (0..count)
-            .map(|_| (103, called("a", true, false)))
-            .collect();
+    let failed = |count: usize, event: Event| {
+        let mut then: Vec<_> = (0..count).map(|_| (103, event.clone())).collect();
         then.push((253, gave_back("a")));
         a_leads(then)
     };
-    assert!(failed(2));
-    assert!(!failed(3), "its passes may have");
+    let of_table = || called("a", true, false);
+    assert!(failed(2, of_table()));
+    assert!(!failed(3, of_table()), "its passes may have");
+    assert!(failed(9, called("b", true, false)), "of another's");
+    assert!(failed(9, called("a", true, true)), "of the lock alone");
+    let of_stream = called_for("Kinesis.GetRecords", "a", true, false);
+    assert!(failed(9, of_stream), "of the stream");
+    let before_quiet = vec![
+        (103, of_table()),
+        (103, of_table()),
+        (103, of_table()),
+        (104, Event::Quiet),
+        (110, gave_back("a")),
+    ];
+    assert!(a_leads(before_quiet), "before quiet");
     let free = vec![
         (103, called("a", true, false)),
         (104, called("a", true, false)),

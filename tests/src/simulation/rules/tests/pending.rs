@@ -17,7 +17,7 @@ fn prepares(instance: &Instance, pending: Pending) -> Event {
 fn told(instance: &Instance, checkpoint: u64, pending: Option<Pending>) -> Event {
     Event::Told {
         instance: instance.clone(),
-        checkpoint: at(checkpoint),
+        checkpoint: Some(at(checkpoint)),
         pending,
     }
 }
@@ -102,6 +102,31 @@ fn what_a_processor_is_told_to_be_stored_is() {
     assert_eq!(of(1, Some(pending(2, "first"))), NOTHING);
     assert_eq!(of(2, None), [Rule::Unsaid]);
     assert_eq!(of(1, Some(pending(3, "second"))), [Rule::Unsaid]);
+}
+
+#[test]
+fn a_processor_is_not_held_to_what_an_operator_did_to_its_lease() {
+    let stands = || with(row(3, "a", at(1)), pending(2, "first"));
+    let removed = || {
+        let (lease, by_hand) = (ShardId::from_index(SHARD), true);
+        Event::RowDeleted { lease, by_hand }
+    };
+    let late = after(|a| vec![stands(), removed(), told(a, 1, None)]);
+    assert_eq!(late, NOTHING, "it may not know yet");
+    let again = |checkpoint| {
+        let b = instance(1, "b");
+        let mut events = vec![stands(), removed(), row(0, "b", Position::TrimHorizon)];
+        events.extend(begins(&b, Position::TrimHorizon));
+        events.extend(batch(&b, &[1, 2, 3], Ending::Done));
+        events.push(row(1, "b", at(1)));
+        events.push(told(&b, checkpoint, None));
+        after(|_| events)
+    };
+    assert_eq!(again(1), NOTHING);
+    assert_eq!(again(2), [Rule::Unsaid], "the next one is");
+    // What was prepared is gone with the row, and by nobody else.
+    let made = with(row(0, "b", Position::TrimHorizon), pending(2, "first"));
+    assert_eq!(after(|_| vec![stands(), removed(), made]), [Rule::Pending]);
 }
 
 #[test]

@@ -106,6 +106,77 @@ fn what_came_since_the_start_is_needed_and_nothing_before_it() {
 }
 
 #[test]
+fn the_beginning_of_a_child_is_not_before_the_start() {
+    // The parent was read, the child begins at its beginning, and has one record of so many seconds.
+    let given = |initial: InitialPosition, parent_leased: bool, second: u64| {
+        let child = ShardId::from_index(1);
+        let truth = Truth {
+            records: vec![written(&child, second, "k")],
+            initial,
+            ..split()
+        };
+        let start = match initial {
+            InitialPosition::Latest => Position::Latest,
+            _ => Position::AtTimestamp,
+        };
+        let a = of_shard(0, "a", 1);
+        let read = vec![made(0, start.clone(), Some(40)), {
+            let mut event = made(0, Position::ShardEnd, Some(40));
+            if let Event::Row { row, .. } = &mut event {
+                row.counter = 2;
+            }
+            event
+        }];
+        let sibling = vec![made(2, start, Some(40))];
+        let before = if parent_leased { read } else { sibling };
+        let record = given(&a, second);
+        let history = [
+            before,
+            vec![made(1, Position::TrimHorizon, None)],
+            begins(&a, Position::TrimHorizon),
+            vec![enters(&a, Call::Process), record],
+        ];
+        late(truth, history)
+    };
+    let newest = InitialPosition::Latest;
+    assert_eq!(given(newest, true, 20), NOTHING);
+    assert_eq!(given(newest, true, 19), [Rule::Start], "too early");
+    assert_eq!(given(newest, false, 42), [Rule::Start], "of nobody");
+    let instant = InitialPosition::AtTimestamp(START_MS + 40_000);
+    assert_eq!(given(instant, true, 40), NOTHING);
+    assert_eq!(given(instant, true, 39), [Rule::Start], "too early");
+}
+
+#[test]
+fn a_lease_that_an_operator_sets_may_start_at_another_instant() {
+    let at_newest = |seconds| made(SHARD, Position::Latest, Some(seconds));
+    let set = |by_hand: bool| {
+        let deed: Arc<str> = "operator 1".into();
+        let mut written = at_newest(43);
+        if let Event::Row { row, .. } = &mut written {
+            row.owner = None;
+        }
+        let Event::Row { row, .. } = &written else {
+            unreachable!("it is a row");
+        };
+        let to = row.start();
+        let mut history = vec![at_newest(40)];
+        if by_hand {
+            let lease = ShardId::from_index(SHARD);
+            history.push(Event::Resets {
+                deed: Arc::clone(&deed),
+                to,
+            });
+            history.push(Event::Reset { lease, deed });
+        }
+        history.push(written);
+        late(from(InitialPosition::Latest), [history])
+    };
+    assert_eq!(set(true), NOTHING);
+    assert_eq!(set(false), [Rule::Start]);
+}
+
+#[test]
 fn a_closed_shard_from_before_the_newest_record_needs_no_lease() {
     let children = |initial| {
         let start = match initial {
