@@ -1,4 +1,4 @@
-//! Defects on purpose: each a mistake that the protocol of leases does not survive, so that a test can
+//! Defects on purpose: each a mistake that a promise to a fleet does not survive, so that a test can
 //! prove that the simulation of a fleet finds it. Only with the feature `mutations`; nothing of it is in
 //! a normal build.
 //!
@@ -23,6 +23,20 @@ pub enum Mutation {
     WatermarkPassesUndone,
     /// A checkpoint leaves in the row what was prepared.
     CheckpointLeavesPending,
+    /// A checkpoint further on in the aggregate that was checkpointed last counts as made.
+    AggregateCountsAsOne,
+    /// Who waits for the leader's lock does not notice the beats of its leader.
+    BeatsUnnoticed,
+    /// A leader gives the lock back as soon as one pass fails.
+    ResignsAtOnce,
+    /// The children of a shard start at their beginning, wherever their parent was to.
+    ChildrenFromBeginning,
+    /// A lease that is missing among others starts at the newest record.
+    MissedLeaseStartsNow,
+    /// A reset to an instant stores that of the reset.
+    ResetStartsNow,
+    /// Leases are moved until no worker has more than another, which may never be.
+    EvensOutForEver,
 }
 
 thread_local! {

@@ -56,3 +56,38 @@ fn a_watermark_that_passes_what_is_not_done_is_found() {
 fn a_checkpoint_that_leaves_what_was_prepared_is_found() {
     found(Mutation::CheckpointLeavesPending, Rule::Pending);
 }
+
+#[test]
+fn a_checkpoint_within_an_aggregate_that_is_not_stored_is_found() {
+    found(Mutation::AggregateCountsAsOne, Rule::Unsaid);
+}
+
+#[test]
+fn a_leader_whose_beats_nobody_notices_is_found() {
+    found(Mutation::BeatsUnnoticed, Rule::Deposed);
+}
+
+#[test]
+fn a_leader_that_gives_the_lock_back_too_soon_is_found() {
+    found(Mutation::ResignsAtOnce, Rule::Deposed);
+}
+
+#[test]
+fn children_that_are_read_from_before_the_start_are_found() {
+    found(Mutation::ChildrenFromBeginning, Rule::Start);
+}
+
+#[test]
+fn a_lost_lease_that_comes_back_at_the_newest_record_is_found() {
+    found(Mutation::MissedLeaseStartsNow, Rule::Start);
+}
+
+#[test]
+fn a_reset_to_another_instant_than_was_asked_for_is_found() {
+    found(Mutation::ResetStartsNow, Rule::Start);
+}
+
+#[test]
+fn leases_that_are_moved_for_ever_are_found() {
+    found(Mutation::EvensOutForEver, Rule::Restless);
+}

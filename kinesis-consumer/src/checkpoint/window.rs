@@ -6,6 +6,8 @@
 use kinesis_core::Position;
 
 use crate::lease::ChildShard;
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 
 /// What one shard has delivered, settled and checkpointed.
 #[derive(Debug)]
@@ -82,6 +84,8 @@ impl Window {
         match &self.children {
             Some(_) if self.last == Position::ShardEnd => Move::Nothing,
             Some(children) => Move::End(children.clone()),
+            #[cfg(feature = "mutations")]
+            None if self.is_in_last_aggregate(&self.delivered) => Move::Nothing,
             None if self.delivered > self.last => Move::To(self.delivered.clone()),
             None => Move::Nothing,
         }
@@ -108,7 +112,24 @@ impl Window {
             let delivered = self.delivered.clone();
             return Err(OutOfBounds::Beyond { delivered });
         }
+        #[cfg(feature = "mutations")]
+        if self.is_in_last_aggregate(position) {
+            return Ok(Move::Nothing);
+        }
         Ok(Move::To(position.clone()))
+    }
+
+    /// Whether that makes no difference, where only sequence numbers are looked at.
+    #[cfg(feature = "mutations")]
+    fn is_in_last_aggregate(&self, position: &Position) -> bool {
+        let number = |position: &Position| match position {
+            Position::At {
+                sequence_number, ..
+            } => Some(sequence_number.clone()),
+            _ => None,
+        };
+        mutation::is(Mutation::AggregateCountsAsOne)
+            && number(position).is_some_and(|here| number(&self.last) == Some(here))
     }
 
     pub(super) fn stored(&mut self, position: Position) {

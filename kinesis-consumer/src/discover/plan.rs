@@ -32,6 +32,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kinesis_core::{HashKey, Position, Shard, ShardId, ShardMap};
 
 use crate::lease::{ChildShard, Lease};
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 use crate::settings::InitialPosition;
 
 /// How far a worker's wall clock and the service's may differ, in milliseconds. Source: none,
@@ -207,6 +209,10 @@ impl Start {
         initial: InitialPosition,
     ) -> Self {
         let mut earliest: Option<u64> = None;
+        #[cfg(feature = "mutations")]
+        if mutation::is(Mutation::ChildrenFromBeginning) {
+            return Self::BEGINNING;
+        }
         for parent in parents {
             let instant = match (&parent.checkpoint, parent.starts_at_millis, initial) {
                 (Position::AtTimestamp, Some(millis), _) => millis,
@@ -231,6 +237,10 @@ fn initial_start(
         position: Position::Latest,
         millis: Some(millis),
     };
+    #[cfg(feature = "mutations")]
+    if mutation::is(Mutation::MissedLeaseStartsNow) && history != History::None {
+        return Some(newest(now_millis));
+    }
     match (initial, history) {
         (InitialPosition::TrimHorizon, _) | (_, History::Long) => Some(Start::BEGINNING),
         (_, History::Since(millis)) => Some(Start::at(millis)),

@@ -292,6 +292,14 @@ impl Leadership {
             Role::Leader { .. } => None,
         };
         let sight = Sight::of(row, before, now);
+        #[cfg(feature = "mutations")]
+        let sight = match before {
+            Some(before) if mutation::is(Mutation::BeatsUnnoticed) => Sight {
+                since: before.since,
+                ..sight
+            },
+            _ => sight,
+        };
         self.next = sight.next_look(self.duration);
         let has_lapsed = now.duration_since(sight.since) >= sight.duration;
         let version = sight.version.clone();

@@ -254,8 +254,8 @@ pub enum Event {
     /// The fleet is at rest: what was broken is mended. From here on the promises to a fleet without
     /// faults hold too.
     Quiet,
-    /// Nothing is written any more, and that shows in the readings of all workers: nothing has a reason to
-    /// be moved.
+    /// Nothing is written any more, that shows in the readings of all workers, and nobody counts any more who
+    /// died: nothing has a reason to be moved.
     Still,
     /// The run is over; workers are being stopped.
     Over,

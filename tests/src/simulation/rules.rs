@@ -16,7 +16,7 @@
 //! | in quiet, when nothing fails but what is said here | |
 //! | [`Rule::Slow`] | the next processor of a shard begins within 3 s after a worker handed it over or stopped, within 15 s after it was killed, within 30 s if it led, within 15 s where an operator had a lease released; not before 30 s after the leader's death if that, or who follows it, is what is waited for; [`ON_THE_DEAD`] later for each other worker that died lately, which may be given the lease first; and, where a lease has to expire and the leader stops meanwhile, [`SEEN_TO_BE_GONE_WITHIN`] later |
 //! | [`Rule::Shaken`] | nobody is told that a lease is lost |
-//! | [`Rule::Restless`] | nothing is moved once nothing is written any more and the readings of the workers show that |
+//! | [`Rule::Restless`] | nothing is moved once nothing is written any more and the readings of the workers show that, and nobody counts as one who died |
 //! | [`Rule::Twice`] | what a processor was done with, and had time to checkpoint when it was asked to stop, does not come again |
 //!
 //! What a processor is told of a lost lease (`lease_lost`) is no work, and may overlap with anything.

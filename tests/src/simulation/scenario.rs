@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use kinesis_consumer::{LeaseAssignment, OnFailure, Settings};
+use kinesis_consumer::{OnFailure, Settings};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::START_MS;
 use kinesis_local::{KinesisLocal, Limits};
@@ -48,7 +48,8 @@ const REST_WITHIN: Duration = Duration::from_secs(180);
 const QUIET_REST_WITHIN: Duration = Duration::from_secs(120);
 
 /// By when it shows in all readings that nothing is written any more, and the leases that cost a worker
-/// nothing then are moved off it, one a pass. Source: ten reports are kept; six leases, every 21 s.
+/// nothing then are moved off it, one a pass. Source: ten reports are kept; six leases, every 21 s. By number
+/// it is how long the dead may count as workers, whatever the clocks are.
 const SHOWS_WITHIN: Duration = Duration::from_secs(240);
 
 /// How long nothing may be moved then. Source: none; several passes.
@@ -175,9 +176,7 @@ impl Scenario {
         while let Some(over) = writing.join_next().await {
             over.expect("the writer does not panic");
         }
-        if self.rests(QUIET_REST_WITHIN).await
-            && self.settings.lease.assignment != LeaseAssignment::LeaseCount
-        {
+        if self.rests(QUIET_REST_WITHIN).await {
             tokio::time::sleep(SHOWS_WITHIN).await;
             self.log.push(Event::Still);
             tokio::time::sleep(STILL).await;

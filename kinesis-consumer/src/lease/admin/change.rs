@@ -11,6 +11,8 @@ use super::LeaseAdmin;
 use super::rows::Found;
 use crate::error::{Error, ErrorKind};
 use crate::lease::{Lease, RELEASED_BY_OPERATOR, item};
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 use crate::stream::StreamId;
 
 /// Which leases.
@@ -192,6 +194,11 @@ impl LeaseAdmin {
         if position == Position::AtTimestamp && !self.without_kcl {
             self.permit_instant().await?;
         }
+        #[cfg(feature = "mutations")]
+        let starts_at = match mutation::is(Mutation::ResetStartsNow) {
+            true => starts_at.map(|_| now),
+            false => starts_at,
+        };
         let mut changes = Vec::new();
         for (found, held) in leases {
             let result = if held {

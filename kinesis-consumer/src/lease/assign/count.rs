@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::{Fleet, Plan, Rules, pick};
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 
 pub(super) fn plan(fleet: &Fleet<'_>, rules: Rules) -> Plan {
     let mut plan = Plan::default();
@@ -60,7 +62,10 @@ fn even_out(
         .map(|(place, count)| (*count, place))
         .collect();
     while let (Some(rich), Some(poor)) = (richest.last().copied(), poorest.first().copied()) {
-        if rich.0 < poor.0 + 2 {
+        let is_even = rich.0 < poor.0 + 2;
+        #[cfg(feature = "mutations")]
+        let is_even = is_even && !(mutation::is(Mutation::EvensOutForEver) && rich.0 > poor.0);
+        if is_even {
             return;
         }
         richest.remove(&rich);

@@ -19,6 +19,8 @@ use crate::lease::stats::WorkerStats;
 use crate::lease::table::{Outcome, Rows};
 use crate::lease::write::Write;
 use crate::lease::{FORMER_OWNER, Lease, LeaseAssignment};
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 use crate::stream::{Sources, StreamId};
 
 /// Assignments under way at once. Source: none; the KCL has a pool of CPUs × 2 threads.
@@ -59,6 +61,8 @@ impl Failing {
         let failing = now.duration_since(since);
         let enough = failing >= failover * FAILING_FAILOVERS
             || failing >= failover && self.passes >= FAILED_PASSES_MAX;
+        #[cfg(feature = "mutations")]
+        let enough = enough || mutation::is(Mutation::ResignsAtOnce);
         if enough {
             *self = Self::default();
         }

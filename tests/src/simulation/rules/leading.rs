@@ -23,12 +23,25 @@ pub const FAULTS_ENDURED: usize = 1;
 /// fails. Source: the default of `leader_lock_duration`.
 pub const LATELY: Duration = Duration::from_secs(20);
 
+/// Calls that have to fail for a pass to: each has so many attempts. Source: the consumer's lease table.
+const FAULTS_OF_A_PASS: usize = 3;
+
 /// Passes of a leader that have to fail until another is to try. Source: as in the KCL.
 const FAILED_PASSES: usize = 3;
+
+/// For how long they have to fail for that, but for what a pass does before its first fault. Source: the
+/// consumer's `keeper/lead`, the default of `failover_time`.
+const FAILING: Duration = Duration::from_secs(10 - 1);
+
+/// The same where they are fewer, slow ones. Source: as above, twice that.
+const FAILING_SLOWLY: Duration = Duration::from_secs(20 - 1);
 
 /// For how long a fault may be why a pass failed that was one of the last three: a call has three attempts
 /// of ten seconds at most, and a pass a few calls. Source: derived from that.
 const PASSES_AGO: Duration = Duration::from_secs(150);
+
+/// The call for the lock that gives it back.
+const GIVES_BACK: &str = "DynamoDB.DeleteItem";
 
 /// How long a beat may be under way when its sender is dead. Source: the network's, and a little.
 const LATE_BEAT: Duration = Duration::from_secs(10);
@@ -80,6 +93,10 @@ impl Leading {
                 };
                 if *of_lock {
                     add(&mut self.of_lock, LATELY);
+                    if operation == GIVES_BACK {
+                        // It does not lead on, whether the lock hears of it or has to expire.
+                        return self.gave_back(worker, at);
+                    }
                 } else if operation.starts_with("DynamoDB.") {
                     add(&mut self.of_table, PASSES_AGO);
                 }
@@ -108,7 +125,7 @@ impl Leading {
         let of_the_dead = !self.alive.contains(&name) || self.crashed.get(&name).is_some_and(late);
         self.leader = (!of_the_dead).then(|| Arc::clone(&name));
         let before = before.filter(|before| *before != name)?;
-        let faults = faults(&self.of_lock, &before, at, LATELY);
+        let faults = faults(&self.of_lock, &before, at, LATELY).count();
         let has_a_reason = self.asked.contains(&before) || faults > FAULTS_ENDURED;
         (!has_a_reason).then(|| {
             format!(
@@ -120,21 +137,30 @@ impl Leading {
     fn gave_back(&mut self, worker: &Arc<str>, at: Duration) -> Option<String> {
         self.leader.take_if(|leader| leader == worker);
         let faults = faults(&self.of_table, worker, at, PASSES_AGO);
-        let has_a_reason =
-            !self.alive.contains(worker) || self.asked.contains(worker) || faults >= FAILED_PASSES;
+        let since = faults
+            .clone()
+            .min()
+            .map_or(Duration::ZERO, |first| at - first);
+        let faults = faults.count();
+        let fail = (faults >= FAULTS_OF_A_PASS && since >= FAILING_SLOWLY)
+            || (faults >= FAILED_PASSES * FAULTS_OF_A_PASS && since >= FAILING);
+        let has_a_reason = !self.alive.contains(worker) || self.asked.contains(worker) || fail;
         (!has_a_reason).then(|| {
-            format!("{worker} gives the lock back though only {faults} of its calls for the table failed")
+            format!(
+                "{worker} gives the lock back though only {faults} of its calls for the table failed, \
+                 in {since:?}"
+            )
         })
     }
 }
 
-/// How many of a worker's faults are not longer ago than that.
+/// Those of a worker's faults that are not longer ago than that.
 fn faults(
     of: &BTreeMap<Arc<str>, VecDeque<Duration>>,
     worker: &Arc<str>,
     at: Duration,
     within: Duration,
-) -> usize {
-    let faults = of.get(worker).into_iter().flatten();
-    faults.filter(|fault| at <= **fault + within).count()
+) -> impl Iterator<Item = Duration> + Clone {
+    let faults = of.get(worker).into_iter().flatten().copied();
+    faults.filter(move |fault| at <= *fault + within)
 }

@@ -12,9 +12,10 @@
 //! does between two calls nobody sees but its processor, and that dies with it.
 
 use super::{
-    Arc, Doom, Duration, Event, LeaseAssignment, Log, QUIET_REST_WITHIN, Rand, Scenario, Temper,
-    Truth, Watch, Worker, within,
+    Arc, Doom, Duration, Event, Log, QUIET_REST_WITHIN, Rand, Scenario, Temper, Truth, Watch,
+    Worker, within,
 };
+use kinesis_consumer::LeaseAssignment;
 use tokio_util::sync::CancellationToken;
 
 /// Which worker dies.

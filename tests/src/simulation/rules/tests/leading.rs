@@ -116,25 +116,38 @@ fn a_leader_that_gives_the_lock_back_and_has_no_reason_is_found() {
     };
     let of_table = || called("a", true, false);
     assert!(failed(2, of_table()));
-    assert!(!failed(3, of_table()), "its passes may have");
+    assert!(!failed(3, of_table()), "a slow pass may have");
+    let soon = |count: usize, at| {
+        let mut then: Vec<_> = (0..count).map(|_| (103, of_table())).collect();
+        then.push((at, gave_back("a")));
+        a_leads(then)
+    };
+    assert!(soon(8, 112));
+    assert!(soon(9, 111));
+    assert!(!soon(9, 112), "three passes may have");
     assert!(failed(9, called("b", true, false)), "of another's");
     assert!(failed(9, called("a", true, true)), "of the lock alone");
     let of_stream = called_for("Kinesis.GetRecords", "a", true, false);
     assert!(failed(9, of_stream), "of the stream");
+    let tries_to = || called_for("DynamoDB.DeleteItem", "a", true, true);
+    assert!(a_leads(vec![(110, tries_to())]), "nor may it try to");
+    let mut expires: Vec<_> = (0..9).map(|_| (103, of_table())).collect();
+    expires.extend([(113, tries_to()), (125, led("b"))]);
+    assert!(!a_leads(expires), "the lock was not heard of it");
     let before_quiet = vec![
         (103, of_table()),
         (103, of_table()),
         (103, of_table()),
         (104, Event::Quiet),
-        (110, gave_back("a")),
+        (125, gave_back("a")),
     ];
     assert!(a_leads(before_quiet), "before quiet");
     let free = vec![
         (103, called("a", true, false)),
         (104, called("a", true, false)),
         (105, called("a", true, false)),
-        (110, gave_back("a")),
-        (111, led("b")),
+        (122, gave_back("a")),
+        (123, led("b")),
     ];
     assert!(!a_leads(free), "the lock was free");
 }
