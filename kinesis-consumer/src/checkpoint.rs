@@ -134,11 +134,13 @@ impl Checkpointer {
     }
 
     /// Checkpoints up to and including the record at `position` (see
-    /// [`Record::position`](crate::Record::position)). At the last checkpoint it does nothing.
+    /// [`Record::position`](crate::Record::position)). For a record at or before the last checkpoint
+    /// it does nothing, because that is stored: a batch that failed comes again from its first record,
+    /// also where a checkpoint lies in the middle of it. (A KCL refuses such a position.)
     ///
     /// # Errors
-    /// As [`checkpoint`](Self::checkpoint); [`ErrorKind::InvalidInput`] when `position` is not
-    /// between the last checkpoint and the largest position delivered, or is not a record's.
+    /// As [`checkpoint`](Self::checkpoint); [`ErrorKind::InvalidInput`] when `position` is beyond
+    /// the largest position delivered, or is not a record's.
     pub async fn checkpoint_at(&self, position: &Position) -> Result<(), Error> {
         let _turn = self.shared.writing.lock().await;
         let step = self.step_to(position)?;

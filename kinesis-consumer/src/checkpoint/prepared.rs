@@ -79,8 +79,9 @@ impl PreparedCheckpoint {
     /// again after an error.
     ///
     /// # Errors
-    /// As [`Checkpointer::checkpoint_at`]: also [`ErrorKind::InvalidInput`] when another checkpoint
-    /// went further meanwhile, or when the batch that holds the position has failed since.
+    /// As [`Checkpointer::checkpoint_at`]: also [`ErrorKind::InvalidInput`] when the batch that holds
+    /// the position has failed since. Where another checkpoint went further meanwhile, nothing is left
+    /// to do.
     pub async fn commit(&self) -> Result<(), Error> {
         self.checkpointer.checkpoint_at(&self.position).await
     }
@@ -92,8 +93,8 @@ impl Checkpointer {
     /// [`commit`](PreparedCheckpoint::commit). It takes the place of one prepared before, and the
     /// next checkpoint of the shard removes it.
     ///
-    /// At the last checkpoint there is nothing to prepare: nothing is stored, `state` neither, and
-    /// `commit` does nothing. In `shard_ended` the position may be [`Position::ShardEnd`].
+    /// At or before the last checkpoint there is nothing to prepare: nothing is stored, `state`
+    /// neither, and `commit` does nothing. In `shard_ended` the position may be [`Position::ShardEnd`].
     ///
     /// # Errors
     /// As [`checkpoint_at`](Self::checkpoint_at); [`ErrorKind::InvalidInput`] when `state` is too

@@ -32,8 +32,6 @@ pub(super) enum Move {
 /// Why a position was refused.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum OutOfBounds {
-    #[error("it is behind the last checkpoint {last}")]
-    Behind { last: Position },
     #[error(
         "nothing beyond {delivered} was delivered, or what was delivered failed and will come again"
     )]
@@ -91,6 +89,8 @@ impl Window {
         }
     }
 
+    /// What is at or before the last checkpoint is stored already: a batch that failed comes again
+    /// from its first record, also where a checkpoint lies in the middle of it.
     pub(super) fn up_to(&self, position: &Position) -> Result<Move, OutOfBounds> {
         if *position == self.last {
             return Ok(Move::Nothing);
@@ -105,8 +105,7 @@ impl Window {
             return Err(OutOfBounds::Sentinel);
         }
         if *position < self.last {
-            let last = self.last.clone();
-            return Err(OutOfBounds::Behind { last });
+            return Ok(Move::Nothing);
         }
         if *position > self.delivered {
             let delivered = self.delivered.clone();

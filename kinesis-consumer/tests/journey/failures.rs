@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use kinesis_consumer::{ErrorKind, Settings, ShardId};
+use kinesis_consumer::{ErrorKind, OnFailure, Settings, ShardId};
 
 use crate::ledger::{Behaviour, Note};
 use crate::world::World;
@@ -71,6 +71,45 @@ async fn a_failing_batch_is_delivered_again_until_it_succeeds_and_is_never_skipp
 #[tokio::test(start_paused = true)]
 async fn a_panicking_batch_is_delivered_again_until_it_succeeds_and_is_never_skipped() {
     is_delivered_again(Behaviour::Panic).await;
+}
+
+/// Checkpoints each record as it goes, except that "5" fails so many times.
+fn checkpoint_each(times: u32) -> impl Fn(&crate::ledger::Seen) -> Behaviour {
+    let behave = fail_first("5", times, Behaviour::Fail);
+    move |seen| match behave(seen) {
+        Behaviour::Process => Behaviour::ProcessAndCheckpoint,
+        other => other,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_was_checkpointed_record_by_record_is_taken_from_its_first_record_again() {
+    let world = World::new(1).await;
+    world.put_numbers(0..10, 1).await;
+    let worker = world.worker("one", checkpoint_each(1));
+    until_all(&world, 10).await;
+    worker.stop().await.expect("a clean stop");
+    let numbers = (0..=5).chain(0..10).map(|number: u32| number.to_string());
+    assert_eq!(tried(&world), numbers.collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_batch_that_is_checkpointed_record_by_record_only_the_guilty_one_is_a_dead_letter() {
+    let world = World::new(1).await;
+    world.put_numbers(0..10, 1).await;
+    let settings = Settings {
+        on_failure: OnFailure::DeadLetter { attempts: 2 },
+        ..Settings::default()
+    };
+    let worker = world.worker_with("one", settings, checkpoint_each(u32::MAX));
+    until_all(&world, 9).await;
+    worker.stop().await.expect("a clean stop");
+    let letters = world.ledger.letters();
+    let buried: Vec<&[u8]> = letters.iter().map(|letter| &*letter.record.data).collect();
+    assert_eq!(buried, [b"5"]);
+    world
+        .ledger
+        .assert_no_checkpoint_passed_an_unsettled_record();
 }
 
 #[tokio::test(start_paused = true)]
