@@ -39,6 +39,11 @@ use window::{Move, Window};
 /// Moves the checkpoint of one shard. Cheap to clone; all clones are the same checkpoint, and may
 /// be used outside of the processor's calls and after they returned.
 ///
+/// Each call of a processor is given one that knows the batch of that call. Kept for later, as by a
+/// task that checkpoints by the clock, it still goes as far as batches were processed since
+/// ([`checkpoint`](Self::checkpoint)), but never into a batch that a later call has in hand, nor to the
+/// end of the shard: those are for the checkpointer of that call.
+///
 /// # Cancel safety
 ///
 /// A checkpoint future that is dropped half-way may or may not have been written; the next call
@@ -46,6 +51,8 @@ use window::{Move, Window};
 #[derive(Clone)]
 pub struct Checkpointer {
     shared: Arc<Shared>,
+    /// The delivery that this one was handed out with.
+    delivery: u64,
 }
 
 struct Shared {
@@ -91,6 +98,7 @@ impl Checkpointer {
 
     fn new(shard_id: ShardId, window: Window, store: Store, stop: StopSignal) -> Self {
         Self {
+            delivery: window.delivery(),
             shared: Arc::new(Shared {
                 shard_id,
                 window: std::sync::Mutex::new(window),
@@ -98,6 +106,14 @@ impl Checkpointer {
                 store,
                 stop,
             }),
+        }
+    }
+
+    /// The one for the call of the processor that is made now.
+    pub(crate) fn of_delivery(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            delivery: self.with_window(|window| window.delivery()),
         }
     }
 
@@ -117,8 +133,10 @@ impl Checkpointer {
         self.with_window(|window| window.last().clone())
     }
 
-    /// Checkpoints everything delivered so far, including the batch that is being processed; in
-    /// `shard_ended`, the end of the shard. With nothing new it does nothing. A lease table that cannot
+    /// Checkpoints everything delivered so far, including the batch that is being processed by the call
+    /// that was given this one; in `shard_ended`, the end of the shard. One that was given to an earlier
+    /// call goes to the end of the last batch that was processed, and not into the one in hand. With
+    /// nothing new it does nothing. A lease table that cannot
     /// be written, also for want of a credential, is tried again for as long as the lease is held: its
     /// troubles are no failure of the records.
     ///
@@ -129,7 +147,7 @@ impl Checkpointer {
     /// could not be made (try again).
     pub async fn checkpoint(&self) -> Result<(), Error> {
         let _turn = self.shared.writing.lock().await;
-        let step = self.with_window(|window| window.everything());
+        let step = self.with_window(|window| window.everything(self.delivery));
         self.write(step).await
     }
 
@@ -145,6 +163,17 @@ impl Checkpointer {
         let _turn = self.shared.writing.lock().await;
         let step = self.step_to(position)?;
         self.write(step).await
+    }
+
+    /// The furthest that [`checkpoint`](Self::checkpoint) goes now: the end of what is delivered and has
+    /// not failed; where a later call than the one that was given this has a batch in hand, the end of
+    /// the batch before. At least the last checkpoint. Not the end of the shard, also in `shard_ended`.
+    ///
+    /// For a processor that holds records for longer than a call: after a batch failed, its records may
+    /// come again in smaller parts than they were taken in, and a checkpoint follows what is stored only
+    /// as far as they are delivered, at `checkpointer.delivered().min(stored)`.
+    pub fn delivered(&self) -> Position {
+        self.with_window(|window| window.furthest(self.delivery).clone())
     }
 
     /// What a checkpoint at `position` has to write.
@@ -202,11 +231,6 @@ impl Checkpointer {
     /// A batch that ends at `position` is being handed to the processor.
     pub(crate) fn deliver(&self, position: Position) {
         self.with_window(|window| window.deliver(position));
-    }
-
-    /// The end of what is delivered and has not failed: the furthest that a checkpoint may go.
-    pub(crate) fn delivered(&self) -> Position {
-        self.with_window(|window| window.delivered().clone())
     }
 
     /// The batch in hand was processed.

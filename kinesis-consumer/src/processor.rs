@@ -214,7 +214,8 @@ pub struct ProcessRecordsInput {
     /// The records, in order; at least one. A clone of the `Arc` may be kept, but memory held that
     /// way is not counted against the consumer's byte budget.
     pub records: Arc<[Record]>,
-    /// Checkpoints this shard; may be kept and used later.
+    /// Checkpoints this shard. May be kept and used later; it then leaves out what a later call has in
+    /// hand (see [`Checkpointer`]).
     pub checkpointer: Checkpointer,
     /// How far the batch's end was from the tip of the shard when it was read, in milliseconds.
     pub millis_behind_latest: u64,

@@ -45,6 +45,31 @@ async fn clones_are_the_same_checkpoint() {
 }
 
 #[tokio::test]
+async fn what_is_stored_is_checkpointed_as_far_as_it_is_delivered() {
+    let checkpointer = checkpointer();
+    let stored = at("10", 9);
+    assert_eq!(checkpointer.delivered(), at("10", 2));
+    let reached = checkpointer.delivered().min(stored.clone());
+    checkpointer
+        .checkpoint_at(&reached)
+        .await
+        .expect("delivered");
+    checkpointer.deliver(at("12", 0));
+    assert_eq!(
+        checkpointer.delivered(),
+        at("10", 2),
+        "of a call that is over"
+    );
+    let checkpointer = checkpointer.of_delivery();
+    let reached = checkpointer.delivered().min(stored.clone());
+    checkpointer
+        .checkpoint_at(&reached)
+        .await
+        .expect("delivered");
+    assert_eq!(checkpointer.last(), stored);
+}
+
+#[tokio::test]
 async fn in_shard_ended_a_checkpoint_is_the_end_of_the_shard() {
     let checkpointer = checkpointer();
     assert!(
@@ -54,6 +79,7 @@ async fn in_shard_ended_a_checkpoint_is_the_end_of_the_shard() {
             .is_err()
     );
     checkpointer.end(Vec::new());
+    let checkpointer = checkpointer.of_delivery();
     assert!(!checkpointer.has_ended());
     checkpointer.checkpoint().await.expect("the end");
     assert!(checkpointer.has_ended());

@@ -17,6 +17,8 @@ pub(super) struct Window {
     settled: Position,
     /// End of the batch in hand, or `settled`.
     delivered: Position,
+    /// Counts what is handed to the processor: batches, parts of them, and the end of the shard.
+    deliveries: u64,
     /// Set once every record was processed and the shard has no more.
     children: Option<Vec<ChildShard>>,
 }
@@ -48,6 +50,7 @@ impl Window {
             last: start.clone(),
             settled: start.clone(),
             delivered: start,
+            deliveries: 0,
             children: None,
         }
     }
@@ -56,12 +59,24 @@ impl Window {
         &self.last
     }
 
-    pub(super) fn delivered(&self) -> &Position {
-        &self.delivered
+    /// The newest delivery.
+    pub(super) fn delivery(&self) -> u64 {
+        self.deliveries
+    }
+
+    /// The furthest that a checkpoint of "everything" goes which is asked for by one of a delivery. What
+    /// is in hand belongs to the newest one: an older one has not seen it, so it may not be done.
+    pub(super) fn furthest(&self, delivery: u64) -> &Position {
+        let end = match delivery == self.deliveries {
+            true => &self.delivered,
+            false => &self.settled,
+        };
+        end.max(&self.last)
     }
 
     pub(super) fn deliver(&mut self, position: Position) {
         self.delivered = position;
+        self.deliveries += 1;
     }
 
     pub(super) fn settle(&mut self) {
@@ -76,16 +91,19 @@ impl Window {
 
     pub(super) fn end(&mut self, children: Vec<ChildShard>) {
         self.children = Some(children);
+        self.deliveries += 1;
     }
 
-    pub(super) fn everything(&self) -> Move {
+    /// Of what is told to a delivery.
+    pub(super) fn everything(&self, delivery: u64) -> Move {
+        let furthest = self.furthest(delivery);
         match &self.children {
-            Some(_) if self.last == Position::ShardEnd => Move::Nothing,
-            Some(children) => Move::End(children.clone()),
+            _ if self.last == Position::ShardEnd => Move::Nothing,
+            Some(children) if delivery == self.deliveries => Move::End(children.clone()),
             #[cfg(feature = "mutations")]
-            None if self.is_in_last_aggregate(&self.delivered) => Move::Nothing,
-            None if self.delivered > self.last => Move::To(self.delivered.clone()),
-            None => Move::Nothing,
+            _ if self.is_in_last_aggregate(furthest) => Move::Nothing,
+            _ if *furthest > self.last => Move::To(furthest.clone()),
+            _ => Move::Nothing,
         }
     }
 

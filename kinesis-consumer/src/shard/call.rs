@@ -40,7 +40,7 @@ async fn invoke(
     call: Call,
     input: Input<'_>,
 ) -> Result<(), ProcessorError> {
-    let checkpointer = input.checkpointer.clone();
+    let checkpointer = input.checkpointer.of_delivery();
     match call {
         Call::Initialize => {
             let shard_id = input.lease.shard_id().clone();

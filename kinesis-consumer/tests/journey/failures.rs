@@ -151,6 +151,36 @@ async fn a_stop_while_a_batch_keeps_failing_does_not_checkpoint_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_checkpointer_of_an_earlier_batch_does_not_pass_the_one_in_hand() {
+    let world = World::new(1).await;
+    world.put_numbers(0..2, 1).await;
+    let worker = world.worker("one", |seen| match seen.text().as_str() {
+        "0" | "1" => Behaviour::Process,
+        _ => Behaviour::Hang,
+    });
+    world.ledger.until_processed(2).await;
+    let shard_id = ShardId::from_index(0);
+    let kept = world.ledger.checkpointer(&shard_id);
+    let end = world.ledger.processed()[1].record.position();
+    let stored = async || world.lease_row(shard_id.as_str()).await["checkpoint"].clone();
+    crate::world::until("the first batch is checkpointed", async || {
+        stored().await == end.checkpoint()
+    })
+    .await;
+
+    world.put_numbers(2..4, 1).await;
+    let hangs = |note: &Note| matches!(note, Note::Tried(seen) if seen.text() == "2");
+    world.ledger.until_note("the second hangs", hangs).await;
+    kept.checkpoint().await.expect("nothing to do");
+    assert_eq!(stored().await, end.checkpoint());
+    assert_eq!(kept.delivered(), end);
+    let own = world.ledger.checkpointer(&shard_id);
+    own.checkpoint().await.expect("its own word");
+    assert!(own.last() > end);
+    worker.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_processor_that_gives_up_ends_run_with_its_error_and_the_others_stop_cleanly() {
     let world = World::new(2).await;
     let worker = world.worker("one", |seen| match seen.text().as_str() {

@@ -37,7 +37,7 @@ fn at_the_last_checkpoint_and_before_it_there_is_nothing_to_write() {
     for position in [at(10, 2), at(10, 1), at(9, 9)] {
         assert_eq!(window.up_to(&position), Ok(Move::Nothing), "{position}");
     }
-    assert_eq!(window.everything(), Move::Nothing);
+    assert_eq!(window.everything(window.delivery()), Move::Nothing);
 }
 
 #[test]
@@ -52,9 +52,9 @@ fn sentinels_are_no_checkpoints_and_the_end_only_when_the_shard_ended() {
     );
     window.end(Vec::new());
     assert_eq!(window.up_to(&Position::ShardEnd), Ok(Move::End(Vec::new())));
-    assert_eq!(window.everything(), Move::End(Vec::new()));
+    assert_eq!(window.everything(window.delivery()), Move::End(Vec::new()));
     window.stored(Position::ShardEnd);
-    assert_eq!(window.everything(), Move::Nothing);
+    assert_eq!(window.everything(window.delivery()), Move::Nothing);
 }
 
 #[test]
@@ -62,18 +62,18 @@ fn a_failed_batch_cannot_be_checkpointed_until_it_is_delivered_again() {
     let mut window = window(Position::TrimHorizon, at(5, 0));
     window.deliver(at(9, 0));
     assert_eq!(
-        window.everything(),
+        window.everything(window.delivery()),
         Move::To(at(9, 0)),
         "the batch in hand may be checkpointed by its processor"
     );
     window.withdraw();
-    assert_eq!(window.everything(), Move::To(at(5, 0)));
+    assert_eq!(window.everything(window.delivery()), Move::To(at(5, 0)));
     assert!(matches!(
         window.up_to(&at(6, 0)),
         Err(OutOfBounds::Beyond { .. })
     ));
     window.deliver(at(9, 0));
-    assert_eq!(window.everything(), Move::To(at(9, 0)));
+    assert_eq!(window.everything(window.delivery()), Move::To(at(9, 0)));
 }
 
 #[test]
@@ -82,8 +82,46 @@ fn a_checkpoint_inside_of_a_batch_that_failed_afterwards_stays() {
     window.deliver(at(9, 0));
     window.stored(at(7, 0));
     window.withdraw();
-    assert_eq!(window.everything(), Move::Nothing);
+    assert_eq!(window.everything(window.delivery()), Move::Nothing);
     assert_eq!(window.last(), &at(7, 0));
+}
+
+#[test]
+fn what_an_older_delivery_calls_everything_ends_before_what_is_in_hand() {
+    let mut window = window(Position::TrimHorizon, at(5, 0));
+    let older = window.delivery();
+    assert_eq!(window.everything(older), Move::To(at(5, 0)));
+    window.deliver(at(9, 0));
+    assert_eq!(window.everything(older), Move::To(at(5, 0)));
+    assert_eq!(
+        window.everything(window.delivery()),
+        Move::To(at(9, 0)),
+        "its own"
+    );
+    window.stored(at(7, 0));
+    assert_eq!(window.everything(older), Move::Nothing);
+    assert_eq!(window.furthest(older), &at(7, 0));
+    window.settle();
+    assert_eq!(window.everything(older), Move::To(at(9, 0)));
+}
+
+#[test]
+fn a_delivery_that_is_delivered_again_is_another() {
+    let mut window = window(Position::TrimHorizon, at(5, 0));
+    window.deliver(at(9, 0));
+    let failed = window.delivery();
+    window.withdraw();
+    window.deliver(at(9, 0));
+    assert_eq!(window.everything(failed), Move::To(at(5, 0)));
+}
+
+#[test]
+fn what_an_older_delivery_calls_everything_is_not_the_end_of_the_shard() {
+    let mut window = window(Position::TrimHorizon, at(5, 0));
+    let older = window.delivery();
+    window.end(Vec::new());
+    assert_eq!(window.everything(older), Move::To(at(5, 0)));
+    assert_eq!(window.everything(window.delivery()), Move::End(Vec::new()));
 }
 
 proptest! {
