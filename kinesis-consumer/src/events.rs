@@ -3,7 +3,8 @@
 //! ```text
 //! HandoffAsked ─▶ LeaseGained ─▶ ShardStarted ─▶ … ─┬▶ ShardEnded ──────▶ LeaseReleased
 //! (the leader)                                      ├▶ HandoffRequested ▶ LeaseReleased
-//!                                                   ├▶ ShardStopped (idle, lease kept)
+//!                                                   ├▶ ShardStopped, StreamNotFound (idle, lease kept)
+//!                                                   ├▶ ShardExpired ────▶ ShardEnded ▶ LeaseReleased
 //!                                                   └▶ LeaseLost
 //! ```
 //!
@@ -66,8 +67,18 @@ pub enum EventKind {
         /// Reading begins right behind it.
         checkpoint: Position,
     },
-    /// The end of the shard is checkpointed.
+    /// The end of the shard is checkpointed: every record was processed, or it has expired before
+    /// ([`ShardExpired`](Self::ShardExpired)).
     ShardEnded,
+    /// The stream no longer has the shard: retention took it before it was read to its end. What it
+    /// held beyond the checkpoint is lost. Its end is stored next, so that its children start.
+    ShardExpired {
+        /// The last one that was stored.
+        checkpoint: Position,
+    },
+    /// There is no such stream any more: the shard is idle, its lease is kept, and it is not marked as
+    /// ended.
+    StreamNotFound,
     /// A batch failed for good and [`OnFailure::Stop`](crate::OnFailure::Stop) stopped the shard.
     ShardStopped,
     /// A record was stored as a dead letter.

@@ -172,8 +172,8 @@
 //! | fan-out cannot be used | the shard is polled; without `fall_back_to_polling` it waits, with an ERROR |
 //! | Kinesis throttles, fails or is away | reading is retried for ever, at most 10 s apart, with a WARN |
 //! | DynamoDB is away | renewals are retried until the lease must be given up, before anybody else takes it |
-//! | retention took a closed shard before it was read to its end | ERROR; the shard is marked as ended, so that its children start |
-//! | the stream is deleted | ERROR; its shards stop and are never marked as ended |
+//! | retention took a closed shard before it was read to its end | ERROR, [`EventKind::ShardExpired`]; the shard is marked as ended, so that its children start |
+//! | the stream is deleted | ERROR, [`EventKind::StreamNotFound`]; its shards stop and are never marked as ended |
 //!
 //! # Permissions
 //!

@@ -207,6 +207,8 @@ impl ShardTask {
                 self.count_not_found();
                 self.lease.source().doubt();
                 self.expired = children;
+                let checkpoint = self.checkpointer.last();
+                self.announce(EventKind::ShardExpired { checkpoint });
                 error!(
                     %error,
                     checkpoint = self.checkpointer.last().checkpoint(),
@@ -216,6 +218,7 @@ impl ShardTask {
             (_, Some(Fetched::NotFound(error))) => {
                 self.count_not_found();
                 self.lease.source().doubt();
+                self.announce(EventKind::StreamNotFound);
                 error!(
                     %error,
                     "There is no such stream any more. The shard is not marked as ended; its lease is kept, idle, until it is deleted, the worker stops, or, where several streams are read, another stream is found under the name."
@@ -259,6 +262,9 @@ impl ShardTask {
             }
         };
         self.watch(retire).await;
+        if self.checkpointer.has_ended() {
+            self.has_ended();
+        }
     }
 
     async fn release(&mut self) {
@@ -352,6 +358,12 @@ impl ShardTask {
         if call == Call::Process && returned == Returned::Again && self.life.attempts() > 0 {
             self.count(metrics::BATCHES_RETRIED);
         }
+    }
+
+    /// The end of the shard is stored.
+    fn has_ended(&self) {
+        self.count(metrics::SHARDS_ENDED);
+        self.announce(EventKind::ShardEnded);
     }
 
     fn announce(&self, kind: EventKind) {

@@ -96,8 +96,7 @@ impl ShardTask {
     pub(super) fn judge_end(&self, attempts: u32, returned: Returned) -> Returned {
         match (self.checkpointer.has_ended(), returned) {
             (true, _) => {
-                self.count(metrics::SHARDS_ENDED);
-                self.announce(EventKind::ShardEnded);
+                self.has_ended();
                 Returned::Ok
             }
             (false, Returned::Ok) => {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use kinesis_consumer::{
-    Checkpointer, Consumer, Position, ProcessRecordsInput, ProcessorError, RecordProcessor, ShardId,
+    Checkpointer, Consumer, EventKind, Position, ProcessRecordsInput, ProcessorError,
+    RecordProcessor, ShardId,
 };
 
 use crate::ledger::{Behaviour, Note};
@@ -177,7 +178,7 @@ async fn a_processor_that_does_not_checkpoint_the_end_is_asked_again_and_the_chi
 #[tokio::test(start_paused = true)]
 async fn a_shard_that_the_stream_no_longer_has_is_ended_without_its_processor_saying_so() {
     let world = World::new(2).await;
-    let worker = world.worker("one", |_| Behaviour::Process);
+    let mut worker = world.worker("one", |_| Behaviour::Process);
     world.put_numbers(0..20, 7).await;
     world.ledger.until_processed(20).await;
     world.delete_stream().await;
@@ -187,6 +188,17 @@ async fn a_shard_that_the_stream_no_longer_has_is_ended_without_its_processor_sa
         world.lease_row("shardId-000000000001").await["checkpoint"] == "SHARD_END"
     })
     .await;
+    let expired = |kind: &EventKind| matches!(kind, EventKind::ShardExpired { .. });
+    let expired = worker.until_event("it expired", expired).await;
+    assert_eq!(expired.shard_id.as_str(), "shardId-000000000001");
+    let of_shard = world.ledger.processed().into_iter();
+    let of_shard = of_shard.filter(|seen| seen.shard_id == expired.shard_id);
+    let checkpoint = of_shard.map(|seen| seen.record.position()).max();
+    let checkpoint = checkpoint.expect("it had records");
+    assert_eq!(expired.kind, EventKind::ShardExpired { checkpoint });
+    let ended = |kind: &EventKind| *kind == EventKind::ShardEnded;
+    let ended = worker.until_event("and then ended", ended).await;
+    assert_eq!(ended.shard_id, expired.shard_id);
     worker.stop().await.expect("a clean stop");
     let notes = world.ledger.notes();
     assert!(!notes.iter().any(|note| matches!(note, Note::Ended(..))));
@@ -202,10 +214,14 @@ async fn a_shard_that_the_stream_no_longer_has_is_ended_without_its_processor_sa
 #[tokio::test(start_paused = true)]
 async fn shards_of_a_deleted_stream_stop_are_not_ended_and_do_not_hinder_a_clean_stop() {
     let world = World::new(2).await;
-    let worker = world.worker("one", |_| Behaviour::Process);
+    let mut worker = world.worker("one", |_| Behaviour::Process);
     world.put_numbers(0..20, 7).await;
     world.ledger.until_processed(20).await;
     world.delete_stream().await;
+    let gone = |kind: &EventKind| *kind == EventKind::StreamNotFound;
+    let first = worker.until_event("one is told", gone).await.shard_id;
+    let second = worker.until_event("so is the other", gone).await.shard_id;
+    assert_ne!(first, second);
     crate::world::until("both processors had their last call", async || {
         let last = |note: &&Note| matches!(note, Note::Shutdown);
         world.ledger.notes().iter().filter(last).count() == 2
