@@ -58,8 +58,7 @@ use buffer::{BufferLimits, Filler, Hold, Room, Slot, buffer};
 use call::{Failure, Reader};
 pub(crate) use connections::Connections;
 use fan_out::FanOut;
-use gauges::Lag;
-pub(crate) use gauges::{Counted, TELL_EVERY, TellsTotals, Totals};
+pub(crate) use gauges::{Counted, Lag, TELL_EVERY, TellsTotals, Totals};
 use listen::Listening;
 pub(crate) use placement::Placement;
 pub(crate) use poll::StartAt;
@@ -133,6 +132,7 @@ pub(crate) struct FetchContext {
 /// A running fetch task; dropping it stops the task.
 pub(crate) struct Fetching {
     receiver: mpsc::Receiver<Fetched>,
+    lag: Arc<Lag>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -140,6 +140,11 @@ impl Fetching {
     /// The next thing fetched; `None` only if the task broke down. Cancel safe.
     pub(crate) async fn next(&mut self) -> Option<Fetched> {
         self.receiver.recv().await
+    }
+
+    /// How far it is behind, to be kept for as long as that counts.
+    pub(crate) fn lag(&self) -> Arc<Lag> {
+        Arc::clone(&self.lag)
     }
 }
 
@@ -165,6 +170,11 @@ impl FetchContext {
             let rules = self.fan_out_rules(start_at.clone(), now);
             Listening::new(rules, Arc::clone(registration))
         });
+        let lag = Arc::new(Lag::new(
+            Arc::clone(&self.totals.application),
+            Arc::clone(&self.stream),
+            shard_id.to_string(),
+        ));
         let task = Task {
             reader: Reader::new(self, &shard_id),
             poll: Poll::new(start_at, idle, self.rand.fork(), now),
@@ -174,11 +184,7 @@ impl FetchContext {
             from_newest,
             names_instant: lease.starts_at_millis.is_some(),
             corrupt_seen: false,
-            lag: Lag::new(
-                Arc::clone(&self.totals.application),
-                Arc::clone(&self.stream),
-                shard_id.to_string(),
-            ),
+            lag: Arc::clone(&lag),
             context: self.clone(),
             shard_id,
             _tells: TellsTotals(Arc::clone(&self.totals)),
@@ -186,6 +192,7 @@ impl FetchContext {
         let task = tokio::spawn(task.run(filler).in_current_span());
         Fetching {
             receiver,
+            lag,
             _task: AbortOnDropHandle::new(task),
         }
     }
@@ -213,7 +220,7 @@ struct Task {
     /// Whether the lease's row has an instant for its checkpoint.
     names_instant: bool,
     corrupt_seen: bool,
-    lag: Lag,
+    lag: Arc<Lag>,
     _tells: TellsTotals,
 }
 
@@ -379,7 +386,7 @@ impl Task {
         );
     }
 
-    fn measure_lag(&mut self, millis_behind_latest: u64) {
+    fn measure_lag(&self, millis_behind_latest: u64) {
         self.lag.tell(millis_behind_latest);
     }
 

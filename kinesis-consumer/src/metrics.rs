@@ -78,8 +78,9 @@ pub const RECORDS_PROCESSED: &str = "kinesis_consumer_records_processed";
 pub const RECORDS_SKIPPED: &str = "kinesis_consumer_records_skipped";
 /// Payload bytes of the user records processed. KCL: `DataBytesProcessed`.
 pub const DATA_BYTES_PROCESSED: &str = "kinesis_consumer_data_bytes_processed";
-/// How far the newest answer was from the tip of the shard; 0 once the shard is not read here any more.
-/// It stays where nothing is asked for, as behind a processor that is stuck, where
+/// How far the newest answer was from the tip of the shard; 0 once its lease is not held here any more,
+/// or its end is stored. It stays where nothing is asked for, as behind a processor that is stuck, and of
+/// a shard that stands still ([`SHARDS_STOPPED`], [`SHARDS_NOT_FOUND`]), where
 /// [`CHECKPOINT_AGE_SECONDS`] grows. KCL: `MillisBehindLatest`.
 pub const MILLIS_BEHIND_LATEST: &str = "kinesis_consumer_millis_behind_latest";
 /// Duration of a call of `process_records`. KCL: `RecordProcessor.processRecords.Time`.

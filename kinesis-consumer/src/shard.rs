@@ -33,7 +33,7 @@ use crate::checkpoint::Checkpointer;
 use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::events::EventKind;
-use crate::fetch::{Counted, FetchContext, Fetched, Fetching, TellsTotals};
+use crate::fetch::{Counted, FetchContext, Fetched, Fetching, Lag, TellsTotals};
 use crate::lease::{ChildShard, HeldLease};
 use crate::metrics;
 use crate::processor::{RecordProcessor, StopSender};
@@ -61,6 +61,8 @@ pub(crate) struct ShardTask {
     deadline: StopSender,
     life: Life,
     fetching: Option<Fetching>,
+    /// Of a shard that was read: also where it stands still, for as long as its lease is held.
+    lag: Option<Arc<Lag>>,
     in_hand: Option<Hand>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     /// Children of a shard that has expired.
@@ -92,6 +94,7 @@ impl ShardTask {
             stop,
             life: Life::new(times, backoff, rand),
             fetching: None,
+            lag: None,
             in_hand: None,
             dead_letters,
             expired: Vec::new(),
@@ -164,6 +167,12 @@ impl ShardTask {
         ) {
             self.fetching = None;
         }
+        if matches!(
+            doing,
+            Doing::Call(Call::LeaseLost) | Doing::Release | Doing::Done(_)
+        ) {
+            self.lag = None;
+        }
     }
 
     /// Awaits `work`, or what interrupts it, and tells `Life`.
@@ -175,7 +184,9 @@ impl ShardTask {
     async fn fetch(&mut self) {
         let fetching = self.fetching.get_or_insert_with(|| {
             let lease = self.lease.lease();
-            self.fetch.start(&lease)
+            let fetching = self.fetch.start(&lease);
+            self.lag = Some(fetching.lag());
+            fetching
         });
         let mut fetched = None;
         let next = fetching.next().map(|next| {

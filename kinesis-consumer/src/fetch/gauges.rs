@@ -1,6 +1,7 @@
 //! The gauges of reading. They tell of nothing where nothing is read any more: whoever looks at them sees
 //! the shards that this process has, and not those that it had.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -81,13 +82,14 @@ impl Drop for Counted {
     }
 }
 
-/// How far reading of one shard is behind, for as long as it is read.
+/// How far reading of one shard is behind, for as long as anybody has this: who reads it, and who holds
+/// its lease, since a shard that is not read for now is no nearer to its tip for that.
 #[derive(Debug)]
-pub(super) struct Lag {
+pub(crate) struct Lag {
     application: Arc<str>,
     stream: Arc<str>,
     shard_id: String,
-    is_told: bool,
+    is_told: AtomicBool,
 }
 
 impl Lag {
@@ -96,12 +98,12 @@ impl Lag {
             application,
             stream,
             shard_id,
-            is_told: false,
+            is_told: AtomicBool::new(false),
         }
     }
 
-    pub(super) fn tell(&mut self, millis: u64) {
-        self.is_told = true;
+    pub(super) fn tell(&self, millis: u64) {
+        self.is_told.store(true, Ordering::Relaxed);
         self.set(millis);
     }
 
@@ -114,7 +116,7 @@ impl Lag {
 
 impl Drop for Lag {
     fn drop(&mut self) {
-        if self.is_told {
+        if *self.is_told.get_mut() {
             self.set(0);
         }
     }

@@ -9,7 +9,6 @@ use super::isolate::Blame;
 use super::life::{Call, Returned};
 use crate::dead_letter::FailureCause;
 use crate::error::{BoxError, Error, ErrorKind};
-use crate::events::EventKind;
 use crate::metrics;
 use crate::processor::ProcessorError;
 use crate::settings::OnFailure;

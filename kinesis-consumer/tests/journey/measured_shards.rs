@@ -249,6 +249,28 @@ async fn a_shard_that_stops_by_the_settings_is_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_shard_that_stands_still_stays_behind_until_its_lease_is_given_up() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(1).await;
+    world.put_numbers(0..1, 1).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    world.put_numbers(1..3, 1).await;
+    let settings = Settings {
+        on_failure: OnFailure::Stop { attempts: 2 },
+        ..one_at_a_time()
+    };
+    let mut worker = world.worker_with("one", settings, |_| Behaviour::Fail);
+    let stopped = |kind: &EventKind| matches!(kind, EventKind::ShardStopped);
+    worker.until_event("it stops", stopped).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let behind = counts.of(names::MILLIS_BEHIND_LATEST);
+    assert!(behind > 0, "nothing of it was processed");
+    worker.stop().await.expect("a clean stop");
+    assert_eq!(counts.of(names::MILLIS_BEHIND_LATEST), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn shards_that_are_gone_with_their_stream_are_counted() {
     let counts = Counts::default();
     let _installed = metrics::set_default_local_recorder(&counts);
