@@ -3,8 +3,11 @@
 //! Names and meanings are the KCL's where it has them (`RecordsProcessed` is
 //! `kinesis_consumer_records_processed`), plus what the KCL does not tell: batches that were
 //! delivered again, records skipped and why, broken aggregates, dead letters, end-to-end latency,
-//! handoff times, checkpoint age, bytes buffered. Every user record that a checkpoint passes is counted
-//! either as processed or as skipped; only what retention took before it was read is in neither.
+//! handoff times, checkpoint age, bytes buffered. Records are counted as processed by the call: once
+//! `process_records` returned `Ok` for a batch or a part of one. So every user record is processed, skipped,
+//! taken by retention before it was read, or in a call that did not return `Ok` and had checkpointed it all
+//! the same, as a worker that stops in the middle of a batch has: the next owner begins behind it, and
+//! nobody counts it.
 //! Labels are `stream` and, where a shard is worth a series of its own, `shard`. Everything is
 //! counted per batch or per call, never per record.
 //!
