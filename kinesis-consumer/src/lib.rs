@@ -229,6 +229,8 @@ mod shard;
 #[cfg(feature = "sink-s3")]
 pub mod sink;
 mod stream;
+#[cfg(test)]
+mod written;
 
 pub use checkpoint::{Checkpointer, PendingCheckpoint, PreparedCheckpoint};
 pub use consumer::{Consumer, ConsumerBuilder};

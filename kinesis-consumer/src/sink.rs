@@ -21,7 +21,14 @@
 //! time, in an object with another name. A reader that needs each record once has to take
 //! `(shard_id, sequence_number, sub_sequence)` from [`LineFormat::Envelope`] as the record's identity.
 //!
-//! Absent: other stores, compression, columnar formats, dead letters (nothing is ever given up).
+//! The sink itself gives nothing up; what becomes of a batch that fails is for
+//! [`Settings::on_failure`](crate::Settings::on_failure) to say, and it cannot tell a bucket that is away from
+//! a record that is at fault. Under `Retry` records wait for the bucket. Under `DeadLetter` an outage that
+//! outlasts the `attempts` and their pauses buries records, one after the other, until the bucket is back;
+//! those that were in a batch already are in an object too then. Under `Stop` it stops shards until the
+//! worker is started again. So choose `Retry`: a record as such never fails here.
+//!
+//! Absent: other stores, compression, columnar formats, dead letters of its own.
 
 mod batch;
 mod format;
@@ -52,7 +59,9 @@ pub use settings::S3SinkSettings;
 ///
 /// A failed write is tried a few times with backoff and then returned as
 /// [`ProcessorError::Retry`](crate::ProcessorError::Retry), so the consumer brings the records
-/// again until the bucket takes them or the lease is lost; nothing is skipped.
+/// again until the bucket takes them or the lease is lost. That nothing is skipped holds under
+/// [`OnFailure::Retry`](crate::OnFailure::Retry), the default: an outage that outlasts the attempts of
+/// `DeadLetter` makes dead letters of records, and under `Stop` it stops shards.
 ///
 /// Has to run inside a tokio runtime: each shard has a task that sees to the age of its batch.
 #[derive(Clone, Debug)]

@@ -32,6 +32,7 @@ use kinesis_core::{Backoff, Clock, Position, ShardId};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::Instrument;
 
 use super::batch::{Batcher, Pushed};
 use super::format::LineFormat;
@@ -105,7 +106,7 @@ impl ShardSink {
 #[async_trait]
 impl RecordProcessor for ShardSink {
     async fn initialize(&mut self, _: InitializeInput) -> Result<(), ProcessorError> {
-        tokio::spawn(flush_when_due(Arc::clone(&self.shard)));
+        tokio::spawn(flush_when_due(Arc::clone(&self.shard)).in_current_span());
         Ok(())
     }
 
@@ -134,7 +135,10 @@ impl RecordProcessor for ShardSink {
         &mut self,
         checkpointer: Checkpointer,
     ) -> Result<(), ProcessorError> {
-        self.shard.finish(&checkpointer).await
+        self.shard.finish(&checkpointer).await?;
+        // All that was taken is stored; behind it may be records that are dead letters.
+        checkpointer.checkpoint().await?;
+        Ok(())
     }
 }
 

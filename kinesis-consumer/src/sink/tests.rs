@@ -15,12 +15,14 @@ use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use kinesis_core::{Position, SequenceNumber};
 use kinesis_local::{InProcessClient, KinesisLocal};
+use tracing::Instrument;
 
 use super::*;
 use crate::checkpoint::Checkpointer;
 use crate::error::ErrorKind;
 use crate::processor::{InitializeInput, ProcessRecordsInput, ProcessorError};
 use crate::record::Record;
+use crate::written::Written;
 
 const BUCKET: &str = "flights";
 
@@ -125,13 +127,21 @@ impl Shard {
         self.processor.initialize(input).await.unwrap();
     }
 
+    /// Delivers records as the shard's task does.
     async fn process(
         &mut self,
         sequences: std::ops::RangeInclusive<u64>,
     ) -> Result<(), ProcessorError> {
+        self.checkpointer.deliver(at(*sequences.end()));
+        self.checkpointer = self.checkpointer.of_delivery();
         let records: Vec<Record> = sequences.map(record).collect();
-        let input = ProcessRecordsInput::new(records, self.checkpointer.of_delivery());
-        self.processor.process_records(input).await
+        let input = ProcessRecordsInput::new(records, self.checkpointer.clone());
+        let result = self.processor.process_records(input).await;
+        match &result {
+            Ok(()) => self.checkpointer.settle(),
+            Err(_) => self.checkpointer.withdraw(),
+        }
+        result
     }
 
     /// The objects' names and contents, in the order of their names.
@@ -194,7 +204,7 @@ impl RecordProcessor for () {
 }
 
 fn checkpointer() -> Checkpointer {
-    Checkpointer::in_memory(shard_id(), Position::TrimHorizon, at(1000))
+    Checkpointer::in_memory(shard_id(), Position::TrimHorizon, Position::TrimHorizon)
 }
 
 fn lines(sequences: std::ops::RangeInclusive<u64>) -> String {
@@ -324,6 +334,24 @@ async fn a_quiet_shard_tries_again_until_the_bucket_is_back() {
     shard.line.is_cut.store(false, Ordering::Relaxed);
     shard.checkpoint_reaches(at(3)).await;
     assert_eq!(shard.contents().await, [lines(1..=3)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_quiet_shard_says_of_a_write_that_failed_is_in_its_span() {
+    let (written, _installed) = Written::begin();
+    let begun = async {
+        let mut shard = Shard::start(S3SinkSettings::default()).await;
+        shard.process(1..=3).await.unwrap();
+        shard
+    };
+    let span = tracing::info_span!("shard", stream = "flights");
+    let shard = begun.instrument(span).await;
+    shard.line.is_cut.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    let lines = written.lines("was not stored");
+    assert!(!lines.is_empty());
+    let ours = |line: &String| line.contains("shard{stream=\"flights\"}");
+    assert!(lines.iter().all(ours), "{lines:?}");
 }
 
 #[tokio::test(start_paused = true)]
