@@ -13,11 +13,17 @@
 //! ([`Settings::on_failure`](crate::Settings::on_failure)); what was done is not handled again by the
 //! same owner of the lease.
 //!
-//! Deliberately absent: starting on the next batch while this one has records under way.
+//! A checkpoint costs a write of the lease table, so there is at most one per `checkpoint_interval`: while
+//! a batch is worked on, at its end, or, where no other batch comes, by a task of its own behind it. When the
+//! shard is to stop, the watermark is stored whenever it moves, since a handler that hangs may be cut off.
+//!
+//! Deliberately absent: starting on the next batch while this one has records under way. A record that is
+//! never done therefore holds up its shard at the end of its batch, however few are under way, which a WARN
+//! tells after a while.
 
+mod progress;
 mod schedule;
 
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -30,14 +36,18 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kinesis_core::{Clock, Position, ShardId};
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument;
 
 use super::{ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory};
 use crate::checkpoint::Checkpointer;
+use crate::error::Error;
 #[cfg(feature = "mutations")]
 use crate::mutation::{self, Mutation};
 use crate::record::Record;
 use crate::stream::StreamId;
+use progress::{Failure, Progress};
 use schedule::Schedule;
 
 /// Source: none, reasonable default: calls of one service under way for one shard.
@@ -46,16 +56,28 @@ const CONCURRENCY: usize = 16;
 /// Source: none, reasonable default: what a crash repeats at most, at one write of the lease table.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Source: none, reasonable default: ten writes a second of one row.
+const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Source: none, reasonable default, as of every duration of the settings.
+const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// With records under way and none done for so long, and for twice that at most, there is a WARN.
+/// Source: none, reasonable default: longer than calls of most services take with their retries.
+const STALL_WARNING: Duration = Duration::from_secs(60);
+
 /// How [`for_each`] goes through the records of a shard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ForEach {
-    /// Most records of a shard that are handled at once; at least 1 counts. Default: 16.
+    /// Most records of a shard that are handled at once; at least 1 counts. They are of one batch: the
+    /// next one begins when all of this one is done. Default: 16.
     pub concurrency: usize,
     /// Whether records of one partition key wait for each other. Records without a key, as a stream
     /// has them that distributes records by itself, wait for none. Default: yes.
     pub order_per_key: bool,
-    /// How often the watermark is checkpointed while a batch is worked on; at the end of a batch it
-    /// always is. Default: 5 s.
+    /// How often the watermark is checkpointed at most, and what a crash repeats at most, 100 ms to
+    /// 24 h; outside of that the nearer bound counts. When the worker stops, the lease is handed over or
+    /// the shard ends it is checkpointed in any case. Default: 5 s.
     pub checkpoint_interval: Duration,
 }
 
@@ -94,7 +116,9 @@ pub struct ShardRecord {
 /// ```
 ///
 /// Order: within a partition key that of the shard; none between keys. Checkpoints are made by the
-/// processor, at the last record up to which all are done. An error says what it says of a batch
+/// processor, at the last record up to which all are done, once per
+/// [`checkpoint_interval`](ForEach::checkpoint_interval). The records under way are of one batch at a time: a
+/// handler that hangs holds up its shard once the rest of its batch is done, with a WARN. An error says what it says of a batch
 /// ([`ProcessorError`]), of this record alone: a poison record is a dead letter without a search.
 /// The handler's futures run in the task of the shard and are dropped when the lease is lost; give
 /// work that blocks or computes for long to a task or thread of its own.
@@ -145,22 +169,11 @@ pub(super) struct Each {
     handler: Handler,
     /// Records of a batch that failed or was cut off, and that were done all the same.
     done: BTreeSet<Position>,
+    /// When there was something to checkpoint last, and that was done.
+    stored_at: Option<Instant>,
+    /// Checkpoints behind the last batch, at that time, if no other comes before.
+    late: Option<(Instant, AbortOnDropHandle<()>)>,
     clock: Clock,
-}
-
-/// How far a batch got.
-struct Progress {
-    schedule: Schedule,
-    /// The first record, in the order of the shard, that failed.
-    failure: Option<(usize, Failure)>,
-    stopping: bool,
-}
-
-/// How a record failed.
-enum Failure {
-    Error(ProcessorError),
-    /// What the handler panicked with.
-    Panic(Box<dyn Any + Send>),
 }
 
 impl Each {
@@ -170,12 +183,19 @@ impl Each {
         shard_id: ShardId,
         handler: Handler,
     ) -> Self {
+        let interval = settings.checkpoint_interval;
+        let checkpoint_interval = interval.clamp(CHECKPOINT_INTERVAL_MIN, CHECKPOINT_INTERVAL_MAX);
         Self {
-            settings,
+            settings: ForEach {
+                checkpoint_interval,
+                ..settings
+            },
             stream,
             shard_id,
             handler,
             done: BTreeSet::new(),
+            stored_at: None,
+            late: None,
             clock: Clock::default(),
         }
     }
@@ -194,11 +214,7 @@ impl Each {
                 schedule.skip(index);
             }
         }
-        Progress {
-            schedule,
-            failure: None,
-            stopping: false,
-        }
+        Progress::new(schedule)
     }
 
     /// Calls the handler now. A panic is its record's: those beside it go on.
@@ -230,9 +246,12 @@ impl Each {
         let mut running = FuturesUnordered::new();
         // Polled beside the handlers, which a slow lease table does not hold up.
         let mut storing: Option<BoxFuture<'_, ()>> = None;
-        let mut checkpoint_due = pin!(sleep_until(
-            self.clock.now() + self.settings.checkpoint_interval
-        ));
+        let begun = self.clock.now();
+        let interval = self.settings.checkpoint_interval;
+        let due = (self.stored_at.unwrap_or(begun) + interval).max(begun);
+        let mut checkpoint_due = pin!(sleep_until(due));
+        let mut stall_due = pin!(sleep_until(begun + STALL_WARNING));
+        let mut stalled = false;
         let mut stop = pin!(input.stop.requested());
         loop {
             while progress.may_start() && running.len() < self.settings.concurrency.max(1) {
@@ -240,6 +259,9 @@ impl Each {
                     break;
                 };
                 running.push(self.handle(&records[index], index));
+            }
+            if progress.stopping && storing.is_none() && progress.moves() {
+                storing = Some(Box::pin(store(progress.watermark(input), input)));
             }
             if running.is_empty() {
                 if let Some(storing) = storing {
@@ -253,11 +275,22 @@ impl Each {
                 () = &mut stop, if !progress.stopping => progress.stopping = true,
                 () = stored(&mut storing) => storing = None,
                 () = &mut checkpoint_due, if storing.is_none() => {
-                    let next = self.clock.now() + self.settings.checkpoint_interval;
-                    checkpoint_due.as_mut().reset(next);
-                    storing = Some(Box::pin(store(progress.watermark(input), input)));
+                    let now = self.clock.now();
+                    checkpoint_due.as_mut().reset(now + interval);
+                    let watermark = progress.watermark(input);
+                    if watermark.as_ref().is_some_and(|at| *at > input.checkpointer.last()) {
+                        self.stored_at = Some(now);
+                    }
+                    storing = Some(Box::pin(store(watermark, input)));
+                }
+                () = &mut stall_due => {
+                    stall_due.as_mut().reset(self.clock.now() + STALL_WARNING);
+                    if std::mem::replace(&mut stalled, true) {
+                        progress.warn(running.len(), records);
+                    }
                 }
                 Some((index, result)) = running.next() => {
+                    stalled = false;
                     if result.is_ok() {
                         self.done.insert(records[index].position());
                     }
@@ -270,34 +303,38 @@ impl Each {
     }
 }
 
-impl Progress {
-    /// The position up to which everything is done.
-    fn watermark(&self, input: &ProcessRecordsInput) -> Option<Position> {
-        #[cfg(feature = "mutations")]
-        if mutation::is(Mutation::WatermarkPassesUndone) {
-            let index = self.schedule.last_finished()?;
-            return Some(input.records[index].position());
-        }
-        let index = self.schedule.watermark()?;
-        Some(input.records[index].position())
-    }
-
-    fn may_start(&self) -> bool {
-        self.failure.is_none() && !self.stopping
-    }
-
-    fn settle(&mut self, index: usize, result: Result<(), Failure>) {
-        match result {
-            Ok(()) => self.schedule.finish(index),
-            Err(failure) => {
-                let earlier = self
-                    .failure
-                    .as_ref()
-                    .is_none_or(|(first, _)| index < *first);
-                if earlier {
-                    self.failure = Some((index, failure));
-                }
+impl Each {
+    /// At the end of a batch: checkpoints if the interval is over, else leaves it to the next batch, or,
+    /// where none comes, to the time when it is.
+    async fn checkpoint_by_interval(&mut self, checkpointer: &Checkpointer) -> Result<(), Error> {
+        let now = self.clock.now();
+        let due = self
+            .stored_at
+            .map(|at| at + self.settings.checkpoint_interval);
+        let Some(due) = due.filter(|due| *due > now) else {
+            checkpointer.checkpoint().await?;
+            self.stored_at = Some(now);
+            return Ok(());
+        };
+        // It does not pass what a later call has in hand.
+        let checkpointer = checkpointer.clone();
+        let late = async move {
+            sleep_until(due).await;
+            if let Err(error) = checkpointer.checkpoint().await {
+                tracing::debug!(%error, "What was processed is not checkpointed now.");
             }
+        };
+        let late = tokio::spawn(late.in_current_span());
+        self.late = Some((due, AbortOnDropHandle::new(late)));
+        Ok(())
+    }
+
+    /// Whoever calls sees to the checkpoint now.
+    fn forestall_late(&mut self) {
+        if let Some((due, late)) = self.late.take()
+            && late.is_finished()
+        {
+            self.stored_at = Some(due);
         }
     }
 }
@@ -326,9 +363,10 @@ async fn stored(storing: &mut Option<BoxFuture<'_, ()>>) {
 #[async_trait]
 impl RecordProcessor for Each {
     async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
+        self.forestall_late();
         let progress = self.work(&input).await;
         if progress.schedule.is_done() {
-            input.checkpointer.checkpoint().await?;
+            self.checkpoint_by_interval(&input.checkpointer).await?;
             if let Some(last) = input.records.last().map(Record::position) {
                 // Those behind it belong to a part of the batch that is still to come.
                 self.done.retain(|position| *position > last);
@@ -349,6 +387,7 @@ impl RecordProcessor for Each {
     }
 
     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
+        self.forestall_late();
         Ok(checkpointer.checkpoint().await?)
     }
 
@@ -356,6 +395,7 @@ impl RecordProcessor for Each {
         &mut self,
         checkpointer: Checkpointer,
     ) -> Result<(), ProcessorError> {
+        self.forestall_late();
         Ok(checkpointer.checkpoint().await?)
     }
 }

@@ -1,4 +1,5 @@
 mod busy;
+mod interval;
 mod panics;
 
 use std::sync::Mutex;

@@ -1,0 +1,139 @@
+//! When checkpoints are made.
+
+use super::*;
+
+/// A checkpointer of which nothing is delivered yet.
+fn checkpointer() -> Checkpointer {
+    let begin = Position::TrimHorizon;
+    Checkpointer::in_memory(ShardId::from_index(0), begin.clone(), begin)
+}
+
+/// Delivers a batch of one record as the shard's task does.
+async fn deliver(each: &mut Each, checkpointer: &Checkpointer, number: u64) {
+    checkpointer.deliver(at(number));
+    let input = ProcessRecordsInput::new([record(number, "a")], checkpointer.of_delivery());
+    each.process_records(input).await.expect("processed");
+    checkpointer.settle();
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_within_the_interval_are_checkpointed_once_it_is_over_also_if_none_comes() {
+    let log = Log::default();
+    let mut each = processor(ForEach::default(), &log, |_| 10, |_| Ok(()));
+    let checkpointer = checkpointer();
+    deliver(&mut each, &checkpointer, 1).await;
+    assert_eq!(checkpointer.last(), at(1), "there was none for long");
+    for number in 2..=9 {
+        deliver(&mut each, &checkpointer, number).await;
+        assert_eq!(checkpointer.last(), at(1));
+    }
+    tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+    assert_eq!(checkpointer.last(), at(9));
+
+    // The interval begins anew with that one.
+    deliver(&mut each, &checkpointer, 10).await;
+    assert_eq!(checkpointer.last(), at(9));
+    tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+    assert_eq!(checkpointer.last(), at(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn batches_that_come_all_the_time_are_checkpointed_every_interval() {
+    let log = Log::default();
+    let mut each = processor(ForEach::default(), &log, |_| 1_900, |_| Ok(()));
+    let checkpointer = checkpointer();
+    let mut stored = Vec::new();
+    for number in 1..=10 {
+        deliver(&mut each, &checkpointer, number).await;
+        stored.push(checkpointer.last());
+    }
+    stored.dedup();
+    // The first at 1.9 s; 6.9 s is in the fourth, and of that nothing is done before its end.
+    assert_eq!(stored, [1, 4, 7, 10].map(at));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_the_interval() {
+    let log = Log::default();
+    let mut each = processor(ForEach::default(), &log, |_| 10, |_| Ok(()));
+    let checkpointer = checkpointer();
+    deliver(&mut each, &checkpointer, 1).await;
+    deliver(&mut each, &checkpointer, 2).await;
+    let stopped = each.shutdown_requested(checkpointer.of_delivery()).await;
+    stopped.expect("checkpointed");
+    assert_eq!(checkpointer.last(), at(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_done_while_a_handler_hangs_is_checkpointed_before_a_stop_cuts_it_off() {
+    let log = Log::default();
+    // The last never ends.
+    let time = |number| if number == 4 { 1_000_000 } else { 100 * number };
+    let mut each = processor(ForEach::default(), &log, time, |_| Ok(()));
+    let mut batch = input(1..=4, &["a", "b", "c", "d"]);
+    let mut sender =
+        super::super::super::StopSender::new(tokio_util::sync::CancellationToken::new());
+    batch.stop = sender.signal();
+    let checkpointer = batch.checkpointer.clone();
+    let deadline = each.clock.now() + Duration::from_secs(1);
+    let stop = async {
+        // The first is done, and no interval is over.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        assert_eq!(checkpointer.last(), Position::TrimHorizon);
+        sender.set(Some(deadline));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(checkpointer.last(), at(1), "at once");
+    };
+    let (cut, ()) = tokio::join!(
+        tokio::time::timeout_at(deadline, each.process_records(batch)),
+        stop
+    );
+    assert!(cut.is_err(), "it hangs");
+    assert_eq!(checkpointer.last(), at(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_out_of_bounds_is_the_nearest_one_within() {
+    for (interval, counts) in [
+        (Duration::ZERO, CHECKPOINT_INTERVAL_MIN),
+        (Duration::MAX, CHECKPOINT_INTERVAL_MAX),
+    ] {
+        let log = Log::default();
+        let settings = ForEach {
+            checkpoint_interval: interval,
+            ..ForEach::default()
+        };
+        let mut each = processor(settings, &log, |_| 1_000, |_| Ok(()));
+        assert_eq!(each.settings.checkpoint_interval, counts);
+        let batch = input(1..=2, &["a", "a"]);
+        each.process_records(batch.clone())
+            .await
+            .expect("processed");
+        assert_eq!(batch.checkpointer.last(), at(2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_which_nothing_more_is_done_says_so() {
+    let (written, _installed) = crate::written::Written::begin();
+    let log = Log::default();
+    let time = |number| if number == 3 { 200_000 } else { 10 };
+    let mut each = processor(ForEach::default(), &log, time, |_| Ok(()));
+    each.process_records(input(1..=4, &["a", "b", "c", "d"]))
+        .await
+        .expect("processed");
+    let lines = written.lines("No record of the batch was done for a while");
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].contains("under_way=1 records=4 first=3"),
+        "{lines:?}"
+    );
+
+    let busy = |_| 59_000;
+    let mut each = processor(ForEach::default(), &log, busy, |_| Ok(()));
+    each.process_records(input(5..=8, &["a"; 4]))
+        .await
+        .expect("processed");
+    let lines = written.lines("No record of the batch was done for a while");
+    assert_eq!(lines.len(), 2, "one after the other is no stall: {lines:?}");
+}
