@@ -203,6 +203,10 @@
 //! | an async closure for [`for_each`] | record, several keys at once | that of the shard within a key | at the last record up to which all are done |
 //! | a loop over [`record_stream`] | record, acknowledged | that of the shard | at the last record up to which all are acknowledged |
 //!
+//! Records come in batches in the latter two as well: those of a shard that are under way, or not
+//! acknowledged, are of one batch, and the next begins when all of it is done. So a loop that waits for a
+//! hundred records before it acknowledges the first may wait for ever, with a WARN after a minute or two.
+//!
 //! In each, [`Record::decode`] makes a typed value of the payload by the producer's codec; one that
 //! cannot be decoded is poison, and names itself.
 

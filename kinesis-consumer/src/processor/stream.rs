@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Each shard has a bounded channel of its own, which the stream goes through in turn: a record
-//! that is not acknowledged holds up its shard alone, once `in_flight` of it are out.
+//! that is not acknowledged holds up its shard alone, once `in_flight` of it are out, or all that is left of
+//! the batch that it came in.
 
 use std::fmt;
 use std::pin::Pin;
@@ -31,12 +32,13 @@ const NEW_SHARDS_MAX: usize = 1_024;
 
 const DROPPED: &str = "the record stream was dropped";
 
-/// How often acknowledged records are checkpointed while a batch is worked on.
+/// How often acknowledged records are checkpointed.
 /// Source: none, reasonable default: what a crash repeats at most, at one write of the lease table.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The records of a consumer as a stream, and the factory that feeds it. At most `in_flight` records
-/// (at least 1) of each shard are out at once.
+/// (at least 1) of each shard are out at once, and all of them are of one batch, as it was read: the next
+/// one comes when all of this one are acknowledged.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -61,8 +63,13 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// - **Order**: the records of a shard come in its order, whatever was acknowledged; there is none
 ///   between shards.
+/// - **Batches**: do not wait for a number of records of a shard before you acknowledge the first. A batch
+///   may have any number of them, and what is behind it does not come before: `chunks(100)` over this stream
+///   waits for ever where 3 came. Acknowledge what is there, as by `ready_chunks`, or after a time. A shard
+///   of which nothing is acknowledged for one to two minutes says so by a WARN.
 /// - **Checkpoints** are made for you, at the last record of a shard up to which all are
-///   acknowledged, at least every five seconds and at the end of each batch.
+///   acknowledged, every five seconds while there is something new, and when the worker stops, the lease is
+///   handed over or the shard ends.
 /// - **Failures** ([`Delivery::fail`], or a delivery that is dropped) go the way of
 ///   [`Settings::on_failure`](crate::Settings::on_failure); what of the batch was acknowledged does
 ///   not come again.
