@@ -6,8 +6,8 @@
 //!                   ├─ without a leader, as often: scan ─▶ take what stays free
 //!                   ├─ Survey: which streams, which of their shards lack leases, is there an index
 //!                   └─ Pulse: worker metrics, the leader's lock, states
-//!  shutdown: worker metrics deleted; leases go on until each is released or lost; a leader gives
-//!            them to others as they become free; then the lock is given back
+//!  shutdown: worker metrics deleted; leases go on until each is released or lost, and are given to
+//!            others as they become free (leave); then the lock is given back
 //! ```
 //!
 //! The tasks of held leases, and the pulse, run apart from the scans, so that a slow scan delays no

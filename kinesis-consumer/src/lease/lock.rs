@@ -59,8 +59,13 @@ const BEAT_PERCENT: u32 = 40;
 /// few looks are too early, and that who sees the beats late comes nearer to them.
 const LOOK_PERCENT: u32 = 39;
 
-/// From a beat that was seen to when the leader counts as silent. Source: none; time for a second look.
+/// From a beat that was seen to when the leader counts as silent: by default 29 s after it died its shards
+/// have new owners, wherever its last beat was seen. Source: none; time for a second look.
 const SILENT_PERCENT: u32 = 45;
+
+/// How late a look may show the version before the one that was seen. Source: as for leases, where a late
+/// read is behind by less than a second as a rule.
+const LATE_READ: Duration = Duration::from_secs(3);
 
 /// Looks for a beat that is due, and beats that are made again, in the lock's duration. Source: none; about
 /// one a second by default.
@@ -149,7 +154,7 @@ enum Role {
 struct Sight {
     owner: String,
     version: String,
-    /// The version before it, which does not come again.
+    /// The version before it, which late looks may show for a moment.
     past: Option<String>,
     duration: Duration,
     since: Instant,
@@ -173,7 +178,9 @@ impl Sight {
         let Some(before) = before else {
             return new;
         };
-        if before.version == row.version || before.past.as_ref() == Some(&row.version) {
+        // Later than that it was the look before it which was late.
+        let is_past = before.past.as_ref() == Some(&row.version) && now < before.since + LATE_READ;
+        if before.version == row.version || is_past {
             return Self {
                 looked_at: now,
                 ..before.clone()

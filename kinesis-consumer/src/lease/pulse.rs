@@ -94,6 +94,11 @@ pub(crate) struct Pulse {
     rand: Rand,
 }
 
+/// What a beat may take of the duration of the lock: who waits longer for an answer is deposed by a single one
+/// that does not come. Source: none; an answer that comes at all takes less, and four beats fit between the
+/// time for one and the time until which a leader trusts itself.
+const BEAT_PER_DURATION: u32 = 8;
+
 /// What comes next.
 enum Turn {
     Gone,
@@ -192,13 +197,9 @@ impl Pulse {
     }
 
     async fn election(&mut self) {
-        let (now, lasts) = (self.clock.now(), self.lock_duration);
-        let result = match self.lock.step(now) {
-            // Whoever waits longer for an answer than until the next beat is deposed by a single one.
-            Step::Beat(seen) => {
-                let next = self.lock.next().duration_since(now);
-                within(next, self.beat(&seen)).await
-            }
+        let lasts = self.lock_duration;
+        let result = match self.lock.step(self.clock.now()) {
+            Step::Beat(seen) => within(lasts / BEAT_PER_DURATION, self.beat(&seen)).await,
             // Who leaves does not begin to lead.
             Step::Look if self.farewell.leave.is_cancelled() => Ok(()),
             Step::Look => within(lasts, self.look()).await,
@@ -267,7 +268,8 @@ impl Pulse {
         let Some(version) = self.lock.version().map(str::to_owned) else {
             return;
         };
-        if let Err(error) = self.table.release_lock(&self.me, &version).await {
+        let release = self.table.release_lock(&self.me, &version);
+        if let Err(error) = within(self.lock_duration, release).await {
             tracing::warn!(worker = self.me, "another leader has to wait: {error}");
         }
         self.lock.gave_back(self.clock.now());

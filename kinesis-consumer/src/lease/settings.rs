@@ -117,7 +117,7 @@ pub struct LeaseSettings {
     /// Most leases a worker holds, at least 1. The default is no limit. When all workers together
     /// allow fewer than there are shards, the rest is not read. The leader's setting counts for the whole
     /// fleet, as with the KCL: a worker takes what it is given, also beyond a lower limit of its own, and
-    /// logs that. So give all workers the same.
+    /// logs that. A worker that stops gives its leases to others by its own setting. So give all workers the same.
     pub max_leases_for_worker: u32,
     /// Most handoffs to one worker that may be under way at the same time, at least 1.
     pub max_handoffs_at_once: u32,

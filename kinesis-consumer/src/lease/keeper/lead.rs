@@ -299,7 +299,8 @@ impl Service {
             return;
         };
         let taken = row.marked_by() == Some(owner);
-        if !taken && owner != FORMER_OWNER && matches!(self.keeper.sources, Sources::Many(_)) {
+        let gone = *owner == self.keeper.me || owner == FORMER_OWNER;
+        if !taken && !gone && matches!(self.keeper.sources, Sources::Many(_)) {
             tracing::warn!(
                 shard = %row.shard_id, %owner,
                 "the worker did not take the lease it was given, and another gets it; does it have \

@@ -27,6 +27,14 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// one scan. Source: none; with what a worker takes to find what it was given it is less than three seconds.
 const PASS_ON_PAUSE: Duration = Duration::from_millis(500);
 
+/// The same for a large table, in parts of what the last pass took. Source: none; a worker that gives back one
+/// lease after the other scans for a fifth of the time at most.
+const PASS_ON_PAUSES: u32 = 4;
+
+/// How long one such pass may take; what it does not do the leader does. Source: none; with [`FAREWELL`] it
+/// is less than what a consumer waits for its keeper beyond `shutdown_timeout`.
+const PASS_ON_LIMIT: Duration = Duration::from_secs(3);
+
 impl Service {
     /// Waits until every lease is released or lost, and takes leave of the fleet.
     pub(super) async fn drain(&mut self) {
@@ -34,16 +42,19 @@ impl Service {
         self.farewell.leave.cancel();
         let now = self.keeper.clock.now();
         let mut deadline = now + self.keeper.shutdown_timeout + SHUTDOWN_GRACE;
-        self.next_pass = self.next_pass.min(now + PASS_ON_PAUSE);
+        // Whoever was not let in, or may not work any more, has nothing to give.
+        let may_give = self.pulse.is_some();
+        let mut pause = PASS_ON_PAUSE;
+        self.next_pass = self.next_pass.min(now + pause);
         let mut news = true;
         while !self.tasks.is_empty() {
-            let leads = self.view.borrow().leads(self.keeper.clock.now());
+            let leads = self.leads();
             tokio::select! {
                 biased;
                 Some(ended) = self.tasks.join_next_with_id() => {
                     self.ended(ended);
                     news = true;
-                    self.next_pass = self.next_pass.min(self.keeper.clock.now() + PASS_ON_PAUSE);
+                    self.next_pass = self.next_pass.min(self.keeper.clock.now() + pause);
                 }
                 () = sleep_until(deadline) => {
                     if self.abandon.is_cancelled() {
@@ -54,15 +65,17 @@ impl Service {
                     self.abandon.cancel();
                     deadline = self.keeper.clock.now() + self.keeper.settings.failover_time;
                 }
-                () = sleep_until(self.next_pass), if leads || news => {
+                () = sleep_until(self.next_pass), if may_give && (leads || news) => {
                     news = false;
-                    self.pass_on().await;
+                    pause = PASS_ON_PAUSE.max(self.pass_on().await * PASS_ON_PAUSES);
                     let interval = self.keeper.settings.lease_assignment_interval;
-                    self.next_pass = self.keeper.clock.now() + interval;
+                    self.next_pass = self.keeper.clock.now() + interval.max(pause);
                 }
             }
         }
-        self.pass_on().await;
+        if may_give && (self.leads() || news) {
+            self.pass_on().await;
+        }
         self.farewell.gone.cancel();
         if let Some(pulse) = self.pulse.take() {
             let until = self.keeper.clock.now() + FAREWELL;
@@ -75,9 +88,14 @@ impl Service {
         }
     }
 
-    /// Gives to others what became free, or leaves it to the leader.
-    async fn pass_on(&mut self) {
-        let limit = self.keeper.settings.failover_time;
+    fn leads(&self) -> bool {
+        self.view.borrow().leads(self.keeper.clock.now())
+    }
+
+    /// Gives to others what became free, or leaves it to the leader; how long that took.
+    async fn pass_on(&mut self) -> Duration {
+        let began = self.keeper.clock.now();
+        let limit = self.keeper.settings.failover_time.min(PASS_ON_LIMIT);
         let passed = timeout(limit, self.give_away()).await.unwrap_or_else(|_| {
             let what = format!("there was no answer within {limit:?}");
             Err(Error::new(ErrorKind::Unavailable, what))
@@ -85,24 +103,25 @@ impl Service {
         if let Err(error) = passed {
             tracing::warn!("leases that became free have to wait for the leader: {error}");
         }
+        self.keeper.clock.now().duration_since(began)
     }
 
     async fn give_away(&mut self) -> Result<(), Error> {
         // Rows that were just written are certain to be seen.
         let board = self.look(true).await?;
         let mut plan = self.plan(&board, true);
-        if !self.view.borrow().leads(self.keeper.clock.now()) {
+        if !self.leads() {
             plan.assign
                 .retain(|(id, _)| board.get(id).is_some_and(|row| self.is_to_pass_on(row)));
         }
-        self.assign(&board, &plan).await?;
+        let given = self.assign(&board, &plan).await;
         let assigned: BTreeSet<_> = plan.assign.iter().map(|(id, _)| id).collect();
         // What nobody has room for, or is not to have yet, does not have to expire first.
         let left = board.leases.iter().filter(|row| {
             !row.is_ended() && self.is_given_too_late(row) && !assigned.contains(&row.shard_id)
         });
-        self.write_all(left.map(Write::give_up).collect()).await?;
-        Ok(())
+        let left = self.write_all(left.map(Write::give_up).collect()).await;
+        given.and(left.map(drop))
     }
 
     /// Whether a lease is this worker's to pass on, though it does not lead.

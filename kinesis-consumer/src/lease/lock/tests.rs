@@ -253,10 +253,10 @@ fn a_look_that_is_late_says_nothing() {
     let mut bench = Bench::new();
     bench.saw(0, Some(&row("other", "w1", TEN)));
     bench.saw(3, Some(&row("other", "w2", TEN)));
-    assert_eq!(bench.saw(9, Some(&row("other", "w1", TEN))), None);
+    assert_eq!(bench.saw(5, Some(&row("other", "w1", TEN))), None);
     assert_eq!(bench.saw(12, Some(&row("other", "w2", TEN))), None);
     let claim = Some(Claim::Expired("w2".to_owned()));
-    assert_eq!(bench.saw(13, Some(&row("other", "w1", TEN))), claim);
+    assert_eq!(bench.saw(13, Some(&row("other", "w2", TEN))), claim);
     // It is refused by the row as it is.
     bench.lock.sending("mine", bench.at(13));
     assert_eq!(bench.saw(13, Some(&row("other", "w3", TEN))), None);
@@ -264,6 +264,20 @@ fn a_look_that_is_late_says_nothing() {
     assert_eq!(bench.saw(22, Some(&row("other", "w3", TEN))), None);
     let claim = Some(Claim::Expired("w3".to_owned()));
     assert_eq!(bench.saw(23, Some(&row("other", "w3", TEN))), claim);
+}
+
+/// Its second look shows what was there before the first, and then the leader dies.
+#[test]
+fn who_saw_a_late_look_last_claims_the_lock_all_the_same() {
+    let mut bench = Bench::new();
+    bench.saw(0, Some(&row("other", "w3", TEN)));
+    bench.saw(1, Some(&row("other", "w2", TEN)));
+    let mut claim = None;
+    for second in 2..20 {
+        let now = bench.saw(second, Some(&row("other", "w3", TEN)));
+        claim = claim.or(now.map(|claim| (second, claim)));
+    }
+    assert_eq!(claim, Some((14, Claim::Expired("w3".to_owned()))));
 }
 
 #[test]

@@ -86,3 +86,25 @@ async fn the_last_worker_leaves_nothing_to_a_worker_that_goes_too() {
     until("all", &[&next], || next.count() == 8).await;
     assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_whose_scans_hang_leaves_in_time() {
+    let rig = Rig::new(4).await;
+    let hang = Arc::new(AtomicBool::new(false));
+    let hangs = Arc::clone(&hang);
+    let client = rig.faulty(move |operation| match operation {
+        "Scan" if hangs.load(Ordering::SeqCst) => Fault::Hang,
+        _ => Fault::None,
+    });
+    let a = rig.worker_with("a", client, &Settings::default(), OnHandoff::Release);
+    until("all", &[&a], || a.count() == 4).await;
+    hang.store(true, Ordering::SeqCst);
+    let start = Clock::system().now();
+    a.stop().await.expect("stops");
+    assert!(seconds_since(start) < 5.0, "{}", seconds_since(start));
+    let lock = rig.table().await.lock().await.expect("read");
+    assert!(lock.is_none_or(|lock| lock.released), "given back");
+    for shard in 0..4 {
+        assert_eq!(rig.lease(shard).await.owner, None);
+    }
+}

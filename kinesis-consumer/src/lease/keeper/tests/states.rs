@@ -326,6 +326,24 @@ async fn a_fleet_that_is_rolled_back_is_left_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_worker_that_is_refused_leaves_what_another_of_its_name_has() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    let version = [("leaseKey", "Migration3.0"), ("cv", "CLIENT_VERSION_2X")];
+    put(&rig, TABLE, &version).await;
+    rig.put(Item::from([
+        ("leaseKey".to_owned(), text("shardId-000000000000")),
+        ("leaseOwner".to_owned(), text("b")),
+        ("leaseCounter".to_owned(), item::number(1)),
+        ("checkpoint".to_owned(), text("TRIM_HORIZON")),
+    ]))
+    .await;
+    refusal(&rig).await;
+    let row = rig.lease(0).await;
+    assert_eq!((row.owner.as_deref(), row.counter), (Some("b"), 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_kcl_2_that_is_alive_is_refused_with_what_to_do() {
     let rig = Rig::new(1).await;
     rig.table().await;
