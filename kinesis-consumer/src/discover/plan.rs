@@ -191,11 +191,15 @@ impl Start {
         }
     }
 
-    /// The same, or earlier, as a KCL of an application that begins at `initial` can read it.
+    /// The same, or earlier, as a KCL of an application that begins at `initial` can read it. The instant
+    /// stays with it: it tells when the application began ([`History`]).
     fn legible_to_a_kcl(self, initial: InitialPosition) -> Self {
         match (&self.position, initial) {
             (Position::AtTimestamp, InitialPosition::Latest | InitialPosition::TrimHorizon) => {
-                Self::BEGINNING
+                Self {
+                    position: Position::TrimHorizon,
+                    ..self
+                }
             }
             _ => self,
         }

@@ -231,8 +231,8 @@ fn beside_a_kcl_that_has_no_instant_of_its_own_no_lease_is_made_at_one() {
         let start = |lease: &Lease| (lease.checkpoint.clone(), lease.starts_at_millis);
         missing.iter().map(start).collect::<Vec<_>>()
     };
-    let beginning = (Position::TrimHorizon, None);
     let began = NOW - 1_000_000;
+    let beginning = (Position::TrimHorizon, Some(began - CLOCK_MARGIN_MILLIS));
     let moved = [Lease {
         starts_at_millis: Some(began),
         ..read_to(0)
@@ -244,6 +244,20 @@ fn beside_a_kcl_that_has_no_instant_of_its_own_no_lease_is_made_at_one() {
     let leases = [since(0, Position::Latest, began)];
     let found = started(&map, &leases, InitialPosition::Latest);
     assert_eq!(found, [(Position::Latest, Some(began)), beginning]);
+    // The rest of a repair that broke off is made as its first part was, and skips nothing.
+    let split = shards(&[
+        (0, &[], false),
+        (1, &[0], true),
+        (2, &[0], true),
+        (3, &[], false),
+    ]);
+    let first = [
+        since(1, Position::Latest, began),
+        since(3, Position::TrimHorizon, began - CLOCK_MARGIN_MILLIS),
+    ];
+    let found = started(&split, &first, InitialPosition::Latest);
+    let earlier = began - 2 * CLOCK_MARGIN_MILLIS;
+    assert_eq!(found, [(Position::TrimHorizon, Some(earlier))]);
     // Where the application begins at an instant, a KCL does too.
     let leases = [since(0, Position::AtTimestamp, began)];
     let found = started(&map, &leases, InitialPosition::AtTimestamp(NOW));

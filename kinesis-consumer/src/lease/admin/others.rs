@@ -17,11 +17,17 @@ impl LeaseAdmin {
         let table = self.rows.table();
         let of_kcl = scan.leases.iter().find_map(|found| {
             let worker = had_by_kcl(&found.lease)?;
-            Some(format!("lease {} was had by worker {worker}", found.key()))
+            let key = found.key();
+            Some(format!(
+                "lease {key} was had by worker {worker}, or was given to it and is not taken yet"
+            ))
         });
         let of_kcl = of_kcl.or_else(|| {
             let row = stats.iter().find(|row| !row.is_ours)?;
-            Some(format!("worker {} wrote metrics", row.worker))
+            Some(format!(
+                "worker {} wrote metrics, and does not say that it is one of this crate",
+                row.worker
+            ))
         });
         let Some(what) = of_kcl else {
             return Ok(());
@@ -29,7 +35,7 @@ impl LeaseAdmin {
         Err(Error::new(
             ErrorKind::InvalidInput,
             format!(
-                "a KCL works on lease table {table}, or did: {what} of it. One that is not itself set to \
+                "a KCL works on lease table {table}, or did: {what}. One that is not itself set to \
                  AT_TIMESTAMP never reads a lease that is reset to an instant, and does not give it up. \
                  Nothing was changed: reset to trim_horizon or latest, or say that no KCL reads this table \
                  any more (LeaseAdmin::without_kcl, --without-kcl)"
@@ -68,11 +74,6 @@ impl LeaseAdmin {
 /// One of ours that was given a lease and has not taken it looks the same.
 fn had_by_kcl(lease: &Lease) -> Option<&str> {
     let holder = lease.holder()?;
-    let marked = lease
-        .acquisition
-        .as_deref()
-        .and_then(|mark| mark.strip_prefix(holder))
-        .is_some_and(|process| process.starts_with('/'));
     let nobody = [FORMER_OWNER, RELEASED_BY_OPERATOR].contains(&holder);
-    (!marked && !nobody).then_some(holder)
+    (lease.marked_by() != Some(holder) && !nobody).then_some(holder)
 }

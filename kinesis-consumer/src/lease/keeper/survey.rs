@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use kinesis_core::{Clock, Shard, ShardId, ShardMap};
+use kinesis_core::{Clock, Position, Shard, ShardId, ShardMap};
 use metrics::counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
@@ -235,6 +235,7 @@ impl Asker {
             let owner = |lease: &mut Lease| lease.owner = Some(FORMER_OWNER.to_owned());
             missing.iter_mut().for_each(owner);
         }
+        report_earlier_starts(&missing, source);
         report_lives_of_others(&shards, leases, source, self.table.name());
         let created = create_in_order(&*self.table, &missing).await?;
         if created > 0 {
@@ -269,6 +270,21 @@ pub(super) async fn delete_finished(table: &dyn LeaseTable, lease: &Lease) -> Re
         tracing::info!(shard = %lease.shard_id, "deleted the lease of a finished shard");
     }
     Ok(())
+}
+
+/// Reports leases that begin at an instant, and are read from the beginning for the sake of a KCL.
+fn report_earlier_starts(missing: &[Lease], source: &Source) {
+    for lease in missing {
+        if let (Position::TrimHorizon, Some(began_at)) = (&lease.checkpoint, lease.starts_at_millis)
+        {
+            tracing::warn!(
+                stream = %source.label(), shard = %lease.shard_id, began_at,
+                "the lease was missing, and is made anew for all that the shard holds, and not from the instant \
+                 on at which the application began: a KCL shares the table, or did within a day, and could not \
+                 read it"
+            );
+        }
+    }
 }
 
 /// Reports open shards that count as read to their end. Where the application reads one stream, whose
