@@ -236,6 +236,7 @@ impl Consumer {
         Reading {
             application: self.application.clone(),
             kinesis: self.kinesis.clone(),
+            kinesis_once: once(&self.kinesis),
             settings: Arc::clone(&self.settings),
             clock: self.clock.clone(),
             rand: self.rand.fork(),
@@ -255,6 +256,7 @@ impl Consumer {
 struct Reading {
     application: String,
     kinesis: aws_sdk_kinesis::Client,
+    kinesis_once: aws_sdk_kinesis::Client,
     settings: Arc<Settings>,
     clock: Clock,
     rand: Rand,
@@ -278,7 +280,7 @@ impl Reading {
         }
         let context = FetchContext {
             kinesis: self.kinesis.clone(),
-            kinesis_once: once(&self.kinesis),
+            kinesis_once: self.kinesis_once.clone(),
             stream: source.label(),
             source: Arc::clone(source),
             settings: Arc::clone(&self.settings),

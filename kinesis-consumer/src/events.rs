@@ -73,7 +73,7 @@ pub enum EventKind {
     /// The stream no longer has the shard: retention took it before it was read to its end. What it
     /// held beyond the checkpoint is lost. Its end is stored next, so that its children start.
     ShardExpired {
-        /// The last one that was stored.
+        /// The last one that was stored. What was processed behind it the processor may still checkpoint.
         checkpoint: Position,
     },
     /// There is no such stream any more: the shard is idle, its lease is kept, and it is not marked as

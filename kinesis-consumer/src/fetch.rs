@@ -69,6 +69,9 @@ use unpack::{StreamRecord, Unpacked, Unpacker};
 /// Failures in a row before throttling is worth a WARN. Source: KCL `ThrottlingReporter`, 5.
 const THROTTLES_BEFORE_WARNING: u32 = 5;
 
+/// The same where the service did not answer, or failed. Source: the attempts of the SDK's standard mode.
+const FAILURES_BEFORE_WARNING: u32 = 3;
+
 /// Records that are ready to be processed.
 #[derive(Debug)]
 pub(crate) struct Batch {

@@ -7,7 +7,7 @@
 use tokio::time::{Instant, timeout};
 use tracing::{debug, error, warn};
 
-use super::{Step, THROTTLES_BEFORE_WARNING, Task, cause};
+use super::{FAILURES_BEFORE_WARNING, Step, THROTTLES_BEFORE_WARNING, Task, cause};
 use crate::error::ErrorKind;
 use crate::fetch::buffer::Filler;
 use crate::fetch::call::{Failure, Unread};
@@ -177,6 +177,10 @@ impl Task {
         match kind {
             ErrorKind::Throttled if attempts < THROTTLES_BEFORE_WARNING => {
                 debug!(attempts, pause_ms, %error, "Reading is throttled and goes on after a pause.");
+            }
+            // As the SDK's own retries would: a connection that was closed while idle is nobody's fault.
+            ErrorKind::Unavailable if attempts < FAILURES_BEFORE_WARNING => {
+                debug!(attempts, pause_ms, %error, source, "Reading failed and goes on after a pause.");
             }
             ErrorKind::Denied | ErrorKind::InvalidInput if trouble != Trouble::Iterator => {
                 error!(attempts, pause_ms, %error, source, "Reading is refused; it is tried again, but someone has to mend it.");
