@@ -369,7 +369,7 @@ async fn the_units_that_dynamodb_counts_are_told_by_operation() {
     // A row is smaller than a kilobyte, so each write of it is one unit.
     let writes = ["checkpoints", "leases_taken", "leases_released"];
     let writes = renewals + writes.into_iter().map(written).sum::<u64>();
-    assert!(renewals > 30, "two leases for a minute: {renewals}");
+    assert!(renewals >= 28, "two leases for a minute: {renewals}");
     assert!(
         (writes..writes + 5).contains(&of("update")),
         "{} units for {writes} writes, and those that made the rows",

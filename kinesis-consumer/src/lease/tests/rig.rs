@@ -108,6 +108,8 @@ impl HttpClient for FaultyClient {
 /// One stream and one lease table.
 pub(crate) struct Rig {
     local: KinesisLocal,
+    /// That of the workers. Their rows say when they were written, and change only with it.
+    clock: Clock,
     pub(crate) kinesis: aws_sdk_kinesis::Client,
     pub(crate) dynamodb: aws_sdk_dynamodb::Client,
 }
@@ -139,6 +141,7 @@ impl Rig {
             .expect("creates the stream");
         Self {
             local,
+            clock: Clock::starting_at(Clock::system().epoch_millis()),
             kinesis,
             dynamodb,
         }
@@ -230,7 +233,7 @@ impl Rig {
     /// The keeper of worker `b` of `stream`, with the defaults.
     pub(crate) fn keeper(&self, stream: &str) -> LeaseKeeper {
         let (leases, settings) = (self.dynamodb.clone().into(), Settings::default());
-        let (clock, rand) = (Clock::system(), Rand::seeded(1));
+        let (clock, rand) = (self.clock.clone(), Rand::seeded(1));
         let kinesis = self.kinesis.clone();
         LeaseKeeper::new(kinesis, &leases, TABLE, stream, "b", &settings, clock, rand)
     }
@@ -280,7 +283,7 @@ impl Rig {
             sources,
             id,
             settings,
-            Clock::system(),
+            self.clock.clone(),
             Rand::seeded(seed),
         );
         Worker::start(keeper, on_handoff)
