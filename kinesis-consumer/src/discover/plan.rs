@@ -79,20 +79,24 @@ enum History {
 }
 
 impl History {
-    fn of(leases: &[Lease]) -> Self {
+    fn of(leases: &[Lease], initial: InitialPosition) -> Self {
         let latest = |lease: &Lease| lease.checkpoint == Position::Latest;
         let instants = leases.iter().filter_map(|lease| {
             let millis = lease.starts_at_millis?;
             Some(match lease.checkpoint {
                 Position::AtTimestamp => millis,
+                // That of the settings, and of no clock.
+                _ if initial == InitialPosition::AtTimestamp(millis) => millis,
                 // Of a lease that moved on it is not known whether it is the time of a worker's clock.
                 _ => millis.saturating_sub(CLOCK_MARGIN_MILLIS),
             })
         });
+        let rows: BTreeMap<&ShardId, &Lease> =
+            leases.iter().map(|row| (&row.shard_id, row)).collect();
         let read = |lease: &Lease| {
             !latest(lease)
                 && lease.checkpoint != Position::AtTimestamp
-                && lease.starts_at_millis.is_none()
+                && !descends_from_instant(lease, &rows)
         };
         // The instant of one lease, as an operator can set it, says nothing of one read for longer.
         if leases.iter().any(read) {
@@ -108,6 +112,21 @@ impl History {
     }
 }
 
+/// Whether a lease, or one that it comes after, says when it was made. A child that is read from its beginning
+/// does not say so itself.
+fn descends_from_instant(lease: &Lease, rows: &BTreeMap<&ShardId, &Lease>) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut todo = vec![lease];
+    while let Some(lease) = todo.pop() {
+        if lease.starts_at_millis.is_some() {
+            return true;
+        }
+        let parents = lease.parents.iter().filter_map(|id| rows.get(id).copied());
+        todo.extend(parents.filter(|parent| seen.insert(&parent.shard_id)));
+    }
+    false
+}
+
 /// The leases to create, in this order. Those at an instant have it; it is `now_millis`, of the
 /// service's clock, for those that begin at the newest record: without it, each owner before the first
 /// checkpoint would start at a "latest" of its own and miss what arrived before.
@@ -117,7 +136,7 @@ pub(crate) fn missing_leases(
     initial: InitialPosition,
     now_millis: u64,
 ) -> Vec<Lease> {
-    let history = History::of(known.leases);
+    let history = History::of(known.leases, initial);
     let state_of = |lease: &Lease| {
         if lease.is_ended() {
             State::Ended

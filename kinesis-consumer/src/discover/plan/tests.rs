@@ -220,6 +220,25 @@ fn a_first_start_that_broke_off_is_completed_as_of_its_instant() {
 }
 
 #[test]
+fn children_that_were_read_meanwhile_do_not_hide_when_the_application_began() {
+    // The first start broke off before 2; 0 was read to its end since, and its child from the beginning.
+    let map = shards(&[(0, &[], false), (2, &[], false), (3, &[0], true)]);
+    let child = |checkpoint| Lease {
+        parents: BTreeSet::from([ShardId::from_index(0)]),
+        ..checkpoint
+    };
+    for read in [lease(3, Position::TrimHorizon), read_to(3)] {
+        let leases = [since(0, Position::ShardEnd, NOW), child(read.clone())];
+        let initial = InitialPosition::AtTimestamp(NOW);
+        let found = starts(&map, &leases, initial);
+        assert_eq!(found, [(2, Start::at(NOW))]);
+        // Nobody knows of one whose parent is gone.
+        let found = starts(&map, &leases[1..], initial);
+        assert_eq!(found, [(2, Start::BEGINNING)]);
+    }
+}
+
+#[test]
 fn beside_a_kcl_that_has_no_instant_of_its_own_no_lease_is_made_at_one() {
     let started = |shards: &ShardMap, leases: &[Lease], initial| {
         let known = Known {
