@@ -39,6 +39,9 @@ async fn every_line_tells_the_worker_and_what_is_of_a_shard_tells_the_shard() {
         .with_ansi(false)
         .with_max_level(tracing::Level::DEBUG)
         .with_writer(lines.clone());
+    // Where there is one subscriber in a process, tracing asks that of the thread which comes to a place first,
+    // and other tests' have none; where there are two it asks these.
+    let _second = tracing::Dispatch::new(tracing_subscriber::fmt().finish());
     let _installed = tracing::subscriber::set_default(subscriber.finish());
     let world = World::new(1).await;
     world.put_numbers(0..10, 3).await;
