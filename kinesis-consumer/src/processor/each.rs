@@ -14,13 +14,16 @@
 //! same owner of the lease.
 //!
 //! A checkpoint costs a write of the lease table, so there is at most one per `checkpoint_interval`: while
-//! a batch is worked on, at its end, or, where no other batch comes, by a task of its own behind it. When the
-//! shard is to stop, the watermark is stored whenever it moves, since a handler that hangs may be cut off.
+//! a batch is worked on, at its end, or, where no other batch comes, by a task of its own behind it. As long as
+//! a batch has no watermark, because its first record hangs, it is what the batches before it owe that is
+//! stored: by the interval, and before the batch's failure is told, since a fatal one is the last call. When
+//! the shard is to stop, the watermark is stored whenever it moves, since a handler that hangs may be cut off.
 //!
 //! Deliberately absent: starting on the next batch while this one has records under way. A record that is
 //! never done therefore holds up its shard at the end of its batch, however few are under way, which a WARN
 //! tells after a while.
 
+mod owed;
 mod progress;
 mod schedule;
 
@@ -37,8 +40,6 @@ use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
 use kinesis_core::{Clock, Position, ShardId};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::task::AbortOnDropHandle;
-use tracing::Instrument;
 
 use super::{ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory};
 use crate::checkpoint::Checkpointer;
@@ -47,6 +48,7 @@ use crate::error::Error;
 use crate::mutation::{self, Mutation};
 use crate::record::Record;
 use crate::stream::StreamId;
+use owed::{Late, is_owed, store};
 use progress::{Failure, Progress};
 use schedule::Schedule;
 
@@ -171,8 +173,10 @@ pub(super) struct Each {
     done: BTreeSet<Position>,
     /// When there was something to checkpoint last, and that was done.
     stored_at: Option<Instant>,
-    /// Checkpoints behind the last batch, at that time, if no other comes before.
-    late: Option<(Instant, AbortOnDropHandle<()>)>,
+    /// Of the newest call before this one. It goes to the end of what was processed, and no further.
+    behind: Option<Checkpointer>,
+    /// Checkpoints behind the last batch, if no other call comes before.
+    late: Option<Late>,
     clock: Clock,
 }
 
@@ -195,6 +199,7 @@ impl Each {
             handler,
             done: BTreeSet::new(),
             stored_at: None,
+            behind: None,
             late: None,
             clock: Clock::default(),
         }
@@ -240,7 +245,11 @@ impl Each {
     }
 
     /// Works through the batch until it is done, a record failed, or a stop is requested.
-    async fn work(&mut self, input: &ProcessRecordsInput) -> Progress {
+    async fn work(
+        &mut self,
+        input: &ProcessRecordsInput,
+        behind: Option<&Checkpointer>,
+    ) -> Progress {
         let records = &input.records;
         let mut progress = self.begin(records);
         let mut running = FuturesUnordered::new();
@@ -261,7 +270,7 @@ impl Each {
                 running.push(self.handle(&records[index], index));
             }
             if progress.stopping && storing.is_none() && progress.moves() {
-                storing = Some(Box::pin(store(progress.watermark(input), input)));
+                storing = Some(Box::pin(store(progress.watermark(input), behind, input)));
             }
             if running.is_empty() {
                 if let Some(storing) = storing {
@@ -278,10 +287,10 @@ impl Each {
                     let now = self.clock.now();
                     checkpoint_due.as_mut().reset(now + interval);
                     let watermark = progress.watermark(input);
-                    if watermark.as_ref().is_some_and(|at| *at > input.checkpointer.last()) {
+                    if is_owed(watermark.as_ref(), behind, input) {
                         self.stored_at = Some(now);
                     }
-                    storing = Some(Box::pin(store(watermark, input)));
+                    storing = Some(Box::pin(store(watermark, behind, input)));
                 }
                 () = &mut stall_due => {
                     stall_due.as_mut().reset(self.clock.now() + STALL_WARNING);
@@ -317,38 +326,20 @@ impl Each {
             return Ok(());
         };
         // It does not pass what a later call has in hand.
-        let checkpointer = checkpointer.clone();
-        let late = async move {
-            sleep_until(due).await;
-            if let Err(error) = checkpointer.checkpoint().await {
-                tracing::debug!(%error, "What was processed is not checkpointed now.");
-            }
-        };
-        let late = tokio::spawn(late.in_current_span());
-        self.late = Some((due, AbortOnDropHandle::new(late)));
+        self.checkpoint_late(due, checkpointer.clone());
         Ok(())
+    }
+
+    fn checkpoint_late(&mut self, due: Instant, checkpointer: Checkpointer) {
+        let interval = self.settings.checkpoint_interval;
+        self.late = Some(Late::at(due, interval, checkpointer));
     }
 
     /// Whoever calls sees to the checkpoint now.
     fn forestall_late(&mut self) {
-        if let Some((due, late)) = self.late.take()
-            && late.is_finished()
-        {
-            self.stored_at = Some(due);
+        if let Some(at) = self.late.take().and_then(|late| late.stored_at()) {
+            self.stored_at = Some(at);
         }
-    }
-}
-
-/// Checkpoints the watermark. A failure is tried again with the next one; a lost lease shows there.
-async fn store(watermark: Option<Position>, input: &ProcessRecordsInput) {
-    let Some(position) = watermark else {
-        return;
-    };
-    if position <= input.checkpointer.last() {
-        return;
-    }
-    if let Err(error) = input.checkpointer.checkpoint_at(&position).await {
-        tracing::debug!(%error, "The watermark is not checkpointed now.");
     }
 }
 
@@ -364,7 +355,8 @@ async fn stored(storing: &mut Option<BoxFuture<'_, ()>>) {
 impl RecordProcessor for Each {
     async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
         self.forestall_late();
-        let progress = self.work(&input).await;
+        let behind = self.behind.replace(input.checkpointer.clone());
+        let progress = self.work(&input, behind.as_ref()).await;
         if progress.schedule.is_done() {
             self.checkpoint_by_interval(&input.checkpointer).await?;
             if let Some(last) = input.records.last().map(Record::position) {
@@ -373,7 +365,13 @@ impl RecordProcessor for Each {
             }
             return Ok(());
         }
-        store(progress.watermark(&input), &input).await;
+        store(progress.watermark(&input), behind.as_ref(), &input).await;
+        // A dead letter may be all that comes of this. The checkpointer of this call would not do: it goes
+        // to the end of the failed batch until the failure is known to it.
+        if let Some(behind) = behind {
+            let due = self.clock.now() + self.settings.checkpoint_interval;
+            self.checkpoint_late(due, behind);
+        }
         Err(match progress.failure {
             // The batch has a culprit, and it is known.
             Some((index, Failure::Error(ProcessorError::Poison(cause)))) => {
@@ -388,6 +386,14 @@ impl RecordProcessor for Each {
 
     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
         self.forestall_late();
+        // The end waits for the rows of the shard's children, and a stop does not wait for these: the next
+        // owner must not begin before what was processed.
+        let processed = checkpointer.delivered();
+        if processed > checkpointer.last()
+            && let Err(error) = checkpointer.checkpoint_at(&processed).await
+        {
+            tracing::debug!(%error, "What was processed is not checkpointed before the end of the shard.");
+        }
         Ok(checkpointer.checkpoint().await?)
     }
 

@@ -76,7 +76,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// - **The end**: the stream ends once the consumer has ended. Take from it until then, since a shard
 ///   that stops waits for the records that are out, up to its deadline. If the stream is dropped, the
 ///   consumer stops with an error at the next record of any shard (or at once, where one is out or waits
-///   in the stream), and no record is to blame for it. Where nothing more may come, cancel `shutdown` too.
+///   in the stream), and no record is to blame for it; what was acknowledged is checkpointed before. Where
+///   nothing more may come, cancel `shutdown` too.
 /// - **A lost lease**: records that wait in the stream when their lease is lost are not delivered; one
 ///   that is out already is told by [`Delivery::ack`].
 /// - **Cancel safety**: `next` is cancel safe.

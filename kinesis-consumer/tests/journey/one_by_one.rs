@@ -12,6 +12,7 @@ use kinesis_consumer::{
     Settings, ShardRecord, for_each, record_stream,
 };
 use kinesis_core::Rand;
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 
 use crate::world::{APPLICATION, STREAM, Worker, World};
 
@@ -215,4 +216,71 @@ async fn a_consumer_whose_stream_was_dropped_stops_and_says_so() {
         .expect("a cause")
         .to_string();
     assert!(cause.contains("stream was dropped"), "{cause}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_acknowledged_before_the_stream_was_dropped_does_not_come_again() {
+    let world = World::new(1).await;
+    let (mut records, factory) = record_stream(1);
+    let worker = worker(&world, "one", Settings::default(), factory);
+    world.put_numbers(0..1, 1).await;
+    assert_eq!(take(&mut records, 1).await, ["0"]);
+    let row = async || world.lease_row("shardId-000000000000").await;
+    crate::world::until("the first is checkpointed", async || {
+        row().await["checkpoint"] != "TRIM_HORIZON"
+    })
+    .await;
+    // No interval is over when the loop that takes them has had enough.
+    world.put_numbers(1..2, 1).await;
+    assert_eq!(take(&mut records, 1).await, ["1"]);
+    drop(records);
+    world.put_numbers(2..3, 1).await;
+    let error = worker.ended().await.expect_err("nobody takes records");
+    assert_eq!(error.kind(), ErrorKind::Processor);
+
+    let (mut records, factory) = record_stream(1);
+    let worker = self::worker(&world, "two-", Settings::default(), factory);
+    assert_eq!(take(&mut records, 1).await, ["2"]);
+    worker.kill().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handled_of_a_shard_that_cannot_end_yet_does_not_come_again_after_a_stop() {
+    let world = World::new(1).await;
+    let (handled, mut numbers) = tokio::sync::mpsc::channel(10);
+    let settings = ForEach {
+        checkpoint_interval: Duration::from_secs(60 * 60),
+        ..ForEach::default()
+    };
+    let factory = for_each(settings, move |record: ShardRecord| {
+        let handled = handled.clone();
+        async move {
+            let number: u32 = record.record.decode(&Json)?;
+            handled
+                .try_send((number, record.record.position()))
+                .expect("room");
+            Ok(())
+        }
+    });
+    let worker = worker(&world, "one", Settings::default(), factory);
+    let row = async || world.lease_row("shardId-000000000000").await;
+    world.put_numbers(0..1, 1).await;
+    let (_, first) = numbers.recv().await.expect("it runs");
+    crate::world::until("the first is checkpointed", async || {
+        row().await["checkpoint"] == first.checkpoint()
+    })
+    .await;
+    world.put_numbers(1..2, 1).await;
+    let (number, second) = numbers.recv().await.expect("it runs");
+    assert_eq!(number, 1);
+    assert_eq!(row().await["checkpoint"], first.checkpoint());
+    // The rows of the children cannot be made.
+    let denied = FaultEffect::error("AccessDeniedException");
+    let rule = FaultRule::new(denied).operation("PutItem");
+    world.faults(FaultPlan::default().rule(rule));
+    world.stream.split("shardId-000000000000").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(world.hits()[0] > 2, "the shard tries to end");
+    worker.stop().await.expect("a clean stop");
+    assert_eq!(row().await["checkpoint"], second.checkpoint());
 }

@@ -16,8 +16,8 @@ pub(super) struct Progress {
     /// The first record, in the order of the shard, that failed.
     pub(super) failure: Option<(usize, Failure)>,
     pub(super) stopping: bool,
-    /// The watermark that was to be stored last because the shard is to stop.
-    stopped_at: Option<usize>,
+    /// The watermark that was to be stored last because the shard is to stop, once there was one.
+    stopped_at: Option<Option<usize>>,
 }
 
 /// How a record failed.
@@ -49,10 +49,10 @@ impl Progress {
         Some(input.records[index].position())
     }
 
-    /// Whether the watermark is another than when this was asked last.
+    /// Whether the watermark is another than when this was asked last; the first time it is.
     pub(super) fn moves(&mut self) -> bool {
         let watermark = self.schedule.watermark();
-        std::mem::replace(&mut self.stopped_at, watermark) != watermark
+        self.stopped_at.replace(watermark) != Some(watermark)
     }
 
     /// Tells that nothing was done for a while.

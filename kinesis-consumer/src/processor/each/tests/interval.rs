@@ -8,11 +8,29 @@ fn checkpointer() -> Checkpointer {
     Checkpointer::in_memory(ShardId::from_index(0), begin.clone(), begin)
 }
 
-/// Delivers a batch of one record as the shard's task does.
-async fn deliver(each: &mut Each, checkpointer: &Checkpointer, number: u64) {
+/// Begins on a batch of one record as the shard's task does.
+fn begin<'a>(
+    each: &'a mut Each,
+    checkpointer: &Checkpointer,
+    number: u64,
+) -> impl Future<Output = Result<(), ProcessorError>> + 'a {
     checkpointer.deliver(at(number));
     let input = ProcessRecordsInput::new([record(number, "a")], checkpointer.of_delivery());
-    each.process_records(input).await.expect("processed");
+    each.process_records(input)
+}
+
+/// A processor of which 1 and 2 are done, and 2 waits for the interval to be over.
+async fn with_one_owed(each: &mut Each) -> Checkpointer {
+    let checkpointer = checkpointer();
+    deliver(each, &checkpointer, 1).await;
+    deliver(each, &checkpointer, 2).await;
+    assert_eq!(checkpointer.last(), at(1));
+    checkpointer
+}
+
+/// Delivers a batch of one record as the shard's task does.
+async fn deliver(each: &mut Each, checkpointer: &Checkpointer, number: u64) {
+    begin(each, checkpointer, number).await.expect("processed");
     checkpointer.settle();
 }
 
@@ -48,8 +66,8 @@ async fn batches_that_come_all_the_time_are_checkpointed_every_interval() {
         stored.push(checkpointer.last());
     }
     stored.dedup();
-    // The first at 1.9 s; 6.9 s is in the fourth, and of that nothing is done before its end.
-    assert_eq!(stored, [1, 4, 7, 10].map(at));
+    // The first at 1.9 s; 6.9 s is in the fourth, of which nothing is done: the third is stored then.
+    assert_eq!(stored, [1, 3, 6, 8].map(at));
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,6 +108,83 @@ async fn what_is_done_while_a_handler_hangs_is_checkpointed_before_a_stop_cuts_i
     );
     assert!(cut.is_err(), "it hangs");
     assert_eq!(checkpointer.last(), at(3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_first_record_hangs_does_not_hold_up_what_those_before_it_owe() {
+    let log = Log::default();
+    let time = |number| if number == 3 { 1_000_000 } else { 10 };
+    let mut each = processor(ForEach::default(), &log, time, |_| Ok(()));
+    let checkpointer = with_one_owed(&mut each).await;
+    let hangs = begin(&mut each, &checkpointer, 3);
+    let hung = tokio::time::timeout(CHECKPOINT_INTERVAL, hangs).await;
+    assert!(hung.is_err(), "it hangs");
+    assert_eq!(checkpointer.last(), at(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_while_the_first_record_hangs_checkpoints_at_once_what_those_before_it_owe() {
+    let log = Log::default();
+    let time = |number| if number == 3 { 1_000_000 } else { 10 };
+    let mut each = processor(ForEach::default(), &log, time, |_| Ok(()));
+    let checkpointer = with_one_owed(&mut each).await;
+    checkpointer.deliver(at(3));
+    let mut batch = ProcessRecordsInput::new([record(3, "a")], checkpointer.of_delivery());
+    let mut sender =
+        super::super::super::StopSender::new(tokio_util::sync::CancellationToken::new());
+    batch.stop = sender.signal();
+    let deadline = each.clock.now() + Duration::from_secs(20);
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(checkpointer.last(), at(1));
+        sender.set(Some(deadline));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(checkpointer.last(), at(2));
+    };
+    tokio::select! {
+        _ = each.process_records(batch) => unreachable!("it hangs"),
+        () = stop => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_whose_first_record_fails_checkpoints_what_those_before_it_owe_before_it_says_so() {
+    for fatal in [true, false] {
+        let log = Log::default();
+        let result = move |number| match (number, fatal) {
+            (3, true) => Err(ProcessorError::fatal("the stream was dropped")),
+            (3, false) => Err(ProcessorError::retry("not now")),
+            _ => Ok(()),
+        };
+        let mut each = processor(ForEach::default(), &log, |_| 10, result);
+        let checkpointer = with_one_owed(&mut each).await;
+        let failed = begin(&mut each, &checkpointer, 3).await;
+        assert!(failed.is_err(), "{failed:?}");
+        assert_eq!(checkpointer.last(), at(2), "fatal: {fatal}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dead_letters_behind_which_nothing_comes_are_checkpointed_however_late_they_are_stored() {
+    let log = Log::default();
+    let result = |number| match number {
+        3 => Err(ProcessorError::poison("no flight")),
+        _ => Ok(()),
+    };
+    let mut each = processor(ForEach::default(), &log, |_| 10, result);
+    let checkpointer = with_one_owed(&mut each).await;
+    let poison = begin(&mut each, &checkpointer, 3).await;
+    assert!(poison.is_err(), "{poison:?}");
+    checkpointer.withdraw();
+    tokio::time::sleep(CHECKPOINT_INTERVAL * 10).await;
+    assert_eq!(checkpointer.last(), at(2), "it is not stored yet");
+    // As the shard's task does once it is, and with the next one that is known to be poison.
+    for letter in 3..=4 {
+        checkpointer.deliver(at(letter));
+        checkpointer.settle();
+        tokio::time::sleep(CHECKPOINT_INTERVAL).await;
+        assert_eq!(checkpointer.last(), at(letter));
+    }
 }
 
 #[tokio::test(start_paused = true)]
