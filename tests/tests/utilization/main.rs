@@ -295,8 +295,10 @@ async fn unlike_machines_come_to_be_as_busy_as_each_other_and_then_nothing_is_mo
     println!("at rest after {moved} moves: {cpu:?}, {shares:?}");
     assert!(moved > 0);
     let average = cpu.values().sum::<f64>() / cpu.len() as f64;
-    // The threshold, and a little because a minute does not begin and end with a batch.
-    let near = |cpu: &f64| (cpu - average).abs() <= 0.11 * average;
+    // The threshold, and a little because a minute does not begin and end with a batch; and one lease, which
+    // nobody takes that would be above the average with it.
+    let lease = cpu["a"] / shares["a"] as f64;
+    let near = |cpu: &f64| (cpu - average).abs() <= 0.11 * average + lease;
     assert!(cpu.values().all(near), "{cpu:?} around {average}");
     assert!(
         shares["strong"] > shares["a"] && shares["a"] > shares["noisy"],
