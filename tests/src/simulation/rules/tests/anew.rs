@@ -329,6 +329,7 @@ fn in_quiet_a_lease_that_an_operator_had_released_has_the_time_of_one_whose_owne
         };
         taken(&a).into_iter().for_each(|events| see(0, events));
         see(1, vec![Event::Quiet, row(2, owner, Position::TrimHorizon)]);
+        see(1, vec![asked("leaves")]);
         see(
             1,
             vec![
@@ -343,4 +344,7 @@ fn in_quiet_a_lease_that_an_operator_had_released_has_the_time_of_one_whose_owne
     assert_eq!(released(NOBODY, 15), NOTHING);
     assert_eq!(released(NOBODY, 16), [Rule::Slow]);
     assert_eq!(released("b", 4), [Rule::Slow]);
+    // By a handoff to one that stops meanwhile.
+    assert_eq!(released("leaves", 15), NOTHING);
+    assert_eq!(released("leaves", 16), [Rule::Slow]);
 }
