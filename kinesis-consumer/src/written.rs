@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -11,13 +12,16 @@ use tracing_subscriber::fmt::MakeWriter;
 pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
 
 impl Written {
-    pub(crate) fn begin() -> (Self, DefaultGuard) {
+    pub(crate) fn begin() -> (Self, (DefaultGuard, Dispatch)) {
         let written = Self::default();
+        // Where there is one subscriber in a process, tracing asks that of the thread which comes to a place
+        // first, and other tests' threads have none; where there are two it asks these.
+        let second = Dispatch::new(tracing_subscriber::fmt().finish());
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
             .with_writer(written.clone());
         let guard = tracing::subscriber::set_default(subscriber.finish());
-        (written, guard)
+        (written, (guard, second))
     }
 
     /// The lines that contain a text.

@@ -32,3 +32,5 @@ mod streams;
 mod troubles;
 mod unregistered;
 mod world;
+#[path = "../../src/written.rs"]
+mod written;
