@@ -25,7 +25,7 @@ use crate::world::APPLICATION;
 const OPERATOR: &str = "operator ";
 
 /// What owns a lease that its holder was asked to let go.
-/// Source: `NOBODY` of the consumer's `lease/admin/change`.
+/// Source: `RELEASED_BY_OPERATOR` of the consumer's `lease`.
 pub(super) const NOBODY: &str = "released-by-operator";
 
 /// Whether who calls a service is an operator, and not a worker.

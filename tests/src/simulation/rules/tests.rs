@@ -146,15 +146,20 @@ fn batch(instance: &Instance, numbers: &[u64], ending: Ending) -> Vec<Event> {
 /// The rules that a history breaks, in the order in which it does.
 fn broken(truth: Truth, events: impl IntoIterator<Item = Vec<Event>>) -> Vec<Rule> {
     let mut checker = Checker::new(truth);
-    for event in events.into_iter().flatten() {
-        let at = Duration::ZERO;
-        checker.see(&Entry { at, event });
-    }
+    see_all(&mut checker, 0, events.into_iter().flatten());
     let rules = checker.violations().iter();
     rules.map(|violation| violation.rule).collect()
 }
 
 const NOTHING: [Rule; 0] = [];
+
+/// Lets the checker see all of it at that second.
+fn see_all(checker: &mut Checker, second: u64, events: impl IntoIterator<Item = Event>) {
+    let at = Duration::from_secs(second);
+    for event in events {
+        checker.see(&Entry { at, event });
+    }
+}
 
 /// A worker `a` that took the shard and was told to begin.
 fn taken(a: &Instance) -> Vec<Vec<Event>> {
@@ -241,10 +246,7 @@ fn a_worker_that_ends_by_itself_is_found() {
 /// What keeps a history from being at rest.
 fn unrest(truth: Truth, events: impl IntoIterator<Item = Vec<Event>>) -> Option<String> {
     let mut checker = Checker::new(truth);
-    for event in events.into_iter().flatten() {
-        let at = Duration::ZERO;
-        checker.see(&Entry { at, event });
-    }
+    see_all(&mut checker, 0, events.into_iter().flatten());
     checker.unrest()
 }
 

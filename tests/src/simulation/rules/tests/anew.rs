@@ -321,12 +321,7 @@ fn in_quiet_a_lease_that_an_operator_had_released_has_the_time_of_one_whose_owne
     let released = |owner: &str, seconds: u64| {
         let (a, b) = (instance(0, "a"), instance(1, "b"));
         let mut checker = Checker::new(three());
-        let mut see = |at: u64, events: Vec<Event>| {
-            for event in events {
-                let at = Duration::from_secs(at);
-                checker.see(&Entry { at, event });
-            }
-        };
+        let mut see = |at, events: Vec<Event>| see_all(&mut checker, at, events);
         taken(&a).into_iter().for_each(|events| see(0, events));
         see(1, vec![Event::Quiet, row(2, owner, Position::TrimHorizon)]);
         see(1, vec![asked("leaves")]);

@@ -6,12 +6,7 @@ use super::*;
 fn followed(quiet: bool, seconds: u64, given_up: Vec<Event>, checkpoint: Position) -> Vec<Rule> {
     let (a, b) = (instance(0, "a"), instance(1, "b"));
     let mut checker = Checker::new(three());
-    let mut see = |at: u64, events: Vec<Event>| {
-        for event in events {
-            let at = Duration::from_secs(at);
-            checker.see(&Entry { at, event });
-        }
-    };
+    let mut see = |at, events: Vec<Event>| see_all(&mut checker, at, events);
     taken(&a).into_iter().for_each(|events| see(0, events));
     see(1, batch(&a, &[1, 2], Ending::Done));
     if quiet {
@@ -79,12 +74,7 @@ fn in_quiet_a_shard_whose_worker_died_waits_for_who_leads_when_the_leader_stops_
 fn followed_without_a_leader(stops_first: bool, led_again: bool, seconds: u64) -> Vec<Rule> {
     let (a, b) = (instance(0, "a"), instance(1, "b"));
     let mut checker = Checker::new(three());
-    let mut see = |at: u64, events: Vec<Event>| {
-        for event in events {
-            let at = Duration::from_secs(at);
-            checker.see(&Entry { at, event });
-        }
-    };
+    let mut see = |at, events: Vec<Event>| see_all(&mut checker, at, events);
     taken(&a).into_iter().for_each(|events| see(0, events));
     see(1, batch(&a, &[1, 2], Ending::Done));
     let other_leads = vec![asked("a"), up("b"), up("leader"), led("leader")];
