@@ -2,6 +2,23 @@ use super::*;
 use crate::lease::tests::rig::{Fault, Rig, TABLE};
 use crate::lease::{LeaseSettings, LeaseStore};
 
+/// The pulse of worker `me`, not yet beating.
+fn pulse(
+    client: aws_sdk_dynamodb::Client,
+    settings: &LeaseSettings,
+    farewell: &Farewell,
+) -> (Pulse, watch::Receiver<View>) {
+    Pulse::new(
+        "me",
+        LeaseStore::from(client).table(TABLE, settings.failover_time, Rand::seeded(3)),
+        settings,
+        Meters::default(),
+        farewell.clone(),
+        Clock::system(),
+        Rand::seeded(1),
+    )
+}
+
 /// Who leads from the start and is to lead for `seconds`, whatever `judge` does to its requests.
 async fn leads_on(seconds: u64, judge: impl FnMut(&str, &str) -> Fault + Send + 'static) {
     leads_on_and(false, LeaseSettings::default(), seconds, judge).await;
@@ -18,15 +35,7 @@ async fn leads_on_and(
     let table = rig.table().await;
     let client = rig.faulty_by_body(judge);
     let farewell = Farewell::default();
-    let (pulse, view) = Pulse::new(
-        "me",
-        LeaseStore::from(client).table(TABLE, settings.failover_time, Rand::seeded(3)),
-        &settings,
-        Meters::default(),
-        farewell.clone(),
-        Clock::system(),
-        Rand::seeded(1),
-    );
+    let (pulse, view) = pulse(client, &settings, &farewell);
     let running = tokio::spawn(pulse.run());
     tokio::time::sleep(Duration::from_secs(3)).await;
     if leaves {
@@ -125,15 +134,7 @@ async fn a_row_that_could_not_be_deleted_when_its_worker_left_is_when_it_is_gone
         }
     });
     let farewell = Farewell::default();
-    let (pulse, _view) = Pulse::new(
-        "me",
-        rig.table_through(&client),
-        &LeaseSettings::default(),
-        Meters::default(),
-        farewell.clone(),
-        Clock::system(),
-        Rand::seeded(1),
-    );
+    let (pulse, _view) = pulse(client, &LeaseSettings::default(), &farewell);
     let running = tokio::spawn(pulse.run());
     tokio::time::sleep(Duration::from_secs(1)).await;
     farewell.leave.cancel();
@@ -163,15 +164,7 @@ async fn who_leaves_takes_the_row_along_though_the_last_report_did_not_arrive() 
         }
     });
     let (settings, farewell) = (LeaseSettings::default(), Farewell::default());
-    let (pulse, _view) = Pulse::new(
-        "me",
-        rig.table_through(&client),
-        &settings,
-        Meters::default(),
-        farewell.clone(),
-        Clock::system(),
-        Rand::seeded(1),
-    );
+    let (pulse, _view) = pulse(client, &settings, &farewell);
     let running = tokio::spawn(pulse.run());
     tokio::time::sleep(settings.worker_metrics_interval / 2).await;
     let rows = async || table.scan(true).await.expect("scans").stats.len();
