@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 
+use aws_sdk_kinesis::config::retry::RetryConfig;
 use aws_sdk_kinesis::primitives::Blob;
 use aws_sdk_kinesis::types::ShardIteratorType;
 
@@ -26,7 +27,11 @@ async fn clients_that_do_not_read_can_neither_fill_the_memory_nor_stop_one_that_
     // 1.1 GB of answers, of which a fifth may be made.
     const DEAF: usize = 100;
     let running = start_with(&["--limits", "off"]);
-    let kinesis = aws_sdk_kinesis::Client::new(&config(&running).await);
+    // Who is told that there is too much to do comes again; the SDK's three tries, at random moments, may
+    // all fall into the second in which the deaf ones are found out.
+    let config = config(&running).await.into_builder();
+    let config = config.retry_config(RetryConfig::standard().with_max_attempts(20));
+    let kinesis = aws_sdk_kinesis::Client::new(&config.build());
     create_stream(&kinesis).await;
     for _ in 0..8 {
         let put = kinesis.put_record().stream_name("s").partition_key("k");
@@ -58,7 +63,6 @@ async fn clients_that_do_not_read_can_neither_fill_the_memory_nor_stop_one_that_
             socket
         })
         .collect();
-    // The SDK tries again when it is told that there is too much to do.
     let reads = kinesis.get_records().shard_iterator(iterator);
     let read = reads.send().await.unwrap();
     assert_eq!(read.records.len(), 8);
