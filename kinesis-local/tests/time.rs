@@ -33,6 +33,7 @@ async fn world() -> (KinesisLocal, Client) {
     settings.virtual_time = true;
     let local = KinesisLocal::builder()
         .settings(settings)
+        .limits(Limits::Off)
         .start()
         .await
         .unwrap();
