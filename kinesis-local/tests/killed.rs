@@ -28,6 +28,8 @@ mod records;
 
 /// Writers of records, and of items; and half as many of objects.
 const WRITERS: usize = 4;
+/// The longest that a call may take, however busy the machine is.
+const PATIENCE: Duration = Duration::from_secs(120);
 /// How often the command is killed.
 const KILLS: usize = 6;
 /// Acknowledged requests of each kind after which each kill comes; different each time, so that it meets
@@ -75,11 +77,7 @@ impl Running {
             .endpoint_url(&self.endpoint)
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .retry_config(RetryConfig::disabled())
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .operation_timeout(Duration::from_secs(20))
-                    .build(),
-            )
+            .timeout_config(TimeoutConfig::builder().operation_timeout(PATIENCE).build())
             .build()
     }
 }

@@ -29,12 +29,13 @@ mod ways;
 const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
+/// Its shutdown has an hour: longer than a test waits for it.
 async fn listening() -> KinesisLocal {
-    KinesisLocal::builder()
-        .listen(LOOPBACK)
-        .start()
-        .await
-        .unwrap()
+    let mut settings = kinesis_local::Settings::default();
+    settings.listen = Some(LOOPBACK);
+    settings.shutdown_deadline_ms = 3_600_000;
+    let builder = KinesisLocal::builder().settings(settings);
+    builder.start().await.unwrap()
 }
 
 /// The instance's configuration with an HTTP client that goes through the socket.

@@ -23,7 +23,7 @@ async fn shutdown_ends_idle_connections_and_cuts_half_open_ones_at_its_deadline(
         request(&local, "/", Some("DynamoDB_20120810.ListTables"), "{}"),
     )
     .await;
-    tokio::time::timeout(Duration::from_secs(9), local.shutdown())
+    tokio::time::timeout(Duration::from_secs(50), local.shutdown())
         .await
         .unwrap();
     let mut end = Vec::new();

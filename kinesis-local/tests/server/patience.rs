@@ -2,11 +2,14 @@
 
 use super::*;
 
-/// A server that waits for nobody for long.
-async fn impatient() -> KinesisLocal {
+/// For clients that keep nothing waiting: as short as a test has the time for, and long for a busy machine.
+const HEAD_TIMEOUT_MS: u64 = 2_000;
+
+/// A server that waits so long for a head, and for nobody's body for long.
+async fn impatient(head_timeout_ms: u64) -> KinesisLocal {
     let mut settings = kinesis_local::Settings::default();
     settings.listen = Some(LOOPBACK);
-    settings.head_timeout_ms = 100;
+    settings.head_timeout_ms = head_timeout_ms;
     settings.body_timeout_ms = 100;
     KinesisLocal::builder()
         .settings(settings)
@@ -28,7 +31,7 @@ async fn until_closed(local: &KinesisLocal, text: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn half_a_request_is_cut_off_in_time() {
-    let local = impatient().await;
+    let local = impatient(100).await;
     for half in [
         "",
         "POST / HT",
@@ -46,7 +49,7 @@ async fn half_a_request_is_cut_off_in_time() {
 
 #[tokio::test]
 async fn half_a_body_is_refused_in_the_encoding_of_the_request() {
-    let local = impatient().await;
+    let local = impatient(HEAD_TIMEOUT_MS).await;
     for (kind, begin) in [
         (
             "application/x-amz-json-1.1",
@@ -73,7 +76,7 @@ async fn half_a_body_is_refused_in_the_encoding_of_the_request() {
 
 #[tokio::test]
 async fn an_http2_connection_that_asks_nothing_more_is_closed_in_time() {
-    let local = impatient().await;
+    let local = impatient(HEAD_TIMEOUT_MS).await;
     let list = request(&local, "/", Some("DynamoDB_20120810.ListTables"), "{}");
     let (mut sender, ended) = http2_connection(&local).await;
     let answer = whole(sender.send_request(list).await.unwrap()).await;
@@ -88,7 +91,7 @@ async fn an_http2_connection_that_asks_nothing_more_is_closed_in_time() {
 
 #[tokio::test]
 async fn a_subscription_is_no_idle_connection() {
-    let local = impatient().await;
+    let local = impatient(HEAD_TIMEOUT_MS).await;
     let kinesis = aws_sdk_kinesis::Client::new(&local.sdk_config());
     let create = kinesis.create_stream().stream_name("s").shard_count(1);
     create.send().await.unwrap();
@@ -116,8 +119,8 @@ async fn a_subscription_is_no_idle_connection() {
     let answer = sender.send_request(subscribe).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     let mut events = answer.into_body();
-    // Five times as long as an idle connection has.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // Longer than an idle connection has: it would be told after one time-out, and closed after two.
+    tokio::time::sleep(Duration::from_millis(3 * HEAD_TIMEOUT_MS)).await;
     let put = kinesis.put_record().stream_name("s").partition_key("k");
     let data = aws_sdk_kinesis::primitives::Blob::new("late");
     put.data(data).send().await.unwrap();
