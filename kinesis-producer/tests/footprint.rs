@@ -109,9 +109,11 @@ async fn settle() {
 #[cfg(target_os = "linux")]
 const OTHERS: [&str; 2] = ["a_stalled", "a_payload"];
 
-/// The threads of this process but those of other tests, which have their names.
+/// The threads of this process but those of other tests, which have their names, or still the name of the
+/// thread that starts them.
 #[cfg(target_os = "linux")]
 fn threads() -> usize {
+    let starts_them = std::fs::read_to_string("/proc/self/comm").expect("the first thread");
     let name = |thread: std::io::Result<std::fs::DirEntry>| {
         let path = thread.expect("a thread").path().join("comm");
         std::fs::read_to_string(path).unwrap_or_default()
@@ -119,7 +121,8 @@ fn threads() -> usize {
     let threads = std::fs::read_dir("/proc/self/task").expect("the threads");
     let threads = threads.map(name);
     threads
-        .filter(|name| !name.is_empty() && !OTHERS.iter().any(|other| name.starts_with(other)))
+        .filter(|name| !name.is_empty() && *name != starts_them)
+        .filter(|name| !OTHERS.iter().any(|other| name.starts_with(other)))
         .count()
 }
 

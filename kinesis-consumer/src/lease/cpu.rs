@@ -320,6 +320,8 @@ mod tests {
                 sum = std::hint::black_box(sum.wrapping_add(number * number));
             }
         }
+        // Less than lies between the two readings, whatever holds this thread up.
+        let took = Duration::from_millis(Clock::system().epoch_millis()).saturating_sub(began);
         let percent = metric.capture().await.expect("this system tells");
         let used = seconds(metric.last.expect("a reading")) - seconds(before);
         assert!(used >= 0.4, "{used} s used, of which this thread had 0.5");
@@ -328,7 +330,6 @@ mod tests {
             "{percent}"
         );
         // Not busier than if all of it had been used.
-        let took = Duration::from_millis(Clock::system().epoch_millis()).saturating_sub(began);
         let cpus = used / took.as_secs_f64() / percent * 100.0;
         assert!(
             cpus >= 0.5,
