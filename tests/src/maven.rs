@@ -2,9 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
 use tokio::sync::Mutex;
+
+/// How often Maven is started, with a pause between, as what it downloads may fail to come. Source: none.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_secs(15);
 
 /// The directory with the programs of `interop/{package}` in `classes` and all they need in `lib`;
 /// made by Maven when it is not there or made from other sources. `tmp` is the test's
@@ -41,18 +46,29 @@ async fn built_as(package: &str, into: &str, properties: &[String], tmp: &str) -
         return into;
     }
     std::fs::create_dir_all(&into).expect("target can be written");
-    let maven = Command::new("mvn")
-        .args(["--quiet", "--batch-mode", "--file"])
-        .arg(package.join("pom.xml"))
-        .arg(format!("-Dinto={}", into.display()))
-        .args(properties)
-        .args(["compile", "dependency:copy-dependencies"])
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .status()
-        .await
-        .expect("mvn starts");
-    assert!(maven.success(), "mvn could not build {}", into.display());
+    let mut tries = 0;
+    loop {
+        let maven = Command::new("mvn")
+            .args(["--quiet", "--batch-mode"])
+            // A file that was not there the first time is otherwise not asked for again.
+            .args((tries > 0).then_some("--update-snapshots"))
+            .arg("--file")
+            .arg(package.join("pom.xml"))
+            .arg(format!("-Dinto={}", into.display()))
+            .args(properties)
+            .args(["compile", "dependency:copy-dependencies"])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .status()
+            .await
+            .expect("mvn starts");
+        tries += 1;
+        if maven.success() {
+            break;
+        }
+        assert!(tries < TRIES, "mvn could not build {}", into.display());
+        tokio::time::sleep(PAUSE).await;
+    }
     std::fs::write(&stamp, sources).expect("target can be written");
     into
 }

@@ -13,7 +13,7 @@ const [modules, endpoint] = process.argv.slice(2);
 const load = createRequire(`${resolve(modules)}/`);
 const sdk = load("@aws-sdk/client-kinesis");
 const version = load("@aws-sdk/client-kinesis/package.json").version;
-const LOOKS = 100; // at 0.1 s: how long an `until` waits
+const LOOKS = 600; // at 0.1 s: how long an `until` waits
 
 const client = new sdk.KinesisClient({
   endpoint,

@@ -17,7 +17,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-LOOKS = 100  # at 0.1 s: how long an `until` waits
+LOOKS = 600  # at 0.1 s: how long an `until` waits
 
 
 def main(endpoint):
