@@ -228,18 +228,22 @@ pub fn numbered(keys: usize, count: usize) -> Vec<UserRecord> {
     (0..count).map(number).collect()
 }
 
-/// The first `count` flights as records keyed by the airport they leave, each with its number there
-/// as payload; more than there are begin again at the first.
+/// The first `count` of [`endless_flights`].
 pub fn flights(count: usize) -> Vec<UserRecord> {
+    endless_flights().take(count).collect()
+}
+
+/// The flights as records keyed by the airport they leave, each with its number there as payload; behind the
+/// last they begin again at the first.
+pub fn endless_flights() -> impl Iterator<Item = UserRecord> + Send {
     let mut numbers: BTreeMap<String, u64> = BTreeMap::new();
-    let number = |flight: examples::flights::Flight| {
+    let number = move |flight: examples::flights::Flight| {
         let number = numbers.entry(flight.origin.clone()).or_default();
         let payload = format!("{}:{number}", flight.origin);
         *number += 1;
         UserRecord::new(flight.origin, payload)
     };
-    let flights = examples::flights::load().into_iter();
-    flights.cycle().take(count).map(number).collect()
+    examples::flights::load().into_iter().cycle().map(number)
 }
 
 struct Recorder {

@@ -17,8 +17,8 @@ use tokio::process::Command;
 
 use crate::worker::FRUGAL;
 
-/// The longest wait for the program. Source: measured, times twenty.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest wait for the program. Source: measured, times fifty.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Random aggregates that are held against the KCL. Source: none, a second's work.
 const CASES: usize = 300;

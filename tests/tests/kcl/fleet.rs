@@ -12,19 +12,16 @@ use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::admin::LeaseAdmin;
 use kinesis_consumer::{EventKind, FanOutSettings, Gain, LeaseSettings, Settings, WorkerMetric};
 use kinesis_core::{Clock, ShardId};
-use tests::history::{Event, History, flights};
+use tests::history::{Event, History, endless_flights, flights};
 use tests::world::{APPLICATION, STREAM, wait_until};
 use tests::{Worker, World};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::reading::{at_home, ranges};
-use crate::worker::{How, KclWorker, Retrieval};
+use crate::worker::{How, KclWorker, PATIENCE, Retrieval};
 
 pub(super) const SHARDS: usize = 4;
-
-/// The longest wait for anything. Source: as that of the KCL's worker.
-const PATIENCE: Duration = Duration::from_secs(150);
 
 /// As the KCL's workers have it here.
 const FAILOVER_TIME: Duration = Duration::from_secs(3);
@@ -34,9 +31,6 @@ const BATCH: usize = 32;
 
 /// The pause behind them, so that a test reads soon what is left at its end. Source: none.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// More flights than any test takes the time for: five minutes of them. Source: none.
-const FLIGHTS: usize = 100_000;
 
 /// How a lease comes that its owner gives up for another: a KCL leaves no mark of its own on the row, so
 /// that it was handed over, not only assigned, shows if one of ours had it before. Neither is an expiry.
@@ -105,20 +99,18 @@ impl Fleet {
         let no_more = CancellationToken::new();
         let stop = no_more.clone();
         let sending = tokio::spawn(async move {
+            let mut flights = endless_flights();
             let mut sent = 0;
-            for batch in flights(FLIGHTS).chunks(BATCH) {
+            while !stop.is_cancelled() {
                 let mut deliveries = Vec::new();
-                for record in batch {
-                    deliveries.push(producer.enqueue(record.clone()).await.expect("accepted"));
+                for record in flights.by_ref().take(BATCH) {
+                    deliveries.push(producer.enqueue(record).await.expect("accepted"));
                 }
                 for delivery in deliveries {
                     delivery.await.expect("delivered");
                 }
-                sent += batch.len();
+                sent += BATCH;
                 tokio::time::sleep(PAUSE).await;
-                if stop.is_cancelled() {
-                    break;
-                }
             }
             sent
         });

@@ -121,6 +121,7 @@ async fn reshard_under_either_leader(scenario: &'static str, retrieval: Retrieva
     // We leave: the KCL leads, and reads from all shards. One of ours that comes is given a share of them.
     ours.stop().await.expect("an orderly end");
     fleet.until_read("kcl", SHARDS + 1).await;
+    fleet.until_leads(&lease_table(), "kcl").await;
     let mut ours = fleet.ours("ours-again");
     fleet.until_read("ours-again", 2).await;
     assert_given(&mut ours);

@@ -14,7 +14,7 @@ use tests::history::{Event, History, numbered};
 use tests::world::{APPLICATION, wait_until};
 use tests::{Worker, World};
 
-use crate::worker::{Checkpoints, How, KclWorker, Version};
+use crate::worker::{Checkpoints, How, KclWorker, PATIENCE, Version};
 use crate::{ended, send, split};
 
 /// How the KCL worker is set up; workers of one application agree on it.
@@ -127,8 +127,8 @@ impl Peer {
             Self::Kcl(kcl) => kcl.wait_until(what, done).await,
             Self::Ours(_) => {
                 let waited = wait_until(what, async || done());
-                let waited = tokio::time::timeout(Duration::from_secs(60), waited);
-                assert!(waited.await.is_ok(), "waited a minute for: {what}");
+                let waited = tokio::time::timeout(PATIENCE, waited);
+                assert!(waited.await.is_ok(), "waited {PATIENCE:?} for: {what}");
             }
         }
     }

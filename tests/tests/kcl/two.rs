@@ -14,7 +14,7 @@ use crate::turns::leave_only_leases;
 use crate::worker::{How, KclWorker, Retrieval, Stage, Version};
 
 /// The longest wait until one of ours refuses. Source: none; one failover time and a few calls.
-const REFUSAL: Duration = Duration::from_secs(60);
+const REFUSAL: Duration = Duration::from_secs(150);
 
 async fn kcl_2(fleet: &Fleet, name: &str) -> KclWorker {
     let how = How {

@@ -17,7 +17,7 @@ pub(super) const FRUGAL: [&str; 3] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:Tiere
 
 /// The longest wait for anything. The KCL alone takes up to half a minute by chance before it looks
 /// at an empty lease table. Source: measured, times four.
-const PATIENCE: Duration = Duration::from_secs(150);
+pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 
 /// The pause between two looks at what is waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(50);

@@ -55,6 +55,8 @@ public final class KplProducer {
                 // kinesis-local has no limits here.
                 .setRateLimit(1_000_000)
                 .setRecordTtl(600_000)
+                // Lines are flushed at their end, however slowly they come; else the default.
+                .setRecordMaxBufferedTime(args[4].equals("lines") ? 5_000 : 100)
                 .setTempDirectory(System.getProperty("java.io.tmpdir"));
         return new KinesisProducer(config);
     }
