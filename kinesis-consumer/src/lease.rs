@@ -67,6 +67,14 @@
 //! hands over to the other. A *running* KCL 2.x, whose workers take leases from each other, is
 //! refused at the start; a stopped one is taken over where it stands.
 //!
+//! A KCL renews a lease once in a third of its `failoverTimeMillis`, which is its own: no row tells it. So a
+//! lease that a KCL has is given to another only after its counter stood still for
+//! [`kcl_failover_time`](crate::LeaseSettings::kcl_failover_time), 60 s by default, in place of
+//! `failover_time`; a handoff by it is overdue that much later, and a worker that finds leases of a 2.x
+//! watches them for as long before it takes them over. A KCL of 3 is known by its row of worker metrics.
+//! The other way round a KCL's leader judges the leases of ours by its own `failoverTimeMillis`, so
+//! `failover_time` is to be no longer than that.
+//!
 //! A KCL stops no processor that does not return. One that is to hand a lease over asks its processor to shut
 //! down, and at its `gracefulLeaseHandoffTimeoutMillis` (30 s by default) gives the lease to the next owner
 //! whether that has come to its end or not (source: 3.5.1, `LeaseGracefulShutdownHandler`). From then on the

@@ -76,7 +76,7 @@ impl Fleet {
             assignment,
             leases: (0..leases).map(row).collect(),
             workers,
-            observer: Observer::new(Timing::of(&settings)),
+            observer: Observer::new(Timing::of(&settings), settings.failover_of_kcl()),
             roster: Roster::new(settings.worker_metrics_interval, settings.failover_time),
             rand: Rand::seeded(1),
             now: clock.now(),

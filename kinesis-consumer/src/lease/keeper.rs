@@ -244,7 +244,7 @@ impl Service {
             Sources::Many(_) => None,
         };
         let mut service = Self {
-            observer: Observer::new(Timing::of(settings)),
+            observer: Observer::new(Timing::of(settings), settings.failover_of_kcl()),
             roster: Roster::new(settings.worker_metrics_interval, settings.failover_time),
             next_cleanup: now + settings.lease_cleanup_interval,
             process,

@@ -3,7 +3,10 @@
 //! Invariants:
 //! - A lease is *expired* when its counter was the same in every look for `failover_time`, counted on
 //!   this worker's monotonic clock from the moment the answer that first showed it was here. The
-//!   holder sent the write that made the counter before that.
+//!   holder sent the write that made the counter before that. A worker of a KCL renews by a time of its
+//!   own, which no row tells; nor do the intervals at which its counters are seen to move, since it
+//!   raises them by checkpoints too, and may have none for a while. So its leases are left alone for the
+//!   longest time that a KCL may be set to (`kcl_failover_time`).
 //! - An answer about a counter counts for that counter only, and memory of a row only while it is
 //!   certain to be that row: one may be deleted and made anew, and then counts from zero. A lower
 //!   counter soon after a higher one is a late read; otherwise it is another row, of which nothing is
@@ -19,8 +22,9 @@ use std::time::Duration;
 use kinesis_core::ShardId;
 use tokio::time::Instant;
 
-use super::Lease;
+use super::stats::WorkerStats;
 use super::tenure::Timing;
+use super::{FORMER_OWNER, Lease};
 
 /// How late a read may show a lower counter than was seen before it. Source: none; an eventually
 /// consistent read is behind by less than a second as a rule, and what is held to be a new row though
@@ -61,6 +65,10 @@ impl Standing {
 #[derive(Clone, Debug)]
 pub(crate) struct Observer {
     timing: Timing,
+    /// What `failover_time` is for a lease that a KCL has.
+    kcl_failover: Duration,
+    /// The workers of a KCL, by the last look at the rows of metrics.
+    kcl_workers: BTreeSet<String>,
     seen: BTreeMap<ShardId, Seen>,
     /// When the last scan came.
     scanned: Option<Instant>,
@@ -82,13 +90,21 @@ struct Seen {
 }
 
 impl Observer {
-    pub(crate) fn new(timing: Timing) -> Self {
+    pub(crate) fn new(timing: Timing, kcl_failover: Duration) -> Self {
         Self {
             timing,
+            kcl_failover,
+            kcl_workers: BTreeSet::new(),
             seen: BTreeMap::new(),
             scanned: None,
             gap: Duration::ZERO,
         }
+    }
+
+    /// Takes in all rows of worker metrics. A KCL that lives has one.
+    pub(crate) fn told(&mut self, stats: &[WorkerStats]) {
+        let of_kcl = stats.iter().filter(|row| !row.is_ours);
+        self.kcl_workers = of_kcl.map(|row| row.worker.clone()).collect();
     }
 
     /// Takes in a scan whose last answer came at `now`.
@@ -154,6 +170,28 @@ impl Observer {
         seen.filter(|seen| seen.lease.counter == lease.counter)
     }
 
+    /// How long the counter of `lease` has to stand still until nobody holds it.
+    fn failover_of(&self, lease: &Lease) -> Duration {
+        if self.may_be_of_kcl(lease) {
+            self.kcl_failover
+        } else {
+            self.timing.failover
+        }
+    }
+
+    /// Whether a KCL may be working by `lease`. One of ours marks what it takes, and only what it took can
+    /// be asked for; what lacks its mark it was given, and has not taken.
+    fn may_be_of_kcl(&self, lease: &Lease) -> bool {
+        let Some(holder) = lease.holder().filter(|by| lease.marked_by() != Some(by)) else {
+            return false;
+        };
+        // The row of a KCL's lease may be the one that was deleted.
+        let is_of_kcl = self.kcl_workers.contains(holder)
+            || holder == FORMER_OWNER && !self.kcl_workers.is_empty();
+        // Who does not lead knows no rows of metrics.
+        is_of_kcl || lease.is_in_handoff()
+    }
+
     /// What `lease`, which this worker does not hold, is at `now`.
     pub(crate) fn standing(&self, lease: &Lease, now: Instant) -> Standing {
         if lease.holder().is_none() {
@@ -162,10 +200,11 @@ impl Observer {
         let Some(seen) = self.sight(lease) else {
             return Standing::Active;
         };
-        if now.duration_since(seen.since) >= self.timing.failover {
+        let failover = self.failover_of(lease);
+        if now.duration_since(seen.since) >= failover {
             return Standing::Expired;
         }
-        let patience = self.timing.handoff + self.timing.failover;
+        let patience = self.timing.handoff + failover;
         match seen.handoff_since {
             Some(since) if now.duration_since(since) >= patience => Standing::Overdue,
             _ => Standing::Active,
@@ -188,12 +227,12 @@ impl Observer {
     /// Whether `lease` has been free for `failover_time` and nobody took it.
     pub(crate) fn is_unwanted(&self, lease: &Lease, now: Instant) -> bool {
         self.sight(lease).is_some_and(|seen| {
-            let free_after = lease
-                .holder()
-                .map_or(Duration::ZERO, |_| self.timing.failover);
+            let failover = self.failover_of(lease);
+            let free_after = lease.holder().map_or(Duration::ZERO, |_| failover);
             let expired = now.duration_since(seen.since) >= free_after + self.timing.failover;
             let overdue = seen.handoff_since.is_some_and(|since| {
-                now.duration_since(since) >= self.timing.handoff + 2 * self.timing.failover
+                let patience = self.timing.handoff + failover;
+                now.duration_since(since) >= patience + self.timing.failover
             });
             expired || overdue
         })

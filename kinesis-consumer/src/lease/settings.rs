@@ -14,6 +14,10 @@ pub use table::{BillingMode, LeaseTableSettings};
 /// Source: KCL `LeaseManagementConfig.failoverTimeMillis`.
 const FAILOVER_TIME_DEFAULT: Duration = Duration::from_secs(10);
 
+/// Source: none, a bound for what is usual; the KCL's own default is 10 s, and what is set for slow
+/// processors or networks is rarely more than a minute.
+const KCL_FAILOVER_TIME_DEFAULT: Duration = Duration::from_secs(60);
+
 /// Shorter ones would not leave room for the attempts of a renewal over a slow network.
 /// Source: none, reasonable bound.
 const FAILOVER_TIME_MIN: Duration = Duration::from_millis(500);
@@ -66,7 +70,9 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// How this worker shares the lease table. Part of [`Settings`](crate::Settings).
 ///
 /// Workers of one application need the same `failover_time` and `handoff_timeout`: what one counts
-/// on is what the other keeps to.
+/// on is what the other keeps to. Beside workers of a KCL, `failover_time` is to be no longer than their
+/// `failoverTimeMillis`, by which their leader judges ours, and [`kcl_failover_time`](Self::kcl_failover_time)
+/// no shorter than it, by which our leader judges theirs.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseSettings {
@@ -74,6 +80,15 @@ pub struct LeaseSettings {
     /// made every 40 % of it.
     #[serde(rename = "failover_time_millis", with = "crate::settings::millis")]
     pub failover_time: Duration,
+    /// How long a lease is left to a worker of a KCL that does not renew it, 500 ms to 1 h: at least the
+    /// longest `failoverTimeMillis` of the KCL workers that share the table, each of which renews once in a
+    /// third of it. With less, leases are taken from workers that are well, and two work on a shard until the
+    /// next renewal of the first. The default, 60 s, is for a KCL of unknown settings; with that of the KCL,
+    /// 10 s, the leases of a KCL worker that died have a new owner as soon as those of ours. No less than
+    /// `failover_time` counts. For as long, too, a worker that finds leases of a KCL 2.x watches whether they
+    /// are renewed before it takes over; that is once in the life of a table.
+    #[serde(rename = "kcl_failover_time_millis", with = "crate::settings::millis")]
+    pub kcl_failover_time: Duration,
     /// How often the leader reads the table and shares the leases out, 50 ms to `failover_time`.
     #[serde(
         rename = "lease_assignment_interval_millis",
@@ -141,6 +156,7 @@ impl Default for LeaseSettings {
     fn default() -> Self {
         Self {
             failover_time: FAILOVER_TIME_DEFAULT,
+            kcl_failover_time: KCL_FAILOVER_TIME_DEFAULT,
             lease_assignment_interval: LEASE_ASSIGNMENT_INTERVAL_DEFAULT,
             lease_discovery_interval: LEASE_DISCOVERY_INTERVAL_DEFAULT,
             leader_lock_duration: LEADER_LOCK_DURATION_DEFAULT,
@@ -158,6 +174,11 @@ impl Default for LeaseSettings {
 }
 
 impl LeaseSettings {
+    /// For how long the counter of a KCL's lease has to stand still until nobody holds it.
+    pub(crate) fn failover_of_kcl(&self) -> Duration {
+        self.kcl_failover_time.max(self.failover_time)
+    }
+
     /// Checks every field; the error names the first one out of bounds, and the bound.
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let second = Duration::from_secs(1);
@@ -165,6 +186,12 @@ impl LeaseSettings {
             (
                 "failover_time",
                 self.failover_time,
+                FAILOVER_TIME_MIN,
+                FAILOVER_TIME_MAX,
+            ),
+            (
+                "kcl_failover_time",
+                self.kcl_failover_time,
                 FAILOVER_TIME_MIN,
                 FAILOVER_TIME_MAX,
             ),
@@ -262,6 +289,14 @@ mod tests {
                     ..default()
                 },
                 "500 ms",
+            ),
+            (
+                "kcl_failover_time",
+                LeaseSettings {
+                    kcl_failover_time: Duration::from_secs(3_601),
+                    ..default()
+                },
+                "3600000 ms",
             ),
             (
                 "lease_assignment_interval",

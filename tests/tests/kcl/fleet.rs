@@ -43,6 +43,7 @@ fn hurried(retrieval: Retrieval) -> Settings {
     Settings {
         lease: LeaseSettings {
             failover_time: FAILOVER_TIME,
+            kcl_failover_time: FAILOVER_TIME,
             lease_assignment_interval: Duration::from_secs(1),
             lease_cleanup_interval: Duration::from_secs(2),
             leader_lock_duration: Duration::from_secs(6),

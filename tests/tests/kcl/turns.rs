@@ -104,6 +104,7 @@ impl Peer {
             Turn::Ours => {
                 let lease = LeaseSettings {
                     failover_time: FAILOVER_TIME,
+                    kcl_failover_time: FAILOVER_TIME,
                     // Not during a test: every row is to be seen at its end.
                     lease_cleanup_interval: Duration::from_secs(3600),
                     ..LeaseSettings::default()

@@ -177,6 +177,7 @@ impl Service {
         self.report(&rows);
         self.observer.scanned(&rows.leases, now);
         let stats = self.keeper.table.all_stats(rows.stats).await?;
+        self.observer.told(&stats);
         let mut leases = rows.leases;
         // What this worker knows of its own leases is newer.
         for lease in &mut leases {

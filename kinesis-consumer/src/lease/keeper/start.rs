@@ -1,5 +1,6 @@
 //! What comes before a worker takes part: the table, and the states of the fleet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,10 @@ const START_BACKOFF: Duration = Duration::from_secs(1);
 
 /// Longest wait before any new try to start. Source: none, reasonable default.
 const START_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a KCL 2.x lives: it is refused as soon as that is seen.
+/// Source: none, reasonable default.
+const WATCH_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Service {
     /// Starts, again and again while what is in the way can mend itself.
@@ -73,29 +78,13 @@ impl Service {
     /// Nobody wrote down by which protocol the fleet works: it is new, or of KCL 2.x. That of KCL 3
     /// is written down unless a KCL 2.x works right now, which the counters of its leases tell.
     async fn introduce(&mut self, leases: Vec<Lease>) -> Result<(), Error> {
-        let foreign = |lease: &Lease| lease.owner.is_some() && lease.acquisition.is_none();
-        let table = &self.keeper.table;
-        if leases.iter().any(foreign) {
-            let wait = self.keeper.settings.failover_time;
-            tracing::info!(
-                table = table.name(),
-                ?wait,
-                "looking whether a KCL 2.x still renews the leases"
-            );
-            sleep_until(self.keeper.clock.now() + wait).await;
-            let later = table.scan(true).await?.leases;
-            self.observer.scanned(&later, self.keeper.clock.now());
-            if let Some(version) = table.client_version().await? {
-                return ClientVersion::permit(&version, table.name());
-            }
-            for now in later.iter().filter(|lease| foreign(lease)) {
-                let before = leases.iter().find(|lease| lease.shard_id == now.shard_id);
-                let renewed = before.is_none_or(|before| before.counter < now.counter);
-                if let Some(owner) = now.owner.as_deref().filter(|_| renewed) {
-                    return Err(migration::live_kcl_2(table.name(), owner));
-                }
+        if leases.iter().any(is_foreign) {
+            let known = self.watch(&leases).await?;
+            if let Some(version) = known {
+                return version.permit(self.keeper.table.name());
             }
         }
+        let table = &self.keeper.table;
         let now_millis = self.keeper.clock.epoch_millis();
         table
             .put_client_version(&self.keeper.me, now_millis)
@@ -105,4 +94,52 @@ impl Service {
             None => Ok(()),
         }
     }
+
+    /// Watches leases that a KCL 2.x has, or had, for as long as one that lives may leave them alone; the
+    /// protocol of the fleet if somebody wrote it down meanwhile.
+    ///
+    /// # Errors
+    /// `InvalidInput` as soon as one is renewed.
+    async fn watch(&mut self, leases: &[Lease]) -> Result<Option<ClientVersion>, Error> {
+        let before: BTreeMap<_, _> = leases
+            .iter()
+            .map(|lease| (&lease.shard_id, lease.counter))
+            .collect();
+        let table = Arc::clone(&self.keeper.table);
+        let wait = self.keeper.settings.failover_of_kcl();
+        tracing::info!(
+            table = table.name(),
+            ?wait,
+            "looking whether a KCL 2.x still renews the leases (kcl_failover_time)"
+        );
+        let until = self.keeper.clock.now() + wait;
+        loop {
+            let now = self.keeper.clock.now();
+            if now >= until {
+                return Ok(None);
+            }
+            sleep_until(until.min(now + WATCH_INTERVAL)).await;
+            let rows = table.scan(true).await?.leases;
+            self.observer.scanned(&rows, self.keeper.clock.now());
+            if let Some(version) = table.client_version().await? {
+                return Ok(Some(version));
+            }
+            let renewed = |lease: &&Lease| {
+                let counter = before.get(&lease.shard_id);
+                is_foreign(lease) && counter.is_none_or(|counter| *counter < lease.counter)
+            };
+            if let Some(owner) = rows
+                .iter()
+                .find(renewed)
+                .and_then(|row| row.owner.as_deref())
+            {
+                return Err(migration::live_kcl_2(table.name(), owner));
+            }
+        }
+    }
+}
+
+/// Whether a KCL has a lease, or had it last. One that went on behind a worker of ours left its mark there.
+fn is_foreign(lease: &Lease) -> bool {
+    lease.owner.is_some() && lease.marked_by() != lease.owner.as_deref()
 }

@@ -1,6 +1,7 @@
 mod doubts;
 mod failover;
 mod holding;
+mod kcl;
 mod leaving;
 mod rows;
 mod sharing;

@@ -7,11 +7,13 @@ const TIMING: Timing = Timing {
     handoff: Duration::from_secs(30),
 };
 
+const KCL_FAILOVER: Duration = Duration::from_secs(60);
+
 fn lease(owner: Option<&str>, counter: u64) -> Lease {
     Lease {
         owner: owner.map(str::to_owned),
         counter,
-        acquisition: Some("other/1".to_owned()),
+        acquisition: Some("you/1/1".to_owned()),
         ..Lease::new("shardId-000000000000".into(), Position::TrimHorizon)
     }
 }
@@ -30,7 +32,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let observer = Observer::new(TIMING);
+        let observer = Observer::new(TIMING, KCL_FAILOVER);
         Self {
             observer,
             start: Clock::system().now(),
@@ -98,7 +100,7 @@ fn a_row_that_was_made_anew_with_the_counter_it_had_is_told_by_its_mark() {
     let mut scene = Scene::new();
     scene.at(0, &lease(Some("you"), 3));
     let anew = Lease {
-        acquisition: Some("other/2".to_owned()),
+        acquisition: Some("you/1/2".to_owned()),
         ..lease(Some("you"), 3)
     };
     assert_eq!(scene.at(12, &anew), Standing::Active);
@@ -194,7 +196,7 @@ fn a_second_handoff_between_the_same_workers_has_its_own_time() {
     let mut scene = Scene::new();
     scene.at(0, &handoff("me", "you", 1));
     let second = |counter| Lease {
-        acquisition: Some("other/2".to_owned()),
+        acquisition: Some("you/1/2".to_owned()),
         ..handoff("me", "you", counter)
     };
     // What came between the two was not seen.
@@ -233,4 +235,86 @@ fn a_dead_lease_without_a_mark_expires_though_the_scans_are_slow() {
     let (active, expired) = (Standing::Active, Standing::Expired);
     // The first pause may be the only one of its length.
     assert_eq!(standings, [active, active, expired, expired]);
+}
+
+/// A lease without a mark of ours, in a fleet of which `worker` is of a KCL.
+fn beside_kcl(worker: &str) -> Scene {
+    let mut scene = Scene::new();
+    let of_kcl = WorkerStats {
+        is_ours: false,
+        ..WorkerStats::new(worker, 0)
+    };
+    scene.observer.told(&[of_kcl, WorkerStats::new("you", 0)]);
+    scene
+}
+
+#[test]
+fn a_lease_that_a_kcl_has_is_left_to_it_for_as_long_as_a_kcl_may_leave_it_alone() {
+    // Whoever of ours had it before left its mark.
+    for mark in [None, Some("you/1/7".to_owned())] {
+        let of_kcl = |owner: &str, counter| Lease {
+            acquisition: mark.clone(),
+            ..lease(Some(owner), counter)
+        };
+        let mut scene = beside_kcl("java");
+        for beat in 0..4 {
+            let row = of_kcl("java", beat);
+            assert_eq!(scene.at(beat * 20, &row), Standing::Active);
+            assert_eq!(scene.at(beat * 20 + 19, &row), Standing::Active);
+        }
+        let row = of_kcl("java", 4);
+        for second in 80..140 {
+            assert_eq!(scene.at(second, &row), Standing::Active, "at {second}");
+        }
+        assert_eq!(scene.at(140, &row), Standing::Expired);
+        let at = |second| scene.start + Duration::from_secs(second);
+        assert!(!scene.observer.is_unwanted(&row, at(149)));
+        assert!(scene.observer.is_unwanted(&row, at(150)));
+    }
+}
+
+#[test]
+fn a_kcl_in_the_fleet_makes_no_lease_of_ours_wait() {
+    for mark in [None, Some("java/1/7"), Some("you/1/7")] {
+        let mut scene = beside_kcl("java");
+        let row = Lease {
+            acquisition: mark.map(str::to_owned),
+            ..lease(Some("you"), 1)
+        };
+        scene.at(0, &row);
+        assert_eq!(scene.at(9, &row), Standing::Active);
+        assert_eq!(scene.at(10, &row), Standing::Expired, "{mark:?}");
+    }
+}
+
+#[test]
+fn a_kcl_that_hands_over_is_waited_for_also_by_who_knows_no_rows_of_metrics() {
+    let from_kcl = |counter| Lease {
+        acquisition: None,
+        ..handoff("me", "java", counter)
+    };
+    let mut scene = Scene::new();
+    for second in (0..90).step_by(20) {
+        let row = from_kcl(second);
+        assert_eq!(scene.at(second, &row), Standing::Active, "at {second}");
+    }
+    assert_eq!(scene.at(89, &from_kcl(80)), Standing::Active);
+    assert_eq!(scene.at(90, &from_kcl(80)), Standing::Overdue);
+}
+
+#[test]
+fn a_deleted_row_that_a_kcl_may_have_had_is_nobodys_for_as_long() {
+    let made_anew = Lease {
+        acquisition: None,
+        ..lease(Some(FORMER_OWNER), 0)
+    };
+    let mut scene = beside_kcl("java");
+    for second in 0..60 {
+        let standing = scene.at(second, &made_anew);
+        assert_eq!(standing, Standing::Active, "at {second}");
+    }
+    assert_eq!(scene.at(60, &made_anew), Standing::Expired);
+    let mut scene = Scene::new();
+    scene.at(0, &made_anew);
+    assert_eq!(scene.at(10, &made_anew), Standing::Expired);
 }

@@ -198,6 +198,11 @@ impl Rig {
         store.table(TABLE, Duration::from_secs(10), Rand::seeded(3))
     }
 
+    /// What the wall clocks of the workers say.
+    pub(crate) fn now_millis(&self) -> u64 {
+        self.clock.epoch_millis()
+    }
+
     pub(crate) async fn put(&self, item: Item) {
         let put = self
             .dynamodb

@@ -139,7 +139,7 @@ impl World {
             name: name.to_owned(),
             process: format!("{name}/{}/", self.processes),
             takes: 0,
-            observer: Observer::new(TIMING),
+            observer: Observer::new(TIMING, TIMING.failover),
             roster: Roster::new(Duration::from_secs(30), Duration::from_secs(10)),
             lock: Leadership::new(name, LOCK, now),
             held: BTreeMap::new(),

@@ -13,7 +13,7 @@ use crate::lease::tests::rig::TABLE;
 const COORDINATOR: &str = "billing-CoordinatorState";
 const METRICS: &str = "billing-WorkerMetricStats";
 
-fn text(text: &str) -> AttributeValue {
+pub(super) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 
@@ -45,7 +45,7 @@ async fn put(rig: &Rig, table: &str, row: &[(&str, &str)]) {
 }
 
 /// The keys of a table's rows by their kind; a lease is one without any.
-async fn kinds(rig: &Rig, table: &str, key: &str) -> BTreeMap<String, String> {
+pub(super) async fn kinds(rig: &Rig, table: &str, key: &str) -> BTreeMap<String, String> {
     let scan = rig.dynamodb.scan().table_name(table).send().await;
     let items = scan.expect("scanned").items.unwrap_or_default();
     let of = |item: &Item, name: &str| Some(item.get(name)?.as_s().ok()?.clone());
@@ -71,7 +71,7 @@ async fn legacy(rig: &Rig) {
     put(rig, COORDINATOR, &version).await;
 }
 
-async fn refusal(rig: &Rig) -> Error {
+pub(super) async fn refusal(rig: &Rig) -> Error {
     let (sender, _gained) = mpsc::channel(1);
     let keeper = rig.keeper(STREAM);
     let refused = keeper.run(sender, CancellationToken::new()).await;
@@ -341,33 +341,6 @@ async fn a_worker_that_is_refused_leaves_what_another_of_its_name_has() {
     refusal(&rig).await;
     let row = rig.lease(0).await;
     assert_eq!((row.owner.as_deref(), row.counter), (Some("b"), 1));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_kcl_2_that_is_alive_is_refused_with_what_to_do() {
-    let rig = Rig::new(1).await;
-    rig.table().await;
-    let beat = |counter: u64| {
-        Item::from([
-            ("leaseKey".to_owned(), text("shardId-000000000000")),
-            ("leaseOwner".to_owned(), text("ip-10-0-0-7:alive")),
-            ("leaseCounter".to_owned(), item::number(counter)),
-            ("checkpoint".to_owned(), text("TRIM_HORIZON")),
-        ])
-    };
-    rig.put(beat(1)).await;
-    let refused = refusal(&rig);
-    let living = async {
-        for counter in 2..5 {
-            sleep(Duration::from_secs(3)).await;
-            rig.put(beat(counter)).await;
-        }
-    };
-    let (error, ()) = tokio::join!(refused, living);
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    for part in ["ip-10-0-0-7:alive", "KCL 2.x", "stop"] {
-        assert!(error.to_string().contains(part), "{error}");
-    }
 }
 
 #[tokio::test(start_paused = true)]
