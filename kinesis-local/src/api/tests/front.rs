@@ -9,7 +9,7 @@ use super::*;
 const DENIED: &str = "<AccessDeniedException>\n  <Message>Unable to determine service/operation \
                       name to be authorized</Message>\n</AccessDeniedException>\n";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_refusal_has_its_request_ids_too() {
     let kinesis = kinesis();
     let with = |name: &'static str, value: &'static str| {
@@ -37,7 +37,7 @@ async fn every_refusal_has_its_request_ids_too() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn anything_but_post_is_denied_in_xml() {
     for method in [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS] {
         let mut request = request("ListStreams", "{}");
@@ -51,7 +51,7 @@ async fn anything_but_post_is_denied_in_xml() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_empty_body_is_told_before_its_content_type() {
     let (status, text) = answer(&kinesis(), request("ListStreams", "")).await;
     assert_eq!(
@@ -82,7 +82,7 @@ async fn an_empty_body_is_told_before_its_content_type() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn another_content_type_is_no_operation() {
     let mut other = request("ListStreams", "{}");
     other
@@ -100,7 +100,7 @@ async fn another_content_type_is_no_operation() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn plain_json_is_answered_in_its_envelope() {
     let mut plain = request("ListStreams", "{}");
     let content_type = HeaderValue::from_static("application/json; charset=utf-8");
@@ -120,7 +120,7 @@ async fn plain_json_is_answered_in_its_envelope() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_browser_may_ask_from_anywhere() {
     let kinesis = kinesis();
     let mut asked = request("ListStreams", "{}");

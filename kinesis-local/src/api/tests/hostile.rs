@@ -64,7 +64,7 @@ proptest! {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_body_of_nulls_or_of_lists_within_lists_is_refused() {
     let kinesis = with_stream(1).await;
     for fill in [

@@ -108,7 +108,7 @@ async fn update_from(kinesis: &Kinesis, account: &str, status: &str) -> Value {
     answer["MinimumThroughputBillingCommitment"]["Status"].take()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_account_commits_itself() {
     let kinesis = kinesis();
     let status = update_from(&kinesis, "111122223333", "ENABLED").await;
@@ -188,7 +188,7 @@ async fn the_accounts_operations_are_called_five_times_a_second() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_commitment_keeps_its_place_where_places_are_scarce() {
     let kinesis = kinesis();
     assert_eq!(
@@ -209,7 +209,7 @@ async fn a_commitment_keeps_its_place_where_places_are_scarce() {
     assert_eq!(status, "ENABLED");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn who_is_shown_a_stream_of_another_account_sees_its_warm_throughput() {
     let kinesis = kinesis();
     commit(&kinesis, "ENABLED").await;

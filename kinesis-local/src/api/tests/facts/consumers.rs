@@ -2,7 +2,7 @@
 
 use super::*;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_consumer_may_be_named_twice_if_it_is_the_same() {
     let kinesis = with_stream(1).await;
     let arn = register(&kinesis, "c").await;
@@ -54,7 +54,7 @@ async fn a_consumer_is_registered_described_and_deregistered() {
     assert_eq!(code, "ResourceNotFoundException");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_consumers_name_is_taken_once_and_twenty_are_enough() {
     let kinesis = with_stream(1).await;
     for at in 0..20 {
@@ -80,7 +80,7 @@ async fn a_consumers_name_is_taken_once_and_twenty_are_enough() {
     assert_eq!(second.get("NextToken"), None);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_with_consumers_is_deleted_only_on_demand() {
     let kinesis = with_stream(1).await;
     register(&kinesis, "c").await;
@@ -99,7 +99,7 @@ async fn a_stream_with_consumers_is_deleted_only_on_demand() {
     ok(&kinesis, "DeleteStream", enforced).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_arn_of_an_earlier_registration_is_unknown() {
     let kinesis = with_stream(1).await;
     let arn = register(&kinesis, "c").await;

@@ -65,7 +65,7 @@ async fn five_consumers_of_a_stream_are_created_at_once() {
     ok(&kinesis, operation, sixth).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_account_has_twenty_thousand_shards_and_fifty_on_demand_streams() {
     let kinesis = kinesis();
     let create = |name: &str, count: u32| json!({"StreamName": name, "ShardCount": count});

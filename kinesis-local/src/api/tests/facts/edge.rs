@@ -27,7 +27,7 @@ async fn told(request: Request<Bytes>) -> (http::response::Parts, Bytes) {
     (head, body.collect().await.unwrap().to_bytes())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_answer_says_which_it_is_how_long_and_in_which_encoding() {
     let kinesis = kinesis();
     let mut ids = Vec::new();
@@ -61,7 +61,7 @@ async fn every_answer_says_which_it_is_how_long_and_in_which_encoding() {
     assert_eq!(ids.len(), count, "each is another");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn neither_the_path_nor_what_follows_the_encoding_is_looked_at() {
     let mut odd = request_in(FORMAT, "ListStreams", empty_structure());
     *odd.uri_mut() = "/some/path?and=query".parse().unwrap();
@@ -71,7 +71,7 @@ async fn neither_the_path_nor_what_follows_the_encoding_is_looked_at() {
     assert_eq!(told(odd).await.0.status, StatusCode::OK);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn anything_but_post_is_denied_in_xml_whatever_its_encoding() {
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         let mut request = request_in(FORMAT, "ListStreams", empty_structure());
@@ -83,7 +83,7 @@ async fn anything_but_post_is_denied_in_xml_whatever_its_encoding() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_empty_or_broken_body_and_an_unknown_operation_are_told_in_the_encoding_without_a_text()
 {
     let broken: &[&[u8]] = match FORMAT {
@@ -110,7 +110,7 @@ async fn an_empty_or_broken_body_and_an_unknown_operation_are_told_in_the_encodi
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_browser_may_ask_in_either_encoding() {
     let mut asked = request_in(FORMAT, "ListStreams", empty_structure());
     let origin = HeaderValue::from_static("http://x");

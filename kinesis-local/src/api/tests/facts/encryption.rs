@@ -43,7 +43,7 @@ async fn put_record(kinesis: &Kinesis) -> Value {
     ok(kinesis, "PutRecord", put).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_answer_tells_the_encryption_and_a_record_keeps_the_one_it_was_written_under() {
     let kinesis = with_stream(1).await;
     assert_eq!(described(&kinesis).await, (json!("NONE"), Value::Null));
@@ -118,7 +118,7 @@ async fn twenty_five_starts_and_stops_fit_in_a_rolling_day() {
     stop(&kinesis, "alias/24").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_kms_and_the_forms_of_a_key_are_taken() {
     let kinesis = with_stream(1).await;
     let none = json!({"StreamName": "s", "EncryptionType": "NONE", "KeyId": "alias/a"});
@@ -130,7 +130,7 @@ async fn only_kms_and_the_forms_of_a_key_are_taken() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_that_cannot_be_used_refuses_starts_writes_and_reads_of_its_records() {
     let kinesis = with_stream(1).await;
     put(&kinesis, "k", "plain").await;

@@ -40,7 +40,7 @@ async fn the_five_kinds_of_iterator_begin_where_they_say() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_iterator_can_be_used_again_and_each_answer_has_a_new_one() {
     let kinesis = with_stream(1).await;
     let start = iterator(&kinesis, "0", "TRIM_HORIZON").await;
@@ -71,7 +71,7 @@ async fn an_iterator_expires_after_five_minutes_in_the_services_words() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_text_that_is_no_iterator_is_refused() {
     let kinesis = with_stream(1).await;
     for text in ["AAAA", "not base64", "AAAAAAAAAAFzb21ldGhpbmc="] {
@@ -88,7 +88,7 @@ async fn a_text_that_is_no_iterator_is_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_iterator_of_a_deleted_stream_is_not_taken_for_its_successor() {
     let kinesis = with_stream(1).await;
     let start = iterator(&kinesis, "0", "TRIM_HORIZON").await;
@@ -119,7 +119,7 @@ async fn an_iterator_of_a_deleted_stream_is_not_taken_for_its_successor() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn shards_and_streams_that_do_not_exist_are_told_apart() {
     let kinesis = with_stream(1).await;
     let body = |stream: &str, shard: &str| json!({"StreamName": stream, "ShardId": shard, "ShardIteratorType": "LATEST"});
@@ -158,7 +158,7 @@ async fn shards_and_streams_that_do_not_exist_are_told_apart() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn kind_and_number_have_to_match() {
     let kinesis = with_stream(1).await;
     let must = "Must either specify (1) AT_SEQUENCE_NUMBER or AFTER_SEQUENCE_NUMBER and \
@@ -203,7 +203,7 @@ async fn kind_and_number_have_to_match() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_number_of_another_shard_or_stream_is_refused() {
     let kinesis = with_stream(2).await;
     let body = |shard: &str, number: &str| {
@@ -268,7 +268,7 @@ async fn a_number_of_another_shard_or_stream_is_refused() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_time_has_to_be_given_and_not_to_lie_ahead() {
     let kinesis = with_stream(1).await;
     let mut body = json!({"StreamName": "s", "ShardId": "0", "ShardIteratorType": "AT_TIMESTAMP"});
@@ -288,7 +288,7 @@ async fn a_time_has_to_be_given_and_not_to_lie_ahead() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_unknown_kind_is_answered_with_the_known_ones() {
     assert_refused(
         &kinesis(),
@@ -302,7 +302,7 @@ async fn an_unknown_kind_is_answered_with_the_known_ones() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_limit_cuts_the_answer_and_the_next_goes_on() {
     let kinesis = with_stream(1).await;
     for text in ["a", "b", "c"] {
@@ -323,7 +323,7 @@ async fn a_limit_cuts_the_answer_and_the_next_goes_on() {
     assert_eq!(code, "ValidationException");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_answer_has_the_services_members_and_no_others() {
     let kinesis = with_stream(1).await;
     let number = put(&kinesis, "k", "a").await;
@@ -344,7 +344,7 @@ async fn the_answer_has_the_services_members_and_no_others() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn at_a_shards_end_there_are_children_in_place_of_an_iterator() {
     let kinesis = with_stream(2).await;
     let body =
@@ -373,7 +373,7 @@ async fn at_a_shards_end_there_are_children_in_place_of_an_iterator() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_closed_shard_with_records_left_still_has_an_iterator_and_no_children() {
     let kinesis = with_stream(1).await;
     put(&kinesis, "k", "a").await;
@@ -453,7 +453,7 @@ async fn with_the_services_limits_a_shard_is_read_five_times_a_second() {
     get(&kinesis, &start).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_iterator_is_base64_of_a_version_and_whole_blocks() {
     let kinesis = with_stream(1).await;
     let text = iterator(&kinesis, "0", "LATEST").await;

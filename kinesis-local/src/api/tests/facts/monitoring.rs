@@ -16,7 +16,7 @@ const ALL: [&str; 7] = [
     "IteratorAgeMilliseconds",
 ];
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn monitoring_tells_what_it_was_and_what_it_is() {
     let kinesis = with_stream(1).await;
     let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";

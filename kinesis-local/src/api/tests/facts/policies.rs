@@ -21,7 +21,7 @@ async fn told(kinesis: &Kinesis, arn: &str) -> String {
     policy["Policy"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_and_its_consumer_have_policies_of_their_own_that_survive_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let open = || {
@@ -64,7 +64,7 @@ async fn a_stream_and_its_consumer_have_policies_of_their_own_that_survive_a_res
     assert_eq!(told(&kinesis, ARN).await, "{}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_account_is_checked_before_the_policy_and_the_policy_before_the_stream() {
     let kinesis = kinesis();
     let stranger = ARN.replace("000000000000", "999988887777");
@@ -89,7 +89,7 @@ async fn the_account_is_checked_before_the_policy_and_the_policy_before_the_stre
     assert_refused(&kinesis, "DeleteResourcePolicy", none, code, &text).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_policy_names_the_actions_of_its_kind_of_resource() {
     let kinesis = with_stream(1).await;
     let wrong = attach(ARN, "kinesis:SubscribeToShard");
@@ -99,7 +99,7 @@ async fn a_policy_names_the_actions_of_its_kind_of_resource() {
     assert!(text.ends_with(end), "{text}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn all_that_a_resource_may_allow_is_taken() {
     let kinesis = with_stream(1).await;
     let consumer = register(&kinesis, "c").await;
@@ -121,7 +121,7 @@ async fn all_that_a_resource_may_allow_is_taken() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_policy_that_cannot_be_kept_is_told_why() {
     let kinesis = with_stream(1).await;
     let actions = json!(["kinesis:CreateStream", "kinesis:PutRecord", "s3:GetObject"]);

@@ -9,7 +9,7 @@ fn entry(key: &str, bytes: usize) -> Value {
     json!({"PartitionKey": key, "Data": base64_simd::STANDARD.encode_to_string(vec![b'x'; bytes])})
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_answer_names_shard_and_number_and_no_encryption() {
     let kinesis = with_stream(1).await;
     let body = json!({"StreamName": "s", "PartitionKey": "k", "Data": "eA=="});
@@ -19,7 +19,7 @@ async fn the_answer_names_shard_and_number_and_no_encryption() {
     assert_eq!(put.as_object().unwrap().len(), 2);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dry_run_is_checked_and_ends_there() {
     let kinesis = with_stream(1).await;
     let put = json!({"StreamName": "s", "PartitionKey": "k", "Data": "eA==", "DryRun": true});
@@ -64,7 +64,7 @@ async fn a_dry_run_is_checked_and_ends_there() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_explicit_hash_key_rules_over_the_partition_key() {
     let kinesis = with_stream(4).await;
     for (key, shard) in [
@@ -92,7 +92,7 @@ async fn the_explicit_hash_key_rules_over_the_partition_key() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_hash_key_beyond_the_key_space_is_refused() {
     let kinesis = with_stream(1).await;
     let key = "340282366920938463463374607431768211456";
@@ -121,7 +121,7 @@ async fn a_hash_key_beyond_the_key_space_is_refused() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn missing_and_bad_members_are_told_in_the_models_order() {
     assert_refused(
         &kinesis(),
@@ -136,7 +136,7 @@ async fn missing_and_bad_members_are_told_in_the_models_order() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_entry_is_named_by_its_place_counted_from_one() {
     let records = json!([
         {"PartitionKey": "k", "Data": ""},
@@ -156,7 +156,7 @@ async fn an_entry_is_named_by_its_place_counted_from_one() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_has_one_to_500_records() {
     let shown = "com.amazonaws.kinesis.v20131202.PutRecordsRequestEntry@c965e310";
     assert_refused(
@@ -185,7 +185,7 @@ async fn a_request_has_one_to_500_records() {
     assert_eq!(put["Records"].as_array().unwrap().len(), 500);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_record_counts_its_data_and_its_key() {
     let kinesis = with_stream(1).await;
     let put = |key: &str, bytes: usize| {
@@ -211,7 +211,7 @@ async fn a_record_counts_its_data_and_its_key() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_has_at_most_ten_mebibytes() {
     let kinesis = with_stream(1).await;
     let records = |count| json!({"StreamName": "s", "Records": vec![entry("k", MIB - 1); count]});
@@ -227,7 +227,7 @@ async fn a_request_has_at_most_ten_mebibytes() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_made_for_larger_records_takes_them() {
     let kinesis = kinesis();
     let create = json!({"StreamName": "s", "ShardCount": 1, "MaxRecordSizeInKiB": 2048});
@@ -270,7 +270,7 @@ async fn a_number_for_ordering_has_to_be_of_the_past() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_number_for_ordering_of_version_3_makes_the_service_fail() {
     let kinesis = with_stream(1).await;
     const VERSION_3: &str = "49039857307708443467467104868809893875799651909875269635";
@@ -345,7 +345,7 @@ async fn a_large_record_is_taken_at_once_and_paid_for_by_the_seconds_that_follow
     ok(&kinesis, "PutRecord", put(10)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn keys_of_any_characters_come_back_as_they_were() {
     let kinesis = with_stream(1).await;
     let key = "quote\" back\\slash \u{1} ключ 🗝";
@@ -354,7 +354,7 @@ async fn keys_of_any_characters_come_back_as_they_were() {
     assert_eq!(read["Records"][0]["PartitionKey"], key);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn wrong_types_are_told_before_constraints() {
     assert_refused(
         &kinesis(),

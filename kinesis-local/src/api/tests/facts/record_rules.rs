@@ -30,7 +30,7 @@ async fn on_demand(more: Value) -> Kinesis {
     kinesis
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_larger_record_is_taken_as_soon_as_it_is_allowed_and_no_longer_once_it_is_not() {
     let kinesis = with_stream(1).await;
     let data = base64_simd::STANDARD.encode_to_string(vec![0; 3 << 20]);
@@ -44,7 +44,7 @@ async fn a_larger_record_is_taken_as_soon_as_it_is_allowed_and_no_longer_once_it
     refused(&kinesis, "PutRecord", large).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn auto_spreads_records_evenly_whatever_their_keys() {
     let kinesis = on_demand(json!({})).await;
     assert_eq!(
@@ -78,7 +78,7 @@ async fn auto_spreads_records_evenly_whatever_their_keys() {
     assert_eq!(put["FailedRecordCount"], 0);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn auto_gives_the_key_back_that_a_record_had_and_none_where_it_had_none() {
     let kinesis = on_demand(json!({"RecordDistributionStrategy": "AUTO"})).await;
     for put in [
@@ -96,7 +96,7 @@ async fn auto_gives_the_key_back_that_a_record_had_and_none_where_it_had_none() 
     assert_eq!(keys, [None, Some(json!("k"))]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn auto_has_no_order_and_only_on_demand_streams_have_auto() {
     let kinesis = on_demand(json!({"RecordDistributionStrategy": "AUTO"})).await;
     let ordered = json!({"StreamName": "s", "Data": "", "PartitionKey": "k",
@@ -126,7 +126,7 @@ async fn auto_has_no_order_and_only_on_demand_streams_have_auto() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_auto_a_partition_key_is_required_in_the_words_of_the_constraint() {
     let kinesis = with_stream(1).await;
     let put = json!({"StreamName": "s", "Data": ""});
@@ -141,7 +141,7 @@ async fn without_auto_a_partition_key_is_required_in_the_words_of_the_constraint
     assert_refused(&kinesis, "PutRecords", put, code, text).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn back_in_provisioned_mode_records_go_by_their_keys_again() {
     let kinesis = on_demand(json!({"RecordDistributionStrategy": "AUTO"})).await;
     let provisioned = json!({"StreamARN": ARN, "StreamModeDetails": {"StreamMode": "PROVISIONED"}});

@@ -21,7 +21,7 @@ async fn summary(kinesis: &Kinesis) -> Value {
     summary["StreamDescriptionSummary"].take()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_shard_count_goes_to_equal_shards_with_their_lineage() {
     let kinesis = with_stream(2).await;
     put(&kinesis, "k", "before").await;
@@ -47,7 +47,7 @@ async fn the_shard_count_goes_to_equal_shards_with_their_lineage() {
     put(&kinesis, "k", "after").await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn more_than_double_and_less_than_half_are_refused() {
     let kinesis = with_stream(4).await;
     let code = "LimitExceededException";
@@ -123,7 +123,7 @@ async fn the_mode_switches_twice_a_day_and_keeps_the_shards() {
     ok(&kinesis, "UpdateStreamMode", mode("ON_DEMAND")).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_limits_tell_what_is_there() {
     let kinesis = with_stream(3).await;
     let create = json!({"StreamName": "d", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}});
@@ -135,7 +135,7 @@ async fn the_limits_tell_what_is_there() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_fifty_first_on_demand_stream_is_refused() {
     let kinesis = with_stream(1).await;
     for at in 0..50 {

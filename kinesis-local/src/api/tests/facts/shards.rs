@@ -62,7 +62,7 @@ async fn a_shard_is_listed_with_its_parents_ranges_and_numbers() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn shards_are_listed_page_after_page_by_the_token_alone() {
     let kinesis = with_stream(5).await;
     let first = ok(
@@ -98,7 +98,7 @@ async fn a_token_keeps_its_filter_and_expires_after_five_minutes() {
     assert_eq!(code, "ExpiredNextTokenException");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_listing_needs_a_stream_or_a_token_and_not_both() {
     let kinesis = with_stream(1).await;
     let code = "InvalidArgumentException";
@@ -172,7 +172,7 @@ async fn filters_tell_the_shards_of_their_time() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_key_outside_the_shard_does_not_split_it() {
     let kinesis = with_stream(2).await;
     for key in [
@@ -201,7 +201,7 @@ async fn a_key_outside_the_shard_does_not_split_it() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_closed_or_missing_shard_is_not_split() {
     let kinesis = with_stream(1).await;
     split(&kinesis, "0", "100").await;
@@ -237,7 +237,7 @@ async fn a_closed_or_missing_shard_is_not_split() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn only_neighbours_in_order_are_merged() {
     let kinesis = with_stream(3).await;
     for (first, second) in [("1", "0"), ("0", "2"), ("0", "0")] {
@@ -258,7 +258,7 @@ async fn only_neighbours_in_order_are_merged() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn records_follow_their_keys_into_the_children() {
     let kinesis = with_stream(1).await;
     let put = async |key: &str| {
@@ -272,7 +272,7 @@ async fn records_follow_their_keys_into_the_children() {
     assert_eq!(put("100").await, "shardId-000000000002");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_page_has_a_thousand_shards_at_most() {
     let kinesis = with_stream(1001).await;
     for max in [None, Some(10_000)] {
@@ -284,7 +284,7 @@ async fn a_page_has_a_thousand_shards_at_most() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_shard_that_is_not_there_is_not_merged() {
     let kinesis = with_stream(2).await;
     let code = "ResourceNotFoundException";
@@ -301,7 +301,7 @@ async fn a_shard_that_is_not_there_is_not_merged() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_account_without_room_for_a_shard_neither_splits_nor_scales() {
     let kinesis = with_stream(4).await;
     let rest = json!({"StreamName": "rest", "ShardCount": 20_000 - 4});

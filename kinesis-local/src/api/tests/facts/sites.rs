@@ -48,7 +48,7 @@ fn open(dir: &Path, region: &str) -> Result<Kinesis, Error> {
     })
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_same_name_is_another_stream_in_each_account_and_region() {
     let kinesis = kinesis();
     let create = json!({"StreamName": "s", "ShardCount": 1});
@@ -78,7 +78,7 @@ async fn the_same_name_is_another_stream_in_each_account_and_region() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_iterator_is_of_no_use_in_another_account_or_region() {
     let kinesis = kinesis();
     for who in PLACES {
@@ -97,7 +97,7 @@ async fn an_iterator_is_of_no_use_in_another_account_or_region() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_the_signature_leaves_open_is_as_in_the_settings() {
     let kinesis = with_stream(1).await;
     for odd in [
@@ -123,7 +123,7 @@ async fn what_the_signature_leaves_open_is_as_in_the_settings() {
     assert_eq!(told["StreamNames"], json!([]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_of_another_account_needs_its_resource_policy() {
     let kinesis = with_stream(1).await;
     let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
@@ -155,7 +155,7 @@ async fn a_stream_of_another_account_needs_its_resource_policy() {
     assert_eq!(abroad["__type"], "ResourceNotFoundException");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_resource_policy_lets_another_account_do_what_it_names_until_it_is_taken_away() {
     let kinesis = with_stream(1).await;
     let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
@@ -226,7 +226,7 @@ async fn a_resource_policy_lets_another_account_do_what_it_names_until_it_is_tak
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_policy_of_patterns_lets_nobody_of_another_account_change_or_end_a_stream() {
     let dir = tempfile::tempdir().unwrap();
     let kinesis = open(dir.path(), "us-east-1").unwrap();
@@ -275,7 +275,7 @@ async fn a_policy_of_patterns_lets_nobody_of_another_account_change_or_end_a_str
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn reading_in_an_unknown_place_leaves_nothing_behind_and_places_are_bounded() {
     let kinesis = kinesis();
     for n in 0..1000 {
@@ -305,7 +305,7 @@ async fn reading_in_an_unknown_place_leaves_nothing_behind_and_places_are_bounde
     ok(&kinesis, "CreateStream", create).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_place_comes_back_after_a_crash() {
     let dir = tempfile::tempdir().unwrap();
     let kinesis = open(dir.path(), "us-east-1").unwrap();
@@ -324,7 +324,7 @@ async fn every_place_comes_back_after_a_crash() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_settings_cannot_move_their_streams_over_others() {
     let dir = tempfile::tempdir().unwrap();
     let kinesis = open(dir.path(), "us-east-1").unwrap();

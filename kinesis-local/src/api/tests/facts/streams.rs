@@ -89,7 +89,7 @@ async fn a_configured_delay_keeps_a_stream_creating_and_deleting() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_name_is_taken_until_its_stream_is_deleted() {
     let kinesis = with_stream(1).await;
     let create = json!({"StreamName": "s", "ShardCount": 1});
@@ -123,7 +123,7 @@ async fn a_name_is_taken_until_its_stream_is_deleted() {
     ok(&kinesis, "CreateStream", create).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_stream_operation_takes_the_arn_in_place_of_the_name() {
     let kinesis = with_stream(1).await;
     let arn = "arn:aws:kinesis:us-east-1:000000000000:stream/s";
@@ -147,7 +147,7 @@ async fn every_stream_operation_takes_the_arn_in_place_of_the_name() {
     ok(&kinesis, "DeleteStream", by_arn).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_arn_of_elsewhere_and_a_missing_name_are_refused() {
     let kinesis = with_stream(1).await;
     for arn in [
@@ -165,7 +165,7 @@ async fn an_arn_of_elsewhere_and_a_missing_name_are_refused() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_bad_name_and_count_are_refused_together_in_the_models_order() {
     assert_refused(
         &kinesis(),
@@ -189,7 +189,7 @@ async fn a_bad_name_and_count_are_refused_together_in_the_models_order() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn more_shards_than_the_account_may_have_are_refused() {
     assert_refused(
         &with_stream(3).await,
@@ -205,7 +205,7 @@ async fn more_shards_than_the_account_may_have_are_refused() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_on_demand_stream_starts_with_four_shards_and_is_not_resharded_by_hand() {
     let kinesis = kinesis();
     let create = json!({"StreamName": "s", "StreamModeDetails": {"StreamMode": "ON_DEMAND"}});
@@ -231,7 +231,7 @@ async fn an_on_demand_stream_starts_with_four_shards_and_is_not_resharded_by_han
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn streams_are_listed_by_name_page_after_page() {
     let kinesis = kinesis();
     for name in ["c", "a", "b"] {
@@ -260,7 +260,7 @@ async fn streams_are_listed_by_name_page_after_page() {
     assert_eq!(after["StreamNames"], json!(["b", "c"]));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_description_is_paged_by_shard() {
     let kinesis = with_stream(3).await;
     let first = ok(
@@ -284,7 +284,7 @@ async fn a_description_is_paged_by_shard() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_page_has_a_hundred_streams_or_shards_at_most() {
     let kinesis = with_stream(101).await;
     for limit in [None, Some(10_000)] {
@@ -305,7 +305,7 @@ async fn a_page_has_a_hundred_streams_or_shards_at_most() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_stream_is_named_twice_if_it_is_the_same_and_else_refused() {
     let kinesis = with_stream(1).await;
     let both = json!({"StreamName": "s", "StreamARN": STREAM_ARN});

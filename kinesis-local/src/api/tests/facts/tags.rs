@@ -9,7 +9,7 @@ async fn tags(kinesis: &Kinesis, arn: &str) -> Value {
     listed["Tags"].clone()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tags_are_added_replaced_listed_and_removed() {
     let kinesis = with_stream(1).await;
     let add = json!({"StreamName": "s", "Tags": {"ü0 _.": "a", "/=+-@:": "", "b": "ü0 _./=+-@:"}});
@@ -33,7 +33,7 @@ async fn tags_are_added_replaced_listed_and_removed() {
     assert_eq!(tags(&kinesis, ARN).await, left);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tags_are_listed_page_after_page() {
     let kinesis = with_stream(1).await;
     let add = json!({"ResourceARN": ARN, "Tags": {"a": "1", "b": "2", "c": "3"}});
@@ -48,7 +48,7 @@ async fn tags_are_listed_page_after_page() {
     assert_eq!(rest, expected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn tags_given_at_creation_are_those_of_the_stream_and_of_the_consumer() {
     let kinesis = kinesis();
     let create = json!({"StreamName": "s", "ShardCount": 1, "Tags": {"of": "stream"}});
@@ -65,7 +65,7 @@ async fn tags_given_at_creation_are_those_of_the_stream_and_of_the_consumer() {
     assert_eq!(tags(&kinesis, ARN).await, of("stream"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn more_than_fifty_tags_are_refused_and_replacing_one_of_fifty_is_not() {
     let kinesis = with_stream(1).await;
     let fifty: serde_json::Map<String, Value> =
@@ -90,7 +90,7 @@ async fn more_than_fifty_tags_are_refused_and_replacing_one_of_fifty_is_not() {
     assert_eq!(code, "InvalidArgumentException");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn characters_that_the_service_does_not_take_are_refused_in_its_words() {
     let kinesis = with_stream(1).await;
     let invalid = "Some tags contain invalid characters. Valid characters: Unicode letters, \
@@ -125,7 +125,7 @@ async fn characters_that_the_service_does_not_take_are_refused_in_its_words() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_models_constraints_of_tags_are_told_together() {
     assert_refused(
         &kinesis(),
@@ -151,7 +151,7 @@ async fn the_models_constraints_of_tags_are_told_together() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn what_is_not_there_has_no_tags() {
     let kinesis = with_stream(1).await;
     let missing = "Stream t under account 000000000000 not found.";

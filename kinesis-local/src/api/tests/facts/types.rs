@@ -4,7 +4,7 @@ use super::*;
 
 const CODE: &str = "SerializationException";
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_wrong_type_is_told_in_the_services_words() {
     let kinesis = kinesis();
     let big =
@@ -137,7 +137,7 @@ async fn each_wrong_type_is_told_in_the_services_words() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn integers_clamp_and_unknown_members_are_dropped() {
     let kinesis = with_stream(1).await;
     for (given, shown) in [(1_i64 << 40, i32::MAX), (i64::MIN / 2, i32::MIN)] {
@@ -154,7 +154,7 @@ async fn integers_clamp_and_unknown_members_are_dropped() {
     ok(&kinesis, "DescribeStream", null).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_more_than_ten_constraints_are_told_and_entries_count_from_one() {
     let entries = vec![json!({"PartitionKey": "", "Data": ""}); 12];
     let failed = (1..=10).map(|at| {

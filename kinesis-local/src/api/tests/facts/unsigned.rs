@@ -16,7 +16,7 @@ fn refusal(code: &str, text: &str) -> (StatusCode, String, String) {
     (StatusCode::BAD_REQUEST, code.to_owned(), text.to_owned())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_request_without_a_signature_misses_its_token() {
     let mut unsigned = list();
     unsigned.headers_mut().remove("authorization");
@@ -29,7 +29,7 @@ async fn a_request_without_a_signature_misses_its_token() {
     assert_eq!(told(unsigned).await, expected);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_incomplete_signature_is_told_each_part_that_it_lacks() {
     let needs = |part: &str| format!("Authorization header requires '{part}' parameter. ");
     let (credential, signature) = (needs("Credential"), needs("Signature"));
@@ -73,7 +73,7 @@ async fn an_incomplete_signature_is_told_each_part_that_it_lacks() {
     assert_eq!(told(dated).await.0, StatusCode::OK);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_signatures_are_one_too_many_and_a_presigned_one_needs_all_its_parts() {
     let mut both = list();
     *both.uri_mut() = "/?X-Amz-Algorithm=a".parse().unwrap();

@@ -178,7 +178,7 @@ fn the_model_says_whether_a_failure_of_the_service_is_an_exception_or_the_common
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_store_that_fails_is_told_as_the_operation_s_model_has_it() {
     let dir = tempfile::tempdir().unwrap();
     let kinesis = stream_of(
