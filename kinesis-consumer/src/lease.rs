@@ -34,8 +34,9 @@
 //!   by the leader's rules, whoever leads; so, too, what it was given and did not take any more. Only where
 //!   it cannot tell that anybody else is there (each other worker's wall clock is more than a minute off its
 //!   own, none of them owns a lease, and it has seen none of their rows change) does the next leader do so.
-//!   A lease that is by a handoff on its way to it when it stops has to expire: its holder does not know that
-//!   nobody is there to take it.
+//!   From a handoff to it that is under way it withdraws. What comes to it by one that it did not see any
+//!   more, the leader, which saw it leave, gives to another. Only one of a KCL's has to expire where a KCL
+//!   leads, or the leader changes at that moment: no KCL may be told that a handoff is off.
 //! - **Parents before children.** A lease is taken only when each parent's lease is `SHARD_END` or
 //!   is known, by a consistent read, not to exist. A blocked lease is left alone, not held.
 //! - **No shard is lost.** The leases of a shard's children exist before the shard's checkpoint is
@@ -98,6 +99,7 @@
 //!                    A dead: the counter stands still, the leader gives it to B after failover_time
 //!                    A never done: fences itself at handoff_timeout, the leader gives it to B by force
 //!                    B dead: the lease expires when A has handed it over, and is given to another
+//!                    B leaves: owner=A again. A goes on, or takes it again when it is done draining
 //!                    leader dead: the next one sees the handoff and counts from then on
 //! ```
 //!

@@ -21,10 +21,30 @@ use tokio::time::Instant;
 #[derive(Clone, Default)]
 struct Firsts {
     seen: Arc<Mutex<BTreeMap<(String, ShardId), Instant>>>,
+    pauses: Arc<Mutex<BTreeMap<ShardId, Pause>>>,
     history: History,
 }
 
+/// How long a shard was not read.
+#[derive(Clone, Copy)]
+struct Pause {
+    read: Instant,
+    longest: Duration,
+}
+
 impl Firsts {
+    /// The longest time without a record for any shard, since that was asked last.
+    fn longest_pause(&self) -> Duration {
+        let now = Clock::system().now();
+        let mut pauses = self.pauses.lock().expect("not poisoned");
+        let longest = pauses.values_mut().map(|pause| {
+            let longest = pause.longest.max(now.duration_since(pause.read));
+            pause.longest = Duration::ZERO;
+            longest
+        });
+        longest.max().expect("shards are read")
+    }
+
     fn of(&self, worker: &str) -> BTreeMap<ShardId, Instant> {
         let seen = self.seen.lock().expect("not poisoned");
         let of_worker = seen.iter().filter(|((name, _), _)| name == worker);
@@ -42,6 +62,13 @@ impl Firsts {
         let now = Clock::system().now();
         let mut seen = self.seen.lock().expect("not poisoned");
         seen.entry(key).or_insert(now);
+        let mut pauses = self.pauses.lock().expect("not poisoned");
+        let pause = pauses.entry(shard.clone()).or_insert(Pause {
+            read: now,
+            longest: Duration::ZERO,
+        });
+        pause.longest = pause.longest.max(now.duration_since(pause.read));
+        pause.read = now;
     }
 
     fn forget(&self) {
@@ -213,6 +240,43 @@ async fn the_shards_of_a_worker_that_stops_are_read_within_3_seconds_and_nothing
         );
         assert!(took <= Duration::from_secs(3), "{who}: {took:?}");
         assert_eq!(duplicates, 0, "{who}");
+    }
+}
+
+/// Whether a handoff to this worker is under way.
+async fn is_asked_for(world: &World, to: &str) -> bool {
+    let scan = world.dynamodb.scan().table_name(APPLICATION);
+    let rows = scan.consistent_read(true).send().await.expect("scans");
+    let owner = AttributeValue::S(to.to_owned());
+    rows.items()
+        .iter()
+        .any(|row| row.get("leaseOwner") == Some(&owner) && row.get("checkpointOwner").is_some())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_on_its_way_to_a_worker_that_stops_is_read_again_within_3_seconds() {
+    // The old owner hears of the handoff within four seconds, and hands over.
+    for moment in 0..MOMENTS {
+        let world = World::start(8).await;
+        let firsts = Firsts::default();
+        let sending = trickle(&world, 8);
+        let workers = four(&world, &firsts).await;
+        let comes = firsts.worker(&world, "e");
+        while !is_asked_for(&world, "e").await {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(4_000 * moment / MOMENTS)).await;
+        firsts.longest_pause();
+        comes.stop().await.expect("an orderly end");
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let longest = firsts.longest_pause();
+        println!("stop of who is to get a shard, moment {moment}: a pause of {longest:?} at most");
+        assert!(longest <= Duration::from_secs(3), "{moment}: {longest:?}");
+        sending.abort();
+        for (_, worker) in workers {
+            worker.stop().await.expect("an orderly end");
+        }
+        assert_eq!(firsts.history.duplicates(), 0, "{moment}");
     }
 }
 

@@ -16,8 +16,8 @@
 //! Dropping [`LeaseKeeper::run`] drops them too: all handles are fenced, and other workers take the
 //! leases after `failover_time`, as after a crash.
 //!
-//! After a lease was given back, this worker leaves it to others for `failover_time`, unless it was
-//! asked for; after it was lost, until nobody here uses its handle any more, at most for `failover_time`.
+//! After a lease was given back, this worker leaves it to others for `failover_time`; after it was lost or
+//! handed over, until nobody here uses its handle any more, at most for `failover_time`.
 
 mod adopt;
 mod clean;
@@ -207,17 +207,17 @@ struct Holding {
 #[derive(Debug)]
 struct Rest {
     until: Instant,
-    /// For a lost lease: rest only as long as this is in use.
+    /// For a lease that was lost or handed over: rest only as long as this is in use.
     while_used: Option<Trace>,
 }
 
 impl Rest {
     fn is_over(&self, now: Instant) -> bool {
-        let lost_and_unused = self
+        let unused = self
             .while_used
             .as_ref()
             .is_some_and(|trace| !trace.is_in_use());
-        now >= self.until || lost_and_unused
+        now >= self.until || unused
     }
 }
 
@@ -397,14 +397,11 @@ impl Service {
         };
         held.source
             .announce(StreamId::shard_of_key(&shard_id), kind);
-        if ending == Some(Ending::HandedOver) {
-            return;
-        }
         let rest = Rest {
             until: self.keeper.clock.now() + self.keeper.settings.failover_time,
             while_used: match ending {
-                Some(Ending::Lost(_)) => Some(held.trace),
-                Some(Ending::Released | Ending::HandedOver) | None => None,
+                Some(Ending::Lost(_) | Ending::HandedOver) => Some(held.trace),
+                Some(Ending::Released) | None => None,
             },
         };
         self.resting.insert(shard_id, rest);

@@ -244,14 +244,15 @@ impl Observer {
 /// telling; its lease has to expire. Each process marks what it holds: `acquisition` is the worker's
 /// name, the process, and which take it is, and `process` is the first two of these.
 pub(crate) fn is_given(row: &Lease, me: &str, process: &str) -> bool {
-    if row.owner.as_deref() != Some(me) || row.is_in_handoff() {
-        return false;
-    }
-    match row.acquisition.as_deref() {
-        None => true,
-        Some(mark) if mark.starts_with(process) => true,
-        Some(_) => row.marked_by() != Some(me),
-    }
+    let mark = row.acquisition.as_deref();
+    let of_this_process = mark.is_some_and(|mark| mark.starts_with(process));
+    row.owner.as_deref() == Some(me) && !row.is_in_handoff() && (is_untaken(row) || of_this_process)
+}
+
+/// Whether the owner of `row`, a worker of this crate, was given the lease and did not take it: it would
+/// have marked it. A KCL works by a lease that it was given without a write.
+pub(crate) fn is_untaken(row: &Lease) -> bool {
+    row.owner.is_some() && !row.is_in_handoff() && row.marked_by() != row.owner.as_deref()
 }
 
 #[cfg(test)]

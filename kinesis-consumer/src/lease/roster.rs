@@ -13,6 +13,9 @@
 //! - if it owns none and nothing says that it lives now: its row was there when this leader began, was
 //!   not written in the last seconds, and has not changed since.
 //!
+//! A worker that leaves deletes its row. What it was given and had not taken then is free at once, if it was
+//! one of this crate, which marks what it takes: see [`Roster::has_left`].
+//!
 //! A worker whose last reading of a metric failed is left out too (it keeps what it has), the leader
 //! itself not excepted. If no worker has a reading that did not fail, they share as workers without any:
 //! the KCL then gives leases to nobody.
@@ -51,6 +54,8 @@ pub(crate) struct Roster {
     /// When the last scan came.
     scanned: Option<Instant>,
     seen: BTreeMap<String, Sight>,
+    /// Workers of this crate whose rows were seen and are gone, and since when.
+    left: BTreeMap<String, Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +68,7 @@ struct Sight {
     proven: bool,
     /// It let a lease expire, and nothing was heard of it since.
     silent: bool,
+    is_ours: bool,
 }
 
 impl Roster {
@@ -73,6 +79,7 @@ impl Roster {
             heard_within: failover * HEARD_PERCENT / 100,
             scanned: None,
             seen: BTreeMap::new(),
+            left: BTreeMap::new(),
         }
     }
 
@@ -84,6 +91,7 @@ impl Roster {
         let first_look = last_look.is_none_or(|last| now > last + self.fresh_for);
         if first_look {
             before.clear();
+            self.left.clear();
         }
         for row in rows {
             let known = before.get(&row.worker);
@@ -111,9 +119,22 @@ impl Roster {
                 fresh_until,
                 proven,
                 silent,
+                is_ours: row.is_ours,
             };
             self.seen.insert(row.worker.clone(), sight);
         }
+        // Who is gone for longer than a row is fresh has lost by expiry what it was given.
+        self.left.retain(|_, since| now < *since + self.fresh_for);
+        let gone = before.into_iter().filter(|(_, sight)| sight.is_ours);
+        self.left.extend(gone.map(|(worker, _)| (worker, now)));
+        self.left
+            .retain(|worker, _| !self.seen.contains_key(worker));
+    }
+
+    /// Whether this worker, one of this crate, deleted its row, as one does that leaves before it gives its
+    /// leases back: it takes none any more.
+    pub(crate) fn has_left(&self, worker: &str) -> bool {
+        self.left.contains_key(worker)
     }
 
     /// The workers that may get leases at `now`; `me`, the leader, among them if it does not leave.
@@ -417,6 +438,29 @@ mod tests {
         let three = [rows(1_020), vec![row("new", 1_000)]].concat();
         roster.scanned(&three, start, 1_021_000);
         assert_eq!(roster.members(three, &[], None, start).len(), 3);
+    }
+
+    #[test]
+    fn who_deletes_its_row_has_left_until_it_comes_back_and_of_a_kcl_nothing_is_known() {
+        let start = Clock::system().now();
+        let at = |second| start + Duration::from_secs(second);
+        let mut roster = Roster::new(REPORTS, FAILOVER);
+        let kcl = WorkerStats {
+            is_ours: false,
+            ..row("kcl", 0)
+        };
+        let mut left = |rows: &[WorkerStats], second| {
+            roster.scanned(rows, at(second), second * 1_000);
+            ["a", "b", "kcl"].map(|worker| roster.has_left(worker))
+        };
+        assert_eq!(left(&[row("a", 0), row("b", 0), kcl], 0), [false; 3]);
+        assert_eq!(left(&[row("b", 0)], 2), [true, false, false]);
+        assert_eq!(left(&[row("b", 0)], 61), [true, false, false]);
+        assert_eq!(left(&[row("b", 30)], 62), [false; 3]);
+        assert_eq!(left(&[], 64), [false, true, false]);
+        assert_eq!(left(&[row("b", 66)], 66), [false; 3]);
+        // Who leads again knows nothing of what was between.
+        assert_eq!(left(&[], 1_000), [false; 3]);
     }
 
     #[test]

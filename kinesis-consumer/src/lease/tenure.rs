@@ -15,12 +15,14 @@
 //! - When the answer of a write was lost, several attempts may have made it; time then counts from
 //!   the first of them.
 //! - In a handoff the tenure ends `handoff_timeout` after the request was noticed, which is less
-//!   than `failover_time` after it was made; the next owner waits for the sum of both.
+//!   than `failover_time` after it was made; the next owner waits for the sum of both. It ends also
+//!   where the next owner withdrew meanwhile; then this worker takes the lease again.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::write::Write;
 use super::{Lease, LeaseSettings};
 
 /// From one renewal to the next, in percent of `failover_time`. Source: the KCL has a third, less 25 ms.
@@ -167,6 +169,16 @@ impl Tenure {
     /// Another worker waits for the lease.
     pub(crate) fn handoff_requested(&self) -> bool {
         self.handoff_until.is_some()
+    }
+
+    /// The write that ends the tenure: the lease goes to the worker that waits for it, or to whoever takes it.
+    /// If the one that waited does not any more, this worker is to have it again.
+    pub(crate) fn give_up(&self) -> Write {
+        if self.handoff_requested() && !self.lease.is_in_handoff() {
+            Write::keep(&self.lease)
+        } else {
+            Write::give_up(&self.lease)
+        }
     }
 
     /// A write on the present counter is being sent.

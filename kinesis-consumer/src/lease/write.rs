@@ -9,10 +9,13 @@
 //! | assign | counter and both owners as seen | counter + 1, owner = new, no checkpoint owner, switches + 1 |
 //! | start handoff | both owners as seen, not ended | owner = new, checkpoint owner = old |
 //! | complete handoff | counter and both owners as seen | counter + 1, no checkpoint owner, switches + 1 |
+//! | withdraw | both owners as seen, not ended | owner = old, no checkpoint owner |
+//! | keep | counter and both owners as seen | counter + 1 |
 //! | evict | counter and both owners as seen | counter + 1, no owner |
 //!
-//! The leader assigns and starts handoffs; a worker takes what was assigned to it; the holder does
-//! the rest.
+//! The leader assigns and starts handoffs; a worker takes what was assigned to it, and withdraws from a
+//! handoff to it when it leaves; the holder does the rest. What it gave up for a worker that withdrew
+//! meanwhile it keeps: it takes the lease again as one that was given to it.
 //! "Held by me" is `checkpointOwner = me`, or `leaseOwner = me` without a `checkpointOwner`. It is
 //! stronger than what the KCL demands of a checkpoint (the counter only), and compatible: a KCL
 //! only looks at the result. A renewal does not demand that there is no handoff; its answer shows it.
@@ -203,6 +206,41 @@ impl Write {
                 ..NO_CHANGE
             },
         })
+    }
+
+    /// Ends a handoff before it is done: the next owner leaves, and the holder is to go on. The counter is
+    /// neither demanded nor raised, as when it began. `None` if there is none, or the holder is not known to be
+    /// a worker of this crate: a KCL that heard of the handoff would have stopped its processor, and would
+    /// hold the lease on without one.
+    pub(crate) fn withdraw(seen: &Lease) -> Option<Self> {
+        let old = seen.checkpoint_owner.clone()?;
+        if seen.marked_by() != Some(&old) {
+            return None;
+        }
+        Some(Self {
+            shard_id: seen.shard_id.clone(),
+            demand: Demand {
+                counter: None,
+                owners: owners_of(seen),
+            },
+            change: Change {
+                owner: Set::To(old),
+                checkpoint_owner: Set::Remove,
+                ..NO_CHANGE
+            },
+        })
+    }
+
+    /// Ends a tenure for a next one of the same worker.
+    pub(crate) fn keep(held: &Lease) -> Self {
+        Self {
+            shard_id: held.shard_id.clone(),
+            demand: Demand {
+                counter: Some(held.counter),
+                owners: owners_of(held),
+            },
+            change: NO_CHANGE,
+        }
     }
 
     /// Gives a held lease away: to the next owner if a handoff is under way, else to whoever takes it.

@@ -33,7 +33,7 @@ const REFUSALS_MAX: u32 = 8;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::lease) enum Ending {
     Released,
-    /// Released to the worker that waited for it.
+    /// Released to the worker that waited for it, or kept for this one where that left.
     HandedOver,
     Lost(Loss),
 }
@@ -329,7 +329,7 @@ impl HeldTask {
         loop {
             let given = self
                 .write(
-                    |tenure, _| Write::give_up(tenure.lease()),
+                    |tenure, _| tenure.give_up(),
                     |row| row.holder() != Some(&me),
                 )
                 .await;

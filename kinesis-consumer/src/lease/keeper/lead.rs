@@ -14,7 +14,7 @@ use crate::events::{EventKind, Gain};
 use crate::lease::assign::{self, Candidate, Plan, Rules};
 use crate::lease::item::CorruptRow;
 use crate::lease::lineage::Lineage;
-use crate::lease::observe::Standing;
+use crate::lease::observe::{Standing, is_untaken};
 use crate::lease::stats::WorkerStats;
 use crate::lease::table::{Outcome, Rows};
 use crate::lease::write::Write;
@@ -208,14 +208,14 @@ impl Service {
     /// Who is to get what. A worker that leaves gets nothing.
     pub(super) fn plan(&mut self, board: &Board, leaving: bool) -> Plan {
         let now = self.keeper.clock.now();
+        let now_millis = self.keeper.clock.epoch_millis();
+        self.roster.scanned(&board.stats, now, now_millis);
         let lineage = Lineage::new(&board.leases, &board.unreadable);
         let open = board.leases.iter().filter(|lease| !lease.is_ended());
         let candidates: Vec<_> = open
             .filter(|lease| !lineage.is_blocked(lease))
             .map(|lease| self.candidate(lease, leaving, now))
             .collect();
-        let now_millis = self.keeper.clock.epoch_millis();
-        self.roster.scanned(&board.stats, now, now_millis);
         let me = self.keeper.me.as_str();
         let mut stats = board.stats.clone();
         if self.keeper.settings.assignment == LeaseAssignment::LeaseCount {
@@ -258,7 +258,8 @@ impl Service {
             lease,
             standing: if held {
                 Standing::Active
-            } else if leaving && self.is_given_too_late(lease) {
+            } else if (leaving && self.is_given_too_late(lease)) || self.is_given_to_who_left(lease)
+            {
                 Standing::Unowned
             } else {
                 self.observer.standing(lease, now)
@@ -266,6 +267,12 @@ impl Service {
             since: self.observer.since(lease),
             at_work: held || self.observer.is_at_work(lease),
         }
+    }
+
+    /// Whether nobody takes the lease any more whom it was given to.
+    fn is_given_to_who_left(&self, lease: &Lease) -> bool {
+        let left = |owner: &String| self.roster.has_left(owner);
+        is_untaken(lease) && lease.owner.as_ref().is_some_and(left)
     }
 
     pub(super) async fn assign(&mut self, board: &Board, plan: &Plan) -> Result<(), Error> {
@@ -300,7 +307,7 @@ impl Service {
             return;
         };
         let taken = row.marked_by() == Some(owner);
-        let gone = *owner == self.keeper.me || owner == FORMER_OWNER;
+        let gone = *owner == self.keeper.me || owner == FORMER_OWNER || self.roster.has_left(owner);
         if !taken && !gone && matches!(self.keeper.sources, Sources::Many(_)) {
             tracing::warn!(
                 shard = %row.shard_id, %owner,

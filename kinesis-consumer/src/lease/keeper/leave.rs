@@ -1,8 +1,8 @@
 //! The end: leases are given back, what became free is passed on, and the fleet is taken leave of.
 //!
 //! A worker that leaves waits for no leader: it gives what it gave back to the others itself, by the
-//! leader's rules, and so what it was given and does not take any more. One that leads does so for
-//! all that is free.
+//! leader's rules, and so what it was given and does not take any more. What is on its way to it by a handoff
+//! stays with its holder. One that leads does so for all that is free.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{sleep_until, timeout, timeout_at};
 
 use super::Service;
+use super::lead::Board;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
 use crate::lease::observe::is_given;
@@ -107,8 +108,20 @@ impl Service {
     }
 
     async fn give_away(&mut self) -> Result<(), Error> {
+        // A handle that nobody has any more keeps nothing from being passed on.
+        let now = self.keeper.clock.now();
+        self.resting.retain(|_, rest| !rest.is_over(now));
         // Rows that were just written are certain to be seen.
-        let board = self.look(true).await?;
+        let mut board = self.look(true).await?;
+        let withdrawals = self.withdrawals(&board);
+        let withdrawn = if withdrawals.is_empty() {
+            Ok(0)
+        } else {
+            let withdrawn = self.write_all(withdrawals).await;
+            // One that was handed over meanwhile refused, and is to be passed on.
+            board = self.look(true).await?;
+            withdrawn
+        };
         let mut plan = self.plan(&board, true);
         if !self.leads() {
             plan.assign
@@ -121,7 +134,14 @@ impl Service {
             !row.is_ended() && self.is_given_too_late(row) && !assigned.contains(&row.shard_id)
         });
         let left = self.write_all(left.map(Write::give_up).collect()).await;
-        given.and(left.map(drop))
+        withdrawn.map(drop).and(given).and(left.map(drop))
+    }
+
+    /// Ends the handoffs to this worker, which does not take what comes any more.
+    fn withdrawals(&self, board: &Board) -> Vec<Write> {
+        let mine = |row: &&Lease| row.owner.as_ref() == Some(&self.keeper.me);
+        let open = board.leases.iter().filter(|row| !row.is_ended());
+        open.filter(mine).filter_map(Write::withdraw).collect()
     }
 
     /// Whether a lease is this worker's to pass on, though it does not lead.

@@ -123,16 +123,22 @@ async fn a_write_is_taken_and_refused_exactly_by_the_rules(table: &dyn LeaseTabl
         let back = rand.below(3).min(past.len() as u64 - 1) as usize;
         let seen = past[past.len() - 1 - back].clone();
         let me = ["a", "b"][rand.below(2) as usize];
-        let write = match rand.below(9) {
-            0 => Write::renew(&seen, me, me),
-            1 => Write::checkpoint(&seen, me, me, &at(step)),
-            2 => Write::prepare(&seen, me, me, &PendingCheckpoint::new(at(step), "half")),
-            3 => Write::take(&seen, me, me),
+        let mark = format!("{me}/1/1");
+        let write = match rand.below(12) {
+            0 => Write::renew(&seen, me, &mark),
+            1 => Write::checkpoint(&seen, me, &mark, &at(step)),
+            2 => Write::prepare(&seen, me, &mark, &PendingCheckpoint::new(at(step), "half")),
+            3 => Write::take(&seen, me, &mark),
             4 => Write::assign(&seen, me),
             5 | 6 => match Write::start_handoff(&seen, me) {
                 Some(write) => write,
                 None => continue,
             },
+            7 | 8 => match Write::withdraw(&seen) {
+                Some(write) => write,
+                None => continue,
+            },
+            9 => Write::keep(&seen),
             _ => Write::give_up(&seen),
         };
         let expected = write.apply(&row);

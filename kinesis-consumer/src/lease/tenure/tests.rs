@@ -122,6 +122,48 @@ fn a_counter_nobody_of_us_could_have_raised_is_a_lost_lease() {
 }
 
 #[test]
+fn what_was_to_be_handed_over_stays_here_if_the_next_owner_withdrew() {
+    let (mut tenure, start) = tenure();
+    assert_eq!(tenure.give_up(), Write::give_up(&row(5)));
+    tenure.sending(start);
+    assert_eq!(tenure.refused(Some(handed_over(5)), start), Verdict::Retry);
+    let handed = tenure.give_up().apply(&handed_over(5)).expect("as seen");
+    assert_eq!((handed.holder(), handed.counter), (Some("you"), 6));
+
+    // It withdrew before the lease was given up.
+    let marked = |row: Lease| Lease {
+        acquisition: Some("me/1/1".to_owned()),
+        ..row
+    };
+    let withdraw = Write::withdraw(&marked(handed_over(5))).expect("a handoff");
+    let withdrawn = withdraw
+        .apply(&marked(handed_over(7)))
+        .expect("whatever the counter");
+    assert_eq!(withdrawn, marked(row(7)));
+    assert_eq!(tenure.give_up().apply(&row(5)), None, "it is seen first");
+    assert_eq!(tenure.refused(Some(row(5)), start), Verdict::Retry);
+    let kept = tenure.give_up().apply(&row(5)).expect("as seen");
+    assert_eq!(kept, row(6));
+    // Too late.
+    assert_eq!(withdraw.apply(&marked(handed)), None);
+}
+
+#[test]
+fn nobody_withdraws_from_a_handoff_of_a_holder_that_may_be_a_kcl() {
+    let unmarked = Lease {
+        acquisition: None,
+        ..handed_over(5)
+    };
+    let of_another = Lease {
+        acquisition: Some("before/1/1".to_owned()),
+        ..handed_over(5)
+    };
+    for seen in [unmarked, of_another, row(5)] {
+        assert_eq!(Write::withdraw(&seen), None, "{seen:?}");
+    }
+}
+
+#[test]
 fn a_handoff_is_noticed_in_any_answer_and_bounds_the_tenure_once() {
     let (mut tenure, start) = tenure();
     tenure.sending(start);

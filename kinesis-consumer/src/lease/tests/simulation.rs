@@ -1,5 +1,5 @@
 //! Many workers on one table in virtual time, from a seed, with the real rules and a model of the
-//! table: crashes, restarts under the same name, partitions, slow and lost answers, stale scans,
+//! table: crashes, orderly stops, restarts under the same name, partitions, slow and lost answers, stale scans,
 //! owners that do not hand over, leaders that die at any moment, clocks that run at different speeds,
 //! rows that somebody deletes and that are made anew.
 //!
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::lease::assign::{self, Candidate, Rules};
 use crate::lease::lock::{Claim, Leadership, LockRow, Step};
-use crate::lease::observe::{Observer, Standing, is_given};
+use crate::lease::observe::{Observer, Standing, is_given, is_untaken};
 use crate::lease::roster::Roster;
 use crate::lease::stats::WorkerStats;
 use crate::lease::tenure::{Tenure, Timing, Verdict};
@@ -44,6 +44,9 @@ const RULES: Rules = Rules {
     handoffs_max: 8,
     rebalance: true,
 };
+
+/// How long a worker may take that stops, in ticks.
+const LEAVES_WITHIN_TICKS: u64 = 100;
 
 /// For how long a row that somebody deleted is away, in ticks: its holder stops at its next renewal.
 const AWAY_TICKS: u64 = 110;
@@ -92,6 +95,8 @@ struct Worker {
     next_discovery: u64,
     next_report: u64,
     hands_over: bool,
+    /// When it is gone, if it was asked to stop.
+    leaves_until: Option<u64>,
 }
 
 struct World {
@@ -150,6 +155,7 @@ impl World {
             next_discovery: self.tick + self.rand.below(DISCOVERY_TICKS),
             next_report: self.tick,
             hands_over: !self.one_in(4),
+            leaves_until: None,
         });
     }
 
@@ -167,6 +173,17 @@ impl World {
             let victim = self.rand.below(self.workers.len() as u64) as usize;
             // What is in flight may still land; the model lets it vanish or land first.
             self.workers.remove(victim);
+        }
+        if self.one_in(400) && self.workers.len() > 1 {
+            let leaves = self.rand.below(self.workers.len() as u64) as usize;
+            let until = self.tick + self.rand.below(LEAVES_WITHIN_TICKS);
+            self.workers[leaves].leaves_until.get_or_insert(until);
+        }
+        let tick = self.tick;
+        let is_gone = |worker: &Worker| worker.leaves_until.is_some_and(|until| until <= tick);
+        self.workers.retain(|worker| !is_gone(worker));
+        if self.workers.is_empty() {
+            self.start("a");
         }
         // The leader in particular, at any moment.
         if self.one_in(800) && self.workers.len() > 1 {
@@ -221,9 +238,13 @@ impl World {
             self.land(&mut worker);
             self.hold(&mut worker);
             if self.tick >= worker.cut_until {
-                self.elect(&mut worker);
-                self.report(&mut worker);
-                self.look(&mut worker);
+                if worker.leaves_until.is_some() {
+                    self.leave(&mut worker);
+                } else {
+                    self.elect(&mut worker);
+                    self.report(&mut worker);
+                    self.look(&mut worker);
+                }
             }
             self.workers.insert(index, worker);
         }

@@ -47,11 +47,6 @@ pub(super) struct Left {
 }
 
 impl Left {
-    /// The shard is this worker's, who does not take it.
-    pub(super) fn waits_for_an_expiry(&mut self, owner: Option<String>) {
-        self.deaths.extend(owner.map(Arc::from));
-    }
-
     /// Who gives the shard to another may first have to replace the leader that died.
     pub(super) fn waits_for_a_leader(&mut self, leaderless: Option<&(Arc<str>, Duration)>) {
         if let Some((leader, died)) = leaderless {

@@ -112,11 +112,6 @@ impl Leading {
         None
     }
 
-    /// Whether a worker was asked to stop, and has not come back.
-    pub(super) fn is_asked(&self, worker: &str) -> bool {
-        self.asked.contains(worker)
-    }
-
     fn gone(&mut self, worker: &Arc<str>) {
         self.alive.remove(worker);
         self.leader.take_if(|leader| leader == worker);

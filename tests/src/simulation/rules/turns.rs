@@ -78,19 +78,13 @@ impl Checker {
                 .shards
                 .get(&instance.shard)
                 .and_then(|shard| shard.row.as_ref());
-            let owner = row.and_then(|row| row.owner.clone());
-            let waits = |owner: &String| {
-                owner == NOBODY || (**owner != *instance.worker && self.leading.is_asked(owner))
+            let owner = row.and_then(|row| row.owner.as_deref());
+            // Nobody has it until it stood still for as long as one whose owner died.
+            let within = match owner {
+                Some(NOBODY) => REPLACED_WITHIN,
+                _ => HANDED_OVER_WITHIN,
             };
-            let heir = owner.filter(waits);
-            // Nobody has it until it stood still for as long as one whose owner died: an operator made it
-            // nobody's, or it goes by a handoff to a worker that leaves.
-            let within = match heir {
-                Some(_) => REPLACED_WITHIN,
-                None => HANDED_OVER_WITHIN,
-            };
-            let mut left = self.left(within, in_order);
-            left.waits_for_an_expiry(heir);
+            let left = self.left(within, in_order);
             self.shards.entry(instance.shard.clone()).or_default().left = Some(left);
         }
         if call == Call::Process {

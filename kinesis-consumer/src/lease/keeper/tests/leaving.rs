@@ -1,6 +1,8 @@
 //! Workers that leave in order pass on what they had, whoever leads.
 
 use super::*;
+use crate::lease::table::Outcome;
+use crate::lease::write::Write;
 
 /// How long what a worker leaves may lie about.
 const PASSED_ON: f64 = 3.0;
@@ -72,6 +74,97 @@ async fn a_worker_that_stops_passes_on_what_it_was_given_and_did_not_take() {
     let start = Clock::system().now();
     b.stop().await.expect("stops");
     until("all four again", &[&a], || a.count() == 4).await;
+    assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
+}
+
+/// `b`, asked for a lease of `a` by a handoff, which `a` may know of already, stops.
+async fn stops_while_a_handoff_is_on_its_way(b_leads: bool, known_for: u64) -> f64 {
+    let rig = Rig::new(2).await;
+    let worker = |id| {
+        // The test says when a lease is released.
+        let (client, settings) = (rig.dynamodb.clone(), Settings::default());
+        rig.worker_with(id, client, &settings, OnHandoff::Ignore)
+    };
+    // The first one leads, and loses a lease by force.
+    let (first, second) = if b_leads { ("b", "a") } else { ("a", "b") };
+    let first = worker(first);
+    until("both", &[&first], || first.count() == 2).await;
+    let second = worker(second);
+    until("one each", &[&first, &second], || {
+        first.count() == 1 && second.count() == 1
+    })
+    .await;
+    let (a, b) = if b_leads {
+        (second, first)
+    } else {
+        (first, second)
+    };
+    let shard = a.shards()[0];
+    let row = rig.lease(shard).await;
+    let ask = Write::start_handoff(&row, "b").expect("it has an owner");
+    let asked = rig.table().await.write(&ask).await.expect("answers");
+    assert!(matches!(asked, Outcome::Done(_)));
+    if known_for > 0 {
+        a.lease(shard).handoff_requested().cancelled().await;
+        sleep(Duration::from_millis(known_for)).await;
+    }
+    let start = Clock::system().now();
+    b.stop().await.expect("stops");
+    if known_for > 0 && a.count() == 1 {
+        a.lease(shard).release().await.expect("given up");
+    }
+    until("both", &[&a], || a.count() == 2).await;
+    let took = seconds_since(start);
+    assert!(!rig.lease(shard).await.is_in_handoff());
+    // Nothing comes later that takes it away again.
+    for _ in 0..60 {
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(a.count(), 2, "leads {b_leads}, known for {known_for}");
+    }
+    took
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_on_its_way_to_a_worker_that_stops_does_not_wait_for_an_expiry() {
+    for b_leads in [false, true] {
+        for known_for in [0, 1, 700] {
+            let took = stops_while_a_handoff_is_on_its_way(b_leads, known_for).await;
+            assert!(
+                took < PASSED_ON,
+                "leads {b_leads}, known for {known_for}: {took}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_handed_over_to_a_worker_that_is_gone_is_given_to_another_at_once() {
+    let rig = Rig::new(8).await;
+    let (leads, other) = leader_first(&rig, pair(&rig).await).await;
+    let c = rig.worker("c");
+    until("three at most", &[&leads, &other, &c], || {
+        c.count() == 2 && leads.count() == 3 && other.count() == 3
+    })
+    .await;
+    c.stop().await.expect("stops");
+    until("four each", &[&leads, &other], || {
+        leads.count() == 4 && other.count() == 4
+    })
+    .await;
+    // The leader had not seen that when it asked for one more.
+    let shard = other.shards()[0];
+    let row = rig.lease(shard).await;
+    let ask = Write::start_handoff(&row, "c").expect("it has an owner");
+    drop(rig.table().await.write(&ask).await.expect("answers"));
+    until("it is handed over", &[&leads, &other], || {
+        leads.count() + other.count() == 7
+    })
+    .await;
+    let start = Clock::system().now();
+    until("it is taken", &[&leads, &other], || {
+        leads.count() + other.count() == 8
+    })
+    .await;
     assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
 }
 

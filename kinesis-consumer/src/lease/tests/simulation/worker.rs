@@ -165,10 +165,10 @@ impl World {
             if waiting {
                 continue;
             }
-            if worker.held[&id].handoff_requested() && worker.hands_over && self.rand.below(20) == 0
-            {
+            let asked = worker.held[&id].handoff_requested() && worker.hands_over;
+            if (asked || worker.leaves_until.is_some()) && self.rand.below(20) == 0 {
                 let tenure = worker.held.remove(&id).expect("held");
-                self.send(worker, Write::give_up(tenure.lease()), Purpose::GiveUp);
+                self.send(worker, tenure.give_up(), Purpose::GiveUp);
                 continue;
             }
             let name = worker.name.clone();
@@ -184,6 +184,22 @@ impl World {
             };
             tenure.sending(now);
             self.send(worker, write, Purpose::Hold);
+        }
+    }
+
+    /// Gives back what it holds, takes nothing any more, and ends the handoffs to it.
+    pub(super) fn leave(&mut self, worker: &mut Worker) {
+        self.table.stats.remove(&worker.name);
+        if self.tick < worker.next_pass {
+            return;
+        }
+        worker.next_pass = self.tick + PASS_TICKS;
+        let name = worker.name.clone();
+        let rows = self.table.rows.values();
+        let to_it = rows.filter(|row| row.owner.as_ref() == Some(&name));
+        let writes: Vec<_> = to_it.filter_map(Write::withdraw).collect();
+        for write in writes {
+            self.send(worker, write, Purpose::Lead);
         }
     }
 
@@ -280,7 +296,11 @@ fn candidate<'a>(worker: &Worker, lease: &'a Lease, now: Instant) -> Candidate<'
         standing: if held {
             Standing::Active
         } else {
-            worker.observer.standing(lease, now)
+            let left = lease.owner.as_ref().filter(|_| is_untaken(lease));
+            match left.is_some_and(|owner| worker.roster.has_left(owner)) {
+                true => Standing::Unowned,
+                false => worker.observer.standing(lease, now),
+            }
         },
         since: worker.observer.since(lease),
         at_work: held || worker.observer.is_at_work(lease),

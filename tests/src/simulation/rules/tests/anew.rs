@@ -340,6 +340,6 @@ fn in_quiet_a_lease_that_an_operator_had_released_has_the_time_of_one_whose_owne
     assert_eq!(released(NOBODY, 16), [Rule::Slow]);
     assert_eq!(released("b", 4), [Rule::Slow]);
     // By a handoff to one that stops meanwhile.
-    assert_eq!(released("leaves", 15), NOTHING);
-    assert_eq!(released("leaves", 16), [Rule::Slow]);
+    assert_eq!(released("leaves", 3), NOTHING);
+    assert_eq!(released("leaves", 4), [Rule::Slow]);
 }
