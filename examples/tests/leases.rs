@@ -195,6 +195,11 @@ async fn an_operator_releases_leases_of_a_live_and_of_a_dead_worker_and_ends_a_h
 async fn an_operator_lists_verifies_resets_and_converts_the_leases_of_stopped_workers() {
     let board = Board::new().await;
     let endpoint = board.endpoint.clone();
+    let other = ["list", "--table", "of-a-kcl"];
+    let output = leases(&endpoint, &other).await;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("lease table of-a-kcl"), "{errors}");
+    assert!(!output.status.success());
     let held = [
         "reset",
         "--all",

@@ -153,6 +153,7 @@ use crate::stream::StreamId;
 pub use cpu::CpuMetric;
 pub(crate) use held::HeldLease;
 pub(crate) use keeper::LeaseKeeper;
+pub(crate) use settings::TABLE_NAME_CHARS;
 pub use settings::{
     BillingMode, LeaseAssignment, LeaseSettings, LeaseTableSettings, UtilizationSettings,
 };

@@ -268,6 +268,28 @@ fn duration(field: &str, value: Duration, least: Duration) -> Result<(), Error> 
     ))
 }
 
+/// Whether `value` is a name of so many characters.
+///
+/// Source: the same alphabet in both services: letters, digits, `_`, `.` and `-`.
+pub(crate) fn check_name(
+    field: &str,
+    value: &str,
+    chars: std::ops::RangeInclusive<usize>,
+) -> Result<(), Error> {
+    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if chars.contains(&value.len()) && value.chars().all(known) {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::InvalidInput,
+        format!(
+            "{field} must be {} to {} letters, digits, '_', '.' or '-', not {value:?}",
+            chars.start(),
+            chars.end()
+        ),
+    ))
+}
+
 fn out_of_bounds(
     field: &str,
     bound: impl std::fmt::Display,

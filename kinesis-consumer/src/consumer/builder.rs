@@ -10,13 +10,10 @@ use crate::dead_letter::DeadLetters;
 use crate::error::{Error, ErrorKind};
 use crate::events::Hub;
 use crate::lease::worker_metric::Meters;
-use crate::lease::{LeaseStore, WorkerMetric};
+use crate::lease::{LeaseStore, TABLE_NAME_CHARS, WorkerMetric};
 use crate::processor::RecordProcessorFactory;
-use crate::settings::{OnFailure, Retrieval, Settings};
+use crate::settings::{OnFailure, Retrieval, Settings, check_name};
 use crate::stream::Sources;
-
-/// Source: DynamoDB's limit for table names; the application's name is the table's.
-const APPLICATION_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
 
 /// Builds a [`Consumer`].
 pub struct ConsumerBuilder {
@@ -121,7 +118,8 @@ impl ConsumerBuilder {
     /// [`ErrorKind::InvalidInput`] that names the field and the bound.
     pub fn build(self) -> Result<Consumer, Error> {
         self.settings.validate()?;
-        name("application", &self.application, APPLICATION_CHARS)?;
+        // It is the table's, unless that has one of its own.
+        check_name("application", &self.application, TABLE_NAME_CHARS)?;
         if let Sources::One(stream) = &self.sources {
             stream.validate()?;
         }
@@ -175,22 +173,6 @@ impl ConsumerBuilder {
             events: Hub::default(),
         })
     }
-}
-
-/// Source: the same alphabet in both services: letters, digits, `_`, `.` and `-`.
-fn name(field: &str, value: &str, chars: std::ops::RangeInclusive<usize>) -> Result<(), Error> {
-    let known = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if chars.contains(&value.len()) && value.chars().all(known) {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::InvalidInput,
-        format!(
-            "{field} must be {} to {} letters, digits, '_', '.' or '-', not {value:?}",
-            chars.start(),
-            chars.end()
-        ),
-    ))
 }
 
 impl fmt::Debug for Consumer {

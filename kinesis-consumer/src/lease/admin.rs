@@ -53,6 +53,8 @@ use std::time::Duration;
 
 use kinesis_core::Clock;
 
+use super::LeaseTableSettings;
+use super::layout::TableNames;
 use rows::Rows;
 
 pub use change::{Change, ChangeResult, ResetTo, Which};
@@ -65,6 +67,7 @@ const FAILOVER_TIME: Duration = Duration::from_secs(10);
 /// Looks after the lease table of one application.
 #[derive(Clone)]
 pub struct LeaseAdmin {
+    application: String,
     kinesis: aws_sdk_kinesis::Client,
     rows: Rows,
     failover_time: Duration,
@@ -73,19 +76,29 @@ pub struct LeaseAdmin {
 }
 
 impl LeaseAdmin {
-    /// For the lease table of `application`.
+    /// For the lease table of `application`, which is called so; [`table`](Self::table) for another name.
     pub fn new(
         application: impl Into<String>,
         kinesis: aws_sdk_kinesis::Client,
         dynamodb: aws_sdk_dynamodb::Client,
     ) -> Self {
+        let application = application.into();
         Self {
             kinesis,
-            rows: Rows::new(dynamodb, application.into()),
+            rows: Rows::new(dynamodb, TableNames::of(&application)),
+            application,
             failover_time: FAILOVER_TIME,
             without_kcl: false,
             clock: Clock::default(),
         }
+    }
+
+    /// The names of the tables, as the [settings](crate::LeaseSettings::table) of the workers have them; the
+    /// rest of `settings` does not matter. Default: by the application's name.
+    #[must_use]
+    pub fn table(mut self, settings: &LeaseTableSettings) -> Self {
+        self.rows = self.rows.of(settings.names(&self.application));
+        self
     }
 
     /// For how long a lease's counter has to stand still until nobody holds the lease: at least the

@@ -373,6 +373,8 @@ impl Shared {
 impl HeldLease {
     /// A lease that was just taken, what keeps it, and for how long others leave it alone.
     pub(crate) fn of_a_test() -> (Self, impl Future<Output = ()>, Duration) {
+        use super::layout::TableNames;
+
         let settings = super::LeaseSettings::default();
         let (clock, rand) = (Clock::system(), Rand::seeded(1));
         let source = Source {
@@ -395,7 +397,11 @@ impl HeldLease {
         let (lease, task) = HeldTask::new(
             "a",
             tenure,
-            store.table("billing", settings.failover_time, rand.fork()),
+            store.table(
+                &TableNames::of("billing"),
+                settings.failover_time,
+                rand.fork(),
+            ),
             Arc::new(source),
             CancellationToken::new(),
             clock,

@@ -42,6 +42,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::held::{Ending, Trace};
 use super::item::CorruptRow;
+use super::layout::TableNames;
 use super::observe::Observer;
 use super::pulse::{Farewell, View};
 use super::roster::Roster;
@@ -65,6 +66,7 @@ const INDEX_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct LeaseKeeper {
     kinesis: aws_sdk_kinesis::Client,
     table: Arc<dyn LeaseTable>,
+    names: TableNames,
     sources: Sources,
     me: String,
     settings: LeaseSettings,
@@ -94,9 +96,11 @@ impl LeaseKeeper {
         rand: Rand,
     ) -> Self {
         let failover = settings.lease.failover_time;
+        let names = settings.lease.table.names(application);
         Self {
             kinesis,
-            table: leases.table(application, failover, rand.clone()),
+            table: leases.table(&names, failover, rand.clone()),
+            names,
             sources: sources.into(),
             me: worker_id.into(),
             settings: settings.lease.clone(),

@@ -10,6 +10,9 @@
 //! That is where they are written. States and metrics are read from both places until they are moved,
 //! because a KCL that is upgraded, or goes back, leaves rows in either.
 //!
+//! The table of the leases is called as the application, the other two as that and their suffix, unless
+//! the settings say otherwise ([`TableNames`]).
+//!
 //! The tables of 3.0 to 3.4 are used where they are; this crate never makes, moves or deletes them. So
 //! a move goes on only while a worker of the KCL leads.
 
@@ -20,6 +23,28 @@ use super::migration::TableMigration;
 const COORDINATOR_KEY: &str = "key";
 /// Key attribute of `<application>-WorkerMetricStats`. Source: KCL 3.5.1.
 const METRICS_KEY: &str = "wid";
+
+/// What the tables of an application are called.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct TableNames {
+    pub(crate) leases: String,
+    /// Where KCL 3.0 to 3.4 have the lock and the states. Its name tells such an application.
+    pub(crate) coordinator_state: String,
+    /// Where KCL 3.0 to 3.4 have worker metrics.
+    pub(crate) worker_metrics: String,
+}
+
+impl TableNames {
+    /// As they are called if nothing else is said. Source: KCL 3.5.1, `LeaseManagementConfig.tableName`,
+    /// `CoordinatorConfig`, `WorkerMetricsTableConfig`, each by the name of the application.
+    pub(crate) fn of(application: &str) -> Self {
+        Self {
+            leases: application.to_owned(),
+            coordinator_state: format!("{application}-CoordinatorState"),
+            worker_metrics: format!("{application}-WorkerMetricStats"),
+        }
+    }
+}
 
 /// A table and the attribute that is its key.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,11 +64,6 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The name of the table that tells an application of KCL 3.0 to 3.4.
-    pub(crate) fn coordinator_table(lease_table: &str) -> String {
-        format!("{lease_table}-CoordinatorState")
-    }
-
     /// All in the lease table.
     pub(crate) fn single(lease_table: &str) -> Self {
         let place = Place {
@@ -58,14 +78,14 @@ impl Layout {
     }
 
     /// The layout of an application that has the tables of KCL 3.0 to 3.4.
-    pub(crate) fn legacy(lease_table: &str, migration: TableMigration) -> Self {
-        let single = Self::single(lease_table);
+    pub(crate) fn legacy(names: &TableNames, migration: TableMigration) -> Self {
+        let single = Self::single(&names.leases);
         let coordinator = Place {
-            table: Self::coordinator_table(lease_table),
+            table: names.coordinator_state.clone(),
             key: COORDINATOR_KEY,
         };
         let metrics = Place {
-            table: format!("{lease_table}-WorkerMetricStats"),
+            table: names.worker_metrics.clone(),
             key: METRICS_KEY,
         };
         match migration {

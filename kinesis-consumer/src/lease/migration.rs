@@ -15,6 +15,7 @@
 use aws_sdk_dynamodb::types::AttributeValue;
 
 use super::item::{Item, number};
+use super::layout::TableNames;
 use crate::error::{Error, ErrorKind};
 
 /// Source: KCL 3.5.1, `MigrationState`.
@@ -82,14 +83,17 @@ impl ClientVersion {
 }
 
 /// The refusal of a table on which a KCL 2.x works right now.
-pub(crate) fn live_kcl_2(table: &str, owner: &str) -> Error {
+pub(crate) fn live_kcl_2(names: &TableNames, owner: &str) -> Error {
+    let (table, states) = (&names.leases, &names.coordinator_state);
     Error::new(
         ErrorKind::InvalidInput,
         format!(
             "worker {owner} renews leases in table {table} by the rules of KCL 2.x (there is no row \
              {CLIENT_VERSION_KEY}): stop the KCL 2.x workers first, and this one takes over where they \
-             stopped; or upgrade them to KCL 3, beside which it works. If they are of KCL 3.0 to 3.4, this \
-             worker may not look at their table {table}-CoordinatorState: allow it"
+             stopped; or upgrade them to KCL 3, beside which it works. If they are of KCL 3.0 to 3.4, \
+             their table of states was not found: either it is not called {states}, then say how it is \
+             called (lease.table.coordinator_state_table), or this worker may not look at it, then allow \
+             dynamodb:DescribeTable"
         ),
     )
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind};
 pub use assignment::{LeaseAssignment, UtilizationSettings};
+pub(crate) use table::TABLE_NAME_CHARS;
 pub use table::{BillingMode, LeaseTableSettings};
 
 /// Source: KCL `LeaseManagementConfig.failoverTimeMillis`.

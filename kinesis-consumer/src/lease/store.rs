@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kinesis_core::Rand;
 
+use super::layout::TableNames;
 use super::table::LeaseTable;
 use super::table::dynamodb::DynamoDbTable;
 use super::table::memory::MemoryTable;
@@ -55,22 +56,22 @@ impl LeaseStore {
         Self(Kind::Memory(Arc::default()))
     }
 
-    /// The table called `name`, whose requests, where it makes any, fit `failover_time`.
+    /// The table of `names`, whose requests, where it makes any, fit `failover_time`.
     pub(crate) fn table(
         &self,
-        name: &str,
+        names: &TableNames,
         failover_time: Duration,
         rand: Rand,
     ) -> Arc<dyn LeaseTable> {
         match &self.0 {
             Kind::DynamoDb(client) => {
-                Arc::new(DynamoDbTable::new(client, name, failover_time, rand))
+                Arc::new(DynamoDbTable::new(client, names, failover_time, rand))
             }
             Kind::Memory(tables) => {
                 let mut tables = tables.lock().unwrap_or_else(PoisonError::into_inner);
                 let table = tables
-                    .entry(name.to_owned())
-                    .or_insert_with(|| Arc::new(MemoryTable::new(name)));
+                    .entry(names.leases.clone())
+                    .or_insert_with(|| Arc::new(MemoryTable::new(&names.leases)));
                 Arc::<MemoryTable>::clone(table)
             }
         }

@@ -88,6 +88,8 @@ pub(super) struct Fleet {
     pub(super) history: History,
     scenario: &'static str,
     retrieval: Retrieval,
+    /// What the lease table is called, if not as the application.
+    table: Option<&'static str>,
     no_more: CancellationToken,
     sending: JoinHandle<usize>,
 }
@@ -120,15 +122,45 @@ impl Fleet {
             history: History::default(),
             scenario,
             retrieval,
+            table: None,
             no_more,
             sending,
         }
     }
 
+    /// The same with a lease table that is called otherwise than the application.
+    pub(super) fn on_table(self, table: &'static str) -> Self {
+        Self {
+            table: Some(table),
+            ..self
+        }
+    }
+
+    /// Where the leases lie.
+    pub(super) fn leases(&self) -> Place {
+        let (application, key) = lease_table();
+        (self.table.map_or(application, str::to_owned), key)
+    }
+
+    /// How ours are set up.
+    fn settings(&self) -> Settings {
+        let mut settings = hurried(self.retrieval);
+        settings.lease.table.name = self.table.map(str::to_owned);
+        settings
+    }
+
     pub(super) fn ours(&self, name: &'static str) -> Worker {
         let history = self.history.clone();
         let factory = move |_: &ShardId| history.processor(name);
-        let settings = hurried(self.retrieval);
+        self.world.worker_with(name, self.settings(), factory)
+    }
+
+    /// One of ours that does not know how seldom a KCL renews.
+    pub(super) fn ours_unaware(&self, name: &'static str) -> Worker {
+        let history = self.history.clone();
+        let factory = move |_: &ShardId| history.processor(name);
+        let mut settings = self.settings();
+        settings.lease.kcl_failover_time = LeaseSettings::default().kcl_failover_time;
         self.world.worker_with(name, settings, factory)
     }
 
@@ -140,7 +172,7 @@ impl Fleet {
     ) -> Worker {
         let history = self.history.clone();
         let factory = move |_: &ShardId| history.processor(name);
-        let mut settings = hurried(self.retrieval);
+        let mut settings = self.settings();
         settings.lease.disable_worker_metrics = false;
         let worker = self.world.builder(APPLICATION, name, settings, factory);
         Worker::start(worker.worker_metrics(vec![Box::new(metric)]))
@@ -161,6 +193,7 @@ impl Fleet {
     pub(super) async fn kcl_with(&self, name: &str, how: How) -> KclWorker {
         let how = How {
             retrieval: self.retrieval,
+            table: self.table,
             ..how
         };
         KclWorker::start(&self.world, self.scenario, name, how, &self.history).await

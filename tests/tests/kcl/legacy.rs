@@ -26,7 +26,7 @@ async fn kcl_3_4(fleet: &Fleet, name: &str) -> KclWorker {
 /// Fails unless the lease table has nothing but leases, and the metrics of all `workers` are in the table
 /// that KCL 3.4 has for them.
 async fn assert_in_the_old_tables(fleet: &Fleet, workers: &[&str]) {
-    let leases = fleet.rows(&lease_table()).await;
+    let leases = fleet.rows(&fleet.leases()).await;
     assert!(
         leases.keys().all(|key| key.starts_with("shardId-")),
         "{:?}",
@@ -69,6 +69,27 @@ async fn a_kcl_3_4_and_we_share_a_stream_in_its_tables_under_either_leader_whoev
     assert_in_the_old_tables(&fleet, &["kcl-again"]).await;
     fleet.finish().await;
     kcl.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kcl_3_4_whose_leases_are_not_called_as_the_application_is_shared_with_and_taken_over() {
+    let fleet = Fleet::start("named-3-4", Retrieval::Polling).await;
+    let mut fleet = fleet.on_table("leases");
+    let kcl = kcl_3_4(&fleet, "kcl").await;
+    fleet.until_read("kcl", SHARDS).await;
+    let mut ours = fleet.ours("ours");
+    fleet.until_read("ours", 1).await;
+    assert_given(&mut ours);
+    fleet.until_leads(&coordinator_table(), "kcl").await;
+
+    kcl.kill().await;
+    fleet.until_read("ours", SHARDS).await;
+    assert_took_over(&mut ours);
+    fleet.until_leads(&coordinator_table(), "ours").await;
+    assert_in_the_old_tables(&fleet, &["kcl", "ours"]).await;
+    assert!(fleet.rows(&lease_table()).await.is_empty());
+    fleet.finish().await;
+    ours.stop().await.expect("an orderly end");
 }
 
 /// Waits until the KCL says that its move has come to `status`.

@@ -1,10 +1,16 @@
 //! The KCL and our consumer at the same time, as one application: whoever leads gives leases to both,
 //! each hands over to the other, and takes over from it when it dies or stops.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use crate::fleet::{
-    Fleet, SHARDS, assert_given, assert_handed_over, assert_took_over, gains, lease_table,
+    Fleet, SHARDS, assert_given, assert_handed_over, assert_took_over, gains, lease_table, text,
 };
-use crate::worker::Retrieval;
+use crate::worker::{How, Retrieval};
+
+/// More than twice what a slow KCL takes from one renewal to the next.
+const WATCHED_SECONDS: u32 = 45;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_of_both_kinds_share_a_stream_under_either_leader_whoever_dies() {
@@ -71,5 +77,43 @@ async fn workers_of_both_kinds_share_a_stream_under_either_leader_whoever_dies()
     fleet.until_leads(&lease_table(), "ours-fourth").await;
 
     fleet.finish().await;
+    ours.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kcl_that_renews_once_in_twenty_seconds_keeps_its_leases_while_we_lead() {
+    let mut fleet = Fleet::start("slow", Retrieval::Polling).await;
+    let mut ours = fleet.ours_unaware("ours");
+    fleet.until_read("ours", SHARDS).await;
+    let slow = How {
+        slow: true,
+        ..How::default()
+    };
+    let kcl = fleet.kcl_with("kcl", slow).await;
+    fleet.until_read("kcl", SHARDS / 2).await;
+    // From now on its counters move by renewals alone.
+    fleet.finish().await;
+    fleet.until_leads(&lease_table(), "ours").await;
+    gains(&mut ours);
+    let owners = async || {
+        let mut rows = fleet.rows(&lease_table()).await;
+        rows.retain(|key, _| key.starts_with("shardId-"));
+        let names = |row: &_| {
+            let name = |attribute| text(row, attribute).map(str::to_owned);
+            [name("leaseOwner"), name("checkpointOwner")]
+        };
+        let names = rows.iter().map(|(key, row)| (key.clone(), names(row)));
+        names.collect::<BTreeMap<_, _>>()
+    };
+    let before = owners().await;
+    let of_kcl = [Some("kcl".to_owned()), None];
+    let its = before.values().filter(|owners| **owners == of_kcl).count();
+    assert_eq!(its, SHARDS / 2, "{before:?}");
+    for second in 0..WATCHED_SECONDS {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(owners().await, before, "after {second} s");
+    }
+    assert_eq!(gains(&mut ours), []);
+    kcl.stop().await;
     ours.stop().await.expect("an orderly end");
 }

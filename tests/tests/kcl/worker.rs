@@ -82,6 +82,10 @@ pub(super) struct How {
     pub(super) tidy: bool,
     /// No worker is given more than two leases, if it leads.
     pub(super) two_leases: bool,
+    /// It renews a lease once in twenty seconds.
+    pub(super) slow: bool,
+    /// What the lease table is called, if not as the application.
+    pub(super) table: Option<&'static str>,
 }
 
 impl Default for How {
@@ -93,6 +97,8 @@ impl Default for How {
             stage: Stage::Settled,
             tidy: false,
             two_leases: false,
+            slow: false,
+            table: None,
         }
     }
 }
@@ -142,6 +148,8 @@ impl KclWorker {
             })
             .args(how.tidy.then_some("tidy"))
             .args(how.two_leases.then_some("two-leases"))
+            .args(how.slow.then_some("slow"))
+            .args(how.table.map(|table| format!("table={table}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr)

@@ -12,7 +12,7 @@ use kinesis_consumer::{BoxError, StreamId, StreamSource};
 use serde::Serialize;
 use serde_json::json;
 
-use crate::Connection;
+use crate::{Connection, Tables};
 
 /// Looks after the lease table of an application.
 #[derive(Debug, Parser)]
@@ -115,11 +115,13 @@ struct Table {
     /// The application, which is the lease table's name.
     #[arg(long)]
     application: String,
+    #[command(flatten)]
+    tables: Tables,
     /// Prints one JSON object.
     #[arg(long)]
     json: bool,
     /// For how long a lease is watched before nobody counts as holding it, in milliseconds: the
-    /// workers' --failover-ms, or more. With less, leases are taken from workers that are at work,
+    /// workers' --failover-ms, or more, and no less than the failoverTimeMillis of a KCL. With less, leases are taken from workers that are at work,
     /// and two process a shard for a moment.
     #[arg(long, default_value_t = 10_000)]
     failover_ms: u64,
@@ -234,6 +236,7 @@ fn admin(table: &Table, aws: &SdkConfig) -> LeaseAdmin {
     let kinesis = aws_sdk_kinesis::Client::new(aws);
     let dynamodb = aws_sdk_dynamodb::Client::new(aws);
     LeaseAdmin::new(&table.application, kinesis, dynamodb)
+        .table(&table.tables.settings())
         .failover_time(Duration::from_millis(table.failover_ms))
 }
 

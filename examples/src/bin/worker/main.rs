@@ -27,7 +27,7 @@ use aws_config::meta::region::RegionProviderChain;
 use aws_config::{BehaviorVersion, Region, SdkConfig};
 use clap::{ArgGroup, Args, Parser};
 use kinesis_consumer::sink::{S3Sink, S3SinkSettings};
-use kinesis_consumer::{BoxError, Consumer, LeaseSettings, Settings, ShardId};
+use kinesis_consumer::{BoxError, Consumer, LeaseSettings, LeaseTableSettings, Settings, ShardId};
 use kinesis_core::Rand;
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -45,6 +45,33 @@ pub(crate) struct Connection {
     region: Option<String>,
 }
 
+/// What the tables are called where that is not by the application's name.
+#[derive(Args, Debug)]
+pub(crate) struct Tables {
+    /// The lease table: the KCL's tableName. Otherwise the application's name.
+    #[arg(long)]
+    table: Option<String>,
+    /// Where a KCL 3.0 to 3.4 keeps its lock and states. Otherwise the application's name and
+    /// -CoordinatorState.
+    #[arg(long)]
+    coordinator_state_table: Option<String>,
+    /// Where a KCL 3.0 to 3.4 keeps worker metrics. Otherwise the application's name and
+    /// -WorkerMetricStats.
+    #[arg(long)]
+    worker_metrics_table: Option<String>,
+}
+
+impl Tables {
+    pub(crate) fn settings(&self) -> LeaseTableSettings {
+        LeaseTableSettings {
+            name: self.table.clone(),
+            coordinator_state_table: self.coordinator_state_table.clone(),
+            worker_metrics_table: self.worker_metrics_table.clone(),
+            ..LeaseTableSettings::default()
+        }
+    }
+}
+
 /// Processes a stream together with all workers of the same application.
 #[derive(Debug, Parser)]
 #[command(
@@ -58,6 +85,8 @@ struct Run {
     /// The application: workers with the same name share the stream. Names the lease table.
     #[arg(long)]
     application: String,
+    #[command(flatten)]
+    tables: Tables,
     /// Stores the records as NDJSON objects in this S3 bucket.
     #[arg(long, group = "destination")]
     bucket: Option<String>,
@@ -82,6 +111,10 @@ struct Run {
     /// for all workers of an application.
     #[arg(long, default_value_t = 10_000)]
     failover_ms: u64,
+    /// The same for a lease that a worker of a KCL has: the longest failoverTimeMillis of those that share
+    /// the table, or more.
+    #[arg(long, default_value_t = 60_000)]
+    kcl_failover_ms: u64,
     /// Pause between reads when there is nothing new, in milliseconds, 200 or more.
     #[arg(long, default_value_t = 1_000)]
     idle_ms: u64,
@@ -103,6 +136,8 @@ impl Run {
             max_records: self.max_records,
             lease: LeaseSettings {
                 failover_time,
+                kcl_failover_time: Duration::from_millis(self.kcl_failover_ms),
+                table: self.tables.settings(),
                 lease_assignment_interval: defaults
                     .lease_assignment_interval
                     .min(failover_time / 4),

@@ -14,6 +14,7 @@ use super::FAILOVER_TIME;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
 use crate::lease::item::{self, CorruptRow, Item, Row};
+use crate::lease::layout::TableNames;
 use crate::lease::stats::WorkerStats;
 use crate::lease::table::dynamodb::{self, DynamoDbTable};
 
@@ -55,26 +56,31 @@ pub(super) struct Scan {
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
     client: Client,
-    table: String,
+    names: TableNames,
 }
 
 impl Rows {
-    pub(super) fn new(client: Client, table: String) -> Self {
-        Self { client, table }
+    pub(super) fn new(client: Client, names: TableNames) -> Self {
+        Self { client, names }
+    }
+
+    /// The same, of other tables.
+    pub(super) fn of(self, names: TableNames) -> Self {
+        Self { names, ..self }
     }
 
     pub(super) fn table(&self) -> &str {
-        &self.table
+        &self.names.leases
     }
 
     /// What the workers see of each other, wherever a KCL keeps it. Nothing of it is by chance here.
     pub(super) fn fleet(&self) -> DynamoDbTable {
-        DynamoDbTable::new(&self.client, &self.table, FAILOVER_TIME, Rand::seeded(0))
+        DynamoDbTable::new(&self.client, &self.names, FAILOVER_TIME, Rand::seeded(0))
     }
 
     pub(super) async fn scan(&self) -> Result<Scan, Error> {
         let mut scan = Scan::default();
-        dynamodb::scan(&self.client, &self.table, true, |item| {
+        dynamodb::scan(&self.client, self.table(), true, |item| {
             match item::read(&item) {
                 Row::Lease(lease) => scan.leases.push(Found {
                     lease: *lease,
@@ -119,7 +125,7 @@ impl Rows {
         let mut request = self
             .client
             .update_item()
-            .table_name(&self.table)
+            .table_name(self.table())
             .key(
                 item::LEASE_KEY,
                 AttributeValue::S(seen.shard_id.to_string()),
@@ -175,7 +181,7 @@ impl Rows {
         let request = self
             .client
             .update_item()
-            .table_name(&self.table)
+            .table_name(self.table())
             .key(item::LEASE_KEY, AttributeValue::S(key.to_string()))
             .expression_attribute_names("#owner", item::OWNER)
             .expression_attribute_names("#old", item::CHECKPOINT_OWNER)
@@ -214,14 +220,14 @@ impl Rows {
     async fn rekey_once(&self, seen: &Lease, item: Item) -> Result<bool, Error> {
         let incomplete = |_| Error::new(ErrorKind::Internal, "a write lacks a part");
         let put = Put::builder()
-            .table_name(&self.table)
+            .table_name(self.table())
             .set_item(Some(item))
             .condition_expression("attribute_not_exists(#key)")
             .expression_attribute_names("#key", item::LEASE_KEY)
             .build()
             .map_err(incomplete)?;
         let delete = Delete::builder()
-            .table_name(&self.table)
+            .table_name(self.table())
             .key(
                 item::LEASE_KEY,
                 AttributeValue::S(seen.shard_id.to_string()),

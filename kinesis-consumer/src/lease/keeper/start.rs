@@ -133,7 +133,7 @@ impl Service {
                 .find(renewed)
                 .and_then(|row| row.owner.as_deref())
             {
-                return Err(migration::live_kcl_2(table.name(), owner));
+                return Err(migration::live_kcl_2(&self.keeper.names, owner));
             }
         }
     }

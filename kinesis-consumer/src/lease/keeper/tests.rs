@@ -7,6 +7,7 @@ mod rows;
 mod sharing;
 mod slow;
 mod states;
+mod tables;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::lease::layout::TableNames;
 use crate::lease::tests::rig::{Fault, Rig, TABLE};
 use crate::lease::{LeaseSettings, LeaseStore};
 
@@ -10,7 +11,11 @@ fn pulse(
 ) -> (Pulse, watch::Receiver<View>) {
     Pulse::new(
         "me",
-        LeaseStore::from(client).table(TABLE, settings.failover_time, Rand::seeded(3)),
+        LeaseStore::from(client).table(
+            &TableNames::of(TABLE),
+            settings.failover_time,
+            Rand::seeded(3),
+        ),
         settings,
         Meters::default(),
         farewell.clone(),

@@ -1,4 +1,4 @@
-//! How the lease table is made when there is none.
+//! What the tables are called, and how the lease table is made when there is none.
 
 use std::collections::BTreeMap;
 
@@ -6,15 +6,34 @@ use serde::{Deserialize, Serialize};
 
 use super::refuse;
 use crate::error::Error;
+use crate::lease::layout::TableNames;
+
+/// Source: DynamoDB's limit for table names.
+pub(crate) const TABLE_NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
 
 /// Source: DynamoDB, tags per resource.
 const TAGS_MAX: usize = 50;
 
-/// How the lease table is made. A table that exists is taken as it is: none of this is changed on it.
-/// Part of [`LeaseSettings`](crate::LeaseSettings).
+/// What the lease table is called, and how it is made. A table that exists is taken as it is: nothing is
+/// changed on it. Part of [`LeaseSettings`](crate::LeaseSettings).
+///
+/// The names matter where a KCL has, or had, tables by other names than the application's. All workers of
+/// an application need the same, and so does [`LeaseAdmin`](crate::admin::LeaseAdmin::table).
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseTableSettings {
+    /// The lease table: the KCL's `tableName`. Default: the application's name. 3 to 255 letters, digits,
+    /// `_`, `.` or `-`, as the other two.
+    pub name: Option<String>,
+    /// The table that a KCL 3.0 to 3.4 has for its lock and states: the name in its
+    /// `coordinatorStateTableConfig`. Default, as the KCL's: the application's name, whatever the lease table
+    /// is called, and `-CoordinatorState`. By this table an application of such a KCL is known: where it is
+    /// looked for by the wrong name, a KCL that runs is refused as if it were a 2.x, and one that was stopped
+    /// and comes again leads beside ours. It is never made here.
+    pub coordinator_state_table: Option<String>,
+    /// The table that a KCL 3.0 to 3.4 has for worker metrics: the name in its `workerMetricsTableConfig`.
+    /// Default, as the KCL's: the application's name and `-WorkerMetricStats`. Never made here either.
+    pub worker_metrics_table: Option<String>,
     /// What is paid for.
     pub billing_mode: BillingMode,
     /// Whether the table can be put back to any second of the last 35 days. The KCL's
@@ -46,7 +65,34 @@ pub enum BillingMode {
 }
 
 impl LeaseTableSettings {
+    /// What the tables of `application` are called.
+    pub(crate) fn names(&self, application: &str) -> TableNames {
+        let default = TableNames::of(application);
+        let or = |name: &Option<String>, default| name.clone().unwrap_or(default);
+        TableNames {
+            leases: or(&self.name, default.leases),
+            coordinator_state: or(&self.coordinator_state_table, default.coordinator_state),
+            worker_metrics: or(&self.worker_metrics_table, default.worker_metrics),
+        }
+    }
+
     pub(super) fn validate(&self) -> Result<(), Error> {
+        for (field, name) in [
+            ("table.name", &self.name),
+            (
+                "table.coordinator_state_table",
+                &self.coordinator_state_table,
+            ),
+            ("table.worker_metrics_table", &self.worker_metrics_table),
+        ] {
+            if let Some(name) = name {
+                crate::settings::check_name(
+                    &format!("setting lease.{field}"),
+                    name,
+                    TABLE_NAME_CHARS,
+                )?;
+            }
+        }
         if let BillingMode::Provisioned {
             read_capacity,
             write_capacity,
@@ -66,5 +112,60 @@ impl LeaseTableSettings {
             return Err(refuse("table.tags", "at most 50 tags", &count));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kcls_other_tables_are_called_by_the_application_and_not_by_the_lease_table() {
+        let of = |settings: LeaseTableSettings| settings.names("billing");
+        assert_eq!(of(LeaseTableSettings::default()), TableNames::of("billing"));
+        let named = of(LeaseTableSettings {
+            name: Some("leases".to_owned()),
+            ..LeaseTableSettings::default()
+        });
+        assert_eq!(named.leases, "leases");
+        assert_eq!(named.coordinator_state, "billing-CoordinatorState");
+        assert_eq!(named.worker_metrics, "billing-WorkerMetricStats");
+    }
+
+    #[test]
+    fn a_name_that_no_table_can_have_is_refused_by_name_and_bound() {
+        let some = |name: &str| Some(name.to_owned());
+        for name in ["", "ab", "a table", &"x".repeat(256)] {
+            let cases = [
+                (
+                    "table.name",
+                    LeaseTableSettings {
+                        name: some(name),
+                        ..LeaseTableSettings::default()
+                    },
+                ),
+                (
+                    "coordinator_state_table",
+                    LeaseTableSettings {
+                        coordinator_state_table: some(name),
+                        ..LeaseTableSettings::default()
+                    },
+                ),
+                (
+                    "worker_metrics_table",
+                    LeaseTableSettings {
+                        worker_metrics_table: some(name),
+                        ..LeaseTableSettings::default()
+                    },
+                ),
+            ];
+            for (field, settings) in cases {
+                let error = settings.validate().expect_err(field).to_string();
+                assert!(
+                    error.contains(field) && error.contains("3 to 255"),
+                    "{error}"
+                );
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::{Created, Index, LeaseTable, Locked, Outcome};
 use crate::checkpoint::PendingCheckpoint;
 use crate::error::Error;
 use crate::lease::item::Row;
+use crate::lease::layout::TableNames;
 use crate::lease::lock::Claim;
 use crate::lease::migration::ClientVersion;
 use crate::lease::stats::{CPU, WorkerStats};
@@ -33,7 +34,7 @@ macro_rules! holds {
             $(#[tokio::test(start_paused = true)]
             async fn $promise() {
                 let store = LeaseStore::in_memory();
-                let table = store.table("billing", Duration::from_secs(10), Rand::seeded(3));
+                let table = store.table(&TableNames::of("billing"), Duration::from_secs(10), Rand::seeded(3));
                 let prepared = table.prepare(&LeaseTableSettings::default()).await;
                 prepared.expect("the table is there");
                 super::$promise(&*table).await;

@@ -33,7 +33,7 @@ use kinesis_core::{HashKeyRange, Position, Rand, ShardId};
 use super::{Created, Index, LeaseTable, Locked, Outcome, Rows};
 use crate::error::{Error, ErrorKind};
 use crate::lease::item::{self, Item, LEASE_KEY, Row};
-use crate::lease::layout::Layout;
+use crate::lease::layout::{Layout, TableNames};
 use crate::lease::metrics as names;
 use crate::lease::write::Write;
 use crate::lease::{Lease, LeaseTableSettings};
@@ -67,15 +67,20 @@ pub(crate) struct DynamoDbTable {
     prompt: Client,
     /// For scans and table operations.
     reads: Client,
-    name: Arc<str>,
+    names: Arc<TableNames>,
     layout: Arc<Mutex<Layout>>,
     rand: Rand,
 }
 
 impl DynamoDbTable {
-    /// The table called `name`. Time-outs and retries of `client` are replaced by those that fit
+    /// The table of `names`. Time-outs and retries of `client` are replaced by those that fit
     /// `failover_time`; everything else of it is kept.
-    pub(crate) fn new(client: &Client, name: &str, failover_time: Duration, rand: Rand) -> Self {
+    pub(crate) fn new(
+        client: &Client,
+        names: &TableNames,
+        failover_time: Duration,
+        rand: Rand,
+    ) -> Self {
         let retries = RetryConfig::standard()
             .with_max_attempts(ATTEMPTS)
             .with_initial_backoff(RETRY_PAUSE)
@@ -94,8 +99,8 @@ impl DynamoDbTable {
         Self {
             prompt: with_timeout(failover_time / WRITES_PER_FAILOVER),
             reads: with_timeout(READ_TIMEOUT),
-            name: name.into(),
-            layout: Arc::new(Mutex::new(Layout::single(name))),
+            names: Arc::new(names.clone()),
+            layout: Arc::new(Mutex::new(Layout::single(&names.leases))),
             rand,
         }
     }
@@ -104,7 +109,7 @@ impl DynamoDbTable {
         let request = self
             .prompt
             .update_item()
-            .table_name(&*self.name)
+            .table_name(self.name())
             .key(LEASE_KEY, key(shard_id))
             .condition_expression(expression.condition)
             .update_expression(expression.update)
@@ -133,7 +138,7 @@ impl DynamoDbTable {
 #[async_trait]
 impl LeaseTable for DynamoDbTable {
     fn name(&self) -> &str {
-        &self.name
+        &self.names.leases
     }
 
     async fn prepare(&self, wanted: &LeaseTableSettings) -> Result<(), Error> {
@@ -145,7 +150,7 @@ impl LeaseTable for DynamoDbTable {
         let mut rows = Rows::default();
         let scan = scan(
             &self.reads,
-            &self.name,
+            self.name(),
             consistent,
             |item| match item::read(&item) {
                 Row::Lease(lease) => rows.leases.push(*lease),
@@ -162,7 +167,7 @@ impl LeaseTable for DynamoDbTable {
         let request = self
             .prompt
             .get_item()
-            .table_name(&*self.name)
+            .table_name(self.name())
             .key(LEASE_KEY, key(shard_id))
             .return_consumed_capacity(UNITS)
             .consistent_read(true);
@@ -177,7 +182,7 @@ impl LeaseTable for DynamoDbTable {
         let request = self
             .prompt
             .put_item()
-            .table_name(&*self.name)
+            .table_name(self.name())
             .set_item(Some(item::new_item(lease)))
             .condition_expression("attribute_not_exists(#key)")
             .expression_attribute_names("#key", LEASE_KEY);
@@ -217,7 +222,7 @@ impl LeaseTable for DynamoDbTable {
         let request = self
             .prompt
             .delete_item()
-            .table_name(&*self.name)
+            .table_name(self.name())
             .key(LEASE_KEY, key(&seen.shard_id))
             .condition_expression("#counter = :counter AND #checkpoint = :end")
             .expression_attribute_names("#counter", item::COUNTER)

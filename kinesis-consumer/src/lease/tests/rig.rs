@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::Error;
 use crate::lease::item::{self, Item, Row};
+use crate::lease::layout::TableNames;
 use crate::lease::table::LeaseTable;
 use crate::lease::{HeldLease, Lease, LeaseKeeper, LeaseStore, LeaseTableSettings};
 use crate::settings::Settings;
@@ -195,7 +196,11 @@ impl Rig {
 
     pub(crate) fn table_through(&self, client: &aws_sdk_dynamodb::Client) -> Arc<dyn LeaseTable> {
         let store = LeaseStore::from(client.clone());
-        store.table(TABLE, Duration::from_secs(10), Rand::seeded(3))
+        store.table(
+            &TableNames::of(TABLE),
+            Duration::from_secs(10),
+            Rand::seeded(3),
+        )
     }
 
     /// What the wall clocks of the workers say.

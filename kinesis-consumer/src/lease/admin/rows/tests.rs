@@ -40,7 +40,7 @@ async fn a_lease_whose_move_is_throttled_for_a_while_is_moved_all_the_same() {
             shard_id: ShardId::from_index(1),
             ..lease.clone()
         });
-        let rows = Rows::new(client, TABLE.to_owned());
+        let rows = Rows::new(client, TableNames::of(TABLE));
         let done = rows.rekey(&lease, &moved).await;
         assert_eq!(done.is_ok_and(|done| done), is_moved, "{throttled}");
         assert_eq!(rig.item(0).await.is_empty(), is_moved);

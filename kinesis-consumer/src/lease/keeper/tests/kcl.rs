@@ -36,7 +36,11 @@ async fn a_kcl_2_that_is_alive_is_refused_with_what_to_do() {
                 () = living => unreachable!("it lives on"),
             };
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            for part in ["ip-10-0-0-7:alive", "KCL 2.x", "stop"] {
+            let sought = ["billing-CoordinatorState", "coordinator_state_table"];
+            for part in ["ip-10-0-0-7:alive", "KCL 2.x", "stop"]
+                .iter()
+                .chain(&sought)
+            {
                 assert!(error.to_string().contains(part), "{error}");
             }
             let rows = kinds(&rig, TABLE, "leaseKey").await;

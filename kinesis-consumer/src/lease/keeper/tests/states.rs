@@ -10,14 +10,14 @@ use crate::lease::lock::Claim;
 use crate::lease::table::Locked;
 use crate::lease::tests::rig::TABLE;
 
-const COORDINATOR: &str = "billing-CoordinatorState";
-const METRICS: &str = "billing-WorkerMetricStats";
+pub(super) const COORDINATOR: &str = "billing-CoordinatorState";
+pub(super) const METRICS: &str = "billing-WorkerMetricStats";
 
 pub(super) fn text(text: &str) -> AttributeValue {
     AttributeValue::S(text.to_owned())
 }
 
-async fn create(rig: &Rig, table: &str, key: &str) {
+pub(super) async fn create(rig: &Rig, table: &str, key: &str) {
     let attribute = AttributeDefinition::builder()
         .attribute_name(key)
         .attribute_type(ScalarAttributeType::S);
@@ -35,7 +35,7 @@ async fn create(rig: &Rig, table: &str, key: &str) {
         .expect("created");
 }
 
-async fn put(rig: &Rig, table: &str, row: &[(&str, &str)]) {
+pub(super) async fn put(rig: &Rig, table: &str, row: &[(&str, &str)]) {
     let item: Item = row
         .iter()
         .map(|(name, value)| ((*name).to_owned(), text(value)))
@@ -64,7 +64,7 @@ async fn item_of(rig: &Rig, table: &str, (key, value): (&str, &str)) -> Item {
     got.item.expect("a row")
 }
 
-async fn legacy(rig: &Rig) {
+pub(super) async fn legacy(rig: &Rig) {
     create(rig, COORDINATOR, "key").await;
     create(rig, METRICS, "wid").await;
     let version = [("key", "Migration3.0"), ("cv", "CLIENT_VERSION_3X")];

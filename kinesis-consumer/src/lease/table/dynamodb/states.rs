@@ -24,14 +24,14 @@ impl DynamoDbTable {
     /// # Errors
     /// `InvalidInput` for a state of the migration that is not known here.
     pub(super) async fn look_for_legacy_tables(&self) -> Result<(), Error> {
-        let name = Layout::coordinator_table(self.name());
-        let request = self.reads.describe_table().table_name(&name);
+        let name = &self.names.coordinator_state;
+        let request = self.reads.describe_table().table_name(name);
         let layout = match Box::pin(request.send()).await {
             Ok(_) => {
-                let coordinator = Layout::legacy(self.name(), TableMigration::NotBegun);
+                let coordinator = Layout::legacy(&self.names, TableMigration::NotBegun);
                 let row = self.state(&coordinator.lock, TABLE_MIGRATION_KEY).await?;
-                let migration = TableMigration::read(row.as_ref(), &name)?;
-                Layout::legacy(self.name(), migration)
+                let migration = TableMigration::read(row.as_ref(), name)?;
+                Layout::legacy(&self.names, migration)
             }
             Err(error) => match aws_kind(&error) {
                 ErrorKind::NotFound => Layout::single(self.name()),

@@ -353,6 +353,7 @@ async fn a_new_table_is_made_as_the_settings_say_and_an_old_one_is_left_as_it_is
         point_in_time_recovery: true,
         deletion_protection: true,
         tags: [("team".to_owned(), "billing".to_owned())].into(),
+        ..LeaseTableSettings::default()
     };
     table.prepare(&wanted).await.expect("made");
     // Another worker, with other settings.

@@ -1,7 +1,7 @@
 // One worker of the real Kinesis Client Library, as a peer for the test target `kcl`.
 //
 //   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half|count:WARM:ALL:LIVE
-//        [compatible|moving] [tidy] [two-leases]
+//        [compatible|moving] [tidy] [two-leases] [slow] [table=NAME]
 //
 // Writes one line per event on standard output, tab separated:
 //   started     SHARD
@@ -21,7 +21,8 @@
 // `compatible` works as a KCL 2 does until all workers can do better (CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X);
 // `moving` is the second phase of the move into the lease table (migrateAllEntitiesToLeaseTable); `tidy` cleans
 // up the leases of finished shards after seconds, which nothing but reflection can set; `two-leases` gives no
-// worker more than two.
+// worker more than two; `slow` lets it renew a lease once in twenty seconds (failoverTimeMillis 60,000); `table`
+// gives the lease table another name than the application's.
 
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
@@ -103,7 +104,7 @@ public final class KclWorker {
                     .build());
         }
         return config
-                .failoverTimeMillis(3_000)
+                .failoverTimeMillis(options.contains("slow") ? 60_000 : 3_000)
                 // A pause of a minute after the first listing of the shards otherwise.
                 .shardSyncIntervalMillis(0);
     }
@@ -159,6 +160,11 @@ public final class KclWorker {
         ConfigsBuilder configs = new ConfigsBuilder(
                 new SingleStreamTracker(stream, oldest), application, kinesis, dynamodb, cloudwatch, worker,
                 () -> count.length == 4 ? new Counter(count) : new Processor(half));
+        for (String option : options) {
+            if (option.startsWith("table=")) {
+                configs.tableName(option.substring("table=".length()));
+            }
+        }
         RetrievalSpecificConfig retrieval = fanOut
                 ? new FanOutConfig(kinesis).streamName(stream).applicationName(application)
                 : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(200);
