@@ -179,14 +179,16 @@
 //!
 //! | For | Kinesis | DynamoDB |
 //! |---|---|---|
-//! | any consumer | `ListShards`, `GetShardIterator`, `GetRecords`, `DescribeStreamSummary` on the stream | on the table, which is called as the application: `DescribeTable`, `Scan`, `GetItem`, `PutItem`, `UpdateItem`, `DeleteItem`; on its index: `Query` |
-//! | the first start | | `CreateTable`, or `UpdateTable` where the table is there without the index; with [`LeaseTableSettings`] of that kind also `TagResource`, `UpdateContinuousBackups` |
+//! | any consumer | `ListShards`, `GetShardIterator`, `GetRecords`, `DescribeStreamSummary` on the stream | on the table, which is called as the application: `DescribeTable`, `Scan`, `GetItem`, `PutItem`, `UpdateItem`, `DeleteItem`; on its index: `Query`; on `APPLICATION-CoordinatorState`, be it there or not: `DescribeTable` |
+//! | the first start | | `CreateTable`, or `UpdateTable` where the table is there without the index; with [`LeaseTableSettings`] of that kind also `TagResource`, `UpdateContinuousBackups` and, at every start, `DescribeContinuousBackups` |
 //! | an application that a KCL 3.0 to 3.4 ran | | the same on its tables `APPLICATION-CoordinatorState` and `APPLICATION-WorkerMetricStats` |
 //! | an operator ([`admin`]) | `DescribeStreamSummary`; for the lag `GetShardIterator` and `GetRecords` | `Scan`, `UpdateItem`; to convert `PutItem` and `DeleteItem`; to release, or to reset to an instant, `GetItem`, and `DescribeTable` on `APPLICATION-CoordinatorState` |
 //! | fan-out ([`Retrieval`]) | `DescribeStreamConsumer`, `RegisterStreamConsumer` on the stream, `SubscribeToShard` on the consumer | |
 //! | a queue | `ReceiveQueueRecords`, `AcknowledgeQueueRecords`, `UpdateQueueRecordsVisibility` on the queue; for its dead letters those that [`queue::QueueClient`] names | |
 //!
-//! Without `Query` on the index a worker scans the table instead, with a WARN. Without
+//! The tables may be called otherwise ([`LeaseTableSettings::name`]). Without `DescribeTable` on
+//! `APPLICATION-CoordinatorState` a worker takes it that there is none, with one WARN. Without `Query` on the
+//! index it scans the table instead, with a WARN. Without
 //! `DescribeStreamSummary` a single stream is read all the same, and of aggregates all members are delivered.
 //!
 //! # Several streams

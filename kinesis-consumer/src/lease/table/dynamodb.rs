@@ -17,6 +17,7 @@ mod states;
 mod stats;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ pub(crate) struct DynamoDbTable {
     reads: Client,
     names: Arc<TableNames>,
     layout: Arc<Mutex<Layout>>,
+    /// That it may not look for other tables was reported.
+    denial_reported: Arc<AtomicBool>,
     rand: Rand,
 }
 
@@ -101,6 +104,7 @@ impl DynamoDbTable {
             reads: with_timeout(READ_TIMEOUT),
             names: Arc::new(names.clone()),
             layout: Arc::new(Mutex::new(Layout::single(&names.leases))),
+            denial_reported: Arc::default(),
             rand,
         }
     }

@@ -42,6 +42,10 @@ pub(crate) enum Fault {
     Throttle,
     /// Refused for want of a permission.
     Deny,
+    /// Refused, as if the table were not there.
+    NotFound,
+    /// Answered with this, by nobody.
+    Answer(&'static str),
     /// Never arrives.
     Drop,
     /// Arrives nowhere and is never answered.
@@ -80,9 +84,14 @@ impl HttpConnector for FaultyClient {
                 }
                 Fault::Drop => Err(broken()),
                 Fault::Hang => std::future::pending().await,
-                Fault::Throttle | Fault::Deny => {
+                Fault::Answer(body) => {
+                    let status = 200u16.try_into().map_err(|_| broken())?;
+                    Ok(HttpResponse::new(status, SdkBody::from(body)))
+                }
+                Fault::Throttle | Fault::Deny | Fault::NotFound => {
                     let name = match fault {
                         Fault::Throttle => "ProvisionedThroughputExceededException",
+                        Fault::NotFound => "ResourceNotFoundException",
                         _ => "AccessDeniedException",
                     };
                     let body = format!(

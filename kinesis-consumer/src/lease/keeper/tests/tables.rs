@@ -1,10 +1,17 @@
-//! Tables of KCL 3.0 to 3.4 that are called otherwise.
+//! Tables of KCL 3.0 to 3.4 that are called otherwise, are half made, or cannot be looked at.
 
 use super::states::{COORDINATOR, METRICS, create, kinds, legacy, put};
 use super::*;
 use crate::admin::{LeaseAdmin, Which};
 use crate::lease::LeaseTableSettings;
 use crate::lease::tests::rig::TABLE;
+use crate::written::Written;
+
+/// The answer to a description of the table of states.
+const CREATING: Fault =
+    Fault::Answer(r#"{"Table":{"TableName":"billing-CoordinatorState","TableStatus":"CREATING"}}"#);
+const DELETING: Fault =
+    Fault::Answer(r#"{"Table":{"TableName":"billing-CoordinatorState","TableStatus":"DELETING"}}"#);
 
 fn settings(table: &LeaseTableSettings) -> Settings {
     let mut settings = Settings::default();
@@ -72,4 +79,74 @@ async fn the_old_tables_are_found_by_names_of_their_own_by_workers_and_by_an_ope
         refused.to_string().contains("CLIENT_VERSION_2X"),
         "{refused}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_tables_that_are_being_made_or_are_not_everywhere_yet_are_waited_for() {
+    // Of the reads of the table of states, by which its first ones find nothing.
+    for missing in 0..4 {
+        let rig = Rig::new(1).await;
+        legacy(&rig).await;
+        let (mut described, mut read) = (0, 0);
+        let client = rig.faulty_by_body(move |operation, body| {
+            if !body.contains(COORDINATOR) {
+                return Fault::None;
+            }
+            match operation {
+                "DescribeTable" if described < 3 => {
+                    described += 1;
+                    CREATING
+                }
+                "GetItem" if described < 3 => panic!("it cannot be read yet"),
+                "GetItem" if read < missing => {
+                    read += 1;
+                    Fault::NotFound
+                }
+                _ => Fault::None,
+            }
+        });
+        let a = rig.worker_with("a", client, &Settings::default(), OnHandoff::Release);
+        until("the lease", &[&a], || a.count() == 1).await;
+        assert_in(&rig, TABLE, COORDINATOR, METRICS).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_tables_that_are_being_deleted_are_as_good_as_gone() {
+    let rig = Rig::new(1).await;
+    let client = rig.faulty_by_body(|operation, body| {
+        match body.contains(COORDINATOR) && operation == "DescribeTable" {
+            true => DELETING,
+            false => Fault::None,
+        }
+    });
+    let a = rig.worker_with("a", client, &Settings::default(), OnHandoff::Release);
+    until("the lease", &[&a], || a.count() == 1).await;
+    let rows = keys(&rig, TABLE, "leaseKey").await;
+    assert_eq!(
+        rows,
+        ["Leader", "Migration3.0", "a", "shardId-000000000000"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_may_not_look_for_old_tables_says_so_once() {
+    let (written, _installed) = Written::begin();
+    let rig = Rig::new(1).await;
+    let looks = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&looks);
+    let client = rig.faulty_by_body(move |operation, body| {
+        if !body.contains(COORDINATOR) || operation != "DescribeTable" {
+            return Fault::None;
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        Fault::Deny
+    });
+    let a = rig.worker_with("a", client, &Settings::default(), OnHandoff::Release);
+    sleep(Duration::from_secs(310)).await;
+    assert_eq!(a.count(), 1);
+    assert!(looks.load(Ordering::SeqCst) >= 5, "it is looked again");
+    let told = written.lines("whether there is a table of KCL 3.0");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("WARN"), "{told:?}");
 }

@@ -1,10 +1,13 @@
 //! The states of the KCL's migrations, and where rows lie because of them.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use aws_sdk_dynamodb::types::{TableDescription, TableStatus};
 
 use super::{DynamoDbTable, LeaseTable};
 use crate::error::{Error, ErrorKind, aws_kind};
-use crate::lease::item::Item;
+use crate::lease::item::{Item, LEASE_KEY};
 use crate::lease::layout::{Layout, Place};
 use crate::lease::lock::text;
 use crate::lease::migration::{
@@ -22,21 +25,30 @@ impl DynamoDbTable {
     /// been moved.
     ///
     /// # Errors
-    /// `InvalidInput` for a state of the migration that is not known here.
+    /// `InvalidInput` for a state of the migration that is not known here; `Unavailable` while one is
+    /// being made.
     pub(super) async fn look_for_legacy_tables(&self) -> Result<(), Error> {
         let name = &self.names.coordinator_state;
         let request = self.reads.describe_table().table_name(name);
         let layout = match Box::pin(request.send()).await {
-            Ok(_) => {
-                let coordinator = Layout::legacy(&self.names, TableMigration::NotBegun);
-                let row = self.state(&coordinator.lock, TABLE_MIGRATION_KEY).await?;
-                let migration = TableMigration::read(row.as_ref(), name)?;
-                Layout::legacy(&self.names, migration)
-            }
+            Ok(answer) => match answer.table().and_then(TableDescription::table_status) {
+                // By a KCL that starts now. Whatever is done before it is there would be done elsewhere.
+                Some(TableStatus::Creating) => return Err(not_there(name, "is being made")),
+                Some(TableStatus::Deleting) => Layout::single(self.name()),
+                _ => {
+                    let coordinator = Layout::legacy(&self.names, TableMigration::NotBegun);
+                    let row = self.state(&coordinator.lock, TABLE_MIGRATION_KEY).await?;
+                    let migration = TableMigration::read(row.as_ref(), name)?;
+                    Layout::legacy(&self.names, migration)
+                }
+            },
             Err(error) => match aws_kind(&error) {
                 ErrorKind::NotFound => Layout::single(self.name()),
                 // Without the permission there is no knowing; an application that never had a KCL
                 // 3.0 to 3.4 needs none. One that was found out before stays.
+                ErrorKind::Denied if self.denial_reported.swap(true, Ordering::Relaxed) => {
+                    return Ok(());
+                }
                 ErrorKind::Denied => {
                     tracing::warn!(
                         table = name,
@@ -100,12 +112,24 @@ impl DynamoDbTable {
             .table_name(&place.table)
             .key(place.key, text(key))
             .consistent_read(true);
-        let answer = Box::pin(request.send()).await.map_err(|error| {
-            Error::aws(
-                format_args!("reading {key} of table {}", place.table),
-                error,
-            )
+        let answer = Box::pin(request.send()).await;
+        let answer = answer.map_err(|error| {
+            // One that is being made or deleted is described before, or after, it can be read. The next look
+            // tells which.
+            if place.key != LEASE_KEY && aws_kind(&error) == ErrorKind::NotFound {
+                return not_there(&place.table, "cannot be read yet, or any more");
+            }
+            let what = format_args!("reading {key} of table {}", place.table);
+            Error::aws(what, error)
         })?;
         Ok(answer.item)
     }
+}
+
+/// The error of a table of KCL 3.0 to 3.4 that may be there, or be gone, soon.
+fn not_there(table: &str, state: &str) -> Error {
+    Error::new(
+        ErrorKind::Unavailable,
+        format!("table {table} of KCL 3.0 to 3.4 {state}; try again later"),
+    )
 }
