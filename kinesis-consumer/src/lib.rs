@@ -215,6 +215,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod checkpoint;
+pub mod coming_from_the_kcl;
 mod consumer;
 pub mod dead_letter;
 mod discover;
