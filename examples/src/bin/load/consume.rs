@@ -32,9 +32,9 @@ use crate::progress::Progress;
 use crate::report::{Latencies, Report};
 use crate::usage::Usage;
 
-/// How long the last live records may take to arrive. Source: the default pause between reads,
-/// times ten.
-const LIVE_GRACE: Duration = Duration::from_secs(10);
+/// How long the last live records may take to arrive. Source: none; the default pause between reads, times
+/// sixty, as the machine may be busy.
+const LIVE_GRACE: Duration = Duration::from_secs(60);
 
 /// Pause before the live records: the reader's quota of a shard has to fill up again behind a backlog.
 /// Source: the service's quota is one of a second.
