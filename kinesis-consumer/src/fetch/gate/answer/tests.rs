@@ -107,13 +107,15 @@ async fn records_of_any_usual_size_pass_in_a_piece_while_the_common_pool_is_full
 
 #[tokio::test(start_paused = true)]
 async fn records_whose_sizes_vary_around_their_mean_pass_too() {
-    let seed = Rand::from_entropy().next_u64();
-    println!("seed {seed}");
-    let rand = Rand::seeded(seed);
-    for most in [200, 1_000, 2_000] {
-        let size = || 11 + rand.below(most) as usize;
-        let held_up = held_up(100, rand.fork(), size).await;
-        assert!(held_up <= 2, "{held_up} of 100, up to {most} bytes");
+    // Always the same: of a thousand seeds there are some whose sizes lie far from their mean for once.
+    for seed in 0..8 {
+        println!("seed {seed}");
+        let rand = Rand::seeded(seed);
+        for most in [200, 1_000, 2_000] {
+            let size = || 11 + rand.below(most) as usize;
+            let held_up = held_up(100, rand.fork(), size).await;
+            assert!(held_up <= 2, "{held_up} of 100, up to {most} bytes");
+        }
     }
 }
 
