@@ -34,7 +34,7 @@ use crate::error::{Error, ErrorKind};
 use crate::lease::{ChildShard, HeldLease};
 use crate::processor::StopSignal;
 pub use prepared::{PendingCheckpoint, PreparedCheckpoint};
-use window::{Move, Window};
+use window::{Move, NO_DELIVERY, Window};
 
 /// Moves the checkpoint of one shard. Cheap to clone; all clones are the same checkpoint, and may
 /// be used outside of the processor's calls and after they returned.
@@ -114,6 +114,14 @@ impl Checkpointer {
         Self {
             shared: Arc::clone(&self.shared),
             delivery: self.with_window(|window| window.delivery()),
+        }
+    }
+
+    /// One that goes as far as all is processed, and not into what is in hand.
+    pub(crate) fn of_settled(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            delivery: NO_DELIVERY,
         }
     }
 
@@ -231,6 +239,16 @@ impl Checkpointer {
     /// A batch that ends at `position` is being handed to the processor.
     pub(crate) fn deliver(&self, position: Position) {
         self.with_window(|window| window.deliver(position));
+    }
+
+    /// Up to where all was processed.
+    pub(crate) fn settled(&self) -> Position {
+        self.with_window(|window| window.furthest(NO_DELIVERY).clone())
+    }
+
+    /// Everything up to `position` was processed, of what is in hand.
+    pub(crate) fn settle_to(&self, position: &Position) {
+        self.with_window(|window| window.settle_to(position));
     }
 
     /// The batch in hand was processed.

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Promise: a checkpoint passes a record that failed only after [`DeadLetters::write`] returned `Ok`
-//! for it. While the destination is away the shard waits, keeps its lease, and nothing passes.
+//! for it. While the destination is away the shard waits, keeps its lease, and nothing passes. (Records that
+//! are handled one by one go on behind it, as far as a shard reads ahead, save those of its key.)
 //!
 //! A letter may be written more than once: after a crash, or a lease lost, between the write and
 //! the next checkpoint. (stream, shard, sequence number, sub-sequence number) tell a repeat.
@@ -130,7 +131,7 @@ pub struct DeadLetter {
     /// What it said, with causes, cut after 4 KiB.
     pub error: String,
     /// Failed calls of `process_records` that the record was in, alone or with others, on this
-    /// worker.
+    /// worker; where records are handled one by one, its own failures.
     pub attempts: u32,
     /// When it was given up: milliseconds since the Unix epoch.
     pub given_up_at_millis: u64,

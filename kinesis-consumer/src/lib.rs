@@ -205,9 +205,8 @@
 //! | an async closure for [`for_each`] | record, several keys at once | that of the shard within a key | at the last record up to which all are done |
 //! | a loop over [`record_stream`] | record, acknowledged | that of the shard | at the last record up to which all are acknowledged |
 //!
-//! Records come in batches in the latter two as well: those of a shard that are under way, or not
-//! acknowledged, are of one batch, and the next begins when all of it is done. So a loop that waits for a
-//! hundred records before it acknowledges the first may wait for ever, with a WARN after a minute or two.
+//! In the latter two, records of several batches are under way, or not acknowledged, at once: as many as you
+//! allow, within what a shard may read ahead. A record that fails is tried again, and given up, by itself.
 //!
 //! In each, [`Record::decode`] makes a typed value of the payload by the producer's codec; one that
 //! cannot be decoded is poison, and names itself.
@@ -255,6 +254,8 @@ pub use settings::{
     BillingMode, FanOutSettings, InitialPosition, LeaseAssignment, LeaseSettings,
     LeaseTableSettings, OnFailure, Retrieval, Settings, UtilizationSettings,
 };
+#[doc(hidden)]
+pub use shard::Flow;
 pub use stream::{StreamId, StreamSource, Streams};
 
 /// How a typed value becomes a payload and a value again, the same as the producer's; see

@@ -86,7 +86,8 @@ pub const DATA_BYTES_PROCESSED: &str = "kinesis_consumer_data_bytes_processed";
 /// a shard that stands still ([`SHARDS_STOPPED`], [`SHARDS_NOT_FOUND`]), where
 /// [`CHECKPOINT_AGE_SECONDS`] grows. KCL: `MillisBehindLatest`.
 pub const MILLIS_BEHIND_LATEST: &str = "kinesis_consumer_millis_behind_latest";
-/// Duration of a call of `process_records`. KCL: `RecordProcessor.processRecords.Time`.
+/// Duration of a call of `process_records`; where records are handled one by one, from when a batch is begun
+/// until all up to its end is done. KCL: `RecordProcessor.processRecords.Time`.
 pub const PROCESS_RECORDS_SECONDS: &str = "kinesis_consumer_process_records_seconds";
 /// Duration of a `GetRecords` call. KCL: `KinesisDataFetcher.getRecords.Time`.
 pub const GET_RECORDS_SECONDS: &str = "kinesis_consumer_get_records_seconds";
@@ -111,7 +112,7 @@ pub const BATCHES_BISECTED: &str = "kinesis_consumer_batches_bisected";
 pub const DEAD_LETTERS: &str = "kinesis_consumer_dead_letters";
 /// Attempts to store a dead letter that failed.
 pub const DEAD_LETTER_FAILURES: &str = "kinesis_consumer_dead_letter_failures";
-/// Records delivered again to the same processor, after a batch or a part of it failed.
+/// Records delivered again to the same processor, after a batch, a part of it or the record itself failed.
 ///
 /// What comes twice because a worker died is not in here: its successor sees the checkpoint, and not what
 /// was delivered behind it. `kinesis_consumer_leases_taken_total` with the reasons `failover` and `forced`

@@ -41,7 +41,9 @@ use kinesis_core::{Position, ShardId};
 use crate::checkpoint::{Checkpointer, PendingCheckpoint};
 use crate::error::BoxError;
 use crate::record::Record;
+use crate::shard::Flow;
 use crate::stream::StreamId;
+pub(crate) use each::{Failure, Source, Verdict};
 pub use each::{ForEach, ShardRecord, for_each};
 pub(crate) use stop::StopSender;
 pub use stop::StopSignal;
@@ -64,6 +66,19 @@ pub trait RecordProcessor: Send {
     /// stops, or until [`Settings::on_failure`](crate::Settings::on_failure) says otherwise. What an
     /// error leads to is told at [`ProcessorError`].
     async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError>;
+
+    /// Whether [`process_flow`](Self::process_flow) is called in place of `process_records`.
+    #[doc(hidden)]
+    fn takes_flow(&self) -> bool {
+        false
+    }
+
+    /// Works on batches, and takes further ones while it does. `Ok` once all that it took is settled.
+    #[doc(hidden)]
+    async fn process_flow(&mut self, flow: Flow<'_>) -> Result<(), ProcessorError> {
+        drop(flow);
+        Err(ProcessorError::fatal("this processor takes batches"))
+    }
 
     /// Another worker owns the shard. No checkpoint is possible any more; drop what is buffered.
     async fn lease_lost(&mut self) {}
@@ -92,6 +107,14 @@ impl<P: RecordProcessor + ?Sized> RecordProcessor for Box<P> {
 
     async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
         (**self).process_records(input).await
+    }
+
+    fn takes_flow(&self) -> bool {
+        (**self).takes_flow()
+    }
+
+    async fn process_flow(&mut self, flow: Flow<'_>) -> Result<(), ProcessorError> {
+        (**self).process_flow(flow).await
     }
 
     async fn lease_lost(&mut self) {

@@ -86,7 +86,9 @@ pub enum InitialPosition {
 }
 
 /// What happens to a batch that its processor fails, by an error or a panic. See
-/// [`ProcessorError`](crate::ProcessorError) for what each error means under each of these.
+/// [`ProcessorError`](crate::ProcessorError) for what each error means under each of these. Where records are
+/// handled one by one ([`for_each`](crate::for_each), [`record_stream`](crate::record_stream)) it is the record
+/// that fails, not its batch: it is tried, and given up, by itself.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum OnFailure {

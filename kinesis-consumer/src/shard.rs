@@ -15,6 +15,7 @@
 
 mod bury;
 mod call;
+mod flow;
 mod hand;
 mod isolate;
 mod judge;
@@ -38,6 +39,9 @@ use crate::lease::{ChildShard, HeldLease};
 use crate::metrics;
 use crate::processor::{RecordProcessor, StopSender};
 use call::{CallResult, Input, make};
+#[doc(hidden)]
+pub use flow::Flow;
+use flow::{Early, Out};
 use hand::Hand;
 use judge::Judged;
 use life::{Call, Doing, End, Event, Fetch, Life, Returned, StopTimes};
@@ -64,6 +68,10 @@ pub(crate) struct ShardTask {
     /// Of a shard that was read: also where it stands still, for as long as its lease is held.
     lag: Option<Arc<Lag>>,
     in_hand: Option<Hand>,
+    /// In place of it where the processor takes batches while it works on others.
+    out: Out,
+    /// What such a processor found behind the last batch.
+    early: Option<Early>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     /// Children of a shard that has expired.
     expired: Vec<ChildShard>,
@@ -96,6 +104,8 @@ impl ShardTask {
             fetching: None,
             lag: None,
             in_hand: None,
+            out: Out::default(),
+            early: None,
             dead_letters,
             expired: Vec::new(),
             failure: None,
@@ -152,7 +162,7 @@ impl ShardTask {
             doing,
             Doing::Call(Call::Process) | Doing::Bury | Doing::Pause(_)
         );
-        if !keeps_batch && self.in_hand.take().is_some() {
+        if !keeps_batch && (self.in_hand.take().is_some() | self.out.drop_all()) {
             // Not processed: nothing may checkpoint past it.
             self.checkpointer.withdraw();
             self.fetch.totals.tell();
@@ -166,6 +176,7 @@ impl ShardTask {
                 | Doing::Done(_)
         ) {
             self.fetching = None;
+            self.early = None;
         }
         if matches!(
             doing,
@@ -189,7 +200,14 @@ impl ShardTask {
             fetching
         });
         let mut fetched = None;
-        let next = fetching.next().map(|next| {
+        let early = &mut self.early;
+        let next = async {
+            match early.take() {
+                Some(early) => early,
+                None => fetching.next().await,
+            }
+        };
+        let next = next.map(|next| {
             let event = Event::Fetched(match &next {
                 Some(Fetched::Batch(_)) => Fetch::Batch,
                 Some(Fetched::End(_)) => Fetch::End,
@@ -209,6 +227,9 @@ impl ShardTask {
 
     fn take(&mut self, what: Fetch, fetched: Option<Fetched>) {
         match (what, fetched) {
+            (_, Some(Fetched::Batch(batch))) if self.processor.takes_flow() => {
+                self.out.push(batch);
+            }
             (_, Some(Fetched::Batch(batch))) => {
                 let on_failure = self.fetch.settings.on_failure;
                 self.in_hand = Some(Hand::new(batch, on_failure));
@@ -318,10 +339,23 @@ impl ShardTask {
     async fn attempt(&mut self, call: Call) -> Option<CallResult> {
         #[cfg(feature = "mutations")]
         let _occupied = self.lease.occupy().await;
+        self.out.begin();
+        let takes_flow = call == Call::Process && !self.out.is_empty();
+        let flow = takes_flow.then(|| Flow {
+            out: &mut self.out,
+            fetching: self.fetching.as_mut(),
+            early: &mut self.early,
+            checkpointer: self.checkpointer.clone(),
+            fetch: &self.fetch,
+            lease: &self.lease,
+            dead_letters: self.dead_letters.as_ref(),
+            observer: None,
+        });
         let input = Input {
             lease: &self.lease,
             checkpointer: &self.checkpointer,
             hand: self.in_hand.as_ref(),
+            flow,
         };
         let mut work = std::pin::pin!(make(&mut *self.processor, call, input));
         loop {

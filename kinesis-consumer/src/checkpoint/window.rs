@@ -9,11 +9,14 @@ use crate::lease::ChildShard;
 #[cfg(feature = "mutations")]
 use crate::mutation::{self, Mutation};
 
+/// The delivery of whoever has seen none.
+pub(super) const NO_DELIVERY: u64 = u64::MAX;
+
 /// What one shard has delivered, settled and checkpointed.
 #[derive(Debug)]
 pub(super) struct Window {
     last: Position,
-    /// End of the newest batch that was processed.
+    /// End of the newest batch that was processed, or further, where records of the one in hand are.
     settled: Position,
     /// End of the batch in hand, or `settled`.
     delivered: Position,
@@ -77,6 +80,17 @@ impl Window {
     pub(super) fn deliver(&mut self, position: Position) {
         self.delivered = position;
         self.deliveries += 1;
+    }
+
+    /// Everything up to there was processed, of what is in hand.
+    pub(super) fn settle_to(&mut self, position: &Position) {
+        debug_assert!(
+            *position <= self.delivered,
+            "settled before it was delivered"
+        );
+        if *position > self.settled {
+            self.settled = position.clone();
+        }
     }
 
     pub(super) fn settle(&mut self) {

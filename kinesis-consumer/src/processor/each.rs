@@ -1,56 +1,57 @@
 //! Records one by one in place of batches: several keys of a shard at once, each key in order.
 //!
 //! ```text
-//! batch       a1 b1 a2 c1 b2 a3      concurrency 3
-//! running     a1 b1    c1            a2 starts when a1 is done, b2 when b1 is
-//! done        ●  ●  ·  ●  ·  ·
-//! watermark      ▲                   everything up to here is done: this may be checkpointed
+//!             batch ───────▶ batch ──▶ batch
+//! records     a1 b1 a2 c1   b2 a3     d1         concurrency 3
+//! running     a1 b1    c1                        a2 starts when a1 is done, b2 when b1 is
+//! done        ●  ●  ·  ●    ·  ·      ·          the next batch is taken when nothing that is here may start
+//! watermark      ▲                               everything up to here is done: this may be checkpointed
 //! ```
 //!
 //! Promise: a record is handled after all earlier ones of its partition key were; a checkpoint never
-//! passes a record that is not done. A record that failed, or whose handler panicked, stops new ones
-//! from starting, those under way finish, and the failure goes the way of every failed batch
-//! ([`Settings::on_failure`](crate::Settings::on_failure)); what was done is not handled again by the
-//! same owner of the lease.
+//! passes a record that is not done. Records of several batches are under way at once; a batch counts
+//! against the limits of what a shard reads ahead until all up to its end is done.
+//!
+//! A record that failed, or whose handler panicked, is tried again by itself
+//! ([`Settings::on_failure`](crate::Settings::on_failure); `shard/flow` says how). During the pause
+//! before that nothing starts, and what is under way goes on; then it comes with others beside it, so that
+//! whoever waits for a number of records gets them. Given up, it is a dead letter, or the shard stops. What
+//! was done is not handled again by the same owner of the lease.
 //!
 //! A checkpoint costs a write of the lease table, so there is at most one per `checkpoint_interval`: while
-//! a batch is worked on, at its end, or, where no other batch comes, by a task of its own behind it. As long as
-//! a batch has no watermark, because its first record hangs, it is what the batches before it owe that is
-//! stored: by the interval, and before the batch's failure is told, since a fatal one is the last call. When
-//! the shard is to stop, the watermark is stored whenever it moves, since a handler that hangs may be cut off.
+//! records are worked on, once all are done, or, where no others come, by a task of its own behind them. A call
+//! without a watermark, because its first record hangs, stores by the interval what the calls before it owe,
+//! and before its failure is told, since a fatal one is the last call. When the shard is to stop, the
+//! watermark is stored whenever it moves, since a handler that hangs may be cut off.
 //!
-//! Deliberately absent: starting on the next batch while this one has records under way. A record that is
-//! never done therefore holds up its shard at the end of its batch, however few are under way, which a WARN
-//! tells after a while.
+//! A call goes through a `Flow`, which batches join while it lasts (`each/run`, over either `each/source`).
+//! Where somebody stands between this processor and the shard's task it goes through one batch, as any other
+//! processor does, and its failures are that batch's.
 
 mod owed;
 mod progress;
+mod run;
 mod schedule;
+mod source;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::FutureExt;
 use futures::future::BoxFuture;
-use futures::stream::{FuturesUnordered, StreamExt};
-use kinesis_core::{Clock, Position, ShardId};
-use tokio::time::{Instant, sleep_until};
+use kinesis_core::{Position, ShardId};
 
 use super::{ProcessRecordsInput, ProcessorError, RecordProcessor, RecordProcessorFactory};
 use crate::checkpoint::Checkpointer;
-use crate::error::Error;
-#[cfg(feature = "mutations")]
-use crate::mutation::{self, Mutation};
 use crate::record::Record;
+use crate::shard::Flow;
 use crate::stream::StreamId;
-use owed::{Late, is_owed, store};
-use progress::{Failure, Progress};
-use schedule::Schedule;
+pub(crate) use progress::Failure;
+use run::Runner;
+use source::Single;
+pub(crate) use source::{Source, Verdict};
 
 /// Source: none, reasonable default: calls of one service under way for one shard.
 const CONCURRENCY: usize = 16;
@@ -64,21 +65,19 @@ const CHECKPOINT_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Source: none, reasonable default, as of every duration of the settings.
 const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// With records under way and none done for so long, and for twice that at most, there is a WARN.
-/// Source: none, reasonable default: longer than calls of most services take with their retries.
-const STALL_WARNING: Duration = Duration::from_secs(60);
-
 /// How [`for_each`] goes through the records of a shard.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ForEach {
-    /// Most records of a shard that are handled at once; at least 1 counts. They are of one batch: the
-    /// next one begins when all of this one is done. Default: 16.
+    /// Most records of a shard that are handled at once, of as many batches as it takes; at least 1
+    /// counts. What is read, and not done up to there, is bounded by
+    /// [`max_records_count`](crate::Settings::max_records_count) and
+    /// [`max_byte_size`](crate::Settings::max_byte_size). Default: 16.
     pub concurrency: usize,
     /// Whether records of one partition key wait for each other. Records without a key, as a stream
     /// has them that distributes records by itself, wait for none. Default: yes.
     pub order_per_key: bool,
-    /// How often the watermark is checkpointed at most, and what a crash repeats at most, 100 ms to
-    /// 24 h; outside of that the nearer bound counts. When the worker stops, the lease is handed over or
+    /// How often the watermark is checkpointed at most, and what a crash repeats at most besides what is
+    /// behind a record that is not done, 100 ms to 24 h; outside of that the nearer bound counts. When the worker stops, the lease is handed over or
     /// the shard ends it is checkpointed in any case. Default: 5 s.
     pub checkpoint_interval: Duration,
 }
@@ -117,11 +116,20 @@ pub struct ShardRecord {
 /// # drop(factory);
 /// ```
 ///
-/// Order: within a partition key that of the shard; none between keys. Checkpoints are made by the
-/// processor, at the last record up to which all are done, once per
-/// [`checkpoint_interval`](ForEach::checkpoint_interval). The records under way are of one batch at a time: a
-/// handler that hangs holds up its shard once the rest of its batch is done, with a WARN. An error says what it says of a batch
-/// ([`ProcessorError`]), of this record alone: a poison record is a dead letter without a search.
+/// - **Order**: within a partition key that of the shard; none between keys. A record waits for all earlier
+///   ones of its key, until they are done or stored as dead letters, and for no other key: a slow record
+///   holds up its key and the checkpoint, until what is read behind it reaches the limits of a shard.
+/// - **Checkpoints** are made by the processor, at the last record up to which all are done, once per
+///   [`checkpoint_interval`](ForEach::checkpoint_interval).
+/// - **Failures**: an error says what it says of a batch ([`ProcessorError`]), of this record alone, and
+///   [`Settings::on_failure`](crate::Settings::on_failure) counts its attempts alone: it is tried again after
+///   a pause in which nothing else starts, and a poison record is a dead letter without a search. Of records
+///   that fail together, as when a database is away, one at a time has its attempts counted.
+/// - **A handler that hangs** leaves its record under way; with none done for one to two minutes there is a
+///   WARN.
+/// - **Wrapped**: a processor of yours that passes its calls on to one of these has it go through batch by
+///   batch, each done or failed as a whole.
+///
 /// The handler's futures run in the task of the shard and are dropped when the lease is lost; give
 /// work that blocks or computes for long to a task or thread of its own.
 pub fn for_each<F, Fut>(settings: ForEach, handler: F) -> impl RecordProcessorFactory
@@ -165,19 +173,9 @@ impl RecordProcessorFactory for Factory {
 
 /// Handles the records of one shard one by one.
 pub(super) struct Each {
-    settings: ForEach,
-    stream: Option<StreamId>,
-    shard_id: ShardId,
-    handler: Handler,
+    runner: Runner,
     /// Records of a batch that failed or was cut off, and that were done all the same.
     done: BTreeSet<Position>,
-    /// When there was something to checkpoint last, and that was done.
-    stored_at: Option<Instant>,
-    /// Of the newest call before this one. It goes to the end of what was processed, and no further.
-    behind: Option<Checkpointer>,
-    /// Checkpoints behind the last batch, if no other call comes before.
-    late: Option<Late>,
-    clock: Clock,
 }
 
 impl Each {
@@ -189,203 +187,40 @@ impl Each {
     ) -> Self {
         let interval = settings.checkpoint_interval;
         let checkpoint_interval = interval.clamp(CHECKPOINT_INTERVAL_MIN, CHECKPOINT_INTERVAL_MAX);
+        let settings = ForEach {
+            checkpoint_interval,
+            ..settings
+        };
         Self {
-            settings: ForEach {
-                checkpoint_interval,
-                ..settings
-            },
-            stream,
-            shard_id,
-            handler,
+            runner: Runner::new(settings, stream, shard_id, handler),
             done: BTreeSet::new(),
-            stored_at: None,
-            behind: None,
-            late: None,
-            clock: Clock::default(),
         }
-    }
-
-    fn begin(&self, records: &[Record]) -> Progress {
-        let keys = records.iter().map(|record| &*record.partition_key);
-        let order_per_key = self.settings.order_per_key;
-        #[cfg(feature = "mutations")]
-        let order_per_key = order_per_key && !mutation::is(Mutation::KeysOutOfOrder);
-        let mut schedule = match order_per_key {
-            true => Schedule::per_key(keys),
-            false => Schedule::unordered(records.len()),
-        };
-        for (index, record) in records.iter().enumerate() {
-            if self.done.contains(&record.position()) {
-                schedule.skip(index);
-            }
-        }
-        Progress::new(schedule)
-    }
-
-    /// Calls the handler now. A panic is its record's: those beside it go on.
-    fn handle(
-        &self,
-        record: &Record,
-        index: usize,
-    ) -> impl Future<Output = (usize, Result<(), Failure>)> + use<> {
-        let record = ShardRecord {
-            stream: self.stream.clone(),
-            shard_id: self.shard_id.clone(),
-            record: record.clone(),
-        };
-        let called = catch_unwind(AssertUnwindSafe(|| (self.handler)(record)));
-        async move {
-            let handled = match called {
-                Ok(handled) => AssertUnwindSafe(handled).catch_unwind().await,
-                Err(panic) => Err(panic),
-            };
-            let handled = handled.map_err(Failure::Panic);
-            (index, handled.and_then(|done| done.map_err(Failure::Error)))
-        }
-    }
-
-    /// Works through the batch until it is done, a record failed, or a stop is requested.
-    async fn work(
-        &mut self,
-        input: &ProcessRecordsInput,
-        behind: Option<&Checkpointer>,
-    ) -> Progress {
-        let records = &input.records;
-        let mut progress = self.begin(records);
-        let mut running = FuturesUnordered::new();
-        // Polled beside the handlers, which a slow lease table does not hold up.
-        let mut storing: Option<BoxFuture<'_, ()>> = None;
-        let begun = self.clock.now();
-        let interval = self.settings.checkpoint_interval;
-        let due = (self.stored_at.unwrap_or(begun) + interval).max(begun);
-        let mut checkpoint_due = pin!(sleep_until(due));
-        let mut stall_due = pin!(sleep_until(begun + STALL_WARNING));
-        let mut stalled = false;
-        let mut stop = pin!(input.stop.requested());
-        loop {
-            while progress.may_start() && running.len() < self.settings.concurrency.max(1) {
-                let Some(index) = progress.schedule.start() else {
-                    break;
-                };
-                running.push(self.handle(&records[index], index));
-            }
-            if progress.stopping && storing.is_none() && progress.moves() {
-                storing = Some(Box::pin(store(progress.watermark(input), behind, input)));
-            }
-            if running.is_empty() {
-                if let Some(storing) = storing {
-                    storing.await;
-                }
-                return progress;
-            }
-            // The handlers last: there is always one that is done where none ever waits.
-            tokio::select! {
-                biased;
-                () = &mut stop, if !progress.stopping => progress.stopping = true,
-                () = stored(&mut storing) => storing = None,
-                () = &mut checkpoint_due, if storing.is_none() => {
-                    let now = self.clock.now();
-                    checkpoint_due.as_mut().reset(now + interval);
-                    let watermark = progress.watermark(input);
-                    if is_owed(watermark.as_ref(), behind, input) {
-                        self.stored_at = Some(now);
-                    }
-                    storing = Some(Box::pin(store(watermark, behind, input)));
-                }
-                () = &mut stall_due => {
-                    stall_due.as_mut().reset(self.clock.now() + STALL_WARNING);
-                    if std::mem::replace(&mut stalled, true) {
-                        progress.warn(running.len(), records);
-                    }
-                }
-                Some((index, result)) = running.next() => {
-                    stalled = false;
-                    if result.is_ok() {
-                        self.done.insert(records[index].position());
-                    }
-                    progress.settle(index, result);
-                    // A lost lease, a handoff and a stop are seen by whoever polls this.
-                    tokio::task::yield_now().await;
-                }
-            }
-        }
-    }
-}
-
-impl Each {
-    /// At the end of a batch: checkpoints if the interval is over, else leaves it to the next batch, or,
-    /// where none comes, to the time when it is.
-    async fn checkpoint_by_interval(&mut self, checkpointer: &Checkpointer) -> Result<(), Error> {
-        let now = self.clock.now();
-        let due = self
-            .stored_at
-            .map(|at| at + self.settings.checkpoint_interval);
-        let Some(due) = due.filter(|due| *due > now) else {
-            checkpointer.checkpoint().await?;
-            self.stored_at = Some(now);
-            return Ok(());
-        };
-        // It does not pass what a later call has in hand.
-        self.checkpoint_late(due, checkpointer.clone());
-        Ok(())
-    }
-
-    fn checkpoint_late(&mut self, due: Instant, checkpointer: Checkpointer) {
-        let interval = self.settings.checkpoint_interval;
-        self.late = Some(Late::at(due, interval, checkpointer));
-    }
-
-    /// Whoever calls sees to the checkpoint now.
-    fn forestall_late(&mut self) {
-        if let Some(at) = self.late.take().and_then(|late| late.stored_at()) {
-            self.stored_at = Some(at);
-        }
-    }
-}
-
-/// The end of the checkpoint under way; never without one.
-async fn stored(storing: &mut Option<BoxFuture<'_, ()>>) {
-    match storing {
-        Some(storing) => storing.await,
-        None => std::future::pending().await,
     }
 }
 
 #[async_trait]
 impl RecordProcessor for Each {
+    /// A batch and no more, which fails as a whole: for whoever stands between this and the shard's task.
     async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
-        self.forestall_late();
-        let behind = self.behind.replace(input.checkpointer.clone());
-        let progress = self.work(&input, behind.as_ref()).await;
-        if progress.schedule.is_done() {
-            self.checkpoint_by_interval(&input.checkpointer).await?;
-            if let Some(last) = input.records.last().map(Record::position) {
-                // Those behind it belong to a part of the batch that is still to come.
-                self.done.retain(|position| *position > last);
-            }
-            return Ok(());
+        let mut batch = Single::new(&input, &mut self.done);
+        self.runner.run(&mut batch).await?;
+        if let Some(last) = input.records.last().map(Record::position) {
+            // Those behind it belong to a part of the batch that is still to come.
+            self.done.retain(|position| *position > last);
         }
-        store(progress.watermark(&input), behind.as_ref(), &input).await;
-        // A dead letter may be all that comes of this. The checkpointer of this call would not do: it goes
-        // to the end of the failed batch until the failure is known to it.
-        if let Some(behind) = behind {
-            let due = self.clock.now() + self.settings.checkpoint_interval;
-            self.checkpoint_late(due, behind);
-        }
-        Err(match progress.failure {
-            // The batch has a culprit, and it is known.
-            Some((index, Failure::Error(ProcessorError::Poison(cause)))) => {
-                ProcessorError::poison_at(input.records[index].position(), cause)
-            }
-            Some((_, Failure::Error(error))) => error,
-            // On to whoever called, as if it had come through here at once.
-            Some((_, Failure::Panic(panic))) => resume_unwind(panic),
-            None => ProcessorError::retry("the worker stops, or the lease is handed over"),
-        })
+        Ok(())
+    }
+
+    fn takes_flow(&self) -> bool {
+        true
+    }
+
+    async fn process_flow(&mut self, mut flow: Flow<'_>) -> Result<(), ProcessorError> {
+        self.runner.run(&mut flow).await
     }
 
     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
-        self.forestall_late();
+        self.runner.forestall_late();
         // The end waits for the rows of the shard's children, and a stop does not wait for these: the next
         // owner must not begin before what was processed.
         let processed = checkpointer.delivered();
@@ -401,7 +236,7 @@ impl RecordProcessor for Each {
         &mut self,
         checkpointer: Checkpointer,
     ) -> Result<(), ProcessorError> {
-        self.forestall_late();
+        self.runner.forestall_late();
         Ok(checkpointer.checkpoint().await?)
     }
 }
@@ -409,8 +244,8 @@ impl RecordProcessor for Each {
 impl fmt::Debug for Each {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Each")
-            .field("shard_id", &self.shard_id)
-            .field("settings", &self.settings)
+            .field("shard_id", &self.runner.shard_id)
+            .field("settings", &self.runner.settings)
             .finish_non_exhaustive()
     }
 }

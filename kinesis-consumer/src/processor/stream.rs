@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Each shard has a bounded channel of its own, which the stream goes through in turn: a record
-//! that is not acknowledged holds up its shard alone, once `in_flight` of it are out, or all that is left of
-//! the batch that it came in.
+//! that is not acknowledged holds up its shard alone, once `in_flight` of it are out, of as many batches as
+//! that takes, or what a shard may read ahead.
 
 use std::fmt;
 use std::pin::Pin;
@@ -37,8 +37,7 @@ const DROPPED: &str = "the record stream was dropped";
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The records of a consumer as a stream, and the factory that feeds it. At most `in_flight` records
-/// (at least 1) of each shard are out at once, and all of them are of one batch, as it was read: the next
-/// one comes when all of this one are acknowledged.
+/// (at least 1) of each shard are out at once.
 ///
 /// ```
 /// use futures::StreamExt;
@@ -63,16 +62,42 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 ///
 /// - **Order**: the records of a shard come in its order, whatever was acknowledged; there is none
 ///   between shards.
-/// - **Batches**: do not wait for a number of records of a shard before you acknowledge the first. A batch
-///   may have any number of them, and what is behind it does not come before: `chunks(100)` over this stream
-///   waits for ever where 3 came. Acknowledge what is there, as by `ready_chunks`, or after a time. A shard
-///   of which nothing is acknowledged for one to two minutes says so by a WARN.
+/// - **Many at a time**: `in_flight` of a shard come before any of them is acknowledged, whatever batches
+///   they are read in, so a loop may take a number of them first, as long as what it takes fits into
+///   `in_flight`, [`max_records_count`](crate::Settings::max_records_count) and
+///   [`max_byte_size`](crate::Settings::max_byte_size). Put a bound on its time too: of a quiet stream the
+///   hundredth record may be long in coming, and the children of a shard that was split or merged come only
+///   when all of it is acknowledged. `ready_chunks(100)` takes what is there, up to a hundred:
+///
+///   ```
+///   use futures::StreamExt;
+///   use kinesis_consumer::{BoxError, Delivery, RecordStream};
+///
+///   async fn store(flights: &[Delivery]) -> Result<(), BoxError> {
+///       println!("{} at once", flights.len());
+///       Ok(())
+///   }
+///
+///   async fn run(records: RecordStream) -> Result<(), BoxError> {
+///       let mut chunks = records.ready_chunks(100);
+///       while let Some(chunk) = chunks.next().await {
+///           store(&chunk).await?;
+///           for delivery in chunk {
+///               delivery.ack();
+///           }
+///       }
+///       Ok(())
+///   }
+///   ```
+///
+///   A shard of which records are out and none is acknowledged for one to two minutes says so by a WARN.
 /// - **Checkpoints** are made for you, at the last record of a shard up to which all are
 ///   acknowledged, every five seconds while there is something new, and when the worker stops, the lease is
 ///   handed over or the shard ends.
 /// - **Failures** ([`Delivery::fail`], or a delivery that is dropped) go the way of
-///   [`Settings::on_failure`](crate::Settings::on_failure); what of the batch was acknowledged does
-///   not come again.
+///   [`Settings::on_failure`](crate::Settings::on_failure), of each record by itself: it comes again after a
+///   pause in which no new one of its shard comes, and before those that were not out yet. What was
+///   acknowledged does not come again.
 /// - **The end**: the stream ends once the consumer has ended. Take from it until then, since a shard
 ///   that stops waits for the records that are out, up to its deadline. If the stream is dropped, the
 ///   consumer stops with an error at the next record of any shard (or at once, where one is out or waits

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 
+use super::flow::Flow;
 use super::hand::Hand;
 use super::life::Call;
 use crate::checkpoint::Checkpointer;
@@ -21,6 +22,8 @@ pub(super) struct Input<'a> {
     pub(super) lease: &'a HeldLease,
     pub(super) checkpointer: &'a Checkpointer,
     pub(super) hand: Option<&'a Hand>,
+    /// In place of it, for a processor that takes batches while it works on others.
+    pub(super) flow: Option<Flow<'a>>,
 }
 
 /// Makes one call and catches its panic.
@@ -48,13 +51,14 @@ async fn invoke(
             start.pending = input.lease.lease().pending_checkpoint;
             processor.initialize(start).await
         }
-        Call::Process => match input.hand {
-            Some(hand) => {
+        Call::Process => match (input.flow, input.hand) {
+            (Some(flow), _) => processor.process_flow(flow).await,
+            (None, Some(hand)) => {
                 let mut input = ProcessRecordsInput::new(Arc::clone(hand.part()), checkpointer);
                 input.millis_behind_latest = hand.millis_behind_latest();
                 processor.process_records(input).await
             }
-            None => Ok(()),
+            (None, None) => Ok(()),
         },
         Call::LeaseLost => {
             processor.lease_lost().await;

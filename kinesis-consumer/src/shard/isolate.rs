@@ -135,6 +135,14 @@ impl Isolation {
         next
     }
 
+    /// The present part failed beside another of the same batches: that is no attempt of its own.
+    pub(crate) fn failed_beside(&mut self) -> Next {
+        if let Some(part) = self.left.last_mut() {
+            part.attempts = part.attempts.saturating_add(1);
+        }
+        Next::Again
+    }
+
     fn divide(&mut self, part: Part, blame: Blame, named: Option<usize>) {
         let (Range { start, end }, attempts) = (part.records.clone(), part.attempts);
         let guilty = match named {

@@ -5,19 +5,22 @@
 //! neither processed nor a stored dead letter, save while a call is under way.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use kinesis_core::Position;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-use super::bury::bury;
+use super::bury::{bury, tell_not_stored, tell_stored};
 use super::hand::Hand;
 use super::isolate::Blame;
 use super::life::{Buried, Doing, Event, Returned};
 use super::{ShardTask, interruptible};
 use crate::dead_letter::DeadLetter;
 use crate::events::EventKind;
+use crate::fetch::FetchContext;
+use crate::lease::HeldLease;
 use crate::metrics;
 use crate::record::Record;
 
@@ -26,7 +29,7 @@ impl ShardTask {
     pub(super) fn failed(&mut self, blame: Blame, named: Option<&Position>) -> Returned {
         self.checkpointer.withdraw();
         let Some(hand) = &mut self.in_hand else {
-            return Returned::Again;
+            return self.failed_in_flow();
         };
         let records = hand.part().len();
         let first = hand.part().first().map(Record::position);
@@ -41,8 +44,7 @@ impl ShardTask {
                 );
             }
             Returned::Stuck => {
-                self.count(metrics::SHARDS_STOPPED);
-                self.announce(EventKind::ShardStopped);
+                self.is_stuck();
                 error!(
                     first,
                     records,
@@ -56,33 +58,40 @@ impl ShardTask {
 
     /// The part in hand was processed.
     pub(super) fn processed(&mut self, begun: Instant) -> Returned {
+        if !self.out.is_empty() {
+            debug_assert!(false, "a processor returned with records out");
+            return self.failed_in_flow();
+        }
         self.checkpointer.settle();
         let Some(hand) = &mut self.in_hand else {
             return Returned::Ok;
         };
         let (records, data_bytes) = (Arc::clone(hand.part()), hand.data_bytes());
         let returned = hand.processed();
-        let stream = || Arc::clone(&self.fetch.stream);
         let took = self.now().duration_since(begun);
-        ::metrics::histogram!(metrics::PROCESS_RECORDS_SECONDS, "stream" => stream())
-            .record(took.as_secs_f64());
-        ::metrics::counter!(metrics::RECORDS_PROCESSED, "stream" => stream())
-            .increment(records.len() as u64);
-        ::metrics::counter!(metrics::DATA_BYTES_PROCESSED, "stream" => stream())
-            .increment(data_bytes);
-        self.lease.delivered(data_bytes);
-        let oldest = records
-            .first()
-            .and_then(|record| record.approximate_arrival_millis);
-        if let Some(arrival) = oldest {
-            let millis = self.fetch.clock.epoch_millis().saturating_sub(arrival);
-            ::metrics::histogram!(metrics::END_TO_END_SECONDS, "stream" => stream())
-                .record(millis as f64 / 1000.0);
-        }
+        tell_processed(&self.fetch, &self.lease, &records, data_bytes, took);
         if returned == Returned::Ok {
             self.drop_batch();
         }
         returned
+    }
+
+    /// A call ended before all was settled that it had taken.
+    pub(super) fn failed_in_flow(&mut self) -> Returned {
+        self.checkpointer.withdraw();
+        if !self.out.is_stuck() {
+            return Returned::Again;
+        }
+        self.is_stuck();
+        error!(
+            "A record failed for good and by the setting on_failure the shard stops. Its lease is kept, idle, until the worker stops: mend the processor and start the worker again."
+        );
+        Returned::Stuck
+    }
+
+    fn is_stuck(&self) {
+        self.count(metrics::SHARDS_STOPPED);
+        self.announce(EventKind::ShardStopped);
     }
 
     /// Gives the memory of a batch that is done to others.
@@ -120,12 +129,7 @@ impl ShardTask {
         let buried = match written {
             Ok(()) => self.buried(&letter),
             Err(error) => {
-                self.count(metrics::DEAD_LETTER_FAILURES);
-                let attempts = self.life.attempts() + 1;
-                warn!(
-                    position = %letter.position(), attempts, error,
-                    "A dead letter was not stored and is tried again; until then the shard waits."
-                );
+                tell_not_stored(&letter, self.life.attempts() + 1, &error);
                 Buried::Failed
             }
         };
@@ -133,16 +137,7 @@ impl ShardTask {
     }
 
     fn buried(&mut self, letter: &DeadLetter) -> Buried {
-        ::metrics::counter!(metrics::DEAD_LETTERS, "stream" => Arc::clone(&self.fetch.stream), "cause" => letter.cause.as_str()).increment(1);
-        metrics::skipped(Arc::clone(&self.fetch.stream), "dead_letter", 1);
-        warn!(
-            position = %letter.position(),
-            attempts = letter.attempts,
-            cause = letter.cause.as_str(),
-            "A record that cannot be processed is stored as a dead letter, and the shard goes on."
-        );
-        let position = letter.position();
-        self.announce(EventKind::DeadLettered { position });
+        tell_stored(letter, &self.lease);
         self.checkpointer.deliver(letter.position());
         self.checkpointer.settle();
         let buried = self.in_hand.as_mut().map_or(Buried::Last, Hand::buried);
@@ -150,5 +145,30 @@ impl ShardTask {
             self.drop_batch();
         }
         buried
+    }
+}
+
+/// A batch, or a part of one, was processed.
+pub(super) fn tell_processed(
+    fetch: &FetchContext,
+    lease: &HeldLease,
+    records: &[Record],
+    data_bytes: u64,
+    took: Duration,
+) {
+    let stream = || Arc::clone(&fetch.stream);
+    ::metrics::histogram!(metrics::PROCESS_RECORDS_SECONDS, "stream" => stream())
+        .record(took.as_secs_f64());
+    ::metrics::counter!(metrics::RECORDS_PROCESSED, "stream" => stream())
+        .increment(records.len() as u64);
+    ::metrics::counter!(metrics::DATA_BYTES_PROCESSED, "stream" => stream()).increment(data_bytes);
+    lease.delivered(data_bytes);
+    let oldest = records
+        .first()
+        .and_then(|record| record.approximate_arrival_millis);
+    if let Some(arrival) = oldest {
+        let millis = fetch.clock.epoch_millis().saturating_sub(arrival);
+        ::metrics::histogram!(metrics::END_TO_END_SECONDS, "stream" => stream())
+            .record(millis as f64 / 1000.0);
     }
 }

@@ -1,6 +1,7 @@
 //! The consumer against kinesis-local in process, under virtual time.
 
 mod accounts;
+mod across_batches;
 mod admin;
 mod aggregates;
 mod chaos;

@@ -16,7 +16,7 @@ use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 
 use crate::world::{APPLICATION, STREAM, Worker, World};
 
-fn worker(
+pub(crate) fn worker(
     world: &World,
     name: &str,
     settings: Settings,
@@ -111,7 +111,7 @@ async fn what_cannot_be_decoded_is_a_dead_letter_at_once_and_its_neighbours_are_
 }
 
 /// Takes the texts of the next `count` deliveries, acknowledged.
-async fn take(records: &mut RecordStream, count: usize) -> Vec<String> {
+pub(crate) async fn take(records: &mut RecordStream, count: usize) -> Vec<String> {
     let mut texts = Vec::new();
     while texts.len() < count {
         let delivery = records.next().await.expect("it runs");
@@ -121,7 +121,7 @@ async fn take(records: &mut RecordStream, count: usize) -> Vec<String> {
     texts
 }
 
-fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
+pub(crate) fn numbers(range: std::ops::Range<usize>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
 }
 

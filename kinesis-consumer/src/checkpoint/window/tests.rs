@@ -124,6 +124,20 @@ fn what_an_older_delivery_calls_everything_is_not_the_end_of_the_shard() {
     assert_eq!(window.everything(window.delivery()), Move::End(Vec::new()));
 }
 
+#[test]
+fn what_is_settled_in_the_middle_of_what_is_in_hand_is_as_far_as_it_goes_once_that_is_withdrawn() {
+    let mut window = window(at(1, 0), at(5, 0));
+    window.deliver(at(9, 0));
+    window.deliver(at(14, 0));
+    window.settle_to(&at(11, 2));
+    window.settle_to(&at(10, 0));
+    let newest = window.delivery();
+    assert_eq!(window.everything(newest), Move::To(at(14, 0)));
+    assert_eq!(window.everything(NO_DELIVERY), Move::To(at(11, 2)));
+    window.withdraw();
+    assert_eq!(window.everything(newest), Move::To(at(11, 2)));
+}
+
 proptest! {
     /// Whatever is delivered, fails and is checkpointed: the checkpoint only grows, and never
     /// passes the end of a batch that is not in hand and did not succeed.

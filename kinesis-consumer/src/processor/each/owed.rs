@@ -1,4 +1,4 @@
-//! What earlier batches owe: they were processed, and are not checkpointed yet.
+//! What is owed to the lease table: it was processed, and is not checkpointed yet.
 
 use std::time::Duration;
 
@@ -9,22 +9,16 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::Instrument;
 
 use crate::checkpoint::Checkpointer;
-use crate::processor::ProcessRecordsInput;
 
-/// Checkpoints the watermark of the batch in hand; where there is none, what the batches before it owe:
-/// `behind` is the checkpointer of an earlier call, which does not go into what a later one has in hand.
-/// A failure is tried again with the next one; a lost lease shows there.
-pub(super) async fn store(
-    watermark: Option<Position>,
-    behind: Option<&Checkpointer>,
-    input: &ProcessRecordsInput,
-) {
-    let stored = match (watermark, behind) {
-        (Some(position), _) if position > input.checkpointer.last() => {
-            input.checkpointer.checkpoint_at(&position).await
+/// Checkpoints the watermark of the call; where there is none, what the calls before it owe. A failure is
+/// tried again with the next one; a lost lease shows there.
+pub(super) async fn store(watermark: Option<Position>, checkpointer: Checkpointer) {
+    let stored = match watermark {
+        Some(position) if position > checkpointer.last() => {
+            checkpointer.checkpoint_at(&position).await
         }
-        (None, Some(behind)) => behind.checkpoint().await,
-        (Some(_), _) | (None, None) => return,
+        Some(_) => return,
+        None => checkpointer.of_settled().checkpoint().await,
     };
     if let Err(error) = stored {
         tracing::debug!(%error, "The watermark is not checkpointed now.");
@@ -32,16 +26,11 @@ pub(super) async fn store(
 }
 
 /// Whether [`store`] has something to write.
-pub(super) fn is_owed(
-    watermark: Option<&Position>,
-    behind: Option<&Checkpointer>,
-    input: &ProcessRecordsInput,
-) -> bool {
-    let last = input.checkpointer.last();
-    match (watermark, behind) {
-        (Some(position), _) => *position > last,
-        (None, Some(behind)) => behind.delivered() > last,
-        (None, None) => false,
+pub(super) fn is_owed(watermark: Option<&Position>, checkpointer: &Checkpointer) -> bool {
+    let last = checkpointer.last();
+    match watermark {
+        Some(position) => *position > last,
+        None => checkpointer.settled() > last,
     }
 }
 

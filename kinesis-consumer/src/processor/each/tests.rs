@@ -2,8 +2,10 @@ mod busy;
 mod interval;
 mod panics;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 
+use futures::FutureExt;
 use kinesis_core::SequenceNumber;
 
 use super::*;
@@ -65,11 +67,14 @@ async fn keys_run_beside_each_other_and_each_in_order() {
     let time = |number| if number == 1 { 1_000 } else { 10 };
     let mut each = processor(ForEach::default(), &log, time, |_| Ok(()));
     let batch = input(1..=5, &["a", "b", "a", "b", "c"]);
-    let begun = each.clock.now();
+    let begun = each.runner.clock.now();
     each.process_records(batch.clone())
         .await
         .expect("processed");
-    assert_eq!(each.clock.now() - begun, Duration::from_millis(1_010));
+    assert_eq!(
+        each.runner.clock.now() - begun,
+        Duration::from_millis(1_010)
+    );
     let log = log.lock().expect("no panic");
     let when = |what| {
         log.iter()
@@ -93,11 +98,11 @@ async fn slow_handlers_take_a_part_of_the_time_that_they_take_one_by_one() {
         let mut each = processor(settings, &log, |_| 100, |_| Ok(()));
         let keys: Vec<String> = (0..20).map(|key| key.to_string()).collect();
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
-        let begun = each.clock.now();
+        let begun = each.runner.clock.now();
         each.process_records(input(1..=20, &keys))
             .await
             .expect("processed");
-        assert_eq!((each.clock.now() - begun).as_millis(), millis);
+        assert_eq!((each.runner.clock.now() - begun).as_millis(), millis);
     }
 }
 
@@ -193,7 +198,7 @@ async fn once_a_stop_is_requested_nothing_starts_and_what_runs_is_checkpointed()
     let lost = tokio_util::sync::CancellationToken::new();
     let mut sender = super::super::StopSender::new(lost);
     batch.stop = sender.signal();
-    let deadline = each.clock.now() + Duration::from_secs(20);
+    let deadline = each.runner.clock.now() + Duration::from_secs(20);
     let stop = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         sender.set(Some(deadline));

@@ -85,28 +85,25 @@ async fn a_stream_that_is_dropped_blames_no_record() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_behind_a_batch_comes_when_all_of_it_is_acknowledged_and_a_warning_says_so() {
+async fn a_shard_of_which_nothing_is_acknowledged_says_so() {
     let (written, _installed) = crate::written::Written::begin();
     let (mut stream, factory) = record_stream(100);
     let shard_id = ShardId::from_index(0);
     let mut processor = factory.create(&shard_id);
-    let batches = [1..=3, 4..=5].map(|numbers| input(shard_id.clone(), numbers));
-    let processing = tokio::spawn(async move {
-        for batch in batches {
-            processor.process_records(batch).await?;
-        }
-        Ok::<_, ProcessorError>(())
-    });
-    let chunk = stream.by_ref().take(5).collect::<Vec<_>>();
-    let chunk = tokio::time::timeout(Duration::from_secs(600), chunk).await;
-    assert!(chunk.is_err(), "three are a batch");
-    assert!(!written.lines("record stream waits for more").is_empty());
-    // Those that were in the chunk were dropped with it, so they come again with their batch.
-    let failed = processing.await.expect("no panic");
-    assert!(
-        matches!(failed, Err(ProcessorError::Retry(_))),
-        "{failed:?}"
-    );
+    let input = input(shard_id, 1..=3);
+    let processing = tokio::spawn(async move { processor.process_records(input).await });
+    let out = stream.by_ref().take(3).collect::<Vec<_>>().await;
+    let warned = || {
+        written
+            .lines("does not acknowledge those that it has")
+            .len()
+    };
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert_eq!(warned(), 0);
+    tokio::time::sleep(Duration::from_secs(62)).await;
+    assert_eq!(warned(), 1);
+    assert!(out.into_iter().all(Delivery::ack), "it waits for them");
+    processing.await.expect("no panic").expect("processed");
 }
 
 #[tokio::test(start_paused = true)]

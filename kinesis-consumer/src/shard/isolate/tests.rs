@@ -238,3 +238,18 @@ fn a_batch_stops_the_shard_after_its_attempts_or_at_once_when_it_is_poison() {
     let mut isolation = Isolation::new(4, stop);
     assert_eq!(Failing::Poison.fail(&mut isolation, 0), Next::Stop);
 }
+
+#[test]
+fn a_failure_beside_another_is_no_attempt_of_its_own_and_is_in_the_letter() {
+    let mut isolation = Isolation::new(1, DEAD_LETTER);
+    for _ in 0..20 {
+        assert_eq!(isolation.failed_beside(), Next::Again);
+    }
+    for _ in 1..3 {
+        let next = isolation.failed(blame(FailureCause::Retry), None);
+        assert_eq!(next, Next::Again);
+    }
+    let next = isolation.failed(blame(FailureCause::Retry), None);
+    assert_eq!((next, isolation.step()), (Next::Isolate, Step::Bury(0)));
+    assert_eq!(isolation.attempts().0, 23);
+}

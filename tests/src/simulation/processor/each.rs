@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use kinesis_consumer::{
-    Checkpointer, ForEach, InitializeInput, ProcessRecordsInput, ProcessorError, Record,
+    Checkpointer, Flow, ForEach, InitializeInput, ProcessRecordsInput, ProcessorError, Record,
     RecordProcessor, RecordProcessorFactory, ShardRecord, for_each,
 };
 use kinesis_core::Position;
@@ -90,6 +90,18 @@ impl RecordProcessor for Watched {
         let under = self.actor.enter(Call::Process);
         self.actor.is_given(&input.records);
         let done = self.each.process_records(input).await;
+        under.over(done)
+    }
+
+    fn takes_flow(&self) -> bool {
+        self.each.takes_flow()
+    }
+
+    async fn process_flow(&mut self, flow: Flow<'_>) -> Result<(), ProcessorError> {
+        let under = self.actor.enter(Call::Process);
+        let actor = self.actor.clone();
+        let flow = flow.observed(move |records| actor.is_given(records));
+        let done = self.each.process_flow(flow).await;
         under.over(done)
     }
 

@@ -29,7 +29,7 @@ async fn handlers_that_never_wait_do_not_hold_up_a_stop() {
     let mut sender =
         super::super::super::StopSender::new(tokio_util::sync::CancellationToken::new());
     batch.stop = sender.signal();
-    let deadline = each.clock.now() + Duration::from_secs(20);
+    let deadline = each.runner.clock.now() + Duration::from_secs(20);
     let checkpointer = batch.checkpointer.clone();
     let stop = async { sender.set(Some(deadline)) };
     let (result, ()) = tokio::join!(each.process_records(batch), stop);

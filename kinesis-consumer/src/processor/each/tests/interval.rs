@@ -93,7 +93,7 @@ async fn what_is_done_while_a_handler_hangs_is_checkpointed_before_a_stop_cuts_i
         super::super::super::StopSender::new(tokio_util::sync::CancellationToken::new());
     batch.stop = sender.signal();
     let checkpointer = batch.checkpointer.clone();
-    let deadline = each.clock.now() + Duration::from_secs(1);
+    let deadline = each.runner.clock.now() + Duration::from_secs(1);
     let stop = async {
         // The first is done, and no interval is over.
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -133,7 +133,7 @@ async fn a_stop_while_the_first_record_hangs_checkpoints_at_once_what_those_befo
     let mut sender =
         super::super::super::StopSender::new(tokio_util::sync::CancellationToken::new());
     batch.stop = sender.signal();
-    let deadline = each.clock.now() + Duration::from_secs(20);
+    let deadline = each.runner.clock.now() + Duration::from_secs(20);
     let stop = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
         assert_eq!(checkpointer.last(), at(1));
@@ -199,7 +199,7 @@ async fn an_interval_out_of_bounds_is_the_nearest_one_within() {
             ..ForEach::default()
         };
         let mut each = processor(settings, &log, |_| 1_000, |_| Ok(()));
-        assert_eq!(each.settings.checkpoint_interval, counts);
+        assert_eq!(each.runner.settings.checkpoint_interval, counts);
         let batch = input(1..=2, &["a", "a"]);
         each.process_records(batch.clone())
             .await
@@ -209,7 +209,7 @@ async fn an_interval_out_of_bounds_is_the_nearest_one_within() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_of_which_nothing_more_is_done_says_so() {
+async fn records_of_which_none_is_done_any_more_say_so() {
     let (written, _installed) = crate::written::Written::begin();
     let log = Log::default();
     let time = |number| if number == 3 { 200_000 } else { 10 };
@@ -217,10 +217,10 @@ async fn a_batch_of_which_nothing_more_is_done_says_so() {
     each.process_records(input(1..=4, &["a", "b", "c", "d"]))
         .await
         .expect("processed");
-    let lines = written.lines("No record of the batch was done for a while");
+    let lines = written.lines("No record was done for a while");
     assert_eq!(lines.len(), 2, "{lines:?}");
     assert!(
-        lines[0].contains("under_way=1 records=4 first=3"),
+        lines[0].contains("under_way=1 records=2 first=3"),
         "{lines:?}"
     );
 
@@ -229,6 +229,6 @@ async fn a_batch_of_which_nothing_more_is_done_says_so() {
     each.process_records(input(5..=8, &["a"; 4]))
         .await
         .expect("processed");
-    let lines = written.lines("No record of the batch was done for a while");
+    let lines = written.lines("No record was done for a while");
     assert_eq!(lines.len(), 2, "one after the other is no stall: {lines:?}");
 }
