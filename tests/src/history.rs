@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use kinesis_consumer::{
-    Checkpointer, InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor,
+    Checkpointer, InitializeInput, ProcessRecordsInput, ProcessorError, RecordProcessor, StreamId,
 };
 use kinesis_core::{Position, ShardId, UserRecord};
 
@@ -206,9 +206,19 @@ impl History {
 
     /// A processor that writes what it sees here and checkpoints after every batch.
     pub fn processor(&self, worker: &str) -> impl RecordProcessor + use<> {
+        self.processor_of(None, worker)
+    }
+
+    /// The same for a worker of several streams, whose shards are told apart by the keys of their leases.
+    pub fn processor_of(
+        &self,
+        stream: Option<&StreamId>,
+        worker: &str,
+    ) -> impl RecordProcessor + use<> {
         Recorder {
             history: self.clone(),
             worker: worker.to_owned(),
+            stream: stream.cloned(),
             shard: None,
         }
     }
@@ -249,6 +259,7 @@ pub fn endless_flights() -> impl Iterator<Item = UserRecord> + Send {
 struct Recorder {
     history: History,
     worker: String,
+    stream: Option<StreamId>,
     shard: Option<ShardId>,
 }
 
@@ -274,9 +285,13 @@ impl Recorder {
 #[async_trait]
 impl RecordProcessor for Recorder {
     async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
-        let (worker, shard) = (self.worker.clone(), input.shard_id.clone());
+        let shard = match &self.stream {
+            Some(stream) => format!("{stream}:{}", input.shard_id).into(),
+            None => input.shard_id,
+        };
+        self.shard = Some(shard.clone());
+        let worker = self.worker.clone();
         self.history.push(Event::Started { worker, shard });
-        self.shard = Some(input.shard_id);
         Ok(())
     }
 

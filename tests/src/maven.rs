@@ -75,12 +75,20 @@ async fn built_as(package: &str, into: &str, properties: &[String], tmp: &str) -
 
 /// Everything that Maven makes a package from, one file behind the other.
 fn sources(package: &Path) -> Vec<u8> {
-    let programs = std::fs::read_dir(package.join("src/main/java")).expect("it has programs");
-    let mut files: Vec<_> = programs
-        .map(|file| file.expect("the directory can be read").path())
-        .collect();
+    let mut files = vec![package.join("pom.xml")];
+    let mut folders = vec![package.join("src/main/java")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
+            let kind = if path.is_dir() {
+                &mut folders
+            } else {
+                &mut files
+            };
+            kind.push(path);
+        }
+    }
     files.sort();
-    files.push(package.join("pom.xml"));
     let read = |file: PathBuf| std::fs::read(file).expect("a source file");
     files.into_iter().flat_map(read).collect()
 }

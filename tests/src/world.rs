@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use kinesis_consumer::{
-    Consumer, ConsumerBuilder, Event, Events, RecordProcessorFactory, Settings, ShardId,
+    Consumer, ConsumerBuilder, Event, Events, RecordProcessorFactory, Settings, ShardId, Streams,
 };
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::{START_MS, TestStream};
@@ -147,7 +147,31 @@ impl World {
         factory: impl RecordProcessorFactory + 'static,
     ) -> ConsumerBuilder {
         let clients = (self.kinesis.clone(), self.dynamodb.clone());
-        Consumer::builder(application, STREAM, clients.0, clients.1, factory)
+        let worker = Consumer::builder(application, STREAM, clients.0, clients.1, factory);
+        self.completed(worker, name, settings)
+    }
+
+    /// The same for a worker of several streams.
+    pub fn builder_of_several(
+        &self,
+        application: &str,
+        streams: &Streams,
+        name: &str,
+        settings: Settings,
+        factory: impl RecordProcessorFactory + 'static,
+    ) -> ConsumerBuilder {
+        let clients = (self.kinesis.clone(), self.dynamodb.clone());
+        let worker = Consumer::multi_stream(application, streams, clients.0, clients.1, factory);
+        self.completed(worker, name, settings)
+    }
+
+    fn completed(
+        &self,
+        worker: ConsumerBuilder,
+        name: &str,
+        settings: Settings,
+    ) -> ConsumerBuilder {
+        worker
             .worker_id(name)
             .settings(settings)
             .clock(self.clock.clone())

@@ -9,6 +9,8 @@
 mod aggregates;
 #[path = "kcl/fleet.rs"]
 mod fleet;
+#[path = "kcl/half.rs"]
+mod half;
 #[path = "kcl/instants.rs"]
 mod instants;
 #[path = "kcl/legacy.rs"]
@@ -21,6 +23,10 @@ mod mixed;
 mod reading;
 #[path = "kcl/resharding.rs"]
 mod resharding;
+#[path = "kcl/rows.rs"]
+mod rows;
+#[path = "kcl/streams.rs"]
+mod streams;
 #[path = "kcl/turns.rs"]
 mod turns;
 #[path = "kcl/two.rs"]

@@ -5,20 +5,25 @@
 //! done; our worker tells of it as [`Gain::Handoff`] or [`EventKind::HandoffRequested`]), and one that was
 //! taken because its owner gave no sign of life. Who leads is read off the lock.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::admin::LeaseAdmin;
-use kinesis_consumer::{EventKind, FanOutSettings, Gain, LeaseSettings, Settings, WorkerMetric};
+use kinesis_consumer::{
+    ConsumerBuilder, EventKind, FanOutSettings, Gain, LeaseSettings, Settings, StreamId,
+    WorkerMetric,
+};
 use kinesis_core::{Clock, ShardId};
+use kinesis_local::testing::TestStream;
 use tests::history::{Event, History, endless_flights, flights};
-use tests::world::{APPLICATION, STREAM, wait_until};
+use tests::world::{APPLICATION, wait_until};
 use tests::{Worker, World};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::reading::{at_home, ranges};
+use crate::reading::{Ranges, at_home};
+use crate::rows::{Item, Rows, text};
+use crate::streams::{Reads, identifiers, of_stream, parents, producer, ranges};
 use crate::worker::{How, KclWorker, PATIENCE, Retrieval};
 
 pub(super) const SHARDS: usize = 4;
@@ -35,8 +40,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How a lease comes that its owner gives up for another: a KCL leaves no mark of its own on the row, so
 /// that it was handed over, not only assigned, shows if one of ours had it before. Neither is an expiry.
 const GIVEN: [Gain; 2] = [Gain::Handoff, Gain::Assigned];
-
-pub(super) type Item = HashMap<String, AttributeValue>;
 
 /// In step with how the KCL worker is set up; workers of one application agree on it.
 fn hurried(retrieval: Retrieval) -> Settings {
@@ -78,11 +81,6 @@ pub(super) fn metrics_table() -> Place {
     (format!("{APPLICATION}-WorkerMetricStats"), "wid")
 }
 
-/// Text in a row.
-pub(super) fn text<'a>(row: &'a Item, name: &str) -> Option<&'a str> {
-    row.get(name)?.as_s().ok().map(String::as_str)
-}
-
 pub(super) struct Fleet {
     pub(super) world: World,
     pub(super) history: History,
@@ -90,6 +88,7 @@ pub(super) struct Fleet {
     retrieval: Retrieval,
     /// What the lease table is called, if not as the application.
     table: Option<&'static str>,
+    reads: Reads,
     no_more: CancellationToken,
     sending: JoinHandle<usize>,
 }
@@ -97,17 +96,36 @@ pub(super) struct Fleet {
 impl Fleet {
     /// A stream on which flights are sent from now on.
     pub(super) async fn start(scenario: &'static str, retrieval: Retrieval) -> Self {
-        let world = World::listening(SHARDS as i32).await;
-        let producer = world.producer();
+        Self::on(scenario, retrieval, Reads::One).await
+    }
+
+    /// The same on two streams, which have the shards between them.
+    pub(super) async fn of_two_streams(scenario: &'static str, retrieval: Retrieval) -> Self {
+        Self::on(scenario, retrieval, Reads::Two).await
+    }
+
+    async fn on(scenario: &'static str, retrieval: Retrieval, reads: Reads) -> Self {
+        let streams = reads.streams();
+        let shards = (SHARDS / streams.len()) as i32;
+        let world = World::listening(shards).await;
+        for more in &streams[1..] {
+            TestStream::create(&world.local, more, shards).await;
+        }
+        let producers = streams.iter().map(|stream| {
+            let flights = endless_flights().map(|record| of_stream(stream, record));
+            (producer(&world, stream), flights)
+        });
+        let mut producers: Vec<_> = producers.collect();
         let no_more = CancellationToken::new();
         let stop = no_more.clone();
         let sending = tokio::spawn(async move {
-            let mut flights = endless_flights();
             let mut sent = 0;
             while !stop.is_cancelled() {
                 let mut deliveries = Vec::new();
-                for record in flights.by_ref().take(BATCH) {
-                    deliveries.push(producer.enqueue(record).await.expect("accepted"));
+                for (producer, flights) in &mut producers {
+                    for record in flights.by_ref().take(BATCH) {
+                        deliveries.push(producer.enqueue(record).await.expect("accepted"));
+                    }
                 }
                 for delivery in deliveries {
                     delivery.await.expect("delivered");
@@ -123,6 +141,7 @@ impl Fleet {
             scenario,
             retrieval,
             table: None,
+            reads,
             no_more,
             sending,
         }
@@ -150,18 +169,21 @@ impl Fleet {
     }
 
     pub(super) fn ours(&self, name: &'static str) -> Worker {
+        Worker::start(self.our_builder(name, self.settings()))
+    }
+
+    fn our_builder(&self, name: &'static str, settings: Settings) -> ConsumerBuilder {
         let history = self.history.clone();
-        let factory = move |_: &ShardId| history.processor(name);
-        self.world.worker_with(name, self.settings(), factory)
+        let make = move |stream: Option<&StreamId>, _: &ShardId| history.processor_of(stream, name);
+        self.reads
+            .ours(&self.world, APPLICATION, name, settings, make)
     }
 
     /// One of ours that does not know how seldom a KCL renews.
     pub(super) fn ours_unaware(&self, name: &'static str) -> Worker {
-        let history = self.history.clone();
-        let factory = move |_: &ShardId| history.processor(name);
         let mut settings = self.settings();
         settings.lease.kcl_failover_time = LeaseSettings::default().kcl_failover_time;
-        self.world.worker_with(name, settings, factory)
+        Worker::start(self.our_builder(name, settings))
     }
 
     /// One of ours that tells how busy it is by `metric`, in the place of nothing.
@@ -170,11 +192,9 @@ impl Fleet {
         name: &'static str,
         metric: impl WorkerMetric + 'static,
     ) -> Worker {
-        let history = self.history.clone();
-        let factory = move |_: &ShardId| history.processor(name);
         let mut settings = self.settings();
         settings.lease.disable_worker_metrics = false;
-        let worker = self.world.builder(APPLICATION, name, settings, factory);
+        let worker = self.our_builder(name, settings);
         Worker::start(worker.worker_metrics(vec![Box::new(metric)]))
     }
 
@@ -194,6 +214,7 @@ impl Fleet {
         let how = How {
             retrieval: self.retrieval,
             table: self.table,
+            reads: self.reads,
             ..how
         };
         KclWorker::start(&self.world, self.scenario, name, how, &self.history).await
@@ -237,7 +258,7 @@ impl Fleet {
     }
 
     /// The rows of a table by key; none if there is no such table.
-    pub(super) async fn rows(&self, (table, key): &Place) -> BTreeMap<String, Item> {
+    pub(super) async fn rows(&self, (table, key): &Place) -> Rows {
         let scan = self.world.dynamodb.scan().table_name(table);
         let items = match scan.consistent_read(true).send().await {
             Ok(page) => page.items.unwrap_or_default(),
@@ -251,18 +272,19 @@ impl Fleet {
         items.into_iter().map(|item| (name(&item), item)).collect()
     }
 
-    /// The consumers that are registered for fan-out.
+    /// The consumers that are registered for fan-out, of all streams.
     pub(super) async fn consumers(&self) -> Vec<String> {
         let kinesis = &self.world.kinesis;
-        let stream = kinesis.describe_stream_summary().stream_name(STREAM);
-        let stream = stream.send().await.expect("described");
-        let summary = stream.stream_description_summary();
-        let arn = summary.expect("a summary").stream_arn();
-        let listed = kinesis.list_stream_consumers().stream_arn(arn).send().await;
-        let listed = listed.expect("listed");
         let name =
             |consumer: &aws_sdk_kinesis::types::Consumer| consumer.consumer_name().to_owned();
-        listed.consumers().iter().map(name).collect()
+        let mut consumers = Vec::new();
+        for stream in self.reads.streams() {
+            let arn = TestStream::named(&self.world.local, stream).arn().await;
+            let listed = kinesis.list_stream_consumers().stream_arn(arn).send().await;
+            let listed = listed.expect("listed");
+            consumers.extend(listed.consumers().iter().map(name));
+        }
+        consumers
     }
 
     /// Whose name is in the lock that lies there, if there is one.
@@ -289,19 +311,32 @@ impl Fleet {
     pub(super) async fn finish(&mut self) {
         self.no_more.cancel();
         let sent = (&mut self.sending).await.expect("all was sent");
-        let ranges = ranges(&self.world).await;
-        let all = async || at_home(&self.history, &ranges).payloads().len() >= sent;
-        self.until("all flights", all).await;
-        self.assert_kept(sent).await;
+        let all = sent * self.reads.streams().len();
+        let ranges = ranges(&self.world, self.reads).await;
+        let read = async || at_home(&self.history, &ranges).payloads().len() >= all;
+        self.until("all flights", read).await;
+        self.assert_kept(sent, &ranges).await;
     }
 
-    /// Fails unless each of the flights that were sent was read in its shard and in order, and again only
-    /// if no checkpoint said that it had been.
-    async fn assert_kept(&self, sent: usize) {
-        let at_home = at_home(&self.history, &ranges(&self.world).await);
-        at_home.assert_nothing_lost(&flights(sent));
+    /// Fails unless each of the flights that were sent, so many on each stream, was read in its shard and in
+    /// order, and again only if no checkpoint said that it had been.
+    async fn assert_kept(&self, sent: usize, ranges: &Ranges) {
+        let streams = self.reads.streams().iter();
+        let flights: Vec<_> = streams
+            .flat_map(|stream| {
+                flights(sent)
+                    .into_iter()
+                    .map(|record| of_stream(stream, record))
+            })
+            .collect();
+        let at_home = at_home(&self.history, ranges);
+        at_home.assert_nothing_lost(&flights);
         at_home.assert_order_per_key();
-        at_home.assert_children_after_parents(&self.world.parents().await);
+        let identifiers = match self.reads {
+            Reads::One => None,
+            Reads::Two => Some(identifiers(&self.world, self.reads).await),
+        };
+        at_home.assert_children_after_parents(&parents(&self.world, identifiers.as_ref()).await);
         self.history.assert_duplicates_were_not_checkpointed();
     }
 }

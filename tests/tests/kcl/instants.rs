@@ -6,7 +6,8 @@ use kinesis_consumer::ErrorKind;
 use kinesis_consumer::admin::{ChangeResult, ResetTo, Which};
 use kinesis_core::ShardId;
 
-use crate::fleet::{Fleet, SHARDS, lease_table, text};
+use crate::fleet::{Fleet, SHARDS, lease_table};
+use crate::rows::text;
 use crate::worker::Retrieval;
 
 const FIRST: &str = "shardId-000000000000";

@@ -7,8 +7,9 @@ use aws_sdk_dynamodb::types::AttributeValue;
 
 use crate::fleet::{
     Fleet, SHARDS, assert_given, assert_handed_over, assert_took_over, coordinator_table, gains,
-    lease_table, metrics_table, text,
+    lease_table, metrics_table,
 };
+use crate::rows::text;
 use crate::worker::{How, KclWorker, Retrieval, Stage, Version};
 
 /// More than the KCL waits before it takes the next step of its move.

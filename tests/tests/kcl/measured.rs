@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::{BoxError, WorkerMetric};
 
-use crate::fleet::{Fleet, Item, SHARDS, assert_given, gains, lease_table};
+use crate::fleet::{Fleet, SHARDS, assert_given, gains, lease_table};
+use crate::rows::Item;
 use crate::worker::{How, Retrieval};
 
 /// The CPU in a worker's row. Source: KCL 3.5.1, `WorkerMetricType`.

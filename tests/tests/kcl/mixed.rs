@@ -4,9 +4,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use kinesis_local::testing::TestStream;
+use tests::world::APPLICATION;
+
 use crate::fleet::{
-    Fleet, SHARDS, assert_given, assert_handed_over, assert_took_over, gains, lease_table, text,
+    Fleet, SHARDS, assert_given, assert_handed_over, assert_took_over, gains, lease_table,
 };
+use crate::rows::text;
+use crate::streams::ARRIVALS;
 use crate::worker::{How, Retrieval};
 
 /// More than twice what a slow KCL takes from one renewal to the next.
@@ -116,4 +121,45 @@ async fn a_kcl_that_renews_once_in_twenty_seconds_keeps_its_leases_while_we_lead
     assert_eq!(gains(&mut ours), []);
     kcl.stop().await;
     ours.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn so_they_share_two_streams_on_one_lease_table_by_fan_out() {
+    let mut fleet = Fleet::of_two_streams("mixed-streams", Retrieval::FanOut).await;
+
+    // We make the table and lead: a multi-stream KCL that comes is given its share by handoff from us.
+    let mut ours = fleet.ours("ours");
+    fleet.until_read("ours", SHARDS).await;
+    let kcl = fleet.kcl("kcl").await;
+    fleet.until_read("kcl", SHARDS / 2).await;
+    fleet.until_read("ours", SHARDS / 2).await;
+    assert_handed_over(&mut ours, "kcl", SHARDS / 2);
+    assert_eq!(fleet.leader().await, "ours");
+
+    // We stop in order: the KCL has all in place, and goes on through a split of its own.
+    ours.stop().await.expect("an orderly end");
+    fleet.until_leads(&lease_table(), "kcl").await;
+    let arrivals = TestStream::named(&fleet.world.local, ARRIVALS);
+    arrivals.split("shardId-000000000000").await;
+    fleet.until_read("kcl", SHARDS + 1).await;
+
+    // The KCL leads: one of ours that comes is given a share by handoff from it.
+    let mut ours = fleet.ours("ours-again");
+    fleet.until_read("ours-again", 2).await;
+    assert_given(&mut ours);
+    assert_eq!(fleet.leader().await, "kcl");
+
+    // It dies: we lead, and take over everything.
+    kcl.kill().await;
+    fleet.until_read("ours-again", SHARDS + 1).await;
+    assert_took_over(&mut ours);
+    fleet.until_leads(&lease_table(), "ours-again").await;
+
+    fleet.finish().await;
+    ours.stop().await.expect("an orderly end");
+    assert_eq!(
+        fleet.consumers().await,
+        [APPLICATION; 2],
+        "one of each stream for both"
+    );
 }

@@ -7,8 +7,8 @@ use kinesis_consumer::Settings;
 use kinesis_core::{HashKey, HashKeyRange, Position, ShardId};
 use tests::World;
 use tests::history::{Event, History, numbered};
-use tests::world::STREAM;
 
+use crate::streams::{Reads, ranges};
 use crate::worker::{How, KclWorker, Retrieval};
 use crate::{ended, merge, scale, send, split};
 
@@ -30,19 +30,6 @@ fn places(history: &History) -> Places {
 
 /// The hash keys of every shard.
 pub(super) type Ranges = BTreeMap<ShardId, HashKeyRange>;
-
-pub(super) async fn ranges(world: &World) -> Ranges {
-    let listed = world.kinesis.list_shards().stream_name(STREAM).send().await;
-    let listed = listed.expect("the shards are listed");
-    let of = |shard: &aws_sdk_kinesis::types::Shard| {
-        let range = shard.hash_key_range().expect("a shard has a range");
-        let key = |text: &str| text.parse().expect("decimal");
-        let (start, end) = (range.starting_hash_key(), range.ending_hash_key());
-        let range = HashKeyRange::new(key(start), key(end)).expect("ordered");
-        (ShardId::from(shard.shard_id()), range)
-    };
-    listed.shards().iter().map(of).collect()
-}
 
 /// Whether a record of this payload belongs to `shard`.
 fn belongs(payload: &str, shard: &ShardId, ranges: &Ranges) -> bool {
@@ -152,7 +139,7 @@ async fn read_through_reshards(scenario: &str, retrieval: Retrieval) {
         scale(&world, 4).await;
     };
     tokio::join!(send(&producer, &records[6_000..]), scaling);
-    let ranges = ranges(&world).await;
+    let ranges = ranges(&world, Reads::One).await;
     let closed = ranges.len() - world.stream.open_shards().await.len();
     assert!(closed > 5, "scaling closed shards too: {closed}");
     kcl.wait_until("all records", || {

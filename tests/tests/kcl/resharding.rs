@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use kinesis_core::ShardId;
 use tests::world::APPLICATION;
 
-use crate::fleet::{Fleet, SHARDS, assert_given, lease_table, text};
+use crate::fleet::{Fleet, SHARDS, assert_given, lease_table};
+use crate::rows::text;
 use crate::worker::{How, KclWorker, Retrieval};
 use crate::{merge, split};
 

@@ -1,85 +1,91 @@
 //! The KCL and our consumer, by turns, as one application: each goes on where the other stopped.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::time::Duration;
+use std::collections::BTreeMap;
 
-use async_trait::async_trait;
-use aws_sdk_dynamodb::types::AttributeValue;
-use kinesis_consumer::{
-    Checkpointer, InitializeInput, LeaseSettings, ProcessRecordsInput, ProcessorError, Record,
-    RecordProcessor, Settings,
-};
-use kinesis_core::{Position, ShardId};
+use kinesis_consumer::admin::LeaseAdmin;
+use kinesis_core::{ShardId, UserRecord};
+use kinesis_local::testing::TestStream;
 use tests::history::{Event, History, numbered};
-use tests::world::{APPLICATION, wait_until};
+use tests::world::{APPLICATION, STREAM, wait_until};
 use tests::{Worker, World};
 
+use crate::half::{FAILOVER_TIME, OURS, assert_went_on_behind_the_checkpoints, ours};
+use crate::rows::{
+    Rows, add_strange_attributes, assert_converted, assert_made_alike, assert_rows_kept, is_lease,
+    leave_only_leases, rows, text,
+};
+use crate::streams::{ARRIVALS, Reads, identifiers, keyed, of_stream, parents, producer};
 use crate::worker::{Checkpoints, How, KclWorker, PATIENCE, Version};
 use crate::{ended, send, split};
 
-/// How the KCL worker is set up; workers of one application agree on it.
-const FAILOVER_TIME: Duration = Duration::from_secs(3);
+/// The records of a stream in a turn.
+const TURN: usize = 1_500;
 
-/// The name of our worker.
-const OURS: &str = "ours";
-
-/// An attribute that neither the KCL nor we know.
-const STRANGE: &str = "ofALaterVersion";
-
-/// The record in the middle of a batch, or the one before it if an aggregate ends there.
-fn middle(records: &[Record]) -> Position {
-    let middle = (records.len() - 1) / 2;
-    let ends = records
-        .get(middle + 1)
-        .is_none_or(|next| next.sub_sequence == 0);
-    records[middle.saturating_sub(usize::from(ends))].position()
+/// Whose turn it is.
+#[derive(Clone, Copy)]
+enum By {
+    Kcl(&'static str, Version),
+    Ours,
 }
 
-/// Checkpoints half of each batch and nothing more when it stops, as [`Checkpoints::Half`] does, so
-/// that whoever comes next has to go on in the middle of an aggregate.
-struct HalfRecorder {
-    history: History,
-    shard: ShardId,
+#[derive(Clone, Copy)]
+struct Turn {
+    by: By,
+    reads: Reads,
 }
 
-#[async_trait]
-impl RecordProcessor for HalfRecorder {
-    async fn initialize(&mut self, input: InitializeInput) -> Result<(), ProcessorError> {
-        self.history.push(Event::Started {
-            worker: OURS.to_owned(),
-            shard: input.shard_id,
-        });
-        Ok(())
-    }
-
-    async fn process_records(&mut self, input: ProcessRecordsInput) -> Result<(), ProcessorError> {
-        for record in input.records.iter() {
-            self.history.push(Event::Delivered {
-                worker: OURS.to_owned(),
-                shard: self.shard.clone(),
-                position: record.position(),
-                payload: String::from_utf8_lossy(&record.data).into_owned(),
-            });
+impl Turn {
+    fn kcl(name: &'static str, version: Version) -> Self {
+        let by = By::Kcl(name, version);
+        Self {
+            by,
+            reads: Reads::One,
         }
-        let middle = middle(&input.records);
-        input.checkpointer.checkpoint_at(&middle).await?;
-        self.history.push(Event::Checkpointed {
-            shard: self.shard.clone(),
-            position: middle,
-        });
-        Ok(())
     }
 
-    async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {
-        checkpointer.checkpoint().await?;
-        self.history.push(Event::Ended {
-            shard: self.shard.clone(),
-        });
-        Ok(())
+    fn newest(name: &'static str) -> Self {
+        Self::kcl(name, Version::Newest)
     }
 
-    async fn shutdown_requested(&mut self, _: Checkpointer) -> Result<(), ProcessorError> {
-        Ok(())
+    fn ours() -> Self {
+        Self {
+            by: By::Ours,
+            reads: Reads::One,
+        }
+    }
+
+    fn of_two_streams(self) -> Self {
+        Self {
+            reads: Reads::Two,
+            ..self
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self.by {
+            By::Kcl(name, _) => name,
+            By::Ours => OURS,
+        }
+    }
+
+    fn is_of(&self, version: Version) -> bool {
+        matches!(self.by, By::Kcl(_, of) if of == version)
+    }
+
+    async fn begin(&self, world: &World, scenario: &str, history: &History) -> Peer {
+        match self.by {
+            By::Kcl(name, version) => {
+                let how = How {
+                    version,
+                    reads: self.reads,
+                    checkpoints: Checkpoints::Half,
+                    ..How::default()
+                };
+                let kcl = KclWorker::start(world, scenario, name, how, history);
+                Peer::Kcl(Box::new(kcl.await))
+            }
+            By::Ours => Peer::Ours(ours(world, APPLICATION, self.reads, history)),
+        }
     }
 }
 
@@ -90,39 +96,6 @@ enum Peer {
 }
 
 impl Peer {
-    async fn start(world: &World, scenario: &str, turn: &Turn, history: &History) -> Self {
-        match turn {
-            Turn::Kcl(name, version) => {
-                let how = How {
-                    version: *version,
-                    checkpoints: Checkpoints::Half,
-                    ..How::default()
-                };
-                let kcl = KclWorker::start(world, scenario, name, how, history);
-                Self::Kcl(Box::new(kcl.await))
-            }
-            Turn::Ours => {
-                let lease = LeaseSettings {
-                    failover_time: FAILOVER_TIME,
-                    kcl_failover_time: FAILOVER_TIME,
-                    // Not during a test: every row is to be seen at its end.
-                    lease_cleanup_interval: Duration::from_secs(3600),
-                    ..LeaseSettings::default()
-                };
-                let settings = Settings {
-                    lease,
-                    ..Settings::default()
-                };
-                let history = history.clone();
-                let factory = move |shard: &ShardId| HalfRecorder {
-                    history: history.clone(),
-                    shard: shard.clone(),
-                };
-                Self::Ours(world.worker_with(OURS, settings, factory))
-            }
-        }
-    }
-
     async fn wait_until(&self, what: &str, done: impl Fn() -> bool) {
         match self {
             Self::Kcl(kcl) => kcl.wait_until(what, done).await,
@@ -142,234 +115,189 @@ impl Peer {
     }
 }
 
-/// Whose turn it is, and the worker's name.
-enum Turn {
-    Kcl(&'static str, Version),
-    Ours,
-}
-
-impl Turn {
-    fn name(&self) -> &str {
-        match self {
-            Self::Kcl(name, _) => name,
-            Self::Ours => OURS,
-        }
-    }
-}
-
-type Item = HashMap<String, AttributeValue>;
-
-/// The rows of the lease table by key.
-async fn rows(world: &World) -> BTreeMap<String, Item> {
-    let scan = world.dynamodb.scan().table_name(APPLICATION).send().await;
-    let items = scan.expect("the table is read").items.unwrap_or_default();
-    let key = |item: &Item| item["leaseKey"].as_s().expect("the key is text").clone();
-    items.into_iter().map(|item| (key(&item), item)).collect()
-}
-
-/// Leases of the KCL 2 and of the first KCL 3 do not say what they are.
-fn is_lease(row: &Item) -> bool {
-    let text = |name: &str| row.get(name).and_then(|text| text.as_s().ok());
-    match text("entityType") {
-        Some(kind) => kind == "LEASE",
-        None => text("leaseKey").is_some_and(|key| key.starts_with("shardId-")),
-    }
-}
-
-/// Gives every lease an attribute that nobody knows.
-async fn add_strange_attributes(world: &World) {
-    for (key, _) in rows(world)
+/// Fails unless one of ours makes the same leases as the KCL has made.
+async fn assert_ours_makes_the_same(world: &World, reads: Reads) {
+    const APART: &str = "ours-apart";
+    let history = History::default();
+    let worker = ours(world, APART, reads, &history);
+    let shards = rows(world)
         .await
-        .into_iter()
-        .filter(|(_, row)| is_lease(row))
-    {
-        let update = world.dynamodb.update_item().table_name(APPLICATION);
-        let updated = update
-            .key("leaseKey", AttributeValue::S(key.clone()))
-            .update_expression("SET #strange = :key")
-            .expression_attribute_names("#strange", STRANGE)
-            .expression_attribute_values(":key", AttributeValue::S(key))
-            .send();
-        updated.await.expect("the row is updated");
-    }
-}
-
-/// The KCL 2 takes every row for a lease, and does not start where one has no counter. What is deleted
-/// here, lock, worker metrics and states, is made anew by whoever needs it.
-pub(super) async fn leave_only_leases(world: &World) {
-    let others = rows(world).await.into_iter();
-    for (key, _) in others.filter(|(_, row)| !is_lease(row)) {
-        let delete = world.dynamodb.delete_item().table_name(APPLICATION);
-        let delete = delete.key("leaseKey", AttributeValue::S(key));
-        delete.send().await.expect("the row is deleted");
-    }
-}
-
-/// What a holder of a lease changes. Only the owner, and our mark of who that is, may be missing
-/// afterwards.
-const MOVING: [&str; 8] = [
-    "acquisitionId",
-    "checkpoint",
-    "checkpointSubSequenceNumber",
-    "childShardIds",
-    "leaseCounter",
-    "leaseOwner",
-    "ownerSwitchesSinceCheckpoint",
-    "throughputKBps",
-];
-
-/// Fails if a turn of ours changed a row that is not a lease, or if any turn lost an attribute of a
-/// lease or changed one that is not the holder's to change.
-fn assert_rows_kept(
-    turn: &Turn,
-    expects_others: bool,
-    before: &BTreeMap<String, Item>,
-    after: &BTreeMap<String, Item>,
-) {
-    let by_kcl = matches!(turn, Turn::Kcl(..));
-    let others = before.iter().filter(|(_, row)| !is_lease(row));
-    // The KCL goes on writing its own; for us they are somebody else's.
-    for (key, row) in others.clone().filter(|_| !by_kcl) {
-        assert_eq!(after.get(key), Some(row), "the row of {key}");
-    }
-    assert!(
-        by_kcl || before.is_empty() || others.count() > 0 || !expects_others,
-        "the KCL left no rows of its own"
-    );
-    for (key, row) in before.iter().filter(|(_, row)| is_lease(row)) {
-        let now = after.get(key).expect("nobody deletes leases here");
-        for (name, value) in row {
-            let kept = match name.as_str() {
-                "leaseOwner" | "acquisitionId" => true,
-                moving if MOVING.contains(&moving) => now.contains_key(name),
-                _ => now.get(name) == Some(value),
-            };
-            let now = now.get(name);
-            assert!(kept, "{name} of {key} was {value:?}, is {now:?}");
-        }
-    }
-}
-
-/// Fails unless `next`, which began after the first `before` events, went on right behind the
-/// checkpoints: everything delivered behind them comes again, and at least once that is the rest of
-/// an aggregate. (That nothing else comes again holds for all turns together.)
-fn assert_went_on_behind_the_checkpoints(history: &History, before: usize, next: &str) {
-    let events = history.events();
-    let mut open: BTreeMap<ShardId, (Position, BTreeSet<Position>)> = BTreeMap::new();
-    for event in &events[..before] {
-        match event {
-            Event::Delivered {
-                shard, position, ..
-            } => {
-                let entry = open.entry(shard.clone());
-                let (_, behind) = entry.or_insert((Position::TrimHorizon, BTreeSet::new()));
-                behind.insert(position.clone());
-            }
-            Event::Checkpointed { shard, position } => {
-                let (at, behind) = open.get_mut(shard).expect("something was delivered");
-                *at = position.clone();
-                behind.retain(|delivered| delivered > position);
-            }
-            Event::Ended { shard } => {
-                open.remove(shard);
-            }
-            Event::Started { .. } | Event::LeaseLost { .. } => {}
-        }
-    }
-    let inside = |(at, behind): &(Position, BTreeSet<Position>)| {
-        behind
-            .first()
-            .is_some_and(|next| next.checkpoint() == at.checkpoint())
+        .values()
+        .filter(|row| is_lease(row))
+        .count();
+    let started = || {
+        let started = |event: &&Event| matches!(event, Event::Started { .. });
+        history.events().iter().filter(started).count()
     };
+    let all = wait_until("a lease for each shard", async || started() == shards);
+    let waited = tokio::time::timeout(PATIENCE, all).await;
+    assert!(waited.is_ok(), "we read {} of {shards} shards", started());
+    worker.stop().await.expect("an orderly end");
+    assert_made_alike(world, APART).await;
+}
+
+/// The trap that the leases of other streams are to a KCL of one stream, once they are left in its table: it
+/// takes each for that of a shard with this name, and cannot read it.
+async fn until_it_took_what_is_not_its_own(world: &World, kcl: &str) {
+    let taken = async || {
+        let rows = rows(world).await;
+        let foreign: Vec<_> = rows
+            .iter()
+            .filter(|(key, _)| key.contains(ARRIVALS))
+            .collect();
+        assert_eq!(foreign.len(), 2, "{:?}", rows.keys());
+        foreign
+            .iter()
+            .all(|(_, row)| text(row, "leaseOwner") == Some(kcl))
+    };
+    let waited = wait_until("it to take the leases of another stream", taken);
+    let waited = tokio::time::timeout(PATIENCE, waited).await;
     assert!(
-        open.values().any(inside),
-        "no checkpoint lies inside of an aggregate when {next} begins"
+        waited.is_ok(),
+        "{kcl} left the leases of another stream alone"
     );
-    for (shard, (at, behind)) in open {
-        let mut again = events[before..].iter().filter_map(|event| match event {
-            Event::Delivered {
-                worker,
-                shard: of,
-                position,
-                ..
-            } if worker == next && *of == shard => Some(position.clone()),
-            _ => None,
-        });
-        let again: BTreeSet<_> = again.by_ref().take(behind.len()).collect();
-        assert_eq!(
-            again, behind,
-            "{next} went on in {shard}, checkpointed at {at}"
-        );
+}
+
+/// Lets our converter make the lease table one of an application that reads so many streams.
+async fn convert(world: &World, to: Reads) {
+    let (kinesis, dynamodb) = (world.kinesis.clone(), world.dynamodb.clone());
+    let admin = LeaseAdmin::new(APPLICATION, kinesis, dynamodb).failover_time(FAILOVER_TIME);
+    let stream = admin.identify(&STREAM.into()).await.expect("identified");
+    let before = rows(world).await;
+    let done = match to {
+        Reads::One => admin.convert_to_single_stream(&stream).await,
+        Reads::Two => admin.convert_to_multi_stream(&stream).await,
+    };
+    done.expect("converted");
+    assert_converted(&stream, to, &before, &rows(world).await);
+}
+
+/// Sends what the turn reads: so many records a stream, and behind the first third of them a shard may be split.
+async fn send_turn(world: &World, batches: &[(&str, &[UserRecord])], splits: bool) {
+    for (stream, batch) in batches {
+        send(&producer(world, stream), &batch[..TURN / 3]).await;
+    }
+    if splits {
+        split(world, "shardId-000000000000", 1 << 125).await;
+    }
+    for (stream, batch) in batches {
+        send(&producer(world, stream), &batch[TURN / 3..]).await;
     }
 }
 
 /// Each turn works on the same lease table, is stopped in order, and the next goes on. In the second
-/// turn a shard is split, so that the third starts on leases which the second made.
+/// turn a shard is split, so that the third starts on leases which the second made. Where the next turn reads
+/// another number of streams, the table is converted before it.
 async fn take_turns<const N: usize>(scenario: &str, turns: [Turn; N]) {
     let world = World::listening(2).await;
+    let named = turns.iter().any(|turn| turn.reads == Reads::Two);
+    if named {
+        TestStream::create(&world.local, ARRIVALS, 2).await;
+    }
+    let identifiers = identifiers(&world, if named { Reads::Two } else { Reads::One }).await;
     let history = History::default();
-    let records = numbered(30, 1_500 * N);
-    let producer = world.producer();
+    let all: BTreeMap<_, _> = Reads::Two
+        .streams()
+        .iter()
+        .map(|stream| {
+            let records = numbered(30, TURN * N).into_iter();
+            let records: Vec<_> = records.map(|record| of_stream(stream, record)).collect();
+            (*stream, records)
+        })
+        .collect();
+    let mut sent: BTreeMap<&str, usize> = BTreeMap::new();
     let mut events_before = Vec::new();
     for (number, turn) in turns.iter().enumerate() {
-        if matches!(turn, Turn::Kcl(_, Version::Two)) && number > 0 {
+        if turn.is_of(Version::Two) && number > 0 {
             leave_only_leases(&world).await;
         }
-        let before = if number == 0 {
-            BTreeMap::new()
-        } else {
+        let mut before = Rows::new();
+        if number > 0 {
             add_strange_attributes(&world).await;
-            rows(&world).await
-        };
-        events_before.push(history.events().len());
-        let peer = Peer::start(&world, scenario, turn, &history).await;
-        let batch = &records[number * 1_500..(number + 1) * 1_500];
-        send(&producer, &batch[..500]).await;
-        if number == 1 {
-            split(&world, "shardId-000000000000", 1 << 125).await;
+            if turns[number - 1].reads != turn.reads {
+                convert(&world, turn.reads).await;
+            }
+            before = rows(&world).await;
         }
-        send(&producer, &batch[500..]).await;
-        let seen = (number + 1) * 1_500;
+        events_before.push(history.events().len());
+        let seen = History::default();
+        let peer = turn.begin(&world, scenario, &seen).await;
+        let mut batches = Vec::new();
+        for stream in turn.reads.streams() {
+            let from = sent.entry(stream).or_default();
+            batches.push((*stream, &all[stream][*from..*from + TURN]));
+            *from += TURN;
+        }
+        send_turn(&world, &batches, number == 1).await;
+        let (earlier, expected) = (history.payloads(), sent.values().sum::<usize>());
         peer.wait_until("the records of the turn", || {
-            history.payloads().len() >= seen && ended(&history) >= usize::from(number > 0)
+            let new = seen.payloads().difference(&earlier).count();
+            earlier.len() + new >= expected && (ended(&seen) > 0 || number != 1)
         })
         .await;
-        match (peer, turn) {
-            // It takes the lease of the shard that has ended too, and then waits in vain for that
-            // shard's processor to hear of the shutdown.
-            (Peer::Kcl(kcl), Turn::Kcl(_, Version::Two)) if number > 0 => kcl.kill().await,
-            (peer, _) => peer.stop().await,
+        // A KCL does not stop in order that has the lease of a shard it cannot read, or, if it is a 2, of one
+        // that has ended: it waits in vain for that shard's processor to hear of the shutdown.
+        let hangs = match turn.by {
+            By::Kcl(_, Version::Two) => number > 0,
+            By::Kcl(name, _) if named && turn.reads == Reads::One && number > 0 => {
+                until_it_took_what_is_not_its_own(&world, name).await;
+                true
+            }
+            By::Kcl(..) | By::Ours => false,
+        };
+        match peer {
+            Peer::Kcl(kcl) if hangs => kcl.kill().await,
+            peer => peer.stop().await,
+        }
+        for event in seen.events() {
+            history.push(if named {
+                keyed(event, &identifiers[STREAM])
+            } else {
+                event
+            });
         }
         // Others than the newest have tables of their own for what is not a lease, or have no such.
-        let newest = |turn: &Turn| matches!(turn, Turn::Kcl(_, Version::Newest));
-        let expects_others = turns[..number].iter().any(newest);
-        assert_rows_kept(turn, expects_others, &before, &rows(&world).await);
+        let expects_others = turns[..number]
+            .iter()
+            .any(|turn| turn.is_of(Version::Newest));
+        let by_kcl = matches!(turn.by, By::Kcl(..));
+        assert_rows_kept(by_kcl, expects_others, &before, &rows(&world).await);
+        if number == 0 && turn.is_of(Version::Newest) {
+            assert_ours_makes_the_same(&world, turn.reads).await;
+        }
     }
-    history.assert_nothing_lost(&records);
+    let sent: Vec<_> = sent
+        .iter()
+        .flat_map(|(stream, count)| all[stream][..*count].to_vec())
+        .collect();
+    history.assert_nothing_lost(&sent);
     history.assert_order_per_key();
     history.assert_duplicates_were_not_checkpointed();
-    history.assert_parents_first(&world.parents().await);
+    history.assert_parents_first(&parents(&world, named.then_some(&identifiers)).await);
     for (turn, before) in turns.iter().zip(events_before).skip(1) {
-        assert_went_on_behind_the_checkpoints(&history, before, turn.name());
+        let reads = |shard: &ShardId| {
+            let of = |stream: &&str| shard.as_str().starts_with(&identifiers[*stream]);
+            !named || turn.reads.streams().iter().any(of)
+        };
+        assert_went_on_behind_the_checkpoints(&history, before, turn.name(), reads);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn we_go_on_where_a_kcl_3_stopped_and_a_kcl_3_where_we_did() {
-    let newest = |name| Turn::Kcl(name, Version::Newest);
-    let three_four = |name| Turn::Kcl(name, Version::ThreeFour);
+    let three_four = |name| Turn::kcl(name, Version::ThreeFour);
     tokio::join!(
         Box::pin(take_turns(
             "kcl-first",
-            [newest("kcl"), Turn::Ours, newest("kcl-again")]
+            [Turn::newest("kcl"), Turn::ours(), Turn::newest("kcl-again")]
         )),
         Box::pin(take_turns(
             "ours-first",
-            [Turn::Ours, newest("kcl"), Turn::Ours]
+            [Turn::ours(), Turn::newest("kcl"), Turn::ours()]
         )),
         Box::pin(take_turns(
             "kcl-3-4",
-            [three_four("kcl"), Turn::Ours, three_four("kcl-again")]
+            [three_four("kcl"), Turn::ours(), three_four("kcl-again")]
         )),
     );
 }
@@ -377,13 +305,33 @@ async fn we_go_on_where_a_kcl_3_stopped_and_a_kcl_3_where_we_did() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn we_go_on_where_a_kcl_2_stopped_and_a_kcl_3_where_we_did_or_a_2_once_only_leases_are_left()
 {
-    let two = |name| Turn::Kcl(name, Version::Two);
-    let newest = Turn::Kcl("kcl-3", Version::Newest);
+    let two = |name| Turn::kcl(name, Version::Two);
     tokio::join!(
         Box::pin(take_turns(
             "kcl-2",
-            [two("kcl"), Turn::Ours, two("kcl-again")]
+            [two("kcl"), Turn::ours(), two("kcl-again")]
         )),
-        Box::pin(take_turns("kcl-2-to-3", [two("kcl-2"), Turn::Ours, newest])),
+        Box::pin(take_turns(
+            "kcl-2-to-3",
+            [two("kcl-2"), Turn::ours(), Turn::newest("kcl-3")]
+        )),
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_streams_too_and_of_one_whose_table_is_converted_for_two_and_back() {
+    let kcl = |name| Turn::newest(name).of_two_streams();
+    let ours = Turn::ours().of_two_streams();
+    tokio::join!(
+        Box::pin(take_turns("streams", [kcl("kcl"), ours, kcl("kcl-again")])),
+        Box::pin(take_turns(
+            "streams-converted",
+            [
+                Turn::newest("kcl"),
+                ours,
+                kcl("kcl-two"),
+                Turn::newest("kcl-one")
+            ]
+        )),
     );
 }

@@ -9,8 +9,8 @@ use tests::Worker;
 use tests::history::Event;
 use tests::world::APPLICATION;
 
-use crate::fleet::{Fleet, SHARDS, lease_table, text};
-use crate::turns::leave_only_leases;
+use crate::fleet::{Fleet, SHARDS, lease_table};
+use crate::rows::{leave_only_leases, text};
 use crate::worker::{How, KclWorker, Retrieval, Stage, Version};
 
 /// The longest wait until one of ours refuses. Source: none; one failover time and a few calls.

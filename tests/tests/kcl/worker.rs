@@ -6,17 +6,19 @@ use std::time::Duration;
 
 use kinesis_core::{Position, ShardId};
 use tests::history::{Event, History};
-use tests::world::{APPLICATION, STREAM};
+use tests::world::APPLICATION;
 use tests::{World, maven};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 
+use crate::streams::Reads;
+
 /// A small heap, and no time spent on compiling what runs for a minute: several JVMs run at once.
 pub(super) const FRUGAL: [&str; 3] = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
-/// The longest wait for anything. The KCL alone takes up to half a minute by chance before it looks
-/// at an empty lease table. Source: measured, times four.
+/// The longest wait for anything. Source: measured; on a machine that is as busy as ten of it, a JVM alone takes
+/// a minute to begin.
 pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 
 /// The pause between two looks at what is waited for.
@@ -75,6 +77,7 @@ pub(super) enum Stage {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct How {
     pub(super) version: Version,
+    pub(super) reads: Reads,
     pub(super) retrieval: Retrieval,
     pub(super) checkpoints: Checkpoints,
     pub(super) stage: Stage,
@@ -92,6 +95,7 @@ impl Default for How {
     fn default() -> Self {
         Self {
             version: Version::Newest,
+            reads: Reads::One,
             retrieval: Retrieval::Polling,
             checkpoints: Checkpoints::All,
             stage: Stage::Settled,
@@ -113,7 +117,7 @@ pub(super) struct KclWorker {
 }
 
 impl KclWorker {
-    /// Starts `worker` on the world's stream; what it sees goes into `history`, and what it logs
+    /// Starts `worker` on the world's stream, or the streams of it that are to be read; what it sees goes into `history`, and what it logs
     /// into a file named after `scenario` and it.
     pub(super) async fn start(
         world: &World,
@@ -131,7 +135,8 @@ impl KclWorker {
             .arg("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS")
             .arg("-classpath")
             .arg(maven::class_path(&built))
-            .args(["KclWorker", &world.local.endpoint_url(), STREAM])
+            .args(["KclWorker", &world.local.endpoint_url()])
+            .arg(how.reads.streams().join(","))
             .args([APPLICATION, worker])
             .arg(match how.retrieval {
                 Retrieval::Polling => "polling",

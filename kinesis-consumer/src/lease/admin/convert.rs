@@ -47,8 +47,12 @@ impl LeaseAdmin {
         .await
     }
 
-    /// Makes the leases of `stream` in a consumer of several those of a consumer of it alone. The
-    /// leases of other streams stay as they are. Stop the application first.
+    /// Makes the leases of `stream` in a consumer of several those of a consumer of it alone. Stop the
+    /// application first.
+    ///
+    /// The leases of other streams stay as they are, [`Unchanged`](ChangeResult::Unchanged). A consumer of
+    /// this crate leaves them alone. A KCL of one stream does not: it takes them for shards of its stream,
+    /// cannot read them, and keeps asking. Delete their rows before one starts on the table.
     ///
     /// # Errors
     /// As [`convert_to_multi_stream`](Self::convert_to_multi_stream).

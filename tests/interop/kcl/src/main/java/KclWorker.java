@@ -1,7 +1,7 @@
 // One worker of the real Kinesis Client Library, as a peer for the test target `kcl`.
 //
-//   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM APPLICATION WORKER polling|fanout all|half|count:WARM:ALL:LIVE
-//        [compatible|moving] [tidy] [two-leases] [slow] [table=NAME]
+//   java -cp 'classes:lib/*' KclWorker ENDPOINT STREAM[,STREAM…] APPLICATION WORKER polling|fanout
+//        all|half|count:WARM:ALL:LIVE [compatible|moving] [tidy] [two-leases] [slow] [table=NAME]
 //
 // Writes one line per event on standard output, tab separated:
 //   started     SHARD
@@ -10,9 +10,9 @@
 //   ended       SHARD
 //   requested   SHARD
 //   lost        SHARD
-// and ends in order when standard input is closed. With `all` it checkpoints every batch as a
-// whole; with `half` up to a record in its middle and inside of an aggregate, and nothing when it is
-// asked to stop.
+// where SHARD, with several streams, is IDENTIFIER:SHARD, the identifier as the KCL serialises it; and ends
+// in order when standard input is closed. With `all` it checkpoints every batch as a whole; with `half` up to
+// a record in its middle and inside of an aggregate, and nothing when it is asked to stop.
 //
 // With `count:WARM:ALL:LIVE`, for `versus.py`, it checkpoints every batch and only says `warm RECORDS` when
 // it has seen WARM records, `done RECORDS` when it has seen ALL, and `live P50 P99`, in milliseconds, when it
@@ -34,6 +34,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
+import software.amazon.awssdk.arns.Arn;
 import software.amazon.awssdk.auth.credentials.AwsBasicCredentials;
 import software.amazon.awssdk.auth.credentials.StaticCredentialsProvider;
 import software.amazon.awssdk.awscore.client.builder.AwsClientBuilder;
@@ -41,12 +42,16 @@ import software.amazon.awssdk.regions.Region;
 import software.amazon.awssdk.services.cloudwatch.CloudWatchAsyncClient;
 import software.amazon.awssdk.services.dynamodb.DynamoDbAsyncClient;
 import software.amazon.awssdk.services.kinesis.KinesisAsyncClient;
+import software.amazon.awssdk.services.kinesis.model.StreamDescriptionSummary;
 import software.amazon.kinesis.common.ConfigsBuilder;
 import software.amazon.kinesis.common.InitialPositionInStream;
 import software.amazon.kinesis.common.InitialPositionInStreamExtended;
 import software.amazon.kinesis.common.KinesisClientUtil;
 import software.amazon.kinesis.common.LeaseCleanupConfig;
+import software.amazon.kinesis.common.StreamConfig;
+import software.amazon.kinesis.common.StreamIdentifier;
 import software.amazon.kinesis.coordinator.CoordinatorConfig;
+import software.amazon.kinesis.coordinator.HurriedScheduler;
 import software.amazon.kinesis.coordinator.Scheduler;
 import software.amazon.kinesis.leases.LeaseManagementConfig;
 import software.amazon.kinesis.lifecycle.events.InitializationInput;
@@ -55,9 +60,13 @@ import software.amazon.kinesis.lifecycle.events.ProcessRecordsInput;
 import software.amazon.kinesis.lifecycle.events.ShardEndedInput;
 import software.amazon.kinesis.lifecycle.events.ShutdownRequestedInput;
 import software.amazon.kinesis.metrics.NullMetricsFactory;
+import software.amazon.kinesis.processor.FormerStreamsLeasesDeletionStrategy;
+import software.amazon.kinesis.processor.MultiStreamTracker;
 import software.amazon.kinesis.processor.RecordProcessorCheckpointer;
 import software.amazon.kinesis.processor.ShardRecordProcessor;
+import software.amazon.kinesis.processor.ShardRecordProcessorFactory;
 import software.amazon.kinesis.processor.SingleStreamTracker;
+import software.amazon.kinesis.processor.StreamTracker;
 import software.amazon.kinesis.retrieval.KinesisClientRecord;
 import software.amazon.kinesis.retrieval.RetrievalSpecificConfig;
 import software.amazon.kinesis.retrieval.fanout.FanOutConfig;
@@ -140,9 +149,36 @@ public final class KclWorker {
         return null;
     }
 
+    /** Several streams, identified as the KCL's documentation says: by ARN and second of creation. */
+    static MultiStreamTracker tracker(
+            KinesisAsyncClient kinesis, String[] streams, InitialPositionInStreamExtended oldest) {
+        List<StreamConfig> configs = new ArrayList<>();
+        for (String stream : streams) {
+            StreamDescriptionSummary summary = kinesis.describeStreamSummary(describe -> describe.streamName(stream))
+                    .join()
+                    .streamDescriptionSummary();
+            StreamIdentifier identifier = StreamIdentifier.multiStreamInstance(
+                    Arn.fromString(summary.streamARN()),
+                    summary.streamCreationTimestamp().getEpochSecond());
+            configs.add(new StreamConfig(identifier, oldest));
+        }
+        return new MultiStreamTracker() {
+            @Override
+            public List<StreamConfig> streamConfigList() {
+                return configs;
+            }
+
+            @Override
+            public FormerStreamsLeasesDeletionStrategy formerStreamsLeasesDeletionStrategy() {
+                return new FormerStreamsLeasesDeletionStrategy.NoLeaseDeletionStrategy();
+            }
+        };
+    }
+
     public static void main(String[] args) throws Exception {
         String endpoint = args[0];
-        String stream = args[1];
+        String[] streams = args[1].split(",");
+        boolean several = streams.length > 1;
         String application = args[2];
         String worker = args[3];
         boolean fanOut = args[4].equals("fanout");
@@ -157,18 +193,33 @@ public final class KclWorker {
 
         InitialPositionInStreamExtended oldest =
                 InitialPositionInStreamExtended.newInitialPosition(InitialPositionInStream.TRIM_HORIZON);
-        ConfigsBuilder configs = new ConfigsBuilder(
-                new SingleStreamTracker(stream, oldest), application, kinesis, dynamodb, cloudwatch, worker,
-                () -> count.length == 4 ? new Counter(count) : new Processor(half));
+        StreamTracker tracker = several
+                ? tracker(kinesis, streams, oldest)
+                : new SingleStreamTracker(streams[0], oldest);
+        ShardRecordProcessorFactory factory = new ShardRecordProcessorFactory() {
+            @Override
+            public ShardRecordProcessor shardRecordProcessor() {
+                return count.length == 4 ? new Counter(count) : new Processor(half, "");
+            }
+
+            @Override
+            public ShardRecordProcessor shardRecordProcessor(StreamIdentifier stream) {
+                return several ? new Processor(half, stream.serialize() + ":") : shardRecordProcessor();
+            }
+        };
+        ConfigsBuilder configs =
+                new ConfigsBuilder(tracker, application, kinesis, dynamodb, cloudwatch, worker, factory);
         for (String option : options) {
             if (option.startsWith("table=")) {
                 configs.tableName(option.substring("table=".length()));
             }
         }
+        FanOutConfig pushed = new FanOutConfig(kinesis).applicationName(application);
+        PollingConfig polled = several ? new PollingConfig(kinesis) : new PollingConfig(streams[0], kinesis);
         RetrievalSpecificConfig retrieval = fanOut
-                ? new FanOutConfig(kinesis).streamName(stream).applicationName(application)
-                : new PollingConfig(stream, kinesis).idleTimeBetweenReadsInMillis(200);
-        Scheduler scheduler = new Scheduler(
+                ? (several ? pushed : pushed.streamName(streams[0]))
+                : polled.idleTimeBetweenReadsInMillis(200);
+        Scheduler scheduler = new HurriedScheduler(
                 configs.checkpointConfig(),
                 coordinator(configs.coordinatorConfig(), options),
                 hurried(configs.leaseManagementConfig(), options),
@@ -260,15 +311,17 @@ public final class KclWorker {
     /** Writes what it is given, and checkpoints. */
     static final class Processor implements ShardRecordProcessor {
         private final boolean half;
+        private final String stream;
         private String shard;
 
-        Processor(boolean half) {
+        Processor(boolean half, String stream) {
             this.half = half;
+            this.stream = stream;
         }
 
         @Override
         public void initialize(InitializationInput input) {
-            shard = input.shardId();
+            shard = stream + input.shardId();
             say("started", shard);
         }
 
