@@ -194,6 +194,8 @@ struct Service {
     /// Leases of the other kind were reported.
     others_reported: bool,
     next_cleanup: Instant,
+    /// Rows of no more use are being deleted.
+    deleting: bool,
     streams: Vec<Stream>,
     /// Streams that are not looked up yet.
     unknown: BTreeMap<String, Unknown>,
@@ -251,6 +253,7 @@ impl Service {
             observer: Observer::new(Timing::of(settings), settings.failover_of_kcl()),
             roster: Roster::new(settings.worker_metrics_interval, settings.failover_time),
             next_cleanup: now + settings.lease_cleanup_interval,
+            deleting: false,
             process,
             keeper,
             gained,

@@ -4,41 +4,43 @@ use std::sync::Arc;
 
 use super::Service;
 use super::lead::Board;
-use super::survey::delete_finished;
 use crate::discover;
-use crate::error::Error;
 use crate::lease::Lease;
 use crate::lease::lineage::Lineage;
 
 impl Service {
-    /// Deletes the leases of finished shards that are of no more use, and rows of workers of long ago.
-    pub(super) async fn clean_up(&mut self, board: &Board) -> Result<(), Error> {
+    /// Has the leases of finished shards that are of no more use deleted, and rows of workers of long ago.
+    ///
+    /// No look at the leases waits for that: a stream that was rescaled leaves a row for each shard that it
+    /// had, and whoever dies meanwhile is to be replaced as at any other time. What is of no more use by
+    /// these rows stays so, and a row is deleted only as it was seen.
+    pub(super) fn clean_up(&mut self, board: &Board) {
         let now = self.keeper.clock.now();
         if now < self.next_cleanup {
-            return Ok(());
+            return;
         }
         self.next_cleanup = now + self.keeper.settings.lease_cleanup_interval;
         let lineage = Lineage::new(&board.leases, &board.unreadable);
-        let leases = board.leases.iter();
-        let unheld = leases.filter(|lease| !self.held.contains_key(&lease.shard_id));
-        let childless: Vec<Lease> = unheld
-            .clone()
-            .filter(|lease| lineage.is_childless_end(lease))
-            .cloned()
-            .collect();
-        for lease in unheld.filter(|lease| lineage.may_delete(lease)) {
-            delete_finished(&*self.keeper.table, lease).await?;
-        }
+        let ended = board.leases.iter().filter(|lease| lease.is_ended());
+        let unheld = ended.filter(|lease| !self.held.contains_key(&lease.shard_id));
+        let (childless, finished): (Vec<&Lease>, Vec<&Lease>) =
+            unheld.partition(|lease| lease.children.is_empty());
+        let childless = childless
+            .into_iter()
+            .filter(|lease| lineage.is_childless_end(lease));
+        let childless = childless.cloned().collect();
+        let finished = finished
+            .into_iter()
+            .filter(|lease| lineage.may_delete(lease));
+        let finished: Vec<Lease> = finished.cloned().collect();
         self.clean_unlisted(childless, &board.leases);
         let now_millis = self.keeper.clock.epoch_millis();
-        for row in self.roster.stale(&board.stats, now, now_millis) {
-            let deleted = self
-                .keeper
-                .table
-                .delete_stats(&row.worker, row.updated_at..=row.updated_at);
-            deleted.await?;
+        let workers = self.roster.stale(&board.stats, now, now_millis);
+        let workers: Vec<_> = workers.cloned().collect();
+        if !self.deleting && !(finished.is_empty() && workers.is_empty()) {
+            self.deleting = true;
+            self.survey.delete(finished, workers);
         }
-        Ok(())
     }
 
     /// Has those of these finished leases without children deleted whose shards their streams do not have

@@ -138,7 +138,8 @@ impl Service {
         let mine = leases.filter(|lease| lease.owner.as_ref() == Some(&self.keeper.me));
         let taken = self.take_given(mine.cloned().collect()).await;
         assigned.and(handed_over).and(taken)?;
-        self.clean_up(&board).await
+        self.clean_up(&board);
+        Ok(())
     }
 
     /// While there is no leader: takes what has been free for so long that nobody gives it away.

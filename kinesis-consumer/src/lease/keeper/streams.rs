@@ -115,6 +115,10 @@ impl Service {
                 }
                 Ok(false)
             }
+            Found::Deleted => {
+                self.deleting = false;
+                Ok(false)
+            }
             Found::Indexed(index) => {
                 self.next_index = Some(self.keeper.clock.now() + INDEX_INTERVAL);
                 match index {

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //!  streams, clean ──which stream, which shards, is there an index?──▶ Survey ─▶ a task each
-//!        ▲                                                                        │ at most so many
+//!        ▲          delete what is of no more use                                 │ at most so many
 //!        └────── Found, taken in while the keeper waits for its next look ◀───────┘ calls at once
 //! ```
 //!
 //! Kinesis lists and describes streams by another service than the one that gives records out, and
 //! DynamoDB tables by another than the one that reads rows. While those are slow or down, leases are
-//! given, taken and renewed all the same. So nothing here is waited for by a look at the leases.
+//! given, taken and renewed all the same. So nothing here is waited for by a look at the leases. Nor is
+//! the deleting of rows, of which there may be thousands after a stream was rescaled.
 //!
 //! A sync works on the rows that its asker read, and lists the shards after them, in one attempt. If it had to
 //! wait so long for its turn that the rows are old, nothing is done. It ends with the rows created.
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use kinesis_core::{Clock, Position, Shard, ShardId, ShardMap};
 use metrics::counter;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -30,6 +32,7 @@ use tracing::Instrument;
 use super::{LeaseKeeper, names};
 use crate::discover::{self, Known};
 use crate::error::{Error, ErrorKind};
+use crate::lease::stats::WorkerStats;
 use crate::lease::table::{Created, Index, LeaseTable};
 use crate::lease::{FORMER_OWNER, Lease};
 use crate::stream::{Source, StreamId, StreamSource};
@@ -49,6 +52,10 @@ const ROWS_AGE_MAX: Duration = Duration::from_secs(15);
 /// Leases being created at once for one stream. Source: none, reasonable default.
 const CREATES_AT_ONCE: usize = 8;
 
+/// Rows being deleted at once. Source: none, as for creating; a thousand rows take two seconds, and a table
+/// with little throughput has most of it left for renewals.
+const DELETES_AT_ONCE: usize = 8;
+
 /// An answer.
 #[derive(Debug)]
 pub(super) enum Found {
@@ -60,6 +67,8 @@ pub(super) enum Found {
     Synced(Arc<Source>, Result<usize, Error>),
     /// Leases of shards that are not listed any more are gone.
     Cleaned(Arc<Source>),
+    /// Rows of no more use are gone, or are looked at later.
+    Deleted,
     /// Whether the leases of an owner can be asked for.
     Indexed(Result<Index, Error>),
 }
@@ -140,13 +149,25 @@ impl Survey {
     pub(super) fn clean(&mut self, source: Arc<Source>, childless: Vec<Lease>) {
         let asker = self.asker.clone();
         self.spawn(async move {
-            if let Err(error) = sound(asker.clean(&source, &childless)).await {
+            if let Err(error) = sound(asker.clean(&source, childless)).await {
                 tracing::warn!(
                     stream = %source.label(),
                     "leases of shards that may be gone are looked at later: {error}"
                 );
             }
             Found::Cleaned(source)
+        });
+    }
+
+    /// These finished leases, and these rows of workers of long ago, are deleted, as far as they still are
+    /// as they were seen.
+    pub(super) fn delete(&mut self, finished: Vec<Lease>, workers: Vec<WorkerStats>) {
+        let asker = self.asker.clone();
+        self.spawn(async move {
+            if let Err(error) = sound(asker.delete(finished, workers)).await {
+                tracing::warn!("rows of no more use are deleted later: {error}");
+            }
+            Found::Deleted
         });
     }
 
@@ -252,24 +273,36 @@ impl Asker {
         Ok(written)
     }
 
-    async fn clean(&self, source: &Source, childless: &[Lease]) -> Result<(), Error> {
+    async fn clean(&self, source: &Source, mut childless: Vec<Lease>) -> Result<(), Error> {
         let (shards, _) = self.list(source).await?;
-        for lease in childless {
-            if shards.get(&lease.shard_id).is_none() {
-                delete_finished(&*self.table, lease).await?;
+        childless.retain(|lease| shards.get(&lease.shard_id).is_none());
+        self.delete(childless, Vec::new()).await
+    }
+
+    /// Stops at the first delete that fails: where one is throttled the others would be, too.
+    async fn delete(&self, finished: Vec<Lease>, workers: Vec<WorkerStats>) -> Result<(), Error> {
+        let leases = finished.into_iter().map(|lease| async move {
+            if self.table.delete_ended(&lease).await? {
+                counter!(names::LEASES_DELETED).increment(1);
+                tracing::info!(shard = %lease.shard_id, "deleted the lease of a finished shard");
             }
-        }
-        Ok(())
+            Ok(())
+        });
+        at_once(leases).await?;
+        let workers = workers.into_iter().map(|row| async move {
+            let as_seen = row.updated_at..=row.updated_at;
+            self.table.delete_stats(&row.worker, as_seen).await
+        });
+        at_once(workers).await
     }
 }
 
-/// Deletes the lease of a finished shard, if it still is as seen.
-pub(super) async fn delete_finished(table: &dyn LeaseTable, lease: &Lease) -> Result<(), Error> {
-    if table.delete_ended(lease).await? {
-        counter!(names::LEASES_DELETED).increment(1);
-        tracing::info!(shard = %lease.shard_id, "deleted the lease of a finished shard");
-    }
-    Ok(())
+/// A few of these deletes at a time, until one fails.
+async fn at_once(
+    deletes: impl Iterator<Item = impl Future<Output = Result<(), Error>>>,
+) -> Result<(), Error> {
+    let deletes = stream::iter(deletes).buffer_unordered(DELETES_AT_ONCE);
+    deletes.try_collect().await
 }
 
 /// Reports leases that begin at an instant, and are read from the beginning for the sake of a KCL.

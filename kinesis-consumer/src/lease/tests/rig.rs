@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::AttributeValue;
+use aws_sdk_dynamodb::types::{AttributeValue, PutRequest, WriteRequest};
 use aws_smithy_runtime_api::client::http::{
     HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient,
     SharedHttpConnector,
@@ -31,6 +31,9 @@ use crate::stream::{Sources, Streams};
 pub(crate) const STREAM: &str = "orders";
 pub(crate) const TABLE: &str = "billing";
 
+/// Rows of one `BatchWriteItem`. Source: DynamoDB API.
+const BATCH_MAX: usize = 25;
+
 /// What happens to a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Fault {
@@ -46,6 +49,8 @@ pub(crate) enum Fault {
     NotFound,
     /// Answered with this, by nobody.
     Answer(&'static str),
+    /// Carried out after this time.
+    Late(Duration),
     /// Never arrives.
     Drop,
     /// Arrives nowhere and is never answered.
@@ -78,6 +83,10 @@ impl HttpConnector for FaultyClient {
         HttpConnectorFuture::new(async move {
             match fault {
                 Fault::None => inner.call(request).await,
+                Fault::Late(by) => {
+                    sleep(by).await;
+                    inner.call(request).await
+                }
                 Fault::LoseAnswer => {
                     inner.call(request).await?;
                     Err(broken())
@@ -224,6 +233,22 @@ impl Rig {
             .table_name(TABLE)
             .set_item(Some(item));
         put.send().await.expect("puts the row");
+    }
+
+    /// The same with many rows.
+    pub(crate) async fn put_all(&self, items: Vec<Item>) {
+        for items in items.chunks(BATCH_MAX) {
+            let put = |item: &Item| {
+                let put = PutRequest::builder().set_item(Some(item.clone())).build();
+                let put = put.expect("has an item");
+                WriteRequest::builder().put_request(put).build()
+            };
+            let puts = items.iter().map(put).collect();
+            let write = self.dynamodb.batch_write_item().request_items(TABLE, puts);
+            let answer = write.send().await.expect("puts the rows");
+            let left = answer.unprocessed_items().map_or(0, |items| items.len());
+            assert_eq!(left, 0, "without limits all are put");
+        }
     }
 
     /// The row as stored.

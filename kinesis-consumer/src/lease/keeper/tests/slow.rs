@@ -185,3 +185,62 @@ fn passes_that_fail_end_a_lead_by_their_number_or_their_time() {
     assert!(!pass(true, 30, 31));
     assert!(pass(false, 32, 52), "a single one, which took too long");
 }
+
+/// A row for a shard that was read to its end long ago, and whose child is that of shard 0.
+fn finished(index: u64) -> item::Item {
+    item::new_item(&Lease {
+        children: [ShardId::from_index(0)].into(),
+        ..Lease::new(ShardId::from_index(index), Position::ShardEnd)
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_rows_of_finished_shards_are_deleted_while_workers_die_and_stop() {
+    const ROWS: u64 = 1_000;
+    let mut settings = Settings::default();
+    settings.lease.lease_cleanup_interval = Duration::from_secs(20);
+    for leader_stops in [false, true] {
+        let rig = Rig::new(8).await;
+        let deletes = Arc::new(AtomicU64::new(0));
+        let worker = |id: &str| {
+            let deletes = Arc::clone(&deletes);
+            let client = rig.faulty(move |operation| {
+                if operation != "DeleteItem" {
+                    return Fault::None;
+                }
+                deletes.fetch_add(1, Ordering::SeqCst);
+                // One after the other they would take 50 s.
+                Fault::Late(Duration::from_millis(50))
+            });
+            rig.worker_with(id, client, &settings, OnHandoff::Release)
+        };
+        let workers = (worker("a"), worker("b"));
+        let [a, b] = [&workers.0, &workers.1];
+        until("four each", &[a, b], || a.count() == 4 && b.count() == 4).await;
+        let first = if a.shards().contains(&0) { a } else { b };
+        first.lease(0).checkpoint(&at(5)).await.expect("stored");
+        let rows: Vec<_> = (1_000..1_000 + ROWS).map(finished).collect();
+        rig.put_all(rows).await;
+        let (leader, other) = leader_first(&rig, workers).await;
+        until("rows go", &[&leader, &other], || {
+            deletes.load(Ordering::SeqCst) > ROWS / 10
+        })
+        .await;
+        assert!(deletes.load(Ordering::SeqCst) < ROWS / 2, "in the middle");
+        let start = Clock::system().now();
+        let (stays, most) = if leader_stops {
+            leader.stop().await.expect("stops");
+            (other, 3.0)
+        } else {
+            other.crash();
+            (leader, FAILOVER_MAX)
+        };
+        until("all eight", &[&stays], || stays.count() == 8).await;
+        let took = seconds_since(start);
+        assert!(took < most, "the leader stops {leader_stops}: {took}");
+        // Where it stopped, the next one goes on with what is left.
+        sleep(settings.lease.lease_cleanup_interval * 2).await;
+        let rows = rig.table().await.scan(true).await.expect("scans");
+        assert_eq!(rows.leases.len(), 8, "the leader stops {leader_stops}");
+    }
+}
