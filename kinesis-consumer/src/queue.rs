@@ -16,7 +16,7 @@
 //!   `MaxReceiveCount` times and is a dead letter.
 //! - **A record under way stays hidden**, however long its handler takes (12 hours at most).
 //! - **A clean stop** receives no more, lets handlers finish within `shutdown_timeout`, and makes visible
-//!   at once what is left. It waits for the receive under way, for `wait_time` at most where nothing
+//!   at once what is left. It waits for the receives under way, for `wait_time` at most where nothing
 //!   comes: the queue may have counted and hidden records for it already, which would come again only
 //!   after their visibility timeout, or be dead letters that no handler ever saw.
 //!

@@ -2,6 +2,7 @@
 //! queue what [`Book`] says.
 
 mod builder;
+mod receives;
 mod telling;
 
 use std::panic::AssertUnwindSafe;
@@ -15,10 +16,10 @@ use kinesis_core::{Backoff, Clock, Rand, limits};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, warn};
+use tracing::{Instrument, debug, error, info, warn};
 
 use super::QueueRecord;
-use super::book::{Book, ENTRIES_MAX, Tell};
+use super::book::{Book, Tell};
 use super::client::{Entry, QueueClient};
 use super::settings::QueueSettings;
 use super::trouble::Trouble;
@@ -27,6 +28,7 @@ use crate::metrics;
 use crate::processor::ProcessorError;
 
 pub use builder::QueueConsumerBuilder;
+use receives::{Received, Receives};
 use telling::TELLS_AT_ONCE;
 
 /// How long a record that failed is hidden, by how often it was received; whole seconds.
@@ -51,8 +53,6 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 type Outcome = Result<Result<(), ProcessorError>, Box<dyn std::any::Any + Send>>;
 type Handler =
     Arc<dyn Fn(QueueRecord) -> BoxFuture<'static, Result<(), ProcessorError>> + Send + Sync>;
-/// When a receive was asked for, and its answer.
-type Received = (Instant, Result<Vec<QueueRecord>, Error>);
 type Told = (Tell, Result<Vec<Entry>, Error>);
 
 /// Consumes one queue. Any number may share it, in one process or many.
@@ -106,8 +106,9 @@ impl QueueConsumer {
             book: Book::new(settings.visibility_timeout, settings.acknowledge_after),
             running: JoinSet::new(),
             telling: FuturesUnordered::new(),
-            receive: None,
+            receives: Receives::new(),
             receive_at: now,
+            failed_at: None,
             failures: 0,
             denied_since: None,
             trouble: Trouble::default(),
@@ -126,9 +127,11 @@ struct Work {
     book: Book,
     running: JoinSet<(u64, u32, Outcome)>,
     telling: FuturesUnordered<BoxFuture<'static, Told>>,
-    receive: Option<BoxFuture<'static, Received>>,
+    receives: Receives,
     /// Not before this.
     receive_at: Instant,
+    /// When the last receive failed.
+    failed_at: Option<Instant>,
     /// Receives that failed, in a row.
     failures: u32,
     /// Since when receives are denied, in a row.
@@ -163,10 +166,7 @@ impl Work {
                     }
                 }
                 Some(told) = self.telling.next(), if !self.telling.is_empty() => self.told(told),
-                received = arrival(&mut self.receive) => {
-                    self.receive = None;
-                    self.received(received);
-                }
+                Some(received) = self.receives.answer() => self.received(received),
                 () = sleep_until(wake.unwrap_or(now)), if wake.is_some() => self.on_time(),
             }
         }
@@ -177,7 +177,7 @@ impl Work {
     }
 
     fn is_finished(&self) -> bool {
-        let idle = self.running.is_empty() && self.receive.is_none();
+        let idle = self.running.is_empty() && self.receives.is_empty();
         let told = self.book.is_empty() && self.telling.is_empty();
         let late = self.over
             && self
@@ -197,46 +197,55 @@ impl Work {
         }
     }
 
-    /// How many records may be received. A queue that cannot be told of the last ones is asked for no more:
+    /// How many records may be received beyond those that were asked for. A queue that cannot be told of the last ones is asked for no more:
     /// they would come again, be handled again, and in the end be dead letters.
     fn room(&self) -> usize {
         if self.book.is_failing() {
             return 0;
         }
         let settings = &self.consumer.settings;
-        let taken = self.running.len() + self.book.backlog();
+        let asked = self.receives.asked();
+        let taken = self.running.len() + self.book.backlog() + asked;
         let free = settings
             .max_buffered_bytes
             .saturating_sub(self.book.held_bytes());
         // Each that comes may be as large as the service lets it be.
-        let fitting = free / limits::RECORD_MAX_BYTES_LARGEST;
+        let fitting = (free / limits::RECORD_MAX_BYTES_LARGEST).saturating_sub(asked);
         settings.concurrency.saturating_sub(taken).min(fitting)
+    }
+
+    /// How many records to ask for now, or once [`Self::receive_at`] is past.
+    fn next_receive(&self) -> Option<usize> {
+        match self.stop_by {
+            None => self.receives.next(self.room()),
+            Some(_) => None,
+        }
     }
 
     /// Starts to receive where there is room.
     fn ask(&mut self, now: Instant) {
-        let (settings, room) = (&self.consumer.settings, self.room());
-        if self.stop_by.is_some() || self.receive.is_some() || room == 0 || now < self.receive_at {
-            return;
+        while now >= self.receive_at
+            && let Some(limit) = self.next_receive()
+        {
+            let (client, arn) = (
+                self.consumer.client.clone(),
+                Arc::clone(&self.consumer.queue_arn),
+            );
+            let settings = &self.consumer.settings;
+            let lane = settings.lane;
+            let (wait, hidden) = (
+                settings.wait_time.as_secs(),
+                settings.visibility_timeout.as_secs(),
+            );
+            // The service hides the records at some time since now, no earlier.
+            self.receives.begin(now, limit, async move {
+                client.receive(&arn, lane, limit, wait, hidden).await
+            });
         }
-        let (client, arn) = (
-            self.consumer.client.clone(),
-            Arc::clone(&self.consumer.queue_arn),
-        );
-        let (lane, limit) = (settings.lane, room.min(ENTRIES_MAX));
-        let (wait, hidden) = (
-            settings.wait_time.as_secs(),
-            settings.visibility_timeout.as_secs(),
-        );
-        self.receive = Some(Box::pin(async move {
-            // The service hid the records at some time since, no earlier.
-            let answer = client.receive(&arn, lane, limit, wait, hidden).await;
-            (now, answer)
-        }));
     }
 
     fn wake(&self, now: Instant) -> Option<Instant> {
-        let receive = self.stop_by.is_none() && self.receive.is_none() && self.room() > 0;
+        let receive = self.next_receive().is_some();
         let tell = (self.telling.len() < TELLS_AT_ONCE).then(|| self.book.next(now));
         let times = [
             tell.flatten(),
@@ -259,16 +268,23 @@ impl Work {
         );
         self.running.abort_all();
         self.running.detach_all();
-        self.receive = None;
+        self.receives.drop_all();
         self.book.give_back_all(now);
         self.stop_by = Some(now + STOP_GRACE);
     }
 
-    fn received(&mut self, (asked, answer): Received) {
+    fn received(&mut self, received: Received) {
         let now = self.consumer.clock.now();
-        let records = match answer {
+        let asked = received.asked;
+        let records = match received.answer {
             Ok(records) => records,
             Err(error) if self.may_be_received(error.kind()) => {
+                // Those under way when one fails are of the same trouble.
+                if self.failed_at.is_some_and(|at| asked < at) {
+                    debug!(%error, "A receive that was under way failed, too.");
+                    return;
+                }
+                self.failed_at = Some(now);
                 let pause = CALL_AGAIN.delay(self.failures, &self.consumer.rand);
                 self.failures = self.failures.saturating_add(1);
                 self.receive_at = now + pause;
@@ -352,13 +368,5 @@ impl Work {
         ::metrics::counter!(metrics::QUEUE_RECORDS_RETURNED, "queue" => queue, "cause" => cause)
             .increment(1);
         self.book.give_back(id, pause, now);
-    }
-}
-
-/// The answer of the receive under way; never without one.
-async fn arrival(receive: &mut Option<BoxFuture<'static, Received>>) -> Received {
-    match receive {
-        Some(receive) => receive.await,
-        None => std::future::pending().await,
     }
 }

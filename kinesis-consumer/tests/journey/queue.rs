@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_sdk_kinesis::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_kinesis::error::BoxError;
 use aws_sdk_kinesis::primitives::Blob;
-use aws_sdk_kinesis::types::{StreamMode, StreamModeDetails};
+use aws_sdk_kinesis::types::{PutRecordsRequestEntry, StreamMode, StreamModeDetails};
 use aws_smithy_runtime_api::client::interceptors::context::BeforeTransmitInterceptorContextMut;
 use aws_smithy_types::body::SdkBody;
 use kinesis_consumer::codec::Json;
@@ -337,6 +337,58 @@ async fn no_more_is_received_than_fits_if_each_record_is_as_large_as_can_be() {
     let [_, most, _] = *counts.lock().expect("no panic");
     // One is asked for while there is room for the largest.
     assert_eq!(most, 6 * BYTES);
+}
+
+/// Puts so many records at once, as far as the stream takes them.
+async fn put_many(world: &World, numbers: std::ops::Range<u32>) {
+    let entry = |number: u32| {
+        let entry = PutRecordsRequestEntry::builder().partition_key(format!("key-{number}"));
+        let entry = entry.data(Blob::new(number.to_string())).build();
+        entry.expect("complete")
+    };
+    let numbers: Vec<u32> = numbers.collect();
+    for numbers in numbers.chunks(500) {
+        let records = numbers.iter().copied().map(entry).collect();
+        let put = world.kinesis.put_records().stream_name(STREAM);
+        let answer = put.set_records(Some(records)).send().await.expect("put");
+        assert_eq!(answer.failed_record_count, Some(0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_that_is_some_milliseconds_away_is_received_from_several_times_at_once() {
+    const RECORDS: u32 = 1_000;
+    let world = World::new(1).await;
+    let arn = queue(&world, 6).await;
+    put_many(&world, 0..RECORDS).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let away = FaultEffect::latency_ms(20);
+    let receives = FaultRule::new(away.clone()).operation("ReceiveQueueRecords");
+    let acknowledges = FaultRule::new(away).operation("AcknowledgeQueueRecords");
+    let plan = FaultPlan::seeded(1).rule(receives).rule(acknowledges);
+    world.faults(plan);
+    let settings = QueueSettings {
+        concurrency: 1_000,
+        max_buffered_bytes: 2 << 30,
+        ..QueueSettings::default()
+    };
+    let begun = world.clock.now();
+    let running = Running::start(&world, &arn, settings, at_once);
+    running.until_done(0..RECORDS).await;
+    let took = world.clock.now() - begun;
+    // One receive after the other it would be two seconds, of ten records each.
+    assert!(took < Duration::from_millis(700), "{took:?}");
+    let receives = world.hits()[0];
+    assert!((100..=120).contains(&receives), "{receives} receives");
+    // A queue that has nothing more is waited at by one.
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let before = world.hits()[0];
+    let minute = Duration::from_secs(60);
+    tokio::time::sleep(minute).await;
+    let in_a_minute = world.hits()[0] - before;
+    assert!(in_a_minute <= 8, "{in_a_minute} receives of 9 s each");
+    running.stop().await.expect("a clean stop");
+    assert!(left(&world, &arn, Lane::Records).await.is_empty());
 }
 
 #[tokio::test(start_paused = true)]
