@@ -129,8 +129,8 @@ where
     }
 }
 
-/// Source: the error lists of Kinesis API 2013-12-02 and DynamoDB API 2012-08-10, and the common
-/// errors of both.
+/// Source: the error lists of Kinesis API 2013-12-02 and DynamoDB API 2012-08-10, the common errors of both,
+/// and the error responses of the S3 API reference.
 pub(crate) fn code_kind(code: &str) -> ErrorKind {
     match code {
         "ProvisionedThroughputExceededException"
@@ -140,8 +140,14 @@ pub(crate) fn code_kind(code: &str) -> ErrorKind {
         | "Throttling"
         | "KMSThrottlingException"
         | "TransactionInProgressException"
-        | "ResourceInUseException" => ErrorKind::Throttled,
-        "ResourceNotFoundException" | "TableNotFoundException" => ErrorKind::NotFound,
+        | "ResourceInUseException"
+        | "SlowDown" => ErrorKind::Throttled,
+        "ResourceNotFoundException" | "TableNotFoundException" | "NoSuchBucket" => {
+            ErrorKind::NotFound
+        }
+        "AccessDenied" | "ExpiredToken" | "InvalidAccessKeyId" | "SignatureDoesNotMatch" => {
+            ErrorKind::Denied
+        }
         "AccessDeniedException"
         | "UnrecognizedClientException"
         | "InvalidSignatureException"

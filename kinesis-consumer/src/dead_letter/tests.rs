@@ -370,6 +370,31 @@ mod in_s3 {
         assert!(error.to_string().contains("missing"), "{error}");
         assert!(!format!("{error:?}").contains("payload"), "{error:?}");
     }
+
+    #[tokio::test]
+    async fn a_bucket_that_refuses_for_a_while_is_an_error_that_says_why_and_then_has_the_letter() {
+        use crate::error::{Error, ErrorKind};
+        use kinesis_local::{FaultEffect, FaultPlan, FaultRule, FaultService};
+
+        for code in ["ExpiredToken", "AccessDenied"] {
+            let bucket = bucket().await;
+            let refused = FaultRule::new(FaultEffect::error(code)).operation("PUT");
+            let refused = refused.service(FaultService::S3).times(2);
+            let plan = FaultPlan::default().rule(refused);
+            bucket._local.set_faults(plan).expect("a plan");
+            let letter = letter(1, 0, "payload");
+            for _ in 0..2 {
+                let error = bucket.write(&letter).await.expect_err("refused");
+                assert!(error.to_string().contains(code), "{error}");
+                assert!(!format!("{error:?}").contains("payload"), "{error:?}");
+                let error = error.downcast::<Error>().expect("of this crate");
+                assert_eq!(error.kind(), ErrorKind::Denied, "{code}");
+            }
+            assert!(bucket.names().await.is_empty(), "{code}");
+            bucket.write(&letter).await.expect("stored");
+            assert_eq!(bucket.names().await.len(), 1, "{code}");
+        }
+    }
 }
 
 #[test]
