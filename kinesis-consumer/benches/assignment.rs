@@ -1,10 +1,10 @@
 //! What one pass of the leader costs its thread: 20,000 leases, 500 workers, without DynamoDB. And how many
-//! passes it takes until every worker has its share.
+//! passes it takes until every worker has its share. And what it costs to tell the leases of 500 streams apart.
 
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use kinesis_consumer::bench::{Fleet, Moves};
+use kinesis_consumer::bench::{Fleet, ManyStreams, Moves};
 use kinesis_consumer::{LeaseAssignment, UtilizationSettings};
 
 mod on_cpu;
@@ -12,6 +12,7 @@ use on_cpu::on_cpu;
 
 const LEASES: usize = 20_000;
 const WORKERS: usize = 500;
+const STREAMS: usize = 500;
 
 /// One pass, timed.
 fn pass(fleet: &mut Fleet) -> (Moves, Duration) {
@@ -90,5 +91,27 @@ fn is_even(fleet: &Fleet, rule: LeaseAssignment) -> bool {
     loads.iter().all(|load| (load - average).abs() <= far)
 }
 
-criterion_group!(benches, assignment);
+fn streams(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("streams");
+    group.sample_size(10);
+    for streams in [1, STREAMS] {
+        let table = ManyStreams::new(streams, LEASES);
+        group.bench_function(format!("{streams}, one look"), |bencher| {
+            bencher.iter_custom(|times| {
+                let mut looked = Duration::ZERO;
+                for _ in 0..times {
+                    let holes = table.look(|look| {
+                        let before = on_cpu();
+                        look();
+                        looked += on_cpu() - before;
+                    });
+                    assert_eq!(holes, 1);
+                }
+                looked
+            });
+        });
+    }
+}
+
+criterion_group!(benches, assignment, streams);
 criterion_main!(benches);

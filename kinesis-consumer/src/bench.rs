@@ -12,7 +12,7 @@ use futures::FutureExt;
 use kinesis_core::{HashKeyRange, Position, SequenceNumber, limits};
 use tokio::sync::mpsc;
 
-pub use crate::lease::bench::{Fleet, Moves};
+pub use crate::lease::bench::{Fleet, ManyStreams, Moves};
 
 use crate::fetch::buffer::{BufferLimits, Filler, buffer};
 use crate::fetch::unpack::{StreamRecord, Unpacker};

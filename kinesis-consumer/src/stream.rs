@@ -83,8 +83,19 @@ impl StreamId {
 
     /// The stream of a lease's key, unless that is a shard's id alone.
     pub(crate) fn of_key(key: &ShardId) -> Option<Self> {
-        let (stream, _) = key.as_str().rsplit_once(SEPARATOR)?;
-        Some(Self(stream.into()))
+        let stream = Self::text_of_key(key);
+        (!stream.is_empty()).then(|| Self(stream.into()))
+    }
+
+    /// The same as text; empty for a shard's id alone.
+    pub(crate) fn text_of_key(key: &ShardId) -> &str {
+        let parts = key.as_str().rsplit_once(SEPARATOR);
+        parts.map_or("", |(stream, _)| stream)
+    }
+
+    /// What the keys of all leases of the stream begin with, and no others.
+    pub(crate) fn key_prefix(&self) -> String {
+        format!("{self}{SEPARATOR}")
     }
 
     /// The shard of a lease's key.
@@ -148,6 +159,11 @@ pub(crate) fn stream_of_consumer(consumer_arn: &str) -> Option<&str> {
 pub(crate) struct Address(Arc<str>);
 
 impl Address {
+    /// As the application gave it.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub(crate) fn name(&self) -> Option<String> {
         (!self.is_arn()).then(|| self.0.to_string())
     }
@@ -256,8 +272,8 @@ impl From<&str> for StreamSource {
 /// The streams of one or more consumers, which may be changed while they run. Cheap to clone; all
 /// clones are the same list.
 ///
-/// A stream that is added is picked up by the next look at the lease table (`lease_assignment_interval`).
-/// One that is removed is let go at once: its processors get `shutdown_requested`, and its leases are
+/// A stream that is added is looked up at once, and its shards are given to workers as soon as their leases
+/// are there. One that is removed is let go at once: its processors get `shutdown_requested`, and its leases are
 /// released and stay in the table with their checkpoints, for when the stream is added again. A stream
 /// that is deleted and created anew under its name is another stream, read from its initial position
 /// as soon as a worker finds its shards gone.
@@ -324,6 +340,11 @@ impl Streams {
         })
     }
 
+    /// Tells of every change from now on.
+    fn changes(&self) -> watch::Receiver<Vec<StreamSource>> {
+        self.list.subscribe()
+    }
+
     /// The streams, in the order in which they were added.
     pub fn list(&self) -> Vec<StreamSource> {
         self.list.borrow().clone()
@@ -347,6 +368,16 @@ pub(crate) fn foreign_consumer(stream: impl fmt::Display, field: &str, arn: &str
 pub(crate) enum Sources {
     One(Address),
     Many(Streams),
+}
+
+impl Sources {
+    /// Tells of every change from now on; there is none where the application reads one stream.
+    pub(crate) fn changes(&self) -> Option<watch::Receiver<Vec<StreamSource>>> {
+        match self {
+            Self::One(_) => None,
+            Self::Many(streams) => Some(streams.changes()),
+        }
+    }
 }
 
 impl From<&str> for Sources {
@@ -388,12 +419,28 @@ impl Source {
             .map_or_else(|| Arc::clone(&self.address.0), |id| Arc::clone(&id.0))
     }
 
-    /// Whether a lease's key names a shard of this stream.
-    pub(crate) fn has(&self, key: &ShardId) -> bool {
-        StreamId::of_key(key) == self.id
+    /// The stream's id, as [`StreamId::text_of_key`] has it.
+    pub(crate) fn id_text(&self) -> Arc<str> {
+        self.id
+            .as_ref()
+            .map_or_else(|| Arc::from(""), |id| Arc::clone(&id.0))
     }
 
-    fn key(&self, shard_id: &ShardId) -> ShardId {
+    /// One that nobody asks for anything, for tests and benches.
+    pub(crate) fn named(id: Option<StreamId>) -> Self {
+        Self {
+            address: id.as_ref().map_or("orders", |id| id.name()).into(),
+            id,
+            initial: InitialPosition::default(),
+            consumer_arn: None,
+            stop: CancellationToken::new(),
+            events: Announcer::default(),
+            doubted: AtomicBool::new(false),
+        }
+    }
+
+    /// The key of a shard's lease.
+    pub(crate) fn key(&self, shard_id: &ShardId) -> ShardId {
         match &self.id {
             Some(id) => id.key(shard_id),
             None => shard_id.clone(),

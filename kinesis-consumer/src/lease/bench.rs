@@ -6,6 +6,8 @@
 //! what the fleet would make of them by the next scan: every holder has renewed, what was given away is
 //! taken, and a handoff has come to its end.
 
+mod streams;
+
 use std::time::Duration;
 
 use kinesis_core::{Clock, Position, Rand, ShardId};
@@ -18,6 +20,8 @@ use super::roster::Roster;
 use super::stats::{CPU, VALUES_MAX, WorkerStats};
 use super::tenure::Timing;
 use super::{Lease, LeaseAssignment, LeaseSettings, Throughput};
+
+pub use streams::ManyStreams;
 
 /// From one pass to the next; reports of the workers come as often here.
 const PASS_EVERY: Duration = Duration::from_secs(3);

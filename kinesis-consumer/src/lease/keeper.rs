@@ -20,6 +20,7 @@
 //! handed over, until nobody here uses its handle any more, at most for `failover_time`.
 
 mod adopt;
+pub(super) mod by_key;
 mod clean;
 mod lead;
 mod leave;
@@ -53,7 +54,8 @@ use super::{HeldLease, LeaseSettings, LeaseStore, metrics as names};
 use crate::error::{Error, ErrorKind};
 use crate::events::{Announcer, EventKind};
 use crate::settings::{InitialPosition, Settings};
-use crate::stream::{Source, Sources, StreamId};
+use crate::stream::{Source, Sources, StreamId, StreamSource};
+use by_key::ByKey;
 use lead::Failing;
 use streams::{Stream, Unknown};
 use survey::Survey;
@@ -197,6 +199,9 @@ struct Service {
     /// Rows of no more use are being deleted.
     deleting: bool,
     streams: Vec<Stream>,
+    by_key: ByKey,
+    /// Tells when the application's list of streams changes.
+    list: Option<watch::Receiver<Vec<StreamSource>>>,
     /// Streams that are not looked up yet.
     unknown: BTreeMap<String, Unknown>,
 }
@@ -237,6 +242,7 @@ impl Service {
         let now = keeper.clock.now();
         let settings = &keeper.settings;
         let survey = Survey::new(&keeper);
+        let list = keeper.sources.changes();
         let one = match &keeper.sources {
             Sources::One(address) => Some(Source {
                 id: None,
@@ -278,6 +284,8 @@ impl Service {
             index_reported: false,
             others_reported: false,
             streams: Vec::new(),
+            by_key: ByKey::default(),
+            list,
             unknown: BTreeMap::new(),
         };
         if let Some(source) = one {
@@ -352,7 +360,8 @@ impl Service {
         }
     }
 
-    /// Waits, taking in what the survey found, and forgetting leases that end meanwhile; `false` if the shutdown comes first.
+    /// Waits, taking in what the survey found and what the application changes in its list of streams, and
+    /// forgetting leases that end meanwhile; `false` if the shutdown comes first.
     async fn wait_until(&mut self, until: Instant) -> Result<bool, Error> {
         let leads = self.view.borrow_and_update().leads(self.keeper.clock.now());
         loop {
@@ -373,6 +382,7 @@ impl Service {
                         return Ok(true);
                     }
                 }
+                () = changed(&mut self.list) => self.find_streams(),
                 Ok(()) = self.view.changed() => {
                     let now = self.keeper.clock.now();
                     if self.view.borrow_and_update().leads(now) && !leads {
@@ -413,6 +423,16 @@ impl Service {
         };
         self.resting.insert(shard_id, rest);
     }
+}
+
+/// Waits until the list of streams changes, for ever if there is none.
+async fn changed(list: &mut Option<watch::Receiver<Vec<StreamSource>>>) {
+    if let Some(list) = list
+        && list.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Waits for the end of the pulse, for ever if there is none.

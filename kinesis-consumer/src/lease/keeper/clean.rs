@@ -22,18 +22,10 @@ impl Service {
         self.next_cleanup = now + self.keeper.settings.lease_cleanup_interval;
         let lineage = Lineage::new(&board.leases, &board.unreadable);
         let ended = board.leases.iter().filter(|lease| lease.is_ended());
-        let unheld = ended.filter(|lease| !self.held.contains_key(&lease.shard_id));
-        let (childless, finished): (Vec<&Lease>, Vec<&Lease>) =
-            unheld.partition(|lease| lease.children.is_empty());
-        let childless = childless
-            .into_iter()
-            .filter(|lease| lineage.is_childless_end(lease));
-        let childless = childless.cloned().collect();
-        let finished = finished
-            .into_iter()
-            .filter(|lease| lineage.may_delete(lease));
+        let finished = ended
+            .filter(|lease| !self.held.contains_key(&lease.shard_id) && lineage.may_delete(lease));
         let finished: Vec<Lease> = finished.cloned().collect();
-        self.clean_unlisted(childless, &board.leases);
+        self.clean_unlisted(board, &lineage);
         let now_millis = self.keeper.clock.epoch_millis();
         let workers = self.roster.stale(&board.stats, now, now_millis);
         let workers: Vec<_> = workers.cloned().collect();
@@ -48,22 +40,22 @@ impl Service {
     /// are kept, too. The shards are listed after the rows were read, so no row is younger than the
     /// listing; and only where there is such a row, which is seldom.
     ///
-    /// None of a stream whose `leases` leave a part of the key space to nobody: what follows the shard
+    /// None of a stream whose leases leave a part of the key space to nobody: what follows the shard
     /// has no lease yet, and such a row may be all that says that the stream was read before. Without
     /// it, the shards that come next would be begun as those of a new application, at the newest
     /// record.
-    fn clean_unlisted(&mut self, mut childless: Vec<Lease>, leases: &[Lease]) {
+    fn clean_unlisted(&mut self, board: &Board, lineage: &Lineage<'_>) {
         for stream in &mut self.streams {
-            let source = &stream.source;
-            let of_stream: Vec<Lease> = childless
-                .extract_if(.., |lease| source.has(&lease.shard_id))
-                .collect();
-            let others = leases.iter().filter(|lease| source.has(&lease.shard_id));
-            if of_stream.is_empty() || stream.cleaning || !discover::covers_key_space(others) {
+            let leases = board.of(&stream.source);
+            let childless = leases.iter().filter(|lease| {
+                lineage.is_childless_end(lease) && !self.held.contains_key(&lease.shard_id)
+            });
+            let childless: Vec<Lease> = childless.cloned().collect();
+            if childless.is_empty() || stream.cleaning || !discover::covers_key_space(leases) {
                 continue;
             }
             stream.cleaning = true;
-            self.survey.clean(Arc::clone(source), of_stream);
+            self.survey.clean(Arc::clone(&stream.source), childless);
         }
     }
 }

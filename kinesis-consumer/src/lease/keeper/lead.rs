@@ -8,6 +8,7 @@ use kinesis_core::ShardId;
 use metrics::{counter, gauge, histogram};
 use tokio::time::{Instant, timeout};
 
+use super::by_key::of_stream;
 use super::{Service, names};
 use crate::error::{Error, ErrorKind};
 use crate::events::{EventKind, Gain};
@@ -21,7 +22,7 @@ use crate::lease::write::Write;
 use crate::lease::{FORMER_OWNER, Lease, LeaseAssignment};
 #[cfg(feature = "mutations")]
 use crate::mutation::{self, Mutation};
-use crate::stream::{Sources, StreamId};
+use crate::stream::{Source, Sources, StreamId};
 
 /// Assignments under way at once. Source: none; the KCL has a pool of CPUs × 2 threads.
 const ASSIGNS_AT_ONCE: usize = 32;
@@ -72,6 +73,7 @@ impl Failing {
 
 /// The table during one pass.
 pub(super) struct Board {
+    /// Those of streams that are read, in the order of their keys.
     pub(super) leases: Vec<Lease>,
     pub(super) unreadable: Vec<ShardId>,
     pub(super) stats: Vec<WorkerStats>,
@@ -81,6 +83,11 @@ impl Board {
     /// Whether workers of a KCL share the table, or did within the last day.
     pub(super) fn has_kcl(&self) -> bool {
         self.stats.iter().any(|row| !row.is_ours)
+    }
+
+    /// The leases of a stream that is read.
+    pub(super) fn of(&self, source: &Source) -> &[Lease] {
+        of_stream(&self.leases, source)
     }
 
     pub(super) fn get(&self, shard_id: &ShardId) -> Option<&Lease> {

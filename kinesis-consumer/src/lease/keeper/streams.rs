@@ -3,12 +3,14 @@
 //! Nothing here waits: what has to be asked is asked by the [`survey`](super::survey), and taken in when
 //! it is answered.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kinesis_core::ShardId;
 use tokio::time::Instant;
 
+use super::by_key::ByKey;
 use super::lead::Board;
 use super::survey::Found;
 use super::{INDEX_INTERVAL, Service};
@@ -16,7 +18,7 @@ use crate::discover;
 use crate::error::{Error, ErrorKind};
 use crate::lease::Lease;
 use crate::lease::table::Rows;
-use crate::stream::{Address, Source, Sources, StreamId, StreamSource};
+use crate::stream::{Source, Sources, StreamId, StreamSource};
 
 /// Scans running that have to find the key space not covered before the shards are listed. A scan is
 /// no snapshot. Source: KCL, `leasesRecoveryAuditorInconsistencyConfidenceThreshold`.
@@ -60,16 +62,20 @@ impl Service {
             return;
         };
         let wanted = streams.list();
-        let is_wanted = |address: &Address| wanted.iter().any(|stream| stream.address == *address);
+        let names: BTreeSet<&str> = wanted.iter().map(StreamSource::stream).collect();
+        let before = self.streams.len();
         for gone in self
             .streams
-            .extract_if(.., |stream| !is_wanted(&stream.source.address))
+            .extract_if(.., |stream| !names.contains(stream.source.address.as_str()))
         {
             tracing::info!(stream = %gone.source.label(), "the stream is not read any more");
             gone.source.stop.cancel();
         }
+        if self.streams.len() < before {
+            self.know_by_key();
+        }
         self.unknown
-            .retain(|stream, _| is_wanted(&stream.as_str().into()));
+            .retain(|stream, _| names.contains(stream.as_str()));
         if self.shutdown.is_cancelled() {
             return;
         }
@@ -84,19 +90,23 @@ impl Service {
                 self.survey.look_again(Arc::clone(&stream.source));
             }
         }
-        for stream in wanted {
-            let known = |known: &Stream| known.source.address == stream.address;
+        let known = self
+            .streams
+            .iter()
+            .map(|stream| stream.source.address.as_str());
+        let known: BTreeSet<&str> = known.collect();
+        for stream in &wanted {
             let rests = match self.unknown.get(stream.stream()) {
                 Some(Unknown::Asked) => true,
                 Some(Unknown::Rests(until)) => now < *until,
                 None => false,
             };
-            if rests || self.streams.iter().any(known) {
+            if rests || known.contains(stream.stream()) {
                 continue;
             }
             self.unknown
                 .insert(stream.stream().to_owned(), Unknown::Asked);
-            self.survey.name(stream);
+            self.survey.name(stream.clone());
         }
     }
 
@@ -185,6 +195,7 @@ impl Service {
                 source.stop.cancel();
                 self.streams
                     .retain(|stream| !Arc::ptr_eq(&stream.source, source));
+                self.know_by_key();
                 true
             }
             // It may come back as another.
@@ -242,8 +253,10 @@ impl Service {
 
     pub(super) fn read(&mut self, source: Source) {
         let now = self.keeper.clock.now();
+        let source = Arc::new(source);
+        self.by_key.add(&source);
         self.streams.push(Stream {
-            source: Arc::new(source),
+            source,
             next_sync: now,
             syncing: None,
             synced: false,
@@ -255,20 +268,19 @@ impl Service {
         });
     }
 
+    /// After streams went.
+    fn know_by_key(&mut self) {
+        self.by_key = ByKey::new(self.streams.iter().map(|stream| &stream.source));
+    }
+
     /// The stream that a lease belongs to.
     pub(super) fn source_of(&self, key: &ShardId) -> Option<Arc<Source>> {
-        let stream = self.streams.iter().find(|stream| stream.source.has(key))?;
-        Some(Arc::clone(&stream.source))
+        self.by_key.get(key).cloned()
     }
 
     /// The rows of the streams that are read; the others are left alone.
     pub(super) fn own(&mut self, mut rows: Rows) -> Rows {
-        let all = rows.leases.len();
-        rows.leases
-            .retain(|lease| self.source_of(&lease.shard_id).is_some());
-        rows.corrupt
-            .retain(|row| self.source_of(&row.shard_id).is_some());
-        let others = all - rows.leases.len();
+        let others = self.by_key.own(&mut rows);
         if others > 0 && !self.others_reported && matches!(self.keeper.sources, Sources::One(_)) {
             self.others_reported = true;
             tracing::error!(
@@ -292,10 +304,13 @@ impl Service {
     /// Whether the row, one of a KCL 2.x, is about to be told its hash keys. Whoever reads the shard needs
     /// them from the start, to tell members of other shards.
     pub(super) fn waits_for_range(&self, row: &Lease) -> bool {
-        let mut streams = self.streams.iter();
-        let stream = streams.find(|stream| stream.source.has(&row.shard_id));
-        row.range.is_none()
-            && stream.is_some_and(|stream| !stream.synced && stream.syncing.is_some())
+        if row.range.is_some() {
+            return false;
+        }
+        let source = self.by_key.get(&row.shard_id);
+        let of_row = |stream: &&Stream| source.is_some_and(|of| Arc::ptr_eq(of, &stream.source));
+        let stream = self.streams.iter().find(of_row);
+        stream.is_some_and(|stream| !stream.synced && stream.syncing.is_some())
     }
 
     /// Has the leases created that streams lack which were not looked through yet, or whose leases leave
@@ -304,15 +319,14 @@ impl Service {
         let now = self.keeper.clock.now();
         for stream in &mut self.streams {
             let source = &stream.source;
-            let leases = board.leases.iter();
-            let of_stream: Vec<&Lease> = leases.filter(|row| source.has(&row.shard_id)).collect();
-            stream.is_new = of_stream.is_empty();
-            let hole = !discover::covers_key_space(of_stream.iter().copied());
+            let leases = board.of(source);
+            stream.is_new = leases.is_empty();
+            let hole = !discover::covers_key_space(leases);
             stream.holes_seen = if hole { stream.holes_seen + 1 } else { 0 };
             let due = !stream.synced || stream.holes_seen >= HOLE_CONFIDENCE;
             if due && stream.syncing.is_none() && now >= stream.next_sync {
                 stream.syncing = Some(true);
-                let leases = of_stream.into_iter().cloned().collect();
+                let leases = leases.to_vec();
                 let unreadable = board.unreadable.clone();
                 self.survey
                     .sync(Arc::clone(source), leases, unreadable, board.has_kcl());

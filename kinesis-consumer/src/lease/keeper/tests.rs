@@ -3,6 +3,7 @@ mod failover;
 mod holding;
 mod kcl;
 mod leaving;
+mod listed;
 mod rows;
 mod sharing;
 mod slow;
@@ -42,4 +43,15 @@ async fn leader_first(rig: &Rig, (a, b): (Worker, Worker)) -> (Worker, Worker) {
     let table = rig.table().await;
     let leader = table.lock().await.expect("read").expect("a leader").owner;
     if leader == "a" { (a, b) } else { (b, a) }
+}
+
+/// Streams of one shard each.
+async fn create_streams(rig: &Rig, names: impl IntoIterator<Item = String>) -> Vec<StreamSource> {
+    let mut sources = Vec::new();
+    for name in names {
+        let create = rig.kinesis.create_stream().stream_name(&name);
+        create.shard_count(1).send().await.expect("created");
+        sources.push(StreamSource::new(name));
+    }
+    sources
 }

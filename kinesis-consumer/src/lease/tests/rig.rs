@@ -419,9 +419,11 @@ async fn watch(lease: HeldLease, held: Held, stop: CancellationToken, on_handoff
             std::future::pending::<()>().await;
         }
     };
+    let source = Arc::clone(lease.source());
     tokio::select! {
         () = lease.lost().cancelled() => {}
         () = asked_for => lease.release().await.expect("hands over"),
+        () = source.stop.cancelled() => lease.release().await.expect("gives back"),
         () = stop.cancelled() => lease.release().await.expect("gives back"),
     }
     let key = lease.lease().shard_id;

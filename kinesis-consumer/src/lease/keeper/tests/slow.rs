@@ -1,7 +1,7 @@
 //! What goes on while the services do not answer what a worker asks beside its leases.
 
 use super::*;
-use crate::stream::{StreamSource, Streams};
+use crate::stream::Streams;
 
 /// Ten seconds until a row counts as expired, a look to find it so, and another for whoever is given it.
 const FAILOVER_MAX: f64 = 15.0;
@@ -46,16 +46,6 @@ async fn without_control_plane(shards: i32) -> (Rig, Outage) {
     let judge = outage.clone();
     rig.kinesis = rig.faulty_kinesis(move |operation| judge.fault(operation));
     (rig, outage)
-}
-
-async fn create_streams(rig: &Rig, names: impl IntoIterator<Item = String>) -> Vec<StreamSource> {
-    let mut sources = Vec::new();
-    for name in names {
-        let create = rig.kinesis.create_stream().stream_name(&name);
-        create.shard_count(1).send().await.expect("created");
-        sources.push(StreamSource::new(name));
-    }
-    sources
 }
 
 #[tokio::test(start_paused = true)]
