@@ -29,7 +29,8 @@ impl Service {
         let now_millis = self.keeper.clock.epoch_millis();
         let workers = self.roster.stale(&board.stats, now, now_millis);
         let workers: Vec<_> = workers.cloned().collect();
-        if !self.deleting && !(finished.is_empty() && workers.is_empty()) {
+        let is_clean = finished.is_empty() && workers.is_empty();
+        if !self.deleting && !is_clean {
             self.deleting = true;
             self.survey.delete(finished, workers);
         }
