@@ -125,6 +125,7 @@ pub mod admin;
 mod assign;
 pub(crate) mod bench;
 mod cpu;
+mod gauges;
 mod held;
 mod item;
 mod keeper;

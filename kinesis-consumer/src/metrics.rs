@@ -14,7 +14,11 @@
 //! [`BUFFERED_BYTES`] and [`CURRENT_SHARDS`] are of one consumer, labelled with its `application` and
 //! `worker`; the sum over the workers is that of the process. They are told whenever they change and every
 //! 15 s besides, so that a recorder that is installed late, or that forgets what rests (an exporter's idle
-//! time-out), has them right soon. [`MILLIS_BEHIND_LATEST`] has an `application` besides stream and shard:
+//! time-out), has them right soon. The gauges of leases have the same labels and are told as often as the
+//! worker looks at them, every few seconds: `leases_held` and `is_leader` of every worker, and
+//! of the one that leads `leases_open`, `workers`, `workers_with_failing_metric`, `lease_rows_corrupt` and
+//! `lease_spillover`, which are 0 elsewhere; so the sum, and the maximum, over the workers is the fleet's.
+//! [`MILLIS_BEHIND_LATEST`] and [`CHECKPOINT_AGE_SECONDS`] have an `application` besides stream and shard:
 //! applications of one process may read the same stream.
 //!
 //! # From the KCL's names to these

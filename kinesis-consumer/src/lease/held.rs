@@ -395,7 +395,7 @@ impl HeldLease {
         );
         let store = super::LeaseStore::in_memory();
         let (lease, task) = HeldTask::new(
-            "a",
+            &crate::lease::gauges::Labels::new("billing", "a"),
             tenure,
             store.table(
                 &TableNames::of("billing"),

@@ -34,13 +34,13 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use kinesis_core::{Clock, Rand, ShardId};
-use metrics::gauge;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::gauges::{FleetGauges, Labels, OwnGauge};
 use super::held::{Ending, Trace};
 use super::item::CorruptRow;
 use super::layout::TableNames;
@@ -71,6 +71,7 @@ pub(crate) struct LeaseKeeper {
     names: TableNames,
     sources: Sources,
     me: String,
+    labels: Labels,
     settings: LeaseSettings,
     initial: InitialPosition,
     shutdown_timeout: Duration,
@@ -99,12 +100,14 @@ impl LeaseKeeper {
     ) -> Self {
         let failover = settings.lease.failover_time;
         let names = settings.lease.table.names(application);
+        let me = worker_id.into();
         Self {
             kinesis,
             table: leases.table(&names, failover, rand.clone()),
             names,
             sources: sources.into(),
-            me: worker_id.into(),
+            labels: Labels::new(application, &me),
+            me,
             settings: settings.lease.clone(),
             initial: settings.initial_position,
             shutdown_timeout: settings.shutdown_timeout,
@@ -173,6 +176,8 @@ struct Service {
     tasks: JoinSet<Ending>,
     resting: BTreeMap<ShardId, Rest>,
     farewell: Farewell,
+    leases_held: OwnGauge,
+    fleet: FleetGauges,
     /// The pulse, once it beats.
     pulse: Option<AbortOnDropHandle<Result<(), Error>>>,
     view: watch::Receiver<View>,
@@ -256,6 +261,8 @@ impl Service {
             Sources::Many(_) => None,
         };
         let mut service = Self {
+            leases_held: OwnGauge::new(names::LEASES_HELD, &keeper.labels),
+            fleet: FleetGauges::new(&keeper.labels),
             observer: Observer::new(Timing::of(settings), settings.failover_of_kcl()),
             roster: Roster::new(settings.worker_metrics_interval, settings.failover_time),
             next_cleanup: now + settings.lease_cleanup_interval,
@@ -301,6 +308,7 @@ impl Service {
                 return Ok(());
             }
             let now = self.keeper.clock.now();
+            self.leases_held.set(self.held.len());
             self.resting.retain(|_, rest| !rest.is_over(now));
             if now >= self.next_pass {
                 // At a steady pace: what was seen at one pass expires at a certain later one.
@@ -407,7 +415,7 @@ impl Service {
         let Some((shard_id, held)) = ended else {
             return;
         };
-        gauge!(names::LEASES_HELD).set(self.held.len() as f64);
+        self.leases_held.set(self.held.len());
         let kind = match ending {
             Some(Ending::Released | Ending::HandedOver) => EventKind::LeaseReleased,
             Some(Ending::Lost(_)) | None => EventKind::LeaseLost,

@@ -1,4 +1,5 @@
-//! Names of the metrics of the lease table and its workers.
+//! Names of the metrics of the lease table and its workers. Gauges have the labels `application` and `worker`,
+//! and are 0 once the worker leads no more, where a leader sets them, or is gone.
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

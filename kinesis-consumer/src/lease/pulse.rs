@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kinesis_core::{Clock, Rand};
-use metrics::{counter, gauge};
+use metrics::counter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::gauges::{Labels, OwnGauge};
 use super::lock::{Claim, LEADER, Leadership, Step};
 use super::metrics as names;
 use super::stats::WorkerStats;
@@ -89,6 +90,7 @@ pub(crate) struct Pulse {
     next_report: Instant,
     next_states: Instant,
     view: watch::Sender<View>,
+    is_leader: OwnGauge,
     farewell: Farewell,
     clock: Clock,
     rand: Rand,
@@ -111,7 +113,7 @@ enum Turn {
 
 impl Pulse {
     pub(crate) fn new(
-        me: &str,
+        labels: &Labels,
         table: Arc<dyn LeaseTable>,
         settings: &super::LeaseSettings,
         meters: Meters,
@@ -122,12 +124,13 @@ impl Pulse {
         let now = clock.now();
         let (view, seen) = watch::channel(View::default());
         let pulse = Self {
-            me: me.to_owned(),
+            me: labels.worker.to_string(),
+            is_leader: OwnGauge::new(names::IS_LEADER, labels),
             table,
-            lock: Leadership::new(me, settings.leader_lock_duration, now),
+            lock: Leadership::new(&labels.worker, settings.leader_lock_duration, now),
             lock_duration: settings.leader_lock_duration,
             unreadable_reported: false,
-            stats: WorkerStats::new(me, 0),
+            stats: WorkerStats::new(&labels.worker, 0),
             reported: None,
             report_interval: settings.worker_metrics_interval,
             meters,
@@ -179,7 +182,7 @@ impl Pulse {
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let now = self.clock.now();
         let next = View {
             leads_until: self.lock.leads_until(),
@@ -193,7 +196,7 @@ impl Pulse {
             }
             std::mem::replace(view, next) != next
         });
-        gauge!(names::IS_LEADER).set(f64::from(u8::from(leads)));
+        self.is_leader.set(usize::from(leads));
     }
 
     async fn election(&mut self) {

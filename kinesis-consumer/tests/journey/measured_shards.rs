@@ -130,6 +130,33 @@ async fn the_workers_of_a_process_do_not_overwrite_the_gauges_of_each_other() {
     }
 }
 
+/// A worker's gauges of leases: those it holds, whether it leads, and as a leader the open leases and the workers.
+fn of_leases(counts: &Counts, worker: &str) -> [u64; 4] {
+    ["leases_held", "is_leader", "leases_open", "workers"]
+        .map(|name| of_worker(counts, &format!("kinesis_consumer_{name}"), worker))
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_worker_of_a_process_tells_its_own_leases_and_the_leader_of_the_fleet() {
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(2).await;
+    let shows = async |what: &str, one: [u64; 4], two: [u64; 4]| {
+        let is = || of_leases(&counts, "one") == one && of_leases(&counts, "two-") == two;
+        until(what, async || is()).await;
+    };
+    let first = world.worker("one", |_| Behaviour::Process);
+    shows("one leads and has both", [2, 1, 2, 1], [0; 4]).await;
+    let second = world.worker("two-", |_| Behaviour::Process);
+    shows("they share", [1, 1, 2, 2], [1, 0, 0, 0]).await;
+    first.stop().await.expect("a clean stop");
+    shows("two leads and has both", [0; 4], [2, 1, 2, 1]).await;
+    second.kill().await;
+    shows("nobody is there", [0; 4], [0; 4]).await;
+    let name = names::CHECKPOINT_AGE_SECONDS;
+    assert!(counts.has(&format!("{name} application={APPLICATION}")));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_recorder_that_is_installed_late_or_forgets_what_rests_has_the_gauges_right_soon() {
     const BYTES: u64 = 200_000;

@@ -16,6 +16,7 @@ use crate::checkpoint::PendingCheckpoint;
 use crate::error::{Error, ErrorKind};
 use crate::events::EventKind;
 use crate::lease::Lease;
+use crate::lease::gauges::Labels;
 use crate::lease::metrics as names;
 use crate::lease::table::{LeaseTable, Outcome};
 use crate::lease::tenure::{Loss, Tenure, Verdict};
@@ -54,6 +55,8 @@ pub(in crate::lease) struct HeldTask {
     asked_at: Option<Instant>,
     /// Whether the gauge has the age of its checkpoint.
     is_age_told: bool,
+    /// Whose gauge it is.
+    application: Arc<str>,
     _fence: DropGuard,
 }
 
@@ -84,7 +87,7 @@ enum Turn {
 impl HeldTask {
     /// The handle and the task of a lease that was just taken.
     pub(in crate::lease) fn new(
-        me: &str,
+        labels: &Labels,
         tenure: Tenure,
         table: Arc<dyn LeaseTable>,
         source: Arc<Source>,
@@ -96,7 +99,7 @@ impl HeldTask {
         let shared = Arc::new(Shared {
             key: tenure.lease().shard_id.clone(),
             shard_id: StreamId::shard_of_key(&tenure.lease().shard_id),
-            me: me.to_owned(),
+            me: labels.worker.to_string(),
             source,
             table,
             rand,
@@ -127,6 +130,7 @@ impl HeldTask {
                 checkpointed_at: clock.now(),
                 asked_at: None,
                 is_age_told: false,
+                application: Arc::clone(&labels.application),
                 clock,
                 _fence: fence,
             },
@@ -284,7 +288,8 @@ impl HeldTask {
 
     fn tell_checkpoint_age(&self, age: Duration) {
         let (stream, shard) = (self.shared.source.label(), self.shared.shard_id.to_string());
-        gauge!(consumer_names::CHECKPOINT_AGE_SECONDS, "stream" => stream, "shard" => shard)
+        let application = Arc::clone(&self.application);
+        gauge!(consumer_names::CHECKPOINT_AGE_SECONDS, "application" => application, "stream" => stream, "shard" => shard)
             .set(age.as_secs_f64());
     }
 

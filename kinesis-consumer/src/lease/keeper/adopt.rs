@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use kinesis_core::ShardId;
-use metrics::{counter, gauge};
+use metrics::counter;
 use tracing::Instrument;
 
 use super::{Holding, Service, names};
@@ -221,7 +221,7 @@ impl Service {
         tracing::info!(shard = %row.shard_id, reason, checkpoint = %row.checkpoint, "took the lease");
         let keeper = &self.keeper;
         let (handle, task) = HeldTask::new(
-            &keeper.me,
+            &keeper.labels,
             tenure.with_head_start(keeper.rand.unit()),
             Arc::clone(&keeper.table),
             Arc::clone(&source),
@@ -238,7 +238,7 @@ impl Service {
         };
         self.held.insert(row.shard_id.clone(), held);
         self.resting.remove(&row.shard_id);
-        gauge!(names::LEASES_HELD).set(self.held.len() as f64);
+        self.leases_held.set(self.held.len());
         // A lease that cannot be handed on is dropped here, which releases it.
         tokio::select! {
             biased;

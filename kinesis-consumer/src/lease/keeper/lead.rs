@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream;
 use kinesis_core::ShardId;
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, histogram};
 use tokio::time::{Instant, timeout};
 
 use super::by_key::of_stream;
@@ -122,6 +122,7 @@ impl Service {
             return passed;
         }
         self.failing = Failing::default();
+        self.fleet.clear();
         self.forget_syncs();
         self.passes = 0;
         if view.is_leaderless(began) {
@@ -204,7 +205,7 @@ impl Service {
 
     /// Unreadable rows are reported once, and again when they change.
     fn report(&mut self, rows: &Rows) {
-        gauge!(names::CORRUPT_ROWS).set(rows.corrupt.len() as f64);
+        self.fleet.corrupt_rows.set(rows.corrupt.len());
         for row in &rows.corrupt {
             if !self.reported.contains(row) {
                 report_corrupt(row, self.keeper.table.name());
@@ -237,9 +238,9 @@ impl Service {
         let members = self.roster.members(stats, &candidates, me, now);
         if !leaving {
             let failing = board.stats.iter().filter(|row| row.is_failing()).count();
-            gauge!(names::WORKERS).set(members.len() as f64);
-            gauge!(names::WORKERS_FAILING).set(failing as f64);
-            gauge!(names::LEASES_OPEN).set(candidates.len() as f64);
+            self.fleet.workers.set(members.len());
+            self.fleet.workers_failing.set(failing);
+            self.fleet.leases_open.set(candidates.len());
         }
         let settings = &self.keeper.settings;
         let rules = Rules {
@@ -255,7 +256,7 @@ impl Service {
         };
         let plan = assign::plan(&candidates, &members, rules, &self.keeper.rand);
         if !leaving {
-            gauge!(names::LEASE_SPILLOVER).set(plan.spillover as f64);
+            self.fleet.spillover.set(plan.spillover);
         }
         plan
     }

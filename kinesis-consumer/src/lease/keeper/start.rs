@@ -59,7 +59,7 @@ impl Service {
         let meters = std::mem::take(&mut self.keeper.meters);
         let keeper = &self.keeper;
         let (pulse, view) = Pulse::new(
-            &keeper.me,
+            &keeper.labels,
             Arc::clone(&keeper.table),
             &keeper.settings,
             meters,

@@ -10,7 +10,7 @@ fn pulse(
     farewell: &Farewell,
 ) -> (Pulse, watch::Receiver<View>) {
     Pulse::new(
-        "me",
+        &Labels::new(TABLE, "me"),
         LeaseStore::from(client).table(
             &TableNames::of(TABLE),
             settings.failover_time,

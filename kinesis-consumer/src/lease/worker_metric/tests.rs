@@ -131,7 +131,7 @@ async fn a_leader_whose_metric_never_answers_leads_on_and_writes_its_row() {
     let meters = Meters::new(vec![told("M", 80, &hang)]).expect("valid");
     let clock = Clock::system();
     let (pulse, view) = Pulse::new(
-        "me",
+        &crate::lease::gauges::Labels::new("billing", "me"),
         rig.table().await,
         &settings,
         meters,
