@@ -129,12 +129,16 @@ impl Consumer {
     /// A cancelled `shutdown` is a clean stop: no more leases are taken, each processor finishes
     /// its batch and gets `shutdown_requested`, and each lease is released at once, so that another
     /// worker goes on within three seconds and without duplicates. It takes at most
-    /// `shutdown_timeout` and a few seconds.
+    /// `shutdown_timeout` and ten seconds. A call of a processor that is not done within `shutdown_timeout` is
+    /// dropped, with a WARN; its lease is released like the others, its batch comes again, and `run` returns
+    /// `Ok`.
     ///
     /// # Errors
     /// - [`ErrorKind::Processor`]: a processor gave up. The other shards were stopped cleanly first.
     /// - [`ErrorKind::NotFound`]: there is no such stream, or the lease table was deleted.
     /// - [`ErrorKind::Denied`], [`ErrorKind::InvalidInput`]: the lease table cannot be used as it is.
+    /// - [`ErrorKind::StopTimedOut`]: not everything could be stopped and given back in that time, as while the
+    ///   lease table does not answer. What was left was dropped, as by a crash.
     /// - [`ErrorKind::Internal`]: a defect of this crate. The other shards were stopped cleanly first.
     ///
     /// What can mend itself (throttling, an unreachable service, a stream that may not be listed yet) is
@@ -205,15 +209,34 @@ impl Consumer {
                 }
             }
         };
-        if tokio::time::timeout_at(deadline, drained).await.is_err() {
+        let in_time = tokio::time::timeout_at(deadline, drained).await.is_ok();
+        let left = shards.tasks.len();
+        if !in_time {
             error!(
-                shards = shards.tasks.len(),
+                shards = left,
                 "Stopping took too long; what is left is dropped and its leases expire."
             );
         }
-        shards
-            .failure
-            .map_or_else(|| keeper_outcome(keeper_result), Err)
+        let outcome = match (shards.failure, keeper_result) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(keeper)) => keeper_outcome(keeper),
+            (None, None) => Ok(()),
+        };
+        match in_time {
+            true => outcome,
+            false => outcome.and(Err(self.stop_timed_out(left))),
+        }
+    }
+
+    fn stop_timed_out(&self, shards: usize) -> Error {
+        let (asked, grace) = (self.settings.shutdown_timeout, STOP_GRACE);
+        let what = format!(
+            "worker {} did not stop within shutdown_timeout ({asked:?}) and {grace:?}: {shards} shards and \
+             whatever leases were left were dropped; others take these after failover_time, and what was not \
+             checkpointed comes again",
+            self.worker_id
+        );
+        Error::new(ErrorKind::StopTimedOut, what)
     }
 
     fn keeper(&mut self) -> LeaseKeeper {
@@ -374,12 +397,10 @@ fn once(client: &aws_sdk_kinesis::Client) -> aws_sdk_kinesis::Client {
     aws_sdk_kinesis::Client::from_conf(config.retry_config(retries).build())
 }
 
-fn keeper_outcome(result: Option<Result<Result<(), Error>, JoinError>>) -> Result<(), Error> {
+fn keeper_outcome(result: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
     match result {
-        // Stopping took too long, which is logged; nothing is lost by it.
-        None => Ok(()),
-        Some(Ok(result)) => result,
-        Some(Err(panic)) => Err(Error::new(
+        Ok(result) => result,
+        Err(panic) => Err(Error::new(
             ErrorKind::Internal,
             "keeping the leases stopped by a defect of this crate",
         )

@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use kinesis_consumer::dead_letter::FailureCause;
+use aws_sdk_kinesis::types::ShardIteratorType;
+use kinesis_consumer::dead_letter::{FailureCause, KinesisDeadLetters};
 use kinesis_consumer::{
     Checkpointer, Consumer, DeadLetter, ErrorKind, OnFailure, ProcessRecordsInput, ProcessorError,
     RecordProcessor, Settings, ShardId,
 };
 use kinesis_core::{Aggregate, UserRecord};
+use kinesis_local::{FaultEffect, FaultPlan, FaultRule};
 
 use crate::ledger::{Behaviour, Note, Seen};
-use crate::world::{World, until};
+use crate::world::{Worker, World, until};
 
 const SHARD: &str = "shardId-000000000000";
 
@@ -203,6 +205,54 @@ async fn while_the_destination_is_away_nothing_passes_and_then_all_is_delivered(
     world
         .ledger
         .assert_no_checkpoint_passed_an_unsettled_record();
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_credentials_are_expired_or_a_permission_is_missing_nothing_passes_a_letter() {
+    const LETTERS: &str = "letters";
+    for code in ["ExpiredTokenException", "AccessDeniedException"] {
+        let world = World::new(1).await;
+        let create = world.kinesis.create_stream().stream_name(LETTERS);
+        create.shard_count(1).send().await.expect("created");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        world.put_numbers(0..6, 1).await;
+        let refused = FaultRule::new(FaultEffect::error(code)).operation("PutRecord");
+        world.faults(FaultPlan::default().rule(refused));
+        let fails = guilty(&["2"], Behaviour::PoisonHere);
+        let letters = KinesisDeadLetters::new(world.kinesis.clone(), LETTERS);
+        let builder = world.builder("one", dead_letter(), fails);
+        let worker = Worker::of(builder.dead_letters(letters).build().expect("valid"));
+        until("it came to the letter", async || tries(&world, "1") == 2).await;
+        tokio::time::sleep(Duration::from_secs(5 * 60)).await;
+        assert_eq!(tries(&world, "3"), 0, "{code}: nothing passes");
+        let before = world.ledger.processed();
+        let last = before.iter().map(|seen| seen.record.position()).max();
+        assert_eq!(
+            checkpoint(&world).await,
+            last.expect("records").checkpoint()
+        );
+        let asked = world.hits()[0];
+        assert!((4..=100).contains(&asked), "{code}: {asked} times");
+
+        world.faults(FaultPlan::default());
+        until("all others are processed", async || {
+            world.ledger.texts().ends_with(&["5".to_owned()])
+        })
+        .await;
+        worker.stop().await.expect("a clean stop");
+        assert_eq!(world.ledger.texts(), ["0", "1", "0", "1", "3", "4", "5"]);
+        assert_eq!(letters_in(&world, LETTERS).await, 1, "{code}");
+    }
+}
+
+/// How many records a stream of one shard holds.
+async fn letters_in(world: &World, stream: &str) -> usize {
+    let iterator = world.kinesis.get_shard_iterator().stream_name(stream);
+    let iterator = iterator.shard_id(SHARD);
+    let iterator = iterator.shard_iterator_type(ShardIteratorType::TrimHorizon);
+    let iterator = iterator.send().await.expect("an iterator").shard_iterator;
+    let get = world.kinesis.get_records().set_shard_iterator(iterator);
+    get.send().await.expect("records").records().len()
 }
 
 #[tokio::test(start_paused = true)]

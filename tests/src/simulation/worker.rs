@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aws_sdk_kinesis::config::retry::{RetryPartition, TokenBucket};
-use kinesis_consumer::{Consumer, OnFailure, Settings, StreamSource, Streams};
+use kinesis_consumer::{Consumer, ErrorKind, OnFailure, Settings, StreamSource, Streams};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::KinesisLocal;
 use tokio_util::sync::CancellationToken;
@@ -108,6 +108,13 @@ impl Worker {
                         worker,
                         crashed: false,
                     }),
+                    // It was asked to, and nobody answered what it gave back.
+                    Ok(Err(error)) if error.kind() == ErrorKind::StopTimedOut => {
+                        log.push(Event::Down {
+                            worker,
+                            crashed: false,
+                        });
+                    }
                     // Told where it was killed.
                     Err(killed) if killed.is_cancelled() => {}
                     other => log.push(Event::Broke {
