@@ -35,6 +35,9 @@ pub enum ErrorKind {
     Corrupt,
     /// Fix: a record processor gave up with [`ProcessorError::Fatal`](crate::ProcessorError::Fatal).
     Processor,
+    /// Look into it: stopping took longer than it may, and what was left was dropped. Nothing is lost by that:
+    /// the leases that were left are free after `failover_time`, and what was not checkpointed comes again.
+    StopTimedOut,
     /// Report: a state that this crate rules out.
     Internal,
 }
@@ -51,6 +54,7 @@ impl ErrorKind {
             Self::LeaseLost => "lease_lost",
             Self::Corrupt => "corrupt",
             Self::Processor => "processor",
+            Self::StopTimedOut => "stop_timed_out",
             Self::Internal => "internal",
         }
     }
