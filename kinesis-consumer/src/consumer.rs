@@ -47,7 +47,7 @@ const STOP_GRACE: Duration = Duration::from_secs(10);
 /// Reads a stream, or several, as one worker of an application.
 ///
 /// All workers of an application give the same application name, which is also the name of its
-/// lease table in DynamoDB; the table is created when missing. [`LeaseStore`] says what to use instead
+/// lease table in DynamoDB unless [`LeaseTableSettings`](crate::LeaseTableSettings) has another; the table is created when missing. [`LeaseStore`] says what to use instead
 /// where nothing is to outlive the process.
 pub struct Consumer {
     application: String,

@@ -16,8 +16,8 @@
 //! 15 s besides, so that a recorder that is installed late, or that forgets what rests (an exporter's idle
 //! time-out), has them right soon. The gauges of leases have the same labels and are told as often as the
 //! worker looks at them, every few seconds: `leases_held` and `is_leader` of every worker, and
-//! of the one that leads `leases_open`, `workers`, `workers_with_failing_metric`, `lease_rows_corrupt` and
-//! `lease_spillover`, which are 0 elsewhere; so the sum, and the maximum, over the workers is the fleet's.
+//! of the one that leads `leases_open`, `workers`, `workers_with_failing_metric`, `lease_rows_corrupt`,
+//! `lease_spillover`, `streams` and `streams_with_holes`, which are 0 elsewhere; so the sum, and the maximum, over the workers is the fleet's.
 //! [`MILLIS_BEHIND_LATEST`] and [`CHECKPOINT_AGE_SECONDS`] have an `application` besides stream and shard:
 //! applications of one process may read the same stream.
 //!
@@ -39,7 +39,7 @@
 //! | ProcessTask | `KinesisDataFetcher.getShardIterator.Success` | `fetch_failures` |
 //! | ProcessTask | `KinesisDataFetcher.getShardIterator.Time` | none: one call for each shard and failure |
 //! | ProcessTask | `UpdateLease.Success` | `checkpoints_total` |
-//! | ProcessTask | `UpdateLease.Time` | `lease_table_units` |
+//! | ProcessTask | `UpdateLease.Time` | `lease_write_seconds` |
 //! | ApplicationTracker | `MillisBehindLatest` | `millis_behind_latest` |
 //! | RenewAllLeases | `CurrentLeases` | `current_shards` |
 //! | RenewAllLeases | `LostLeases` | `leases_lost_total` |
@@ -71,9 +71,11 @@
 //! | TableMigration | `StatusOrdinal` | none: a migration is obeyed, and led by a KCL |
 //! | ShardSyncTask | `CreateLease.Success` | `leases_created_total` |
 //! | PeriodicShardSyncManager | `NumStreamsToSync` | `leases_created_total` |
+//! | PeriodicShardSyncManager | `NumStreamsWithPartialLeases` | `streams_with_holes` |
+//! | MultiStreamTracker | `ActiveStreams.Count` | `streams` |
 //! | MultiStreamTracker | `DeletedStreams.Count` | `shards_not_found` |
 //! | InitializeTask | `RecordProcessor.initialize.Time` | none: it is the application's own |
-//! | ShutdownTask | `RecordProcessor.shutdown.Time` | `handoff_seconds` |
+//! | ShutdownTask | `RecordProcessor.shutdown.Time` | none: it is the application's own |
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 

@@ -74,6 +74,8 @@ pub(super) struct FleetGauges {
     pub(super) workers_failing: OwnGauge,
     pub(super) corrupt_rows: OwnGauge,
     pub(super) spillover: OwnGauge,
+    pub(super) streams: OwnGauge,
+    pub(super) streams_with_holes: OwnGauge,
 }
 
 impl FleetGauges {
@@ -85,6 +87,8 @@ impl FleetGauges {
             workers_failing: gauge(names::WORKERS_FAILING),
             corrupt_rows: gauge(names::CORRUPT_ROWS),
             spillover: gauge(names::LEASE_SPILLOVER),
+            streams: gauge(names::STREAMS),
+            streams_with_holes: gauge(names::STREAMS_WITH_HOLES),
         }
     }
 
@@ -95,5 +99,7 @@ impl FleetGauges {
         self.workers_failing.clear();
         self.corrupt_rows.clear();
         self.spillover.clear();
+        self.streams.clear();
+        self.streams_with_holes.clear();
     }
 }

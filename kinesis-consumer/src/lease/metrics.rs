@@ -46,6 +46,13 @@ pub(crate) const METRIC_FAILURES: &str = "kinesis_consumer_worker_metric_failure
 pub(crate) const LEASES_ASSIGNED: &str = "kinesis_consumer_leases_assigned_total";
 /// Gauge: leases that no worker has room for, as the leader sees it. KCL: `LeaseSpillover`.
 pub(crate) const LEASE_SPILLOVER: &str = "kinesis_consumer_lease_spillover";
+/// Gauge: streams that are read, as the leader sees it. KCL: `ActiveStreams.Count`.
+pub(crate) const STREAMS: &str = "kinesis_consumer_streams";
+/// Gauge: streams of whose keys a part has no lease, so that nobody reads it, as the leader saw it at its last
+/// look; one that stays is an alarm. KCL: `NumStreamsWithPartialLeases`.
+pub(crate) const STREAMS_WITH_HOLES: &str = "kinesis_consumer_streams_with_holes";
+/// Histogram: time of one write of a held lease, whatever came of it. KCL: `UpdateLease.Time`.
+pub(crate) const LEASE_WRITE_SECONDS: &str = "kinesis_consumer_lease_write_seconds";
 /// Histogram: time of one scan of the table.
 pub(crate) const SCAN_SECONDS: &str = "kinesis_consumer_lease_scan_seconds";
 /// Histogram, labels `operation` (`scan`, `query`, `get`, `update`, `lock`, `beat`, `report`) and, of
@@ -57,6 +64,17 @@ pub(crate) const SCAN_FAILURES: &str = "kinesis_consumer_lease_scan_failures_tot
 /// Describes them to the installed recorder.
 pub(crate) fn describe() {
     describe_gauge!(LEASES_HELD, Unit::Count, "Leases this worker holds");
+    describe_gauge!(STREAMS, Unit::Count, "Streams that are read");
+    describe_gauge!(
+        STREAMS_WITH_HOLES,
+        Unit::Count,
+        "Streams of whose keys a part has no lease"
+    );
+    describe_histogram!(
+        LEASE_WRITE_SECONDS,
+        Unit::Seconds,
+        "Time of one write of a held lease"
+    );
     describe_gauge!(LEASES_OPEN, Unit::Count, "Leases that are not at SHARD_END");
     describe_gauge!(WORKERS, Unit::Count, "Workers that may get leases");
     describe_gauge!(

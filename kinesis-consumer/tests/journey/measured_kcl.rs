@@ -53,8 +53,14 @@ const KCL: &[(&str, &[&str])] = &[
     ("WorkerMetrics", &["FleetMinSupportCode"]),
     ("Migration", &["CurrentState:3xWorker"]),
     ("TableMigration", &["StatusOrdinal"]),
-    ("PeriodicShardSyncManager", &["NumStreamsToSync"]),
-    ("MultiStreamTracker", &["DeletedStreams.Count"]),
+    (
+        "PeriodicShardSyncManager",
+        &["NumStreamsToSync", "NumStreamsWithPartialLeases"],
+    ),
+    (
+        "MultiStreamTracker",
+        &["ActiveStreams.Count", "DeletedStreams.Count"],
+    ),
     ("ShardSyncTask", &["CreateLease.Success"]),
     (
         "ProcessTask",

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aws_sdk_dynamodb::types::AttributeValue;
 use kinesis_consumer::metrics as names;
 use kinesis_consumer::{EventKind, OnFailure, Settings};
 use kinesis_core::{Aggregate, HashKeyRange, UserRecord};
@@ -155,6 +156,32 @@ async fn each_worker_of_a_process_tells_its_own_leases_and_the_leader_of_the_fle
     shows("nobody is there", [0; 4], [0; 4]).await;
     let name = names::CHECKPOINT_AGE_SECONDS;
     assert!(counts.has(&format!("{name} application={APPLICATION}")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_of_the_keys_without_a_lease_shows_until_it_has_one() {
+    const FIRST: &str = "shardId-000000000000";
+    let counts = Counts::default();
+    let _installed = metrics::set_default_local_recorder(&counts);
+    let world = World::new(2).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    let shows = async |holes: u64| {
+        let of = |name| of_worker(&counts, &format!("kinesis_consumer_{name}"), "one");
+        let is = || (of("streams"), of("streams_with_holes")) == (1, holes);
+        until("the holes show", async || is()).await;
+    };
+    world.put_numbers(0..10, 3).await;
+    world.ledger.until_processed(10).await;
+    shows(0).await;
+    let delete = world.dynamodb.delete_item().table_name(APPLICATION);
+    let key = AttributeValue::S(FIRST.to_owned());
+    delete.key("leaseKey", key).send().await.expect("deleted");
+    shows(1).await;
+    // The shard is listed again after a while, and read again from its beginning.
+    shows(0).await;
+    let row = world.lease_row(FIRST).await;
+    assert!(row["leaseKey"].contains(FIRST), "{row:?}");
+    worker.stop().await.expect("a clean stop");
 }
 
 #[tokio::test(start_paused = true)]

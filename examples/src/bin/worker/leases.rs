@@ -112,7 +112,7 @@ enum Leases {
 /// Which table, and how to speak.
 #[derive(Args, Debug)]
 struct Table {
-    /// The application, which is the lease table's name.
+    /// The application; the lease table has its name, unless --table has another.
     #[arg(long)]
     application: String,
     #[command(flatten)]

@@ -82,7 +82,8 @@ struct Run {
     /// The stream to read.
     #[arg(long)]
     stream: String,
-    /// The application: workers with the same name share the stream. Names the lease table.
+    /// The application: workers with the same name share the stream. Names the lease table, unless
+    /// --table does.
     #[arg(long)]
     application: String,
     #[command(flatten)]

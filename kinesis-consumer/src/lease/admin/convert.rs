@@ -52,7 +52,8 @@ impl LeaseAdmin {
     ///
     /// The leases of other streams stay as they are, [`Unchanged`](ChangeResult::Unchanged). A consumer of
     /// this crate leaves them alone. A KCL of one stream does not: it takes them for shards of its stream,
-    /// cannot read them, and keeps asking. Delete their rows before one starts on the table.
+    /// cannot read them, and keeps asking. Delete their rows before one starts on the table, by DynamoDB's own
+    /// `DeleteItem`: nothing here forgets how far a stream was read.
     ///
     /// # Errors
     /// As [`convert_to_multi_stream`](Self::convert_to_multi_stream).

@@ -377,7 +377,10 @@ impl HeldTask {
             let throughput = self.meter.add(delivered, sent);
             let write = make(&self.tenure, &self.shared.me).with_throughput(throughput);
             let table = &self.shared.table;
-            let Ok(outcome) = timeout_at(fence, table.write(&write)).await else {
+            let answer = timeout_at(fence, table.write(&write)).await;
+            let took = self.clock.now().duration_since(sent);
+            histogram!(names::LEASE_WRITE_SECONDS).record(took.as_secs_f64());
+            let Ok(outcome) = answer else {
                 return Err(Failure::Lost(self.tenure.loss_at_fence()));
             };
             match outcome.map_err(Failure::Error)? {

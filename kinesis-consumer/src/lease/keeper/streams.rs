@@ -317,11 +317,13 @@ impl Service {
     /// a part of the key space to nobody in several scans running.
     pub(super) fn sync_streams(&mut self, board: &Board) {
         let now = self.keeper.clock.now();
+        let mut with_holes = 0;
         for stream in &mut self.streams {
             let source = &stream.source;
             let leases = board.of(source);
             stream.is_new = leases.is_empty();
             let hole = !discover::covers_key_space(leases);
+            with_holes += usize::from(hole);
             stream.holes_seen = if hole { stream.holes_seen + 1 } else { 0 };
             let due = !stream.synced || stream.holes_seen >= HOLE_CONFIDENCE;
             if due && stream.syncing.is_none() && now >= stream.next_sync {
@@ -332,5 +334,7 @@ impl Service {
                     .sync(Arc::clone(source), leases, unreadable, board.has_kcl());
             }
         }
+        self.fleet.streams.set(self.streams.len());
+        self.fleet.streams_with_holes.set(with_holes);
     }
 }

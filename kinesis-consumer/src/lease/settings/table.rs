@@ -14,8 +14,8 @@ pub(crate) const TABLE_NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=255;
 /// Source: DynamoDB, tags per resource.
 const TAGS_MAX: usize = 50;
 
-/// What the lease table is called, and how it is made. A table that exists is taken as it is: nothing is
-/// changed on it. Part of [`LeaseSettings`](crate::LeaseSettings).
+/// What the lease table is called, and how it is made. A table that exists stays as it is made, but
+/// for the index of owners, which is added where it is missing. Part of [`LeaseSettings`](crate::LeaseSettings).
 ///
 /// The names matter where a KCL has, or had, tables by other names than the application's. All workers of
 /// an application need the same, and so does [`LeaseAdmin`](crate::admin::LeaseAdmin::table).
