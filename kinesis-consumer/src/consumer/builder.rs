@@ -120,6 +120,7 @@ impl ConsumerBuilder {
         self.settings.validate()?;
         // It is the table's, unless that has one of its own.
         check_name("application", &self.application, TABLE_NAME_CHARS)?;
+        self.settings.lease.table.check_apart(&self.application)?;
         if let Sources::One(stream) = &self.sources {
             stream.validate()?;
         }

@@ -99,3 +99,20 @@ async fn a_processor_that_hangs_while_its_worker_stops_is_dropped_and_the_stop_i
     let row = world.lease_row("shardId-000000000000").await;
     assert!(!row.contains_key("leaseOwner"), "released: {row:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_consumer_one_of_whose_tables_is_to_be_two_is_not_built() {
+    let world = World::new(1).await;
+    let build = |states: &str| {
+        let mut settings = Settings::default();
+        settings.lease.table.coordinator_state_table = Some(states.to_owned());
+        let builder = world.builder("one", settings, |_| Behaviour::Process);
+        builder.build().map(drop)
+    };
+    let error = build(APPLICATION).expect_err("as the lease table is called");
+    assert!(
+        error.to_string().contains("coordinator_state_table"),
+        "{error}"
+    );
+    build("states").expect("apart");
+}

@@ -23,7 +23,7 @@ const TAGS_MAX: usize = 50;
 #[serde(default, deny_unknown_fields)]
 pub struct LeaseTableSettings {
     /// The lease table: the KCL's `tableName`. Default: the application's name. 3 to 255 letters, digits,
-    /// `_`, `.` or `-`, as the other two.
+    /// `_`, `.` or `-`, as the other two. No two of the three may be the same.
     pub name: Option<String>,
     /// The table that a KCL 3.0 to 3.4 has for its lock and states: the name in its
     /// `coordinatorStateTableConfig`. Default, as the KCL's: the application's name, whatever the lease table
@@ -74,6 +74,24 @@ impl LeaseTableSettings {
             coordinator_state: or(&self.coordinator_state_table, default.coordinator_state),
             worker_metrics: or(&self.worker_metrics_table, default.worker_metrics),
         }
+    }
+
+    /// Refuses a table that is to be two at once: its key would be of the wrong name for one of them. The
+    /// defaults count, which only the application's name tells.
+    pub(crate) fn check_apart(&self, application: &str) -> Result<(), Error> {
+        let names = self.names(application);
+        let fields = [
+            ("table.name", &names.leases),
+            ("table.coordinator_state_table", &names.coordinator_state),
+            ("table.worker_metrics_table", &names.worker_metrics),
+        ];
+        for (index, (field, name)) in fields.iter().enumerate() {
+            if let Some((other, _)) = fields[..index].iter().find(|(_, before)| before == name) {
+                let bound = format!("another table than lease.{other}");
+                return Err(refuse(field, &bound, &format!("{name:?}")));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn validate(&self) -> Result<(), Error> {
@@ -130,6 +148,48 @@ mod tests {
         assert_eq!(named.leases, "leases");
         assert_eq!(named.coordinator_state, "billing-CoordinatorState");
         assert_eq!(named.worker_metrics, "billing-WorkerMetricStats");
+    }
+
+    #[test]
+    fn a_table_that_is_to_be_two_is_refused_by_both_settings() {
+        let of = |name: Option<&str>, states: Option<&str>, metrics: Option<&str>| {
+            let settings = LeaseTableSettings {
+                name: name.map(str::to_owned),
+                coordinator_state_table: states.map(str::to_owned),
+                worker_metrics_table: metrics.map(str::to_owned),
+                ..LeaseTableSettings::default()
+            };
+            settings.check_apart("billing")
+        };
+        of(None, None, None).expect("the defaults are apart");
+        of(Some("one"), Some("two"), Some("billing")).expect("all of other names");
+        let (name, states, metrics) = ("name", "coordinator_state_table", "worker_metrics_table");
+        let cases = [
+            (of(Some("one"), Some("one"), None), name, states),
+            (of(Some("one"), None, Some("one")), name, metrics),
+            (of(None, Some("one"), Some("one")), states, metrics),
+            // As the defaults of the others are.
+            (of(None, Some("billing"), None), name, states),
+            (
+                of(Some("billing-CoordinatorState"), None, None),
+                name,
+                states,
+            ),
+            (
+                of(None, Some("billing-WorkerMetricStats"), None),
+                states,
+                metrics,
+            ),
+        ];
+        for (checked, first, second) in cases {
+            let error = checked.expect_err(second);
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
+            let error = error.to_string();
+            for field in [first, second] {
+                let field = format!("lease.table.{field}");
+                assert!(error.contains(&field), "{field}: {error}");
+            }
+        }
     }
 
     #[test]
