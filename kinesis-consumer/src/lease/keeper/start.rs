@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kinesis_core::Backoff;
+use kinesis_core::{Backoff, ShardId};
 use metrics::counter;
 use tokio::time::sleep_until;
 use tracing::Instrument;
@@ -98,43 +98,66 @@ impl Service {
     /// Watches leases that a KCL 2.x has, or had, for as long as one that lives may leave them alone; the
     /// protocol of the fleet if somebody wrote it down meanwhile.
     ///
+    /// A look that is not answered is made again, and what was seen before it still counts: a table that is
+    /// too busy for one of many looks would have the watch begin anew for ever. Only the last one has to be
+    /// answered, and is consistent: it sees whatever was renewed until then.
+    ///
     /// # Errors
-    /// `InvalidInput` as soon as one is renewed.
+    /// `InvalidInput` as soon as one is renewed; of a look, what cannot mend itself.
     async fn watch(&mut self, leases: &[Lease]) -> Result<Option<ClientVersion>, Error> {
         let before: BTreeMap<_, _> = leases
             .iter()
             .map(|lease| (&lease.shard_id, lease.counter))
             .collect();
-        let table = Arc::clone(&self.keeper.table);
         let wait = self.keeper.settings.failover_of_kcl();
         tracing::info!(
-            table = table.name(),
+            table = self.keeper.table.name(),
             ?wait,
             "looking whether a KCL 2.x still renews the leases (kcl_failover_time)"
         );
         let until = self.keeper.clock.now() + wait;
+        let mut pause = WATCH_INTERVAL;
         loop {
             let now = self.keeper.clock.now();
-            if now >= until {
-                return Ok(None);
+            let next = now + pause;
+            sleep_until(if now < until { next.min(until) } else { next }).await;
+            let is_last = self.keeper.clock.now() >= until;
+            match self.compare(&before, is_last).await {
+                Ok(None) if !is_last => pause = WATCH_INTERVAL,
+                Err(error) if error.kind().is_retryable() => {
+                    counter!(names::SCAN_FAILURES).increment(1);
+                    tracing::warn!("the leases could not be looked at and are again: {error}");
+                    pause = START_BACKOFF_MAX.min(pause * 2);
+                }
+                settled => return settled,
             }
-            sleep_until(until.min(now + WATCH_INTERVAL)).await;
-            let rows = table.scan(true).await?.leases;
-            self.observer.scanned(&rows, self.keeper.clock.now());
-            if let Some(version) = table.client_version().await? {
-                return Ok(Some(version));
-            }
-            let renewed = |lease: &&Lease| {
-                let counter = before.get(&lease.shard_id);
-                is_foreign(lease) && counter.is_none_or(|counter| *counter < lease.counter)
-            };
-            if let Some(owner) = rows
-                .iter()
-                .find(renewed)
-                .and_then(|row| row.owner.as_deref())
-            {
-                return Err(migration::live_kcl_2(&self.keeper.names, owner));
-            }
+        }
+    }
+
+    /// One look of the watch; the protocol of the fleet if somebody wrote it down.
+    ///
+    /// # Errors
+    /// `InvalidInput` if a lease was renewed since `before`; when the table cannot be read.
+    async fn compare(
+        &mut self,
+        before: &BTreeMap<&ShardId, u64>,
+        consistent: bool,
+    ) -> Result<Option<ClientVersion>, Error> {
+        let table = &self.keeper.table;
+        let rows = table.scan(consistent).await?.leases;
+        self.observer.scanned(&rows, self.keeper.clock.now());
+        if let Some(version) = table.client_version().await? {
+            return Ok(Some(version));
+        }
+        let renewed = |lease: &&Lease| {
+            let counter = before.get(&lease.shard_id);
+            // What was not there before may be gone already where the read is not consistent.
+            is_foreign(lease) && counter.map_or(consistent, |counter| *counter < lease.counter)
+        };
+        let living = rows.iter().find(renewed);
+        match living.and_then(|row| row.owner.as_deref()) {
+            Some(owner) => Err(migration::live_kcl_2(&self.keeper.names, owner)),
+            None => Ok(None),
         }
     }
 }

@@ -63,6 +63,49 @@ async fn a_kcl_2_that_stopped_is_taken_over_when_none_that_lives_would_be_silent
     a.stop().await.expect("stops");
 }
 
+/// A worker whose scans are refused from the first of these seconds until the second.
+fn throttled(rig: &Rig, from: f64, until: f64) -> Worker {
+    let start = Clock::system().now();
+    let client = rig.faulty(move |operation| {
+        let second = seconds_since(start);
+        match operation == "Scan" && (from..until).contains(&second) {
+            true => Fault::Throttle,
+            false => Fault::None,
+        }
+    });
+    rig.worker_with("a", client, &Settings::default(), OnHandoff::Release)
+}
+
+#[tokio::test(start_paused = true)]
+async fn looks_for_a_kcl_2_that_a_busy_table_refuses_do_not_have_the_watch_begin_anew() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    rig.put(of_kcl_2(1, None)).await;
+    let a = throttled(&rig, 12.0, 50.0);
+    sleep(Duration::from_secs(59)).await;
+    assert_eq!(kinds(&rig, TABLE, "leaseKey").await.len(), 1);
+    sleep(Duration::from_secs(15)).await;
+    assert_eq!(a.count(), 1);
+    a.stop().await.expect("stops");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kcl_2_that_is_seen_by_the_last_look_alone_is_refused_however_late_that_is_answered() {
+    let rig = Rig::new(1).await;
+    rig.table().await;
+    rig.put(of_kcl_2(1, None)).await;
+    let a = throttled(&rig, 12.0, 100.0);
+    sleep(Duration::from_secs(50)).await;
+    rig.put(of_kcl_2(2, None)).await;
+    sleep(Duration::from_secs(49)).await;
+    assert_eq!(a.count(), 0);
+    sleep(Duration::from_secs(60)).await;
+    let error = a.stop().await.expect_err("it lives");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let rows = kinds(&rig, TABLE, "leaseKey").await;
+    assert_eq!(rows.len(), 1, "nothing was written: {rows:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_kcl_3_that_renews_seldom_keeps_its_leases_while_we_lead_until_it_dies() {
     let rig = Rig::new(2).await;
