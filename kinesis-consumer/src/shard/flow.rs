@@ -50,8 +50,8 @@ pub(super) struct Out {
     is_again: bool,
     /// Records that failed and are not done.
     tries: BTreeMap<Position, Isolation>,
-    /// Whether a record failed for good, so that the shard is to stop.
-    is_stuck: bool,
+    /// The first record that failed for good, so that the shard is to stop.
+    stuck: Option<Position>,
     /// One letter of a shard at a time.
     burying: Arc<AsyncMutex<()>>,
 }
@@ -84,8 +84,16 @@ impl Out {
         had_any
     }
 
-    pub(super) fn is_stuck(&self) -> bool {
-        self.is_stuck
+    /// The first record that failed for good, because of which the shard is to stop.
+    pub(super) fn stuck(&self) -> Option<&Position> {
+        self.stuck.as_ref()
+    }
+
+    fn is_stuck_at(&mut self, position: Position) {
+        self.stuck = Some(match self.stuck.take() {
+            Some(first) => first.min(position),
+            None => position,
+        });
     }
 }
 
@@ -138,36 +146,21 @@ impl<'a> Flow<'a> {
         ::metrics::counter!(counter, "stream" => Arc::clone(&self.fetch.stream)).increment(by);
     }
 
-    /// Why a record failed, with the log and the count that belong to it; `None` if for no fault of its own.
-    fn blame(&self, record: &Record, failure: &Failure, attempts: u32) -> Option<Blame> {
-        let position = record.position();
-        let (cause, error) = match failure {
-            Failure::Error(ProcessorError::Fatal(_)) => return None,
-            Failure::Error(ProcessorError::Retry(cause)) => (FailureCause::Retry, chain(cause)),
-            Failure::Error(
-                ProcessorError::Poison(cause) | ProcessorError::PoisonAt { cause, .. },
-            ) => (FailureCause::Poison, chain(cause)),
-            Failure::Panic(panic) => {
+    /// Tells of a record that failed; `is_quietly` where another tells of the same cause.
+    fn tell_failed(&self, position: &Position, blame: &Blame, attempts: u32, is_quietly: bool) {
+        let error = &*blame.error;
+        match (blame.cause, self.fetch.settings.on_failure) {
+            (FailureCause::Panic, _) => {
                 self.count(metrics::PROCESSOR_PANICS, 1);
-                let error = panic_text(&**panic);
                 error!(%position, attempts, panic = error, "A record's handler panicked.");
-                let error = error.to_owned();
-                return Some(Blame {
-                    cause: FailureCause::Panic,
-                    error,
-                });
             }
-        };
-        match (cause, self.fetch.settings.on_failure) {
             (FailureCause::Poison, OnFailure::Retry) => error!(
                 %position, attempts, error,
                 "A record cannot be processed. By the setting on_failure it is tried again for ever: no checkpoint passes it."
             ),
-            // One of many that may have failed by the same cause is enough.
-            _ if self.out.tries.len() > 1 => debug!(%position, attempts, error, "A record failed."),
+            _ if is_quietly => debug!(%position, attempts, error, "A record failed."),
             _ => warn!(%position, attempts, error, "A record failed."),
         }
-        Some(Blame { cause, error })
     }
 
     fn bury(&self, record: &Record, blame: Blame, attempts: u32) -> Option<Verdict> {
@@ -262,19 +255,21 @@ impl Source for Flow<'_> {
     fn failed(&mut self, record: &Record, failure: Failure, beside: bool) -> Verdict {
         let position = record.position();
         let on_failure = self.fetch.settings.on_failure;
+        let Some(blame) = blame(&failure) else {
+            return Verdict::GiveUp(failure);
+        };
         let tried = self.out.tries.entry(position.clone());
         let tried = tried.or_insert_with(|| Isolation::new(1, on_failure));
         let attempts = tried.attempts().0.saturating_add(1);
-        let Some(blame) = self.blame(record, &failure, attempts) else {
-            return Verdict::GiveUp(failure);
-        };
-        let Some(tried) = self.out.tries.get_mut(&position) else {
-            return Verdict::GiveUp(failure);
-        };
-        let next = match beside && blame.cause != FailureCause::Poison {
+        let is_beside = beside && blame.cause != FailureCause::Poison;
+        let next = match is_beside {
             true => tried.failed_beside(),
             false => tried.failed(blame.clone(), None),
         };
+        // Of many that may have failed by the same cause the one that counts is enough; each that is given
+        // up is named.
+        let is_quietly = is_beside && next == Next::Again;
+        self.tell_failed(&position, &blame, attempts, is_quietly);
         match next {
             Next::Again => {
                 self.count(metrics::RECORDS_REDELIVERED, 1);
@@ -282,7 +277,7 @@ impl Source for Flow<'_> {
                 Verdict::Again(pause)
             }
             Next::Stop => {
-                self.out.is_stuck = true;
+                self.out.is_stuck_at(position);
                 Verdict::GiveUp(failure)
             }
             Next::Isolate => {
@@ -304,6 +299,19 @@ impl Source for Flow<'_> {
     fn stop(&self) -> StopSignal {
         self.checkpointer.stop_signal().clone()
     }
+}
+
+/// Why a record failed; `None` if for no fault of its own.
+fn blame(failure: &Failure) -> Option<Blame> {
+    let (cause, error) = match failure {
+        Failure::Error(ProcessorError::Fatal(_)) => return None,
+        Failure::Error(ProcessorError::Retry(cause)) => (FailureCause::Retry, chain(cause)),
+        Failure::Error(ProcessorError::Poison(cause) | ProcessorError::PoisonAt { cause, .. }) => {
+            (FailureCause::Poison, chain(cause))
+        }
+        Failure::Panic(panic) => (FailureCause::Panic, panic_text(&**panic).to_owned()),
+    };
+    Some(Blame { cause, error })
 }
 
 impl fmt::Debug for Flow<'_> {

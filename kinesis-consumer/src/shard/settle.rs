@@ -79,11 +79,12 @@ impl ShardTask {
     /// A call ended before all was settled that it had taken.
     pub(super) fn failed_in_flow(&mut self) -> Returned {
         self.checkpointer.withdraw();
-        if !self.out.is_stuck() {
+        let Some(position) = self.out.stuck() else {
             return Returned::Again;
-        }
+        };
         self.is_stuck();
         error!(
+            %position,
             "A record failed for good and by the setting on_failure the shard stops. Its lease is kept, idle, until the worker stops: mend the processor and start the worker again."
         );
         Returned::Stuck

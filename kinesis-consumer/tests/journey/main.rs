@@ -10,6 +10,7 @@ mod crowded;
 mod delivery;
 mod events;
 mod failures;
+mod failures_one_by_one;
 mod fan_out;
 mod faulty;
 mod growing;

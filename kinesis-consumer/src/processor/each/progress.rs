@@ -24,7 +24,8 @@ pub(super) struct Progress {
     watermark: Option<Position>,
     #[cfg(feature = "mutations")]
     last_done: Option<(u64, Position)>,
-    /// The first record, in the order of the shard, for which the call gives up.
+    /// The record for which the call gives up: the first in the order of the shard, of those whose failure
+    /// is fatal if there are any, since these are to end the consumer.
     failure: Option<(u64, Position, Failure)>,
     /// Until when nothing starts, because a record failed.
     rests_until: Option<Instant>,
@@ -40,6 +41,12 @@ pub(crate) enum Failure {
     Error(ProcessorError),
     /// What the handler panicked with.
     Panic(Box<dyn Any + Send>),
+}
+
+impl Failure {
+    fn is_fatal(&self) -> bool {
+        matches!(self, Self::Error(ProcessorError::Fatal(_)))
+    }
 }
 
 impl Progress {
@@ -150,11 +157,10 @@ impl Progress {
     /// The call is to end because of this record: once nothing is under way, and `by` then at the latest.
     pub(super) fn give_up(&mut self, number: u64, failure: Failure, by: Option<Instant>) {
         self.ends_by = self.ends_by.or(by);
-        let earlier = self
-            .failure
-            .as_ref()
-            .is_none_or(|(first, ..)| number < *first);
-        if earlier && let Some(position) = self.record(number).map(Record::position) {
+        let is_before = self.failure.as_ref().is_none_or(|(first, _, known)| {
+            (!failure.is_fatal(), number) < (!known.is_fatal(), *first)
+        });
+        if is_before && let Some(position) = self.record(number).map(Record::position) {
             self.failure = Some((number, position, failure));
         }
     }
@@ -196,7 +202,7 @@ impl Progress {
             under_way,
             records = self.schedule.len(),
             first = first.as_ref().map(tracing::field::display),
-            "No record was done for a while, though some are under way. The checkpoint stays before the first of them, and where the shard has ended its children wait. Handlers hang, or whoever takes from the record stream does not acknowledge those that it has."
+            "No record was done for a while, though some are under way. The checkpoint stays before the first of them, and where the shard has ended its children wait. Handlers hang or fail, or whoever takes from the record stream does not acknowledge those that it has."
         );
     }
 }

@@ -194,7 +194,7 @@ impl Runner {
                 }
                 () = &mut stall_due => {
                     stall_due.as_mut().reset(self.clock.now() + STALL_WARNING);
-                    if std::mem::replace(&mut stalled, true) && !running.is_empty() {
+                    if std::mem::replace(&mut stalled, true) {
                         progress.warn(running.len());
                     }
                 }
@@ -205,7 +205,8 @@ impl Runner {
                     None => has_more = false,
                 },
                 Some((number, done)) = running.next() => {
-                    stalled = false;
+                    // One that fails is not done.
+                    stalled &= !matches!(done, Done::Handled(Ok(())) | Done::Buried(true));
                     if let Some(bury) = self.is_over(number, done, &mut progress, source) {
                         let buries = bury.map(move |stored| (number, Done::Buried(stored)));
                         running.push(buries.right_future());
