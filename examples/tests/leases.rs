@@ -34,6 +34,8 @@ async fn leases(endpoint: &str, args: &[&str]) -> Output {
         .args(args)
         .args(["--application", "board", "--endpoint-url", endpoint])
         .args(watch)
+        // There is no KCL here.
+        .args(["--kcl-failover-ms", "500"])
         .env("AWS_ACCESS_KEY_ID", "local")
         .env("AWS_SECRET_ACCESS_KEY", "local");
     let output = tokio::time::timeout(PATIENCE, command.output()).await;
@@ -361,7 +363,13 @@ async fn each_command_explains_itself_and_what_cannot_be_understood_is_told_apar
     for command in ["list", "release", "reset", "convert", "unstick", "verify"] {
         let (help, code) = text(nowhere, &[command, "--help"]).await;
         assert_eq!(code, Some(0), "{command}");
-        let says = ["--application", "--json", "--failover-ms", "--endpoint-url"];
+        let says = [
+            "--application",
+            "--json",
+            "--failover-ms",
+            "--kcl-failover-ms",
+            "--endpoint-url",
+        ];
         assert!(
             says.iter().all(|flag| help.contains(flag)),
             "{command}: {help}"

@@ -24,8 +24,9 @@
 //! Each write demands the row's counter and owners as they were seen, and raises the counter, as a
 //! worker's does. A lease counts as *held* while its counter moves: what must not be done under a
 //! holder's feet ([`reset`](LeaseAdmin::reset), [`unstick`](LeaseAdmin::unstick), the conversions)
-//! watches the table for [`failover_time`](LeaseAdmin::failover_time) first and leaves held leases
-//! alone. [`release`](LeaseAdmin::release) asks a holder, by the handoff of the KCL, to drain,
+//! watches the table for [`failover_time`](LeaseAdmin::failover_time) first, and for
+//! [`kcl_failover_time`](LeaseAdmin::kcl_failover_time) where a worker of a KCL may have one of the leases,
+//! and leaves held leases alone. [`release`](LeaseAdmin::release) asks a holder, by the handoff of the KCL, to drain,
 //! checkpoint and let go. So nothing here makes two workers process one shard, provided that
 //! `failover_time` here is no shorter than the longest of the workers': a worker with a longer one renews
 //! more seldom, its lease counts as not held, and where it is taken away two process the shard until the
@@ -55,6 +56,7 @@ use kinesis_core::Clock;
 
 use super::LeaseTableSettings;
 use super::layout::TableNames;
+use super::settings::KCL_FAILOVER_TIME_DEFAULT;
 use rows::Rows;
 
 pub use change::{Change, ChangeResult, ResetTo, Which};
@@ -71,6 +73,7 @@ pub struct LeaseAdmin {
     kinesis: aws_sdk_kinesis::Client,
     rows: Rows,
     failover_time: Duration,
+    kcl_failover_time: Duration,
     without_kcl: bool,
     clock: Clock,
 }
@@ -88,6 +91,7 @@ impl LeaseAdmin {
             rows: Rows::new(dynamodb, TableNames::of(&application)),
             application,
             failover_time: FAILOVER_TIME,
+            kcl_failover_time: KCL_FAILOVER_TIME_DEFAULT,
             without_kcl: false,
             clock: Clock::default(),
         }
@@ -102,16 +106,26 @@ impl LeaseAdmin {
     }
 
     /// For how long a lease's counter has to stand still until nobody holds the lease: at least the
-    /// `failover_time` of the workers (the KCL's `failoverTimeMillis`); with less, leases that are held
-    /// are taken away. Default: 10 s, as theirs.
+    /// `failover_time` of the workers; with less, leases that are held are taken away. Default: 10 s, as
+    /// theirs.
     #[must_use]
     pub fn failover_time(mut self, failover_time: Duration) -> Self {
         self.failover_time = failover_time;
         self
     }
 
+    /// The same for a lease that a worker of a KCL may have: one that does not bear the mark of its holder,
+    /// which ours leave. At least the longest `failoverTimeMillis` of the KCL workers, which renew once in a
+    /// third of it. No less than `failover_time` counts. Default: 60 s, as
+    /// [the workers'](crate::LeaseSettings::kcl_failover_time).
+    #[must_use]
+    pub fn kcl_failover_time(mut self, kcl_failover_time: Duration) -> Self {
+        self.kcl_failover_time = kcl_failover_time;
+        self
+    }
+
     /// Says that no KCL reads the table any more, whatever it left there, so that leases can be
-    /// [`reset`](Self::reset) to an instant.
+    /// [`reset`](Self::reset) to an instant, and none is watched for `kcl_failover_time`.
     #[must_use]
     pub fn without_kcl(mut self) -> Self {
         self.without_kcl = true;
@@ -131,6 +145,7 @@ impl fmt::Debug for LeaseAdmin {
         f.debug_struct("LeaseAdmin")
             .field("table", &self.rows.table())
             .field("failover_time", &self.failover_time)
+            .field("kcl_failover_time", &self.kcl_failover_time)
             .finish_non_exhaustive()
     }
 }

@@ -17,7 +17,7 @@ const FAILOVER_TIME_DEFAULT: Duration = Duration::from_secs(10);
 
 /// Source: none, a bound for what is usual; the KCL's own default is 10 s, and what is set for slow
 /// processors or networks is rarely more than a minute.
-const KCL_FAILOVER_TIME_DEFAULT: Duration = Duration::from_secs(60);
+pub(super) const KCL_FAILOVER_TIME_DEFAULT: Duration = Duration::from_secs(60);
 
 /// Shorter ones would not leave room for the attempts of a renewal over a slow network.
 /// Source: none, reasonable bound.

@@ -306,6 +306,71 @@ async fn nothing_is_reset_to_an_instant_where_a_kcl_has_been_unless_it_is_said_t
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kcl_that_renews_once_in_twenty_seconds_holds_its_leases_until_it_stops() {
+    let world = World::new(1).await;
+    processed(&world, 3).await;
+    let (_, id) = identify(&world, STREAM).await;
+    let text = |text: &str| AttributeValue::S(text.to_owned());
+    change(&world, "SET leaseOwner = :kcl", &[(":kcl", text("kcl"))]).await;
+    let admin = admin(&world);
+    let one = [(":one", AttributeValue::N("1".to_owned()))];
+    let renewals = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            change(&world, "ADD leaseCounter :one", &one).await;
+        }
+    };
+    let beside_it = async {
+        let reset = admin.reset(&Which::All, ResetTo::TrimHorizon).await;
+        assert_eq!(results(&reset.expect("looked")), [ChangeResult::Held]);
+        let refused = admin.convert_to_multi_stream(&id).await;
+        assert_eq!(
+            refused.expect_err("it runs").kind(),
+            ErrorKind::InvalidInput
+        );
+        let handoff = [(":next", text("next")), (":kcl", text("kcl"))];
+        let asks = "SET leaseOwner = :next, checkpointOwner = :kcl";
+        change(&world, asks, &handoff).await;
+        let unstuck = admin.unstick().await.expect("looked");
+        assert_eq!(results(&unstuck), [ChangeResult::Held]);
+    };
+    tokio::select! {
+        () = renewals => unreachable!("it renews for ever"),
+        () = beside_it => {}
+    }
+    let took = async |admin: LeaseAdmin| {
+        let begun = world.clock.now();
+        let unstuck = admin.unstick().await.expect("looked");
+        (results(&unstuck), (world.clock.now() - begun).as_secs())
+    };
+    assert_eq!(took(admin.clone()).await, (vec![ChangeResult::Done], 60));
+    // Who knows better, or that there is none, need not wait for so long.
+    for (admin, seconds) in [
+        (admin.clone().kcl_failover_time(Duration::from_secs(30)), 30),
+        (admin.clone().kcl_failover_time(Duration::from_secs(1)), 10),
+        (admin.without_kcl(), 10),
+    ] {
+        let handoff = [(":next", text("next")), (":kcl", text("kcl"))];
+        let asks = "SET leaseOwner = :next, checkpointOwner = :kcl";
+        change(&world, asks, &handoff).await;
+        assert_eq!(took(admin).await, (vec![ChangeResult::Done], seconds));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_a_worker_of_ours_that_died_is_free_after_its_own_failover_time() {
+    let world = World::new(1).await;
+    world.put_numbers(0..3, 3).await;
+    let worker = world.worker("one", |_| Behaviour::Process);
+    world.ledger.until_processed(3).await;
+    worker.kill().await;
+    let begun = world.clock.now();
+    let reset = admin(&world).reset(&Which::All, ResetTo::TrimHorizon).await;
+    assert_eq!(results(&reset.expect("reset")), [ChangeResult::Done]);
+    assert_eq!((world.clock.now() - begun).as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_worker_by_the_rules_of_kcl_2_is_not_asked_to_let_go_and_what_it_left_is_released() {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     let state = || text("Migration3.0");

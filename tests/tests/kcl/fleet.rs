@@ -201,7 +201,9 @@ impl Fleet {
     /// What an operator has for the fleet.
     pub(super) fn admin(&self) -> LeaseAdmin {
         let (kinesis, dynamodb) = (self.world.kinesis.clone(), self.world.dynamodb.clone());
-        LeaseAdmin::new(APPLICATION, kinesis, dynamodb).failover_time(FAILOVER_TIME)
+        LeaseAdmin::new(APPLICATION, kinesis, dynamodb)
+            .failover_time(FAILOVER_TIME)
+            .kcl_failover_time(FAILOVER_TIME)
     }
 
     /// A worker of the newest KCL.

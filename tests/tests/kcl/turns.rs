@@ -161,7 +161,9 @@ async fn until_it_took_what_is_not_its_own(world: &World, kcl: &str) {
 /// Lets our converter make the lease table one of an application that reads so many streams.
 async fn convert(world: &World, to: Reads) {
     let (kinesis, dynamodb) = (world.kinesis.clone(), world.dynamodb.clone());
-    let admin = LeaseAdmin::new(APPLICATION, kinesis, dynamodb).failover_time(FAILOVER_TIME);
+    let admin = LeaseAdmin::new(APPLICATION, kinesis, dynamodb)
+        .failover_time(FAILOVER_TIME)
+        .kcl_failover_time(FAILOVER_TIME);
     let stream = admin.identify(&STREAM.into()).await.expect("identified");
     let before = rows(world).await;
     let done = match to {

@@ -121,10 +121,13 @@ struct Table {
     #[arg(long)]
     json: bool,
     /// For how long a lease is watched before nobody counts as holding it, in milliseconds: the
-    /// workers' --failover-ms, or more, and no less than the failoverTimeMillis of a KCL. With less, leases are taken from workers that are at work,
+    /// workers' --failover-ms, or more. With less, leases are taken from workers that are at work,
     /// and two process a shard for a moment.
     #[arg(long, default_value_t = 10_000)]
     failover_ms: u64,
+    /// The same for a lease that a worker of a KCL may have: its failoverTimeMillis, or more.
+    #[arg(long, default_value_t = 60_000)]
+    kcl_failover_ms: u64,
     #[command(flatten)]
     connection: Connection,
 }
@@ -238,6 +241,7 @@ fn admin(table: &Table, aws: &SdkConfig) -> LeaseAdmin {
     LeaseAdmin::new(&table.application, kinesis, dynamodb)
         .table(&table.tables.settings())
         .failover_time(Duration::from_millis(table.failover_ms))
+        .kcl_failover_time(Duration::from_millis(table.kcl_failover_ms))
 }
 
 fn print(

@@ -118,7 +118,7 @@ impl fmt::Display for ChangeResult {
 impl LeaseAdmin {
     /// Takes leases away from whoever owns them: at once where nobody is there any more, by asking
     /// for a handoff where somebody is. One that is being handed to another worker goes there. Watches the
-    /// table for `failover_time` first.
+    /// table for `failover_time` first, or for `kcl_failover_time` where a KCL may have one of them.
     ///
     /// Workers of a KCL 2.x, or of a KCL 3 that works as one (`CLIENT_VERSION_CONFIG_COMPATIBLE_WITH_2X`),
     /// know no handoff: asked for one they go on, and the lease is stuck. They are not asked.
@@ -167,7 +167,7 @@ impl LeaseAdmin {
     }
 
     /// Moves checkpoints to where reading is to start again, of leases that nobody holds; prepared
-    /// checkpoints are removed. Stop the application first. Watches the table for `failover_time`.
+    /// checkpoints are removed. Stop the application first. Watches the table as [`release`](Self::release) does.
     ///
     /// Shards whose leases are gone from the table, as those of finished shards are in time, are not
     /// read again.
@@ -241,7 +241,8 @@ impl LeaseAdmin {
     }
 
     /// Ends handoffs that nobody carries on: where `checkpointOwner` is set and the counter has stood
-    /// still for `failover_time`, the lease goes to nobody, and the next worker takes it.
+    /// still for `failover_time` (a KCL's: `kcl_failover_time`), the lease goes to nobody, and the next worker
+    /// takes it.
     ///
     /// This crate's workers do so by themselves; a KCL may leave such a lease for ever (its issue 1743).
     ///
@@ -265,7 +266,7 @@ impl LeaseAdmin {
 
     /// The leases that are asked for, and whether a worker holds each.
     async fn watched(&self, which: &Which) -> Result<Vec<(Found, bool)>, Error> {
-        let (scan, held) = self.rows.watch(self.failover_time).await?;
+        let (scan, held) = self.watch(|lease| which.has(lease)).await?;
         which.check(&scan.leases)?;
         let leases = scan.leases.into_iter();
         let asked_for = leases.filter(|found| which.has(&found.lease));

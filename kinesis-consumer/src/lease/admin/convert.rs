@@ -73,7 +73,7 @@ impl LeaseAdmin {
     }
 
     async fn convert(&self, make: impl Fn(&Found) -> Option<Item>) -> Result<Vec<Change>, Error> {
-        let (scan, held) = self.rows.watch(self.failover_time).await?;
+        let (scan, held) = self.watch(|_| true).await?;
         if let Some(lease) = held.first() {
             return Err(Error::new(
                 ErrorKind::InvalidInput,

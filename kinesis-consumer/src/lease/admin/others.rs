@@ -1,12 +1,32 @@
 //! Workers of a KCL on the table, and what must not be done beside them.
 
+use std::collections::BTreeSet;
+
+use kinesis_core::ShardId;
+
 use super::LeaseAdmin;
+use super::rows::Scan;
 use crate::error::{Error, ErrorKind};
 use crate::lease::migration::{CLIENT_VERSION_KEY, ClientVersion};
 use crate::lease::table::Fleet;
 use crate::lease::{FORMER_OWNER, Lease, RELEASED_BY_OPERATOR};
 
 impl LeaseAdmin {
+    /// The rows, and the keys of those that a worker holds, among those that are `asked_for` also one of a
+    /// KCL that renews seldom.
+    pub(super) async fn watch(
+        &self,
+        asked_for: impl Fn(&Lease) -> bool,
+    ) -> Result<(Scan, BTreeSet<ShardId>), Error> {
+        let of_kcl = |lease: &Lease| {
+            // In the place of a row that was deleted, whose holder does not know yet.
+            let may_be = had_by_kcl(lease).is_some() || lease.holder() == Some(FORMER_OWNER);
+            may_be && !self.without_kcl && asked_for(lease)
+        };
+        let (time, of_theirs) = (self.failover_time, self.kcl_failover_time);
+        self.rows.watch(time, of_theirs, of_kcl).await
+    }
+
     /// # Errors
     /// `InvalidInput` if a KCL may take leases of the table: it could not read one at an instant.
     pub(super) async fn permit_instant(&self) -> Result<(), Error> {

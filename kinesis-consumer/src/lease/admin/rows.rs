@@ -96,20 +96,30 @@ impl Rows {
         Ok(scan)
     }
 
-    /// Scans, watches for `time`, scans again: the rows of the second scan, and the keys of those
-    /// whose counter moved.
-    pub(super) async fn watch(&self, time: Duration) -> Result<(Scan, BTreeSet<ShardId>), Error> {
+    /// Scans, watches for `time`, scans again: the rows of the last scan, and the keys of those whose
+    /// counter moved. If it did not for a lease that `is_slow`, it is watched for `slow_time` in all.
+    pub(super) async fn watch(
+        &self,
+        time: Duration,
+        slow_time: Duration,
+        is_slow: impl Fn(&Lease) -> bool,
+    ) -> Result<(Scan, BTreeSet<ShardId>), Error> {
         let before = self.scan().await?;
         tokio::time::sleep(time).await;
-        let after = self.scan().await?;
+        let mut after = self.scan().await?;
         let counter = |key: &ShardId| {
             let found = before.leases.iter().find(|found| found.key() == key)?;
             Some(found.lease.counter)
         };
-        let moved = after
-            .leases
-            .iter()
-            .filter(|found| counter(found.key()) != Some(found.lease.counter));
+        let has_moved = |found: &Found| counter(found.key()) != Some(found.lease.counter);
+        let more = slow_time.saturating_sub(time);
+        let is_unclear = |found: &Found| is_slow(&found.lease) && !has_moved(found);
+        if !more.is_zero() && after.leases.iter().any(is_unclear) {
+            tracing::info!(?slow_time, "a KCL may have a lease, and renews more seldom");
+            tokio::time::sleep(more).await;
+            after = self.scan().await?;
+        }
+        let moved = after.leases.iter().filter(|found| has_moved(found));
         let held = moved.map(|found| found.key().clone()).collect();
         Ok((after, held))
     }
