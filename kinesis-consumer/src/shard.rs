@@ -146,7 +146,8 @@ impl ShardTask {
             "Processing of the shard is over."
         );
         match (end, self.failure) {
-            (End::Failed, Some(failure)) => Outcome::Failed(failure),
+            // Also where the lease was lost before it could be released.
+            (End::Failed | End::Lost, Some(failure)) => Outcome::Failed(failure),
             (End::Failed, None) => Outcome::Failed(Error::new(
                 ErrorKind::Internal,
                 "a shard failed without a cause",

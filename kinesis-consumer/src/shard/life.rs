@@ -11,6 +11,7 @@
 //!                 ├── asked to stop ──┴──▶ Stop ──▶ Release ──▶ Done(Released)
 //!                 ├── shard expired ─────▶ Stop ──▶ Retire ── SHARD_END stored ──▶ Release ──▶ Done(Ended)
 //!                 ├── stream unknown, or a batch fails for good ─▶ Stop ──▶ Park (until lost or asked to stop)
+//!                 ├── reading broke down ▶ Stop ──▶ Release ──▶ Done(Failed)
 //!                 └── fatal ─────────────────────▶ Release ──▶ Done(Failed)
 //! before Release: lease lost ──▶ Lose ──▶ Done(Lost)
 //! ```
@@ -254,7 +255,10 @@ impl Life {
             Fetch::End => self.go(State::EndShard),
             Fetch::Expired => self.stop_before(State::Retire, now),
             Fetch::NotFound => self.stop_before(State::Park, now),
-            Fetch::Broken => self.fail(),
+            Fetch::Broken => {
+                self.end = End::Failed;
+                self.stop_before(State::Release, now);
+            }
         }
     }
 

@@ -131,6 +131,19 @@ fn a_fatal_error_releases_the_lease_without_another_call() {
 }
 
 #[test]
+fn a_shard_whose_reading_broke_down_gets_its_last_call_and_fails() {
+    let (mut life, now) = life();
+    life.on(Event::Returned(Returned::Ok), now);
+    life.on(Event::Fetched(Fetch::Broken), now);
+    assert_eq!(life.doing(), Doing::Call(Call::ShutdownRequested));
+    assert_eq!(life.deadline(), Some(now + TIMEOUT));
+    life.on(Event::Returned(Returned::Ok), now);
+    assert_eq!(life.doing(), Doing::Release);
+    life.on(Event::Released(true), now);
+    assert_eq!(life.doing(), Doing::Done(End::Failed));
+}
+
+#[test]
 fn an_unknown_stream_parks_the_shard_and_does_not_end_it() {
     let (mut life, now) = life();
     life.on(Event::Returned(Returned::Ok), now);
