@@ -35,6 +35,10 @@ pub enum Mutation {
     MissedLeaseStartsNow,
     /// A reset to an instant stores that of the reset.
     ResetStartsNow,
+    /// A dead letter counts as stored though its destination failed.
+    LetterNotStored,
+    /// A shard that stops at what fails goes on behind it.
+    StoppedGoesOn,
     /// Leases are moved until no worker has more than another, which may never be.
     EvensOutForEver,
 }

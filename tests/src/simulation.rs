@@ -11,8 +11,9 @@
 //!            └──────────────▶ log ◀────────┘ ─▶ rules ─▶ violations
 //! ```
 //! A seed decides beforehand how many streams there are (one, or two on one lease table), where the
-//! application starts (`scenario/settings`), how it reads, and which processors it has ([`processor::Way`]);
-//! and, while it runs, all else.
+//! application starts (`scenario/settings`), how it reads, which processors it has ([`processor::Way`]), what
+//! becomes of a batch that fails, and how the destination of dead letters behaves ([`processor::Mood`]); and,
+//! while it runs, all else.
 //!
 //! Promise: a seed has one history. Two runs give the same log, byte for byte, also in one process
 //! with other runs between them.

@@ -88,6 +88,16 @@ fn a_reset_to_another_instant_than_was_asked_for_is_found() {
 }
 
 #[test]
+fn a_dead_letter_that_is_not_stored_is_found() {
+    found(Mutation::LetterNotStored, Rule::Lost);
+}
+
+#[test]
+fn a_shard_that_stopped_and_goes_on_is_found() {
+    found(Mutation::StoppedGoesOn, Rule::Stopped);
+}
+
+#[test]
 fn leases_that_are_moved_for_ever_are_found() {
     found(Mutation::EvensOutForEver, Rule::Restless);
 }

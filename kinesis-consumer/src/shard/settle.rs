@@ -22,6 +22,8 @@ use crate::events::EventKind;
 use crate::fetch::FetchContext;
 use crate::lease::HeldLease;
 use crate::metrics;
+#[cfg(feature = "mutations")]
+use crate::mutation::{self, Mutation};
 use crate::record::Record;
 
 impl ShardTask {
@@ -34,6 +36,11 @@ impl ShardTask {
         let records = hand.part().len();
         let first = hand.part().first().map(Record::position);
         let next = hand.failed(blame, named);
+        #[cfg(feature = "mutations")]
+        if next == Returned::Stuck && mutation::is(Mutation::StoppedGoesOn) {
+            self.drop_batch();
+            return Returned::Ok;
+        }
         let first = first.as_ref().map(tracing::field::display);
         match next {
             Returned::Part => {
@@ -129,6 +136,8 @@ impl ShardTask {
         };
         let buried = match written {
             Ok(()) => self.buried(&letter),
+            #[cfg(feature = "mutations")]
+            Err(_) if mutation::is(Mutation::LetterNotStored) => self.buried(&letter),
             Err(error) => {
                 tell_not_stored(&letter, self.life.attempts() + 1, &error);
                 Buried::Failed

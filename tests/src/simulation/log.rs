@@ -44,6 +44,8 @@ pub enum Ending {
     Done,
     /// It returned an error or panicked.
     Failed,
+    /// It returned an error that says that a record cannot be processed.
+    Poison,
     /// Its future was dropped.
     Dropped,
 }
@@ -246,6 +248,9 @@ pub enum Event {
     },
     /// From here on nothing fails: the network is well, and nobody crashes.
     Calm,
+    /// Where shards stop at what fails: from here on no record is poison, and whoever looks after the fleet
+    /// lets the shards go on.
+    Mended,
     /// The fleet did not come to rest in time.
     Unrest {
         /// What is not in order.
@@ -470,6 +475,7 @@ impl fmt::Display for Entry {
                 write!(f, "   dead letter of shard {} at {position}", short(shard))
             }
             Event::Calm => f.write_str("== calm: nothing fails from here on"),
+            Event::Mended => f.write_str("== mended: no record is poison from here on"),
             Event::Unrest { what } => write!(f, "== not at rest: {what}"),
             Event::Quiet => f.write_str("== quiet: everything is in order"),
             Event::Still => f.write_str("== still: nothing is to be moved from here on"),

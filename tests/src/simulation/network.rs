@@ -35,8 +35,10 @@ use super::log::{Event, Log};
 use super::observe;
 use cut::Cuts;
 pub use cut::{Cut, Made};
+use late::Late;
 
 mod cut;
+mod late;
 
 type Answer = Result<HttpResponse, ConnectorError>;
 
@@ -76,6 +78,8 @@ struct Wire {
     rand: Rand,
     /// One call of so many meets a fault; 0: none does.
     fault_every: AtomicU64,
+    /// Which reads are late.
+    late: OnceLock<Late>,
     /// What does not come through.
     cuts: Mutex<Cuts>,
     calls: AtomicU64,
@@ -115,6 +119,7 @@ impl Network {
                 log,
                 rand,
                 fault_every: AtomicU64::new(0),
+                late: OnceLock::new(),
                 cuts: Mutex::default(),
                 calls: AtomicU64::new(0),
                 polls: AtomicU64::new(0),
@@ -157,6 +162,12 @@ impl Network {
         self.wire.fault_every.store(calls, Ordering::Relaxed);
     }
 
+    /// From now on one read of so many is [`late`]; 0: none is.
+    pub fn late_every(&self, reads: u64, rand: Rand) {
+        // The first one counts; there is one.
+        drop(self.wire.late.set(Late::new(reads, rand)));
+    }
+
     /// Kills the worker's process where it stands.
     pub fn kill(&self) {
         self.wire.die();
@@ -170,6 +181,9 @@ impl Network {
     /// Nothing fails from now on.
     pub fn calm(&self) {
         self.fault_every(0);
+        if let Some(late) = self.wire.late.get() {
+            late.calm();
+        }
         self.wire.cuts().lift_all();
         self.wire.spared.store(true, Ordering::Relaxed);
     }
@@ -311,9 +325,17 @@ impl Wire {
 
     /// The service carries the request out, and the log is told what that made of the lease table.
     async fn deliver(&self, request: HttpRequest, operation: &str) -> Answer {
+        let late = self
+            .late
+            .get()
+            .and_then(|late| late.next(operation, &request));
         let request = observe::asking_for_the_row(operation, request);
         let written = observe::Written::of(operation, &request);
         let answer = self.client.call(request).await?;
+        if let Some(late) = late {
+            self.called(operation, false, "answered late".to_owned(), false);
+            return Ok(late.than(answer).await);
+        }
         match written {
             Some(written) => Ok(written.observe(answer, &self.worker, &self.log).await),
             None => Ok(answer),

@@ -9,20 +9,21 @@
 
 mod batches;
 mod each;
+mod graveyard;
 mod prepared;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use kinesis_consumer::{
-    BoxError, Checkpointer, DeadLetter, DeadLetters, ForEach, InitializeInput, ProcessRecordsInput,
-    ProcessorError, Record, RecordProcessor, RecordProcessorFactory, ShardId, StreamId,
+    Checkpointer, ForEach, InitializeInput, ProcessRecordsInput, ProcessorError, Record,
+    RecordProcessor, RecordProcessorFactory, ShardId, StreamId,
 };
 use kinesis_core::{Position, Rand};
 
 use super::log::{Call, Ending, Event, Instance, Log, Pending};
+pub use graveyard::{Graveyard, Mood};
 
 /// Ends the payload of a record that no processor can process.
 pub const POISON: &str = "!";
@@ -66,8 +67,10 @@ pub struct Processors {
     pub way: Way,
     /// How they behave.
     pub temper: Temper,
-    /// Whether batches may fail still; shared by all workers.
+    /// Whether batches do not fail any more; shared by all workers.
     pub sound: Arc<AtomicBool>,
+    /// Whether poison is none any more; shared by all workers.
+    pub mended: Arc<AtomicBool>,
 }
 
 impl RecordProcessorFactory for Processors {
@@ -99,6 +102,7 @@ impl Processors {
             rand: self.rand.fork(),
             temper: self.temper,
             sound: Arc::clone(&self.sound),
+            mended: Arc::clone(&self.mended),
         };
         match &self.way {
             Way::Batches => Box::new(batches::Recorder::new(actor)),
@@ -124,6 +128,7 @@ struct Actor {
     rand: Rand,
     temper: Temper,
     sound: Arc<AtomicBool>,
+    mended: Arc<AtomicBool>,
 }
 
 /// A call under way; told as dropped unless it is told otherwise.
@@ -145,17 +150,17 @@ impl Drop for Under {
 }
 
 impl Under {
-    fn over<E>(mut self, result: Result<(), E>) -> Result<(), E> {
+    fn over(mut self, result: Result<(), ProcessorError>) -> Result<(), ProcessorError> {
         self.ending = ending(&result);
         result
     }
 }
 
-fn ending<E>(result: &Result<(), E>) -> Ending {
-    if result.is_ok() {
-        Ending::Done
-    } else {
-        Ending::Failed
+fn ending(result: &Result<(), ProcessorError>) -> Ending {
+    match result {
+        Ok(()) => Ending::Done,
+        Err(ProcessorError::Poison(_) | ProcessorError::PoisonAt { .. }) => Ending::Poison,
+        Err(_) => Ending::Failed,
     }
 }
 
@@ -265,6 +270,9 @@ impl Actor {
 
     /// Fails if one of the records is poison, and names it or does not.
     fn tastes(&self, records: &[Record]) -> Result<(), ProcessorError> {
+        if self.mended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let poisoned = |record: &&Record| record.data.ends_with(POISON.as_bytes());
         let Some(poisoned) = records.iter().find(poisoned) else {
             return Ok(());
@@ -281,31 +289,4 @@ impl Actor {
 fn end(input: &ProcessRecordsInput) -> Position {
     let last = input.records.last().expect("a batch has a record");
     last.position()
-}
-
-/// Where dead letters go: into the log.
-#[derive(Clone, Debug)]
-pub struct Graveyard {
-    /// The log.
-    pub log: Log,
-    /// Whether they come from several streams.
-    pub many: bool,
-}
-
-#[async_trait]
-impl DeadLetters for Graveyard {
-    async fn write(&self, letter: &DeadLetter) -> Result<(), BoxError> {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-        self.log.push(Event::Buried {
-            shard: match self.many {
-                true => key(&letter.stream, &letter.shard_id),
-                false => letter.shard_id.clone(),
-            },
-            position: Position::at(
-                letter.record.sequence_number.clone(),
-                letter.record.sub_sequence,
-            ),
-        });
-        Ok(())
-    }
 }

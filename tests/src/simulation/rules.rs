@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Rule::Lost`] | a checkpoint passes only records that a processor was done with, or that are stored dead letters; in the end that is every record |
 //! | [`Rule::Order`] | a processor starts behind the checkpoint and is given the shard's records in order and without a gap; again only what it failed. Of a batch that is gone through record by record each is taken once until it fails, behind all earlier ones of its key, and so many at once as was asked for |
+//! | [`Rule::Stopped`] | where shards stop at what fails: whoever failed so often, or said that a record cannot be processed, is asked to shut down and called no more. Until that is mended the next owner comes as far and no further; all other shards come to rest |
 //! | [`Rule::TwoOwners`] | of a shard's processors one at a time is in a call, and none that is older than another that began |
 //! | [`Rule::Parents`] | a processor begins after the parents of its shard are checkpointed at their end |
 //! | [`Rule::Back`] | checkpoints and counters of a lease never go back, and a lease is deleted only at its end, save where an operator does it (`rules/anew.rs`) |
@@ -48,6 +49,7 @@ mod pending;
 mod records;
 mod rest;
 mod start;
+mod stopped;
 mod turns;
 
 /// What a log can break.
@@ -57,6 +59,8 @@ pub enum Rule {
     Lost,
     /// A processor was given what was not its turn.
     Order,
+    /// A shard that stopped goes on.
+    Stopped,
     /// Two processors work on one shard.
     TwoOwners,
     /// A child was begun before a parent was finished.
@@ -118,6 +122,8 @@ pub struct Truth {
     pub initial: InitialPosition,
     /// How records are gone through one by one, where they are.
     pub each: Option<ForEach>,
+    /// Failures of a batch at which its shard stops, where it does.
+    pub stops_after: Option<u32>,
 }
 
 /// A user record of the stream.
@@ -172,6 +178,8 @@ pub struct Checker {
     /// The leader gave the lock back, and no other has it yet.
     vacant: bool,
     quiet: bool,
+    /// What shards stopped at is none any more, and they are let go on.
+    mended: bool,
     still: bool,
     /// Where operators' deeds set leases to.
     deeds: BTreeMap<Arc<str>, Start>,
@@ -209,6 +217,7 @@ impl Checker {
             leaderless: None,
             vacant: false,
             quiet: false,
+            mended: false,
             still: false,
             deeds: BTreeMap::new(),
             dead: BTreeMap::new(),
@@ -308,6 +317,7 @@ impl Checker {
             Event::Buried { shard, position } => self.buried(shard, position),
             Event::Unrest { what } => self.breaks(Rule::Stuck, what.clone()),
             Event::Quiet => self.quiet = true,
+            Event::Mended => self.mended = true,
             Event::Still => self.still = true,
             Event::Over => self.still = false,
             Event::Step(_) | Event::Asked { .. } | Event::Called { .. } | Event::Calm => {}

@@ -4,12 +4,14 @@
 //! start ─▶ trouble: workers come, stop, crash, are cut off; the network is bad; shards split and merge;
 //!          an operator releases leases, sets them anew, deletes their rows
 //!       ─▶ calm: nothing fails any more ─▶ at rest within a bound ─▶ over
+//!                    └ where shards stop at what fails: at rest but for those, then mended ┘
 //! ```
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kinesis_consumer::admin::Which;
 use kinesis_consumer::{OnFailure, Settings};
 use kinesis_core::{Clock, Rand};
 use kinesis_local::testing::START_MS;
@@ -19,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::log::{Event, Log};
 use super::network::Doom;
-use super::operator::Operator;
-use super::processor::{Temper, Way};
+use super::operator::{Deed, Operator};
+use super::processor::{Mood, Temper, Way};
 use super::rules::{Checker, Truth};
 use super::worker::Worker;
+use looked_after::STOPS_WITHIN;
 use streams::Source;
 use writer::Writer;
 
@@ -69,9 +72,14 @@ enum Act {
     Release,
 }
 
+/// Chance for what came later than most: so that other things are chosen as they were before.
+const MORE: u64 = 0x006d_6f72_6500;
+
 /// A run under way.
 pub(super) struct Scenario {
     rand: Rand,
+    /// For what has no part in [`Self::rand`], see [`MORE`].
+    more: Rand,
     local: KinesisLocal,
     sources: Vec<Source>,
     /// Whether workers are to read the first stream alone.
@@ -81,12 +89,16 @@ pub(super) struct Scenario {
     settings: Settings,
     way: Way,
     temper: Temper,
+    mood: Mood,
+    /// One read of so many is late; 0: none.
+    late_every: u64,
     /// How long the stream is written to before the first worker comes.
     ahead: Duration,
     fault_every: u64,
     /// Whether workers only come, before the calm.
     nobody_goes: bool,
     sound: Arc<AtomicBool>,
+    mended: Arc<AtomicBool>,
     instances: Arc<AtomicUsize>,
     workers: Vec<Worker>,
     operator: Operator,
@@ -122,13 +134,18 @@ impl Scenario {
         let second = Some(1 + rand.below(3) as i32).filter(|_| rand.below(4) == 0);
         let shards: Vec<i32> = [shards].into_iter().chain(second).collect();
         let sources = streams::create(&local, &shards).await;
-        let settings = settings::settings(&rand);
+        let more = Rand::seeded(seed ^ MORE);
+        let mut settings = settings::settings(&rand);
+        settings.on_failure = settings::stops(&more, settings.on_failure);
+        let mood = settings::mood(&more);
+        let late_every = settings::late_every(&more);
         let temper = settings::temper(&rand);
         let way = settings::way(&rand);
         let ahead = settings::ahead(&rand, &settings);
         let fault_every = [0, 8, 20, 60][rand.below(4) as usize];
         log.step(format!(
-            "seed {seed}: {shards:?} shards, {:?}, {:?}, {:?}, {:?}, one fault in {fault_every} calls, {way:?}, {temper:?}",
+            "seed {seed}: {shards:?} shards, {:?}, {:?}, {:?}, {:?}, one fault in {fault_every} calls, \
+             one late read in {late_every}, {way:?}, {temper:?}, {mood:?}",
             settings.initial_position, settings.retrieval, settings.on_failure, settings.lease.assignment
         ));
         Self {
@@ -140,16 +157,20 @@ impl Scenario {
             settings,
             way,
             temper,
+            mood,
+            late_every,
             ahead,
             fault_every,
             nobody_goes: rand.below(3) == 0,
             sound: Arc::default(),
+            mended: Arc::default(),
             instances: Arc::default(),
             workers: Vec::new(),
             operator,
             deeds: JoinSet::new(),
             crashed: Vec::new(),
             started: 0,
+            more,
             rand,
         }
     }
@@ -167,7 +188,7 @@ impl Scenario {
             self.step().await;
         }
         self.calm().await;
-        if self.rests(REST_WITHIN).await {
+        if self.is_mended_in_time().await && self.rests(REST_WITHIN).await {
             tokio::time::sleep(LAST_OF_TROUBLE).await;
             self.log.push(Event::Quiet);
             self.quiet().await;
@@ -196,7 +217,12 @@ impl Scenario {
         let writer = |source: &Source| Writer {
             stream: source.stream.clone(),
             rand: self.rand.fork(),
-            poison: matches!(self.settings.on_failure, OnFailure::DeadLetter { .. }),
+            poison_every: match self.settings.on_failure {
+                OnFailure::DeadLetter { .. } => 60,
+                // One of them is enough for a shard.
+                OnFailure::Stop { .. } => 400,
+                OnFailure::Retry => 0,
+            },
             enough: enough.clone(),
         };
         let writers = self.sources.iter().map(writer);
@@ -234,6 +260,29 @@ impl Scenario {
         while self.staying() < 2 {
             self.start_worker(false);
         }
+    }
+
+    /// Where shards stop at what fails: all others come to rest, the processors are mended, and what stopped
+    /// is let go on, as README says: the workers start again, or a lease that is released goes to a next owner.
+    /// Whether the fleet came to rest before.
+    async fn is_mended_in_time(&mut self) -> bool {
+        if !matches!(self.settings.on_failure, OnFailure::Stop { .. }) {
+            return true;
+        }
+        let rests = self.rests(REST_WITHIN).await;
+        self.mended.store(true, Ordering::Relaxed);
+        self.log.push(Event::Mended);
+        if self.is_looked_after() && self.more.below(2) == 0 {
+            self.operator.does(Deed::Release(Which::All)).await;
+            return rests;
+        }
+        for at in 0..self.workers.len() {
+            let worker = &self.workers[at];
+            worker.stop();
+            within(STOPS_WITHIN, async || worker.is_gone()).await;
+            self.start_worker(false);
+        }
+        rests
     }
 
     /// What happens to a fleet that nothing is wrong with: it grows, somebody leaves, somebody dies, a

@@ -25,6 +25,7 @@ pub(super) struct Parts {
     pub(super) streams: Option<Streams>,
     pub(super) settings: Settings,
     pub(super) processors: Processors,
+    pub(super) graveyard: Graveyard,
     pub(super) clock: Clock,
     pub(super) rand: Rand,
     pub(super) log: Log,
@@ -50,6 +51,7 @@ impl Worker {
             streams,
             settings,
             processors,
+            graveyard,
             clock,
             rand,
             log,
@@ -73,10 +75,6 @@ impl Worker {
         let dead_letters = matches!(settings.on_failure, OnFailure::DeadLetter { .. });
         let kinesis = aws_sdk_kinesis::Client::from_conf(kinesis.build());
         let dynamodb = aws_sdk_dynamodb::Client::from_conf(dynamodb.build());
-        let graveyard = Graveyard {
-            log: log.clone(),
-            many: streams.is_some(),
-        };
         let consumer = match &streams {
             Some(streams) => {
                 Consumer::multi_stream(APPLICATION, streams, kinesis, dynamodb, processors)

@@ -61,7 +61,7 @@ struct Taken {
 }
 
 impl Taken {
-    fn over<E>(mut self, result: Result<(), E>) -> Result<(), E> {
+    fn over(mut self, result: Result<(), ProcessorError>) -> Result<(), ProcessorError> {
         self.ending = ending(&result);
         result
     }
@@ -108,7 +108,7 @@ impl RecordProcessor for Watched {
     async fn lease_lost(&mut self) {
         let under = self.actor.enter(Call::LeaseLost);
         self.each.lease_lost().await;
-        drop(under.over::<ProcessorError>(Ok(())));
+        drop(under.over(Ok(())));
     }
 
     async fn shard_ended(&mut self, checkpointer: Checkpointer) -> Result<(), ProcessorError> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use kinesis_core::{Position, ShardId};
 
 use super::start::stream_of;
+use super::stopped::Failing;
 use super::{Checker, Rule, Shard};
 use crate::simulation::log::{Call, Ending, Instance};
 
@@ -38,6 +39,7 @@ pub(super) struct Life {
     handled: BTreeSet<Position>,
     /// Whether an operator changed its lease while it had that: it may not know yet.
     pub(super) is_operated: bool,
+    pub(super) failing: Failing,
 }
 
 impl Life {
@@ -52,6 +54,7 @@ impl Life {
             taken: BTreeSet::new(),
             handled: BTreeSet::new(),
             is_operated: false,
+            failing: Failing::default(),
         }
     }
 
@@ -62,6 +65,15 @@ impl Life {
         behind.filter(|(position, kept)| {
             self.handled.contains(*position) || !self.is_before_start(kept, shard)
         })
+    }
+
+    /// What it was given in an earlier call and is not done with, if a call that begins with this record is
+    /// behind that.
+    fn leaves_behind<'a>(&'a self, first: &Position, shard: &'a Shard) -> Option<&'a Position> {
+        let behind = self.behind(shard).map(|(position, _)| position);
+        let mut left = behind.filter(|position| !self.handled.contains(*position));
+        left.next()
+            .filter(|left| self.in_call.is_empty() && *left < first)
     }
 
     /// The furthest record up to which all of the shard are handled.
@@ -100,6 +112,10 @@ impl Checker {
         ) else {
             return;
         };
+        if let Some(stops_after) = self.truth.stops_after {
+            let first = life.in_call.first();
+            life.failing.ended(first, ending, stops_after);
+        }
         if ending == Ending::Done {
             let last = life.in_call.last().cloned();
             life.done = last.map_or(life.done.clone(), |last| last.max(life.done.clone()));
@@ -143,6 +159,10 @@ impl Checker {
             wrong = Some(format!("though it was done with {}", life.done));
         } else if life.in_call.last().is_some_and(|last| position <= last) {
             wrong = Some("in the wrong order".to_owned());
+        } else if let Some(left) = life.leaves_behind(position, shard)
+            && self.truth.each.is_none()
+        {
+            wrong = Some(format!("though it is not done with {left}"));
         } else if *position > life.given {
             let between = (Excluded(&life.given), Excluded(position));
             let first = life.given == life.start;

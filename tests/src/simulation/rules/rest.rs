@@ -9,9 +9,14 @@ impl Checker {
     pub(in crate::simulation) fn unrest(&self) -> Option<String> {
         let is_alive = |worker: &str| self.alive.iter().any(|alive| **alive == *worker);
         for (id, shard) in &self.shards {
+            if self.waits_for_stopped(id) {
+                continue;
+            }
+            let stands_still = self.stands_still(shard);
             let left = shard
                 .records
                 .iter()
+                .filter(|_| !stands_still)
                 .filter(|(_, kept)| self.is_left(id, kept));
             if let Some((first, _)) = left.clone().next() {
                 let left = left.count();
@@ -19,7 +24,7 @@ impl Checker {
                     "{left} records of {id} are left, the first at {first}"
                 ));
             }
-            if !self.truth.open.contains(id) {
+            if !self.truth.open.contains(id) && !stands_still {
                 if !self.has_ended(id) && !self.is_before_start(id) {
                     return Some(format!("{id} is closed and not checkpointed at its end"));
                 }
@@ -44,7 +49,13 @@ impl Checker {
         if !leader.is_some_and(is_alive) {
             return Some(format!("no living worker leads: {leader:?}"));
         }
-        self.truth.by_number.then(|| self.uneven()).flatten()
+        // Those that are closed have no end, and count.
+        let mut closed = self
+            .shards
+            .iter()
+            .filter(|(id, _)| !self.truth.open.contains(*id));
+        let counts = self.truth.by_number && !closed.any(|(_, shard)| self.stands_still(shard));
+        counts.then(|| self.uneven()).flatten()
     }
 
     fn uneven(&self) -> Option<String> {

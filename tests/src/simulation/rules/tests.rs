@@ -14,6 +14,7 @@ mod quiet;
 mod records;
 mod rest;
 mod start;
+mod stopped;
 mod turns;
 
 const SHARD: u64 = 0;
@@ -53,6 +54,7 @@ fn three() -> Truth {
         by_number: true,
         initial: InitialPosition::TrimHorizon,
         each: None,
+        stops_after: None,
     }
 }
 
@@ -203,6 +205,7 @@ fn split() -> Truth {
         by_number: true,
         initial: InitialPosition::TrimHorizon,
         each: None,
+        stops_after: None,
     }
 }
 

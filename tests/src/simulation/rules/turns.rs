@@ -47,6 +47,7 @@ impl Checker {
             }
             return;
         }
+        self.goes_on(instance, call);
         let shard = self.shards.entry(instance.shard.clone()).or_default();
         let other = shard.working.replace((instance.clone(), call));
         let newer = shard.newest.clone();
@@ -72,7 +73,10 @@ impl Checker {
         {
             shard.working = None;
         }
-        if call == Call::Shutdown {
+        let life = self.lives.get(&instance.number);
+        let stands_still = life.is_some_and(|life| life.failing.stopped);
+        // Where the shard stopped its worker keeps it.
+        if call == Call::Shutdown && !stands_still {
             let in_order = (ending == Ending::Done).then_some(instance.number);
             let row = self
                 .shards

@@ -1,6 +1,7 @@
 //! What may happen to a fleet, each act by itself.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_kinesis::types::ScalingType;
@@ -9,7 +10,7 @@ use kinesis_core::Clock;
 use super::Scenario;
 use crate::simulation::log::Event;
 use crate::simulation::network::{Cut, Doom, Network};
-use crate::simulation::processor::Processors;
+use crate::simulation::processor::{Graveyard, Processors};
 use crate::simulation::worker::{Parts, Worker};
 
 /// Most workers at a time. Source: none, small.
@@ -99,6 +100,9 @@ impl Scenario {
         let rand = self.rand.fork();
         let network = Network::new(Arc::clone(&name), client, self.log.clone(), rand, doom);
         network.fault_every(fault_every);
+        if !self.sound.load(Ordering::Relaxed) {
+            network.late_every(self.late_every, self.more.fork());
+        }
         let skew = self.rand.below(2 * SKEW_MILLIS_MAX);
         let now = self.clock.epoch_millis() + skew - SKEW_MILLIS_MAX;
         self.workers.push(Worker::start(Parts {
@@ -114,6 +118,14 @@ impl Scenario {
                 rand: self.rand.fork(),
                 way: self.way.clone(),
                 temper: self.temper,
+                sound: Arc::clone(&self.sound),
+                mended: Arc::clone(&self.mended),
+            },
+            graveyard: Graveyard {
+                log: self.log.clone(),
+                many: self.sources.len() > 1,
+                rand: self.more.fork(),
+                mood: self.mood,
                 sound: Arc::clone(&self.sound),
             },
             clock: Clock::starting_at(now),

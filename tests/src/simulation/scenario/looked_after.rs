@@ -11,7 +11,7 @@ use crate::simulation::operator::{Deed, only};
 
 /// How long a fleet that is asked to stop may take, until it is killed. Source: none; longer than any
 /// `shutdown_timeout` of a scenario and what comes behind it.
-const STOPS_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const STOPS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How far back records are read again at most, in seconds. Source: none; most of the trouble so far.
 const BACK_SECONDS_MAX: u64 = 60;

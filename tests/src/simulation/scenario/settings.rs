@@ -9,7 +9,7 @@ use kinesis_consumer::{
 use kinesis_core::Rand;
 use kinesis_local::testing::START_MS;
 
-use crate::simulation::processor::{Temper, Way};
+use crate::simulation::processor::{Mood, Temper, Way};
 
 /// The longest that the stream is written to before an application comes that starts at an instant, in
 /// milliseconds. Source: none; time for some records in each shard.
@@ -51,6 +51,31 @@ pub(super) fn settings(rand: &Rand) -> Settings {
         },
         ..Settings::default()
     }
+}
+
+/// Where records that fail stop their shard, in place of one of three fleets that try for ever.
+pub(super) fn stops(rand: &Rand, on_failure: OnFailure) -> OnFailure {
+    match (on_failure, rand.below(3)) {
+        (OnFailure::Retry, 0) => OnFailure::Stop {
+            attempts: 1 + rand.below(3) as u32,
+        },
+        _ => on_failure,
+    }
+}
+
+/// How the destination of dead letters behaves.
+pub(super) fn mood(rand: &Rand) -> Mood {
+    let part = Duration::from_secs(10 + rand.below(30));
+    let stretch = part + Duration::from_secs(10 + rand.below(60));
+    Mood {
+        fails_every: [0, 2, 5][rand.below(3) as usize],
+        away: Some((part, stretch)).filter(|_| rand.below(2) == 0),
+    }
+}
+
+/// One read of how many is late.
+pub(super) fn late_every(rand: &Rand) -> u64 {
+    [0, 0, 3, 12][rand.below(4) as usize]
 }
 
 /// Where the application starts: at an instant that is over when the first worker comes.

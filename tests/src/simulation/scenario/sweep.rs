@@ -12,8 +12,8 @@
 //! does between two calls nobody sees but its processor, and that dies with it.
 
 use super::{
-    Arc, Doom, Duration, Event, Log, QUIET_REST_WITHIN, Rand, Scenario, Temper, Truth, Watch,
-    Worker, within,
+    Arc, Doom, Duration, Event, Log, Mood, OnFailure, QUIET_REST_WITHIN, Rand, Scenario, Temper,
+    Truth, Watch, Worker, within,
 };
 use kinesis_consumer::LeaseAssignment;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,11 @@ impl Scenario {
         let local = rand.fork();
         let mut scenario = Self::start_with(seed, rand, local, SHARDS).await;
         scenario.fault_every = 0;
+        scenario.late_every = 0;
+        scenario.mood = Mood::default();
+        if let OnFailure::Stop { .. } = scenario.settings.on_failure {
+            scenario.settings.on_failure = OnFailure::Retry;
+        }
         scenario.temper = Temper {
             slow: Duration::ZERO,
             slow_every: 0,

@@ -1,6 +1,6 @@
 //! What the streams hold, as the rules need it.
 
-use kinesis_consumer::LeaseAssignment;
+use kinesis_consumer::{LeaseAssignment, OnFailure};
 use kinesis_core::{Deaggregated, Position, deaggregate};
 
 use super::Scenario;
@@ -14,6 +14,10 @@ impl Scenario {
         let mut truth = Truth {
             by_number: self.settings.lease.assignment == LeaseAssignment::LeaseCount,
             initial: self.settings.initial_position,
+            stops_after: match self.settings.on_failure {
+                OnFailure::Stop { attempts } => Some(attempts),
+                OnFailure::Retry | OnFailure::DeadLetter { .. } => None,
+            },
             each: match &self.way {
                 Way::Each(settings) => Some(settings.clone()),
                 Way::Batches | Way::Prepared => None,

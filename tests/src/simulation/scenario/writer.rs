@@ -14,8 +14,8 @@ use crate::simulation::processor::POISON;
 pub(super) struct Writer {
     pub(super) stream: TestStream,
     pub(super) rand: Rand,
-    /// Whether there are records that no processor can process.
-    pub(super) poison: bool,
+    /// One record of so many no processor can process; 0: none.
+    pub(super) poison_every: u64,
     pub(super) enough: CancellationToken,
 }
 
@@ -35,7 +35,7 @@ impl Writer {
         let key = format!("k{}", self.rand.below(7));
         let mut payload = || {
             *number += 1;
-            let poison = self.poison && self.rand.below(60) == 0;
+            let poison = self.poison_every > 0 && self.rand.below(self.poison_every) == 0;
             format!("{key}:{number}{}", if poison { POISON } else { "" })
         };
         let members = self.rand.below(4);

@@ -36,6 +36,26 @@ fn a_checkpoint_behind_a_record_that_nobody_is_done_with_loses_it() {
 }
 
 #[test]
+fn a_batch_behind_one_that_failed_and_is_not_dealt_with_is_found() {
+    let a = instance(0, "a");
+    let behind = |between: Vec<Event>| {
+        let mut history = taken(&a);
+        history.push(batch(&a, &[1, 2], Ending::Failed));
+        history.push(between);
+        history.push(batch(&a, &[3], Ending::Done));
+        broken(three(), history)
+    };
+    let letter = |number| Event::Buried {
+        shard: a.shard.clone(),
+        position: at(number),
+    };
+    assert_eq!(behind(Vec::new()), [Rule::Order]);
+    assert_eq!(behind(vec![letter(1)]), [Rule::Order]);
+    assert_eq!(behind(vec![letter(1), letter(2)]), NOTHING);
+    assert_eq!(behind(batch(&a, &[1, 2], Ending::Done)), NOTHING);
+}
+
+#[test]
 fn records_out_of_their_order_are_found() {
     let a = instance(0, "a");
     let cases: [(&[&[u64]], &str); 5] = [
