@@ -69,6 +69,8 @@ pub(crate) struct Observer {
     kcl_failover: Duration,
     /// The workers of a KCL, by the last look at the rows of metrics.
     kcl_workers: BTreeSet<String>,
+    /// Those of ours, by the same.
+    own_workers: BTreeSet<String>,
     seen: BTreeMap<ShardId, Seen>,
     /// When the last scan came.
     scanned: Option<Instant>,
@@ -95,6 +97,7 @@ impl Observer {
             timing,
             kcl_failover,
             kcl_workers: BTreeSet::new(),
+            own_workers: BTreeSet::new(),
             seen: BTreeMap::new(),
             scanned: None,
             gap: Duration::ZERO,
@@ -103,8 +106,10 @@ impl Observer {
 
     /// Takes in all rows of worker metrics. A KCL that lives has one.
     pub(crate) fn told(&mut self, stats: &[WorkerStats]) {
-        let of_kcl = stats.iter().filter(|row| !row.is_ours);
-        self.kcl_workers = of_kcl.map(|row| row.worker.clone()).collect();
+        let (ours, of_kcl): (Vec<_>, Vec<_>) = stats.iter().partition(|row| row.is_ours);
+        let names =
+            |rows: Vec<&WorkerStats>| rows.into_iter().map(|row| row.worker.clone()).collect();
+        (self.own_workers, self.kcl_workers) = (names(ours), names(of_kcl));
     }
 
     /// Takes in a scan whose last answer came at `now`.
@@ -179,8 +184,8 @@ impl Observer {
         }
     }
 
-    /// Whether a KCL may be working by `lease`. One of ours marks what it takes, and only what it took can
-    /// be asked for; what lacks its mark it was given, and has not taken.
+    /// Whether a KCL may be working by `lease`. One of ours marks what it takes, and the leader asks only for
+    /// what was taken; what lacks its mark it was given, and has not taken. An operator asks for that, too.
     fn may_be_of_kcl(&self, lease: &Lease) -> bool {
         let Some(holder) = lease.holder().filter(|by| lease.marked_by() != Some(by)) else {
             return false;
@@ -189,7 +194,7 @@ impl Observer {
         let is_of_kcl = self.kcl_workers.contains(holder)
             || holder == FORMER_OWNER && !self.kcl_workers.is_empty();
         // Who does not lead knows no rows of metrics.
-        is_of_kcl || lease.is_in_handoff()
+        is_of_kcl || lease.is_in_handoff() && !self.own_workers.contains(holder)
     }
 
     /// What `lease`, which this worker does not hold, is at `now`.

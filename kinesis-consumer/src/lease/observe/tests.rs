@@ -302,6 +302,19 @@ fn a_kcl_that_hands_over_is_waited_for_also_by_who_knows_no_rows_of_metrics() {
     assert_eq!(scene.at(90, &from_kcl(80)), Standing::Overdue);
 }
 
+/// As an operator asks for it before whoever was given it has taken it.
+#[test]
+fn a_lease_of_ours_that_is_asked_for_before_it_was_taken_does_not_wait_as_one_of_a_kcl() {
+    let row = Lease {
+        acquisition: Some("me/1/7".to_owned()),
+        ..handoff("released-by-operator", "you", 1)
+    };
+    let mut scene = beside_kcl("java");
+    scene.at(0, &row);
+    assert_eq!(scene.at(9, &row), Standing::Active);
+    assert_eq!(scene.at(10, &row), Standing::Expired);
+}
+
 #[test]
 fn a_deleted_row_that_a_kcl_may_have_had_is_nobodys_for_as_long() {
     let made_anew = Lease {
