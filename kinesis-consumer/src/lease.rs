@@ -72,7 +72,8 @@
 //! lease that a KCL has is given to another only after its counter stood still for
 //! [`kcl_failover_time`](crate::LeaseSettings::kcl_failover_time), 60 s by default, in place of
 //! `failover_time`; a handoff by it is overdue that much later, and a worker that finds leases of a 2.x
-//! watches them for as long before it takes them over. A KCL of 3 is known by its row of worker metrics.
+//! watches them for as long before it takes them over. Nor is a KCL worker that died known to be dead before
+//! that, and what is free meanwhile may be given to it, and waits as long again. A KCL of 3 is known by its row of worker metrics.
 //! The other way round a KCL's leader judges the leases of ours by its own `failoverTimeMillis`, so
 //! `failover_time` is to be no longer than that.
 //!

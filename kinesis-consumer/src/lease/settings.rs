@@ -86,7 +86,9 @@ pub struct LeaseSettings {
     /// third of it. With less, leases are taken from workers that are well, and two work on a shard until the
     /// next renewal of the first. The default, 60 s, is for a KCL of unknown settings; with that of the KCL,
     /// 10 s, the leases of a KCL worker that died have a new owner as soon as those of ours. No less than
-    /// `failover_time` counts. For as long, too, a worker that finds leases of a KCL 2.x watches whether they
+    /// `failover_time` counts. Until a lease of it expires, a KCL worker that died may still be given leases
+    /// that are free meanwhile, those of new shards or of a worker that stopped: each waits for this time again,
+    /// so that nobody reads its shard for up to twice as long. For as long, too, a worker that finds leases of a KCL 2.x watches whether they
     /// are renewed before it takes over; that is once in the life of a table.
     #[serde(rename = "kcl_failover_time_millis", with = "crate::settings::millis")]
     pub kcl_failover_time: Duration,
