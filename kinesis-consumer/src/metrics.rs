@@ -79,7 +79,7 @@
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-/// User records processed. KCL: `RecordsProcessed`.
+/// User records processed; dead letters are not among them. KCL: `RecordsProcessed`.
 pub const RECORDS_PROCESSED: &str = "kinesis_consumer_records_processed";
 /// User records that reading goes on behind without a processor having accepted them, by `cause`:
 /// `foreign_member`, `corrupt_member`, `dead_letter`. The sum of [`FOREIGN_MEMBERS_DROPPED`],
@@ -110,7 +110,8 @@ pub const SUBSCRIPTIONS_STALLED: &str = "kinesis_consumer_subscriptions_stalled"
 pub const SUBSCRIPTIONS_IN_USE: &str = "kinesis_consumer_subscriptions_in_use";
 /// Times a shard went over to polling because fan-out could not be used, by `reason`.
 pub const FAN_OUT_FALL_BACKS: &str = "kinesis_consumer_fan_out_fall_backs";
-/// Batches delivered again after an error or a panic of the processor.
+/// Batches delivered again after an error or a panic of the processor. Where records are handled one by one
+/// it stays 0, as only the records that failed come again: [`RECORDS_REDELIVERED`] counts these.
 pub const BATCHES_RETRIED: &str = "kinesis_consumer_batches_retried";
 /// Times a failed batch, or a part of one, was divided to find the guilty record.
 pub const BATCHES_BISECTED: &str = "kinesis_consumer_batches_bisected";
@@ -126,7 +127,7 @@ pub const DEAD_LETTER_FAILURES: &str = "kinesis_consumer_dead_letter_failures";
 pub const RECORDS_REDELIVERED: &str = "kinesis_consumer_records_redelivered";
 /// Shards stopped because a batch failed for good (`OnFailure::Stop`).
 pub const SHARDS_STOPPED: &str = "kinesis_consumer_shards_stopped";
-/// Panics of a processor.
+/// Panics of a processor, or of the handler of a record.
 pub const PROCESSOR_PANICS: &str = "kinesis_consumer_processor_panics";
 /// Members of aggregates dropped because their hash key belongs to another shard, a reshard explains
 /// how they came here, and the stream is provisioned, so that their producer sends them again.

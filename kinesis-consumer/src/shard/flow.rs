@@ -30,7 +30,7 @@ use tracing::{debug, error, warn};
 use super::bury::Burial;
 use super::call::{chain, panic_text};
 use super::isolate::{Blame, Isolation, Next};
-use super::settle::tell_processed;
+use super::settle::{Amount, tell_processed};
 use crate::checkpoint::Checkpointer;
 use crate::dead_letter::{DeadLetter, DeadLetters, FailureCause};
 use crate::fetch::{Batch, FetchContext, Fetched, Fetching};
@@ -61,11 +61,17 @@ struct OutBatch {
     batch: Batch,
     /// When it was handed on, once it was.
     begun: Option<Instant>,
+    /// Of it, what is stored as dead letters: that counts as skipped, and not as processed.
+    buried: Amount,
 }
 
 impl Out {
     pub(super) fn push(&mut self, batch: Batch) {
-        self.batches.push_back(OutBatch { batch, begun: None });
+        self.batches.push_back(OutBatch {
+            batch,
+            begun: None,
+            buried: Amount::default(),
+        });
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -226,6 +232,16 @@ impl Source for Flow<'_> {
         }
     }
 
+    fn buried(&mut self, record: &Record) {
+        let position = record.position();
+        let batches = &mut self.out.batches;
+        let of = batches.partition_point(|out| out.batch.end < position);
+        if let Some(out) = batches.get_mut(of) {
+            out.buried.records += 1;
+            out.buried.data_bytes += record.data.len() as u64;
+        }
+    }
+
     fn settled(&mut self, up_to: &Position) {
         self.checkpointer.settle_to(up_to);
         while self
@@ -234,19 +250,24 @@ impl Source for Flow<'_> {
             .front()
             .is_some_and(|front| front.begun.is_some() && front.batch.end <= *up_to)
         {
-            let Some(OutBatch { batch, begun }) = self.out.batches.pop_front() else {
+            let Some(front) = self.out.batches.pop_front() else {
                 return;
             };
+            let OutBatch {
+                batch,
+                begun,
+                buried,
+            } = front;
             self.out.handed = self.out.handed.saturating_sub(1);
             let now = self.fetch.clock.now();
             let took = now.duration_since(begun.unwrap_or(now));
-            tell_processed(
-                self.fetch,
-                self.lease,
-                &batch.records,
-                batch.data_bytes,
-                took,
-            );
+            let (records, data_bytes) = (batch.records.len() as u64, batch.data_bytes);
+            let processed = Amount {
+                records: records.saturating_sub(buried.records),
+                data_bytes: data_bytes.saturating_sub(buried.data_bytes),
+            };
+            let first = batch.records.first();
+            tell_processed(self.fetch, self.lease, processed, first, took);
             drop(batch);
             self.fetch.totals.tell();
         }
@@ -278,7 +299,7 @@ impl Source for Flow<'_> {
             }
             Next::Stop => {
                 self.out.is_stuck_at(position);
-                Verdict::GiveUp(failure)
+                Verdict::GiveUp(told(failure, &blame))
             }
             Next::Isolate => {
                 self.out.tries.remove(&position);
@@ -298,6 +319,17 @@ impl Source for Flow<'_> {
 
     fn stop(&self) -> StopSignal {
         self.checkpointer.stop_signal().clone()
+    }
+}
+
+/// A panic was told and counted as its record's: it is not to be one of the call too.
+fn told(failure: Failure, blame: &Blame) -> Failure {
+    match failure {
+        Failure::Panic(_) => {
+            let text = format!("a record's handler panicked: {}", blame.error);
+            Failure::Error(ProcessorError::retry(text))
+        }
+        Failure::Error(error) => Failure::Error(error),
     }
 }
 

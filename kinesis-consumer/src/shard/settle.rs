@@ -76,7 +76,11 @@ impl ShardTask {
         let (records, data_bytes) = (Arc::clone(hand.part()), hand.data_bytes());
         let returned = hand.processed();
         let took = self.now().duration_since(begun);
-        tell_processed(&self.fetch, &self.lease, &records, data_bytes, took);
+        let amount = Amount {
+            records: records.len() as u64,
+            data_bytes,
+        };
+        tell_processed(&self.fetch, &self.lease, amount, records.first(), took);
         if returned == Returned::Ok {
             self.drop_batch();
         }
@@ -158,24 +162,29 @@ impl ShardTask {
     }
 }
 
-/// A batch, or a part of one, was processed.
+/// So many user records.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Amount {
+    pub(super) records: u64,
+    pub(super) data_bytes: u64,
+}
+
+/// A batch, or a part of one, was processed: `amount` of it, from its `first` record on.
 pub(super) fn tell_processed(
     fetch: &FetchContext,
     lease: &HeldLease,
-    records: &[Record],
-    data_bytes: u64,
+    amount: Amount,
+    first: Option<&Record>,
     took: Duration,
 ) {
     let stream = || Arc::clone(&fetch.stream);
     ::metrics::histogram!(metrics::PROCESS_RECORDS_SECONDS, "stream" => stream())
         .record(took.as_secs_f64());
-    ::metrics::counter!(metrics::RECORDS_PROCESSED, "stream" => stream())
-        .increment(records.len() as u64);
-    ::metrics::counter!(metrics::DATA_BYTES_PROCESSED, "stream" => stream()).increment(data_bytes);
-    lease.delivered(data_bytes);
-    let oldest = records
-        .first()
-        .and_then(|record| record.approximate_arrival_millis);
+    ::metrics::counter!(metrics::RECORDS_PROCESSED, "stream" => stream()).increment(amount.records);
+    ::metrics::counter!(metrics::DATA_BYTES_PROCESSED, "stream" => stream())
+        .increment(amount.data_bytes);
+    lease.delivered(amount.data_bytes);
+    let oldest = first.and_then(|record| record.approximate_arrival_millis);
     if let Some(arrival) = oldest {
         let millis = fetch.clock.epoch_millis().saturating_sub(arrival);
         ::metrics::histogram!(metrics::END_TO_END_SECONDS, "stream" => stream())

@@ -24,13 +24,6 @@ use crate::stream::StreamId;
 /// Source: none, reasonable default: longer than calls of most services take with their retries.
 const STALL_WARNING: Duration = Duration::from_secs(60);
 
-/// What a record under way came to.
-enum Done {
-    Handled(Result<(), Failure>),
-    /// Whether its dead letter is stored.
-    Buried(bool),
-}
-
 /// Handles the records of one shard, call by call.
 pub(super) struct Runner {
     pub(super) settings: ForEach,
@@ -121,7 +114,7 @@ impl Runner {
         &self,
         record: Record,
         number: u64,
-    ) -> impl Future<Output = (u64, Done)> + Send + use<> {
+    ) -> impl Future<Output = (u64, Result<(), Failure>)> + Send + use<> {
         let record = ShardRecord {
             stream: self.stream.clone(),
             shard_id: self.shard_id.clone(),
@@ -135,7 +128,7 @@ impl Runner {
             };
             let handled = handled.map_err(Failure::Panic);
             let handled = handled.and_then(|done| done.map_err(Failure::Error));
-            (number, Done::Handled(handled))
+            (number, handled)
         }
     }
 
@@ -147,6 +140,8 @@ impl Runner {
         }
         let mut has_more = true;
         let mut running = FuturesUnordered::new();
+        // They take no place of a handler: what is read ahead bounds them.
+        let mut burials = FuturesUnordered::new();
         // Polled beside the handlers, which a slow lease table does not hold up.
         let mut storing: Option<BoxFuture<'static, ()>> = None;
         let begun = self.clock.now();
@@ -162,7 +157,7 @@ impl Runner {
                 let Some((number, record)) = progress.start() else {
                     break;
                 };
-                running.push(self.handle(record, number).left_future());
+                running.push(self.handle(record, number));
             }
             // Nothing that is here may start, and there is room for more.
             let wants_more = has_more
@@ -172,7 +167,10 @@ impl Runner {
                 let stores = store(progress.watermark(), source.checkpointer().clone());
                 storing = Some(Box::pin(stores));
             }
-            if running.is_empty() && (progress.is_done() || progress.is_ending()) {
+            if running.is_empty()
+                && burials.is_empty()
+                && (progress.is_done() || progress.is_ending())
+            {
                 if let Some(storing) = storing {
                     storing.await;
                 }
@@ -195,7 +193,7 @@ impl Runner {
                 () = &mut stall_due => {
                     stall_due.as_mut().reset(self.clock.now() + STALL_WARNING);
                     if std::mem::replace(&mut stalled, true) {
-                        progress.warn(running.len());
+                        progress.warn(running.len() + burials.len());
                     }
                 }
                 () = until(progress.ends_by()) => return progress,
@@ -204,12 +202,18 @@ impl Runner {
                     Some(records) => progress.take(&records, source),
                     None => has_more = false,
                 },
-                Some((number, done)) = running.next() => {
+                Some((number, is_stored)) = burials.next() => {
+                    // Else a stop was requested before: it is the next owner's.
+                    if is_stored {
+                        stalled = false;
+                        is_buried(number, &mut progress, source);
+                    }
+                }
+                Some((number, handled)) = running.next() => {
                     // One that fails is not done.
-                    stalled &= !matches!(done, Done::Handled(Ok(())) | Done::Buried(true));
-                    if let Some(bury) = self.is_over(number, done, &mut progress, source) {
-                        let buries = bury.map(move |stored| (number, Done::Buried(stored)));
-                        running.push(buries.right_future());
+                    stalled &= handled.is_err();
+                    if let Some(bury) = self.is_over(number, handled, &mut progress, source) {
+                        burials.push(bury.map(move |is_stored| (number, is_stored)));
                     }
                     // A lost lease, a handoff and a stop are seen by whoever polls this.
                     tokio::task::yield_now().await;
@@ -220,28 +224,19 @@ impl Runner {
 }
 
 impl Runner {
-    /// What comes of a record that was under way; its burial, if it is to be a dead letter.
+    /// What comes of a record that was handled; its burial, if it is to be a dead letter.
     fn is_over(
         &self,
         number: u64,
-        done: Done,
+        handled: Result<(), Failure>,
         progress: &mut Progress,
         source: &mut impl Source,
     ) -> Option<BoxFuture<'static, bool>> {
         let record = progress.record(number)?.clone();
-        let failure = match done {
-            Done::Handled(Ok(())) | Done::Buried(true) => {
-                source.done(&record);
-                if progress.finish(number)
-                    && let Some(watermark) = progress.settled()
-                {
-                    source.settled(watermark);
-                }
-                return None;
-            }
-            // A stop was requested before: it is the next owner's.
-            Done::Buried(false) => return None,
-            Done::Handled(Err(failure)) => failure,
+        let Err(failure) = handled else {
+            source.done(&record);
+            finish(number, progress, source);
+            return None;
         };
         if progress.stopping {
             // Whoever stops is told, and there is no other attempt.
@@ -259,6 +254,23 @@ impl Runner {
             }
         }
         None
+    }
+}
+
+/// The dead letter of a record is stored.
+fn is_buried(number: u64, progress: &mut Progress, source: &mut impl Source) {
+    if let Some(record) = progress.record(number) {
+        source.buried(record);
+    }
+    finish(number, progress, source);
+}
+
+/// A record is done, whichever way.
+fn finish(number: u64, progress: &mut Progress, source: &mut impl Source) {
+    if progress.finish(number)
+        && let Some(watermark) = progress.settled()
+    {
+        source.settled(watermark);
     }
 }
 

@@ -26,6 +26,9 @@ pub(crate) trait Source: Send {
     /// The record is done.
     fn done(&mut self, record: &Record);
 
+    /// The record is done in so far as it is stored as a dead letter.
+    fn buried(&mut self, record: &Record);
+
     /// All records up to this position are done.
     fn settled(&mut self, up_to: &Position);
 
@@ -86,6 +89,11 @@ impl Source for Single<'_> {
 
     fn done(&mut self, record: &Record) {
         self.done.insert(record.position());
+    }
+
+    fn buried(&mut self, record: &Record) {
+        debug_assert!(false, "its failures are for whoever called");
+        self.done(record);
     }
 
     fn settled(&mut self, _: &Position) {}
