@@ -70,8 +70,10 @@ const CHECKPOINT_INTERVAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct ForEach {
     /// Most records of a shard that are handled at once, of as many batches as it takes; at least 1
     /// counts. What is read, and not done up to there, is bounded by
-    /// [`max_records_count`](crate::Settings::max_records_count) and
-    /// [`max_byte_size`](crate::Settings::max_byte_size). Default: 16.
+    /// [`max_records_count`](crate::Settings::max_records_count) and in bytes by the lesser of
+    /// [`max_byte_size`](crate::Settings::max_byte_size) and the shard's share of
+    /// [`max_buffered_bytes`](crate::Settings::max_buffered_bytes), which is ⅝ of that divided by the shards
+    /// that the worker holds. A record that waits to be stored as a dead letter is none of them. Default: 16.
     pub concurrency: usize,
     /// Whether records of one partition key wait for each other. Records without a key, as a stream
     /// has them that distributes records by itself, wait for none. Default: yes.

@@ -63,9 +63,12 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 /// - **Order**: the records of a shard come in its order, whatever was acknowledged; there is none
 ///   between shards.
 /// - **Many at a time**: `in_flight` of a shard come before any of them is acknowledged, whatever batches
-///   they are read in, so a loop may take a number of them first, as long as what it takes fits into
-///   `in_flight`, [`max_records_count`](crate::Settings::max_records_count) and
-///   [`max_byte_size`](crate::Settings::max_byte_size). Put a bound on its time too: of a quiet stream the
+///   they are read in, so a loop may take a number of them first, as long as what it takes of a
+///   shard fits into `in_flight` and what a shard reads ahead:
+///   [`max_records_count`](crate::Settings::max_records_count), and in bytes the lesser of
+///   [`max_byte_size`](crate::Settings::max_byte_size) and the shard's share of
+///   [`max_buffered_bytes`](crate::Settings::max_buffered_bytes), which is ⅝ of that divided by the shards
+///   that the worker holds: of the default, 256 MiB, 1.6 MiB of a hundred shards and 160 KiB of a thousand. Put a bound on its time too: of a quiet stream the
 ///   hundredth record may be long in coming, and the children of a shard that was split or merged come only
 ///   when all of it is acknowledged. `ready_chunks(100)` takes what is there, up to a hundred:
 ///
@@ -98,6 +101,8 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(5);
 ///   [`Settings::on_failure`](crate::Settings::on_failure), of each record by itself: it comes again after a
 ///   pause in which no new one of its shard comes, and before those that were not out yet. What was
 ///   acknowledged does not come again.
+/// - **Wrapped**: processors of yours that pass their calls on to those of this factory have them go through
+///   batch by batch, each done or failed as a whole; then no more than a batch is out at once.
 /// - **The end**: the stream ends once the consumer has ended. Take from it until then, since a shard
 ///   that stops waits for the records that are out, up to its deadline. If the stream is dropped, the
 ///   consumer stops with an error at the next record of any shard (or at once, where one is out or waits

@@ -78,7 +78,11 @@ impl Burial {
     pub(super) async fn until_stored(self, mut letter: DeadLetter) -> bool {
         let mut attempts = 0;
         loop {
-            let turn = self.turn.lock().await;
+            let turn = tokio::select! {
+                biased;
+                () = self.stop.requested() => return false,
+                turn = self.turn.lock() => turn,
+            };
             letter.given_up_at_millis = self.clock.epoch_millis();
             let written = bury(&*self.destination, &letter).await;
             drop(turn);
