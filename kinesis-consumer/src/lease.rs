@@ -100,7 +100,8 @@
 //!                    A dead: the counter stands still, the leader gives it to B after failover_time
 //!                    A never done: fences itself at handoff_timeout, the leader gives it to B by force
 //!                    B dead: the lease expires when A has handed it over, and is given to another
-//!                    B leaves: owner=A again. A goes on, or takes it again when it is done draining
+//!                    B leaves: owner=A again. A goes on, or takes it again when it is done draining,
+//!                    or, if it stops too, gives it up as any other
 //!                    leader dead: the next one sees the handoff and counts from then on
 //! ```
 //!

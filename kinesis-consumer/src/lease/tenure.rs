@@ -16,7 +16,7 @@
 //!   the first of them.
 //! - In a handoff the tenure ends `handoff_timeout` after the request was noticed, which is less
 //!   than `failover_time` after it was made; the next owner waits for the sum of both. It ends also
-//!   where the next owner withdrew meanwhile; then this worker takes the lease again.
+//!   where the next owner withdrew meanwhile; then this worker takes the lease again, if it goes on.
 
 use std::time::Duration;
 
@@ -172,9 +172,10 @@ impl Tenure {
     }
 
     /// The write that ends the tenure: the lease goes to the worker that waits for it, or to whoever takes it.
-    /// If the one that waited does not any more, this worker is to have it again.
-    pub(crate) fn give_up(&self) -> Write {
-        if self.handoff_requested() && !self.lease.is_in_handoff() {
+    /// If the one that waited does not any more, this worker is to have it again, if it `goes_on` with the
+    /// shard's stream; else nobody would take the lease before it expires.
+    pub(crate) fn give_up(&self, goes_on: bool) -> Write {
+        if goes_on && self.handoff_requested() && !self.lease.is_in_handoff() {
             Write::keep(&self.lease)
         } else {
             Write::give_up(&self.lease)

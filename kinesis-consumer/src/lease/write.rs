@@ -15,7 +15,7 @@
 //!
 //! The leader assigns and starts handoffs; a worker takes what was assigned to it, and withdraws from a
 //! handoff to it when it leaves; the holder does the rest. What it gave up for a worker that withdrew
-//! meanwhile it keeps: it takes the lease again as one that was given to it.
+//! meanwhile it keeps, unless it stops too: it takes the lease again as one that was given to it.
 //! "Held by me" is `checkpointOwner = me`, or `leaseOwner = me` without a `checkpointOwner`. It is
 //! stronger than what the KCL demands of a checkpoint (the counter only), and compatible: a KCL
 //! only looks at the result. A renewal does not demand that there is no handoff; its answer shows it.

@@ -34,7 +34,8 @@ const REFUSALS_MAX: u32 = 8;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::lease) enum Ending {
     Released,
-    /// Released to the worker that waited for it, or kept for this one where that left.
+    /// Released to the worker that waited for it, or, where that left, kept for this one
+    /// if it goes on.
     HandedOver,
     Lost(Loss),
 }
@@ -330,11 +331,14 @@ impl HeldTask {
     async fn give_up(&mut self) -> Result<(), Error> {
         self.shared.lost.cancel();
         let me = self.shared.me.clone();
+        // Cancelled also by the end of the whole worker.
+        let (stop, abandon) = (self.shared.source.stop.clone(), self.abandon.clone());
+        let goes_on = || !stop.is_cancelled() && !abandon.is_cancelled();
         let mut attempt = 0;
         loop {
             let given = self
                 .write(
-                    |tenure, _| tenure.give_up(),
+                    |tenure, _| tenure.give_up(goes_on()),
                     |row| row.holder() != Some(&me),
                 )
                 .await;

@@ -124,10 +124,13 @@ fn a_counter_nobody_of_us_could_have_raised_is_a_lost_lease() {
 #[test]
 fn what_was_to_be_handed_over_stays_here_if_the_next_owner_withdrew() {
     let (mut tenure, start) = tenure();
-    assert_eq!(tenure.give_up(), Write::give_up(&row(5)));
+    assert_eq!(tenure.give_up(true), Write::give_up(&row(5)));
     tenure.sending(start);
     assert_eq!(tenure.refused(Some(handed_over(5)), start), Verdict::Retry);
-    let handed = tenure.give_up().apply(&handed_over(5)).expect("as seen");
+    let handed = tenure
+        .give_up(true)
+        .apply(&handed_over(5))
+        .expect("as seen");
     assert_eq!((handed.holder(), handed.counter), (Some("you"), 6));
 
     // It withdrew before the lease was given up.
@@ -140,10 +143,16 @@ fn what_was_to_be_handed_over_stays_here_if_the_next_owner_withdrew() {
         .apply(&marked(handed_over(7)))
         .expect("whatever the counter");
     assert_eq!(withdrawn, marked(row(7)));
-    assert_eq!(tenure.give_up().apply(&row(5)), None, "it is seen first");
+    assert_eq!(
+        tenure.give_up(true).apply(&row(5)),
+        None,
+        "it is seen first"
+    );
     assert_eq!(tenure.refused(Some(row(5)), start), Verdict::Retry);
-    let kept = tenure.give_up().apply(&row(5)).expect("as seen");
+    let kept = tenure.give_up(true).apply(&row(5)).expect("as seen");
     assert_eq!(kept, row(6));
+    let freed = tenure.give_up(false).apply(&row(5)).expect("as seen");
+    assert_eq!(freed.owner, None, "who stops has no use for it");
     // Too late.
     assert_eq!(withdraw.apply(&marked(handed)), None);
 }

@@ -309,7 +309,7 @@ impl Rig {
         self.worker_of(id, sources, dynamodb, &settings, OnHandoff::Release)
     }
 
-    fn worker_of(
+    pub(crate) fn worker_of(
         &self,
         id: &str,
         sources: Sources,
@@ -394,10 +394,12 @@ impl Worker {
     }
 
     pub(crate) fn lease(&self, shard: u64) -> HeldLease {
+        self.lease_of(&ShardId::from_index(shard))
+    }
+
+    pub(crate) fn lease_of(&self, key: &ShardId) -> HeldLease {
         let held = self.held.lock().expect("not poisoned");
-        held.get(&ShardId::from_index(shard))
-            .expect("holds the lease")
-            .clone()
+        held.get(key).expect("holds the lease").clone()
     }
 
     /// Ends at once, without a word to anybody.

@@ -1,8 +1,11 @@
 //! Workers that leave in order pass on what they had, whoever leads.
 
 use super::*;
+use crate::lease::held::HeldLease;
+use crate::lease::item::Row;
 use crate::lease::table::Outcome;
 use crate::lease::write::Write;
+use crate::stream::{Sources, Streams};
 
 /// How long what a worker leaves may lie about.
 const PASSED_ON: f64 = 3.0;
@@ -77,6 +80,14 @@ async fn a_worker_that_stops_passes_on_what_it_was_given_and_did_not_take() {
     assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
 }
 
+/// Asks for a lease by a handoff, and waits until its holder knows.
+async fn ask_for(rig: &Rig, held: &HeldLease, to: &str) {
+    let ask = Write::start_handoff(&held.lease(), to).expect("it has an owner");
+    let asked = rig.table().await.write(&ask).await.expect("answers");
+    assert!(matches!(asked, Outcome::Done(_)));
+    held.handoff_requested().cancelled().await;
+}
+
 /// `b`, asked for a lease of `a` by a handoff, which `a` may know of already, stops.
 async fn stops_while_a_handoff_is_on_its_way(b_leads: bool, known_for: u64) -> f64 {
     let rig = Rig::new(2).await;
@@ -135,6 +146,81 @@ async fn a_lease_on_its_way_to_a_worker_that_stops_does_not_wait_for_an_expiry()
             );
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_next_owner_withdrew_is_passed_on_when_its_holder_stops_too() {
+    for leads in ["a", "b", "c"] {
+        let rig = Rig::new(3).await;
+        let worker = |id| {
+            // The test says when a lease is released.
+            let (client, settings) = (rig.dynamodb.clone(), Settings::default());
+            rig.worker_with(id, client, &settings, OnHandoff::Ignore)
+        };
+        let first = worker(leads);
+        until("all three", &[&first], || first.count() == 3).await;
+        let mut workers = BTreeMap::from([(leads, first)]);
+        for id in ["a", "b", "c"] {
+            workers.entry(id).or_insert_with(|| worker(id));
+        }
+        {
+            let all: Vec<_> = workers.values().collect();
+            until("one each", &all, || all.iter().all(|w| w.count() == 1)).await;
+        }
+        let [a, b, c] = ["a", "b", "c"].map(|id| workers.remove(id).expect("started"));
+        let shard = a.shards()[0];
+        // As whoever works on the shard, which ends a little later than the lease.
+        let handle = a.lease(shard);
+        ask_for(&rig, &handle, "b").await;
+        b.stop().await.expect("stops");
+        assert!(!handle.lost().is_cancelled(), "{leads}: not yet given up");
+        let start = Clock::system().now();
+        a.stop().await.expect("stops");
+        until("all three", &[&c], || c.count() == 3).await;
+        let took = seconds_since(start);
+        assert!(took < PASSED_ON, "{leads}: {took}");
+        drop(handle);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_whose_next_owner_withdrew_is_free_once_its_stream_is_not_listed() {
+    let rig = Rig::new(1).await;
+    let listed = create_streams(&rig, ["one".to_owned()]).await;
+    let streams = Streams::new(listed.clone()).expect("valid");
+    let a = rig.worker_of(
+        "a",
+        Sources::Many(streams.clone()),
+        rig.dynamodb.clone(),
+        &Settings::default(),
+        OnHandoff::Ignore,
+    );
+    until("the stream", &[&a], || a.count() == 1).await;
+    let key = a.keys().remove(0);
+    let handle = a.lease_of(&key);
+    ask_for(&rig, &handle, "b").await;
+    // As `b` does when it leaves.
+    let table = rig.table().await;
+    let Ok(Some(Row::Lease(row))) = table.get(&key).await else {
+        panic!("there is a lease");
+    };
+    let withdraw = Write::withdraw(&row).expect("a handoff");
+    let withdrawn = table.write(&withdraw).await.expect("answers");
+    assert!(matches!(withdrawn, Outcome::Done(_)));
+
+    assert!(streams.remove("one"));
+    until("it is let go", &[&a], || a.count() == 0).await;
+    sleep(Duration::from_millis(100)).await;
+    let Ok(Some(Row::Lease(row))) = table.get(&key).await else {
+        panic!("there is a lease");
+    };
+    assert_eq!(row.owner, None);
+    let start = Clock::system().now();
+    a.stop().await.expect("stops");
+    let next = rig.worker_of_streams("next", &Streams::new(listed).expect("valid"));
+    until("it is taken", &[&next], || next.count() == 1).await;
+    assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
+    drop(handle);
 }
 
 #[tokio::test(start_paused = true)]

@@ -168,7 +168,8 @@ impl World {
             let asked = worker.held[&id].handoff_requested() && worker.hands_over;
             if (asked || worker.leaves_until.is_some()) && self.rand.below(20) == 0 {
                 let tenure = worker.held.remove(&id).expect("held");
-                self.send(worker, tenure.give_up(), Purpose::GiveUp);
+                let goes_on = worker.leaves_until.is_none();
+                self.send(worker, tenure.give_up(goes_on), Purpose::GiveUp);
                 continue;
             }
             let name = worker.name.clone();
