@@ -31,7 +31,7 @@ use kinesis_core::{Position, ShardId};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::error::{Error, ErrorKind};
-use crate::lease::{ChildShard, HeldLease};
+use crate::lease::{ChildShard, HeldLease, WeakLease};
 use crate::processor::StopSignal;
 pub use prepared::{PendingCheckpoint, PreparedCheckpoint};
 use window::{Move, NO_DELIVERY, Window};
@@ -66,18 +66,19 @@ struct Shared {
 
 /// Where checkpoints go.
 enum Store {
-    Lease(HeldLease),
+    /// A processor may keep its checkpointer for as long as it likes; that keeps no lease.
+    Lease(WeakLease),
     Memory,
 }
 
 impl Checkpointer {
     /// The checkpointer of a lease this worker has just gained.
-    pub(crate) fn of_lease(lease: HeldLease, stop: StopSignal) -> Self {
+    pub(crate) fn of_lease(lease: &HeldLease, stop: StopSignal) -> Self {
         let start = lease.lease().checkpoint;
         Self::new(
             lease.shard_id().clone(),
             Window::new(start),
-            Store::Lease(lease),
+            Store::Lease(lease.downgrade()),
             stop,
         )
     }
@@ -208,7 +209,7 @@ impl Checkpointer {
             }
             Move::End(children) => {
                 if let Store::Lease(lease) = &self.shared.store {
-                    lease.end_shard(&children).await?;
+                    lease.upgrade()?.end_shard(&children).await?;
                 }
                 self.with_window(|window| window.stored(Position::ShardEnd));
             }
@@ -221,6 +222,7 @@ impl Checkpointer {
         let Store::Lease(lease) = &self.shared.store else {
             return Ok(position);
         };
+        let lease = lease.upgrade()?;
         match lease.checkpoint(&position).await {
             Ok(()) => Ok(position),
             // An earlier call that was dropped half-way was carried out after all, and went further.

@@ -154,7 +154,7 @@ use kinesis_core::{HashKeyRange, Position, ShardId};
 use crate::checkpoint::PendingCheckpoint;
 use crate::stream::StreamId;
 pub use cpu::CpuMetric;
-pub(crate) use held::HeldLease;
+pub(crate) use held::{HeldLease, WeakLease};
 pub(crate) use keeper::LeaseKeeper;
 pub(crate) use settings::TABLE_NAME_CHARS;
 pub use settings::{

@@ -94,7 +94,7 @@ impl ShardTask {
         let deadline = StopSender::new(lease.lost().clone());
         let tells = TellsTotals(Arc::clone(&fetch.totals));
         Self {
-            checkpointer: Checkpointer::of_lease(lease.clone(), deadline.signal()),
+            checkpointer: Checkpointer::of_lease(&lease, deadline.signal()),
             deadline,
             lease,
             processor,

@@ -124,7 +124,8 @@ impl Checkpointer {
             && let Store::Lease(lease) = &self.shared.store
         {
             let position = position.clone();
-            lease.prepare(PendingCheckpoint { position, state }).await?;
+            let pending = PendingCheckpoint { position, state };
+            lease.upgrade()?.prepare(pending).await?;
         }
         Ok(PreparedCheckpoint {
             checkpointer: self.clone(),

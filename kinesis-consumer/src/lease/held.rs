@@ -260,6 +260,14 @@ impl HeldLease {
             .unwrap_or_else(|_| Err(self.shared.lease_lost()))
     }
 
+    /// A handle that does not count as one: for what may outlive the work on the shard.
+    pub(crate) fn downgrade(&self) -> WeakLease {
+        WeakLease {
+            shared: Arc::clone(&self.shared),
+            commands: self.commands.downgrade(),
+        }
+    }
+
     /// Something that tells whether any handle is still there.
     pub(super) fn trace(&self) -> Trace {
         Trace {
@@ -275,6 +283,28 @@ impl fmt::Debug for HeldLease {
             .field("shard_id", &self.shared.key)
             .field("lost", &self.shared.lost.is_cancelled())
             .finish_non_exhaustive()
+    }
+}
+
+/// A handle that neither keeps the lease from being released nor counts as work on the shard.
+#[derive(Clone)]
+pub(crate) struct WeakLease {
+    shared: Arc<Shared>,
+    commands: mpsc::WeakSender<Command>,
+}
+
+impl WeakLease {
+    /// A handle, for one request.
+    ///
+    /// # Errors
+    /// `LeaseLost` when nobody has one any more.
+    pub(crate) fn upgrade(&self) -> Result<HeldLease, Error> {
+        let commands = self.commands.upgrade();
+        let commands = commands.ok_or_else(|| self.shared.lease_lost())?;
+        Ok(HeldLease {
+            shared: Arc::clone(&self.shared),
+            commands,
+        })
     }
 }
 

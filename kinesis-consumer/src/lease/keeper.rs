@@ -17,7 +17,8 @@
 //! leases after `failover_time`, as after a crash.
 //!
 //! After a lease was given back, this worker leaves it to others for `failover_time`; after it was lost or
-//! handed over, until nobody here uses its handle any more, at most for `failover_time`.
+//! handed over, until nobody here uses its handle any more, at most for `failover_time`. A checkpointer that
+//! a processor kept is no such use.
 
 mod adopt;
 pub(super) mod by_key;

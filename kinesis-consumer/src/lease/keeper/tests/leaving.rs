@@ -1,10 +1,12 @@
 //! Workers that leave in order pass on what they had, whoever leads.
 
 use super::*;
+use crate::checkpoint::Checkpointer;
 use crate::lease::held::HeldLease;
 use crate::lease::item::Row;
 use crate::lease::table::Outcome;
 use crate::lease::write::Write;
+use crate::processor::StopSignal;
 use crate::stream::{Sources, Streams};
 
 /// How long what a worker leaves may lie about.
@@ -146,6 +148,39 @@ async fn a_lease_on_its_way_to_a_worker_that_stops_does_not_wait_for_an_expiry()
             );
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_checkpointer_that_a_processor_kept_does_not_keep_its_worker_from_the_lease() {
+    let rig = Rig::new(1).await;
+    let a = rig.worker_with(
+        "a",
+        rig.dynamodb.clone(),
+        &Settings::default(),
+        OnHandoff::Ignore,
+    );
+    until("the shard", &[&a], || a.count() == 1).await;
+    let lease = a.lease(0);
+    let kept = Checkpointer::of_lease(&lease, StopSignal::never());
+    ask_for(&rig, &lease, "b").await;
+    // As `b` does when it leaves.
+    let withdraw = Write::withdraw(&rig.lease(0).await).expect("a handoff");
+    let withdrawn = rig.table().await.write(&withdraw).await.expect("answers");
+    assert!(matches!(withdrawn, Outcome::Done(_)));
+    lease.release().await.expect("kept");
+
+    // Whoever works on the shard is not done yet.
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(a.count(), 0);
+    drop(lease);
+    let start = Clock::system().now();
+    until("the shard again", &[&a], || a.count() == 1).await;
+    assert!(seconds_since(start) < PASSED_ON, "{}", seconds_since(start));
+    // It is of the tenure that is over.
+    kept.deliver(at(5));
+    let refused = kept.checkpoint_at(&at(5)).await.expect_err("not its lease");
+    assert_eq!(refused.kind(), ErrorKind::LeaseLost);
+    assert_eq!(rig.lease(0).await.checkpoint, Position::TrimHorizon);
 }
 
 #[tokio::test(start_paused = true)]
