@@ -116,7 +116,7 @@
 //! | `workerMetricsEMAAlpha` | [`worker_metrics_ema_alpha_percentage`](crate::UtilizationSettings::worker_metrics_ema_alpha_percentage) | in percent |
 //! | `workerMetricsTableConfig` | [`worker_metrics_table`](crate::LeaseTableSettings::worker_metrics_table) | its name; never made here |
 //! | **`LifecycleConfig`** | | |
-//! | `logWarningForTaskAfterMillis` | none | |
+//! | `logWarningForTaskAfterMillis` | none | `for_each` and `record_stream` warn by themselves of records that get no further; a `process_records` that hangs shows by [`CHECKPOINT_AGE_SECONDS`](crate::metrics::CHECKPOINT_AGE_SECONDS) alone |
 //! | `taskBackoffTimeMillis` | [`task_backoff`](crate::Settings::task_backoff), [`task_backoff_max`](crate::Settings::task_backoff_max) | grows, with jitter |
 //! | `readTimeoutsToIgnoreBeforeWarning` | none | |
 //! | `aggregatorUtil` | none | |

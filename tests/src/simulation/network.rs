@@ -162,7 +162,7 @@ impl Network {
         self.wire.fault_every.store(calls, Ordering::Relaxed);
     }
 
-    /// From now on one read of so many is [`late`]; 0: none is.
+    /// From now on one read of so many is late, as `late` has it; 0: none is.
     pub fn late_every(&self, reads: u64, rand: Rand) {
         // The first one counts; there is one.
         drop(self.wire.late.set(Late::new(reads, rand)));
