@@ -191,25 +191,13 @@ impl Write {
     }
 
     /// Asks the holder to hand over to `to`; `None` if there is no holder or a handoff is under
-    /// way. The counter is neither demanded, since the holder goes on raising it, nor raised.
+    /// way.
     pub(crate) fn start_handoff(seen: &Lease, to: &str) -> Option<Self> {
         let old = seen.owner.clone().filter(|_| !seen.is_in_handoff())?;
-        Some(Self {
-            shard_id: seen.shard_id.clone(),
-            demand: Demand {
-                counter: None,
-                owners: owners_of(seen),
-            },
-            change: Change {
-                owner: Set::To(to.to_owned()),
-                checkpoint_owner: Set::To(old),
-                ..NO_CHANGE
-            },
-        })
+        Some(Self::beside_holder(seen, to.to_owned(), Set::To(old)))
     }
 
-    /// Ends a handoff before it is done: the next owner leaves, and the holder is to go on. The counter is
-    /// neither demanded nor raised, as when it began. `None` if there is none, or the holder is not known to be
+    /// Ends a handoff before it is done: the next owner leaves, and the holder is to go on. `None` if there is none, or the holder is not known to be
     /// a worker of this crate: a KCL that heard of the handoff would have stopped its processor, and would
     /// hold the lease on without one.
     pub(crate) fn withdraw(seen: &Lease) -> Option<Self> {
@@ -217,18 +205,24 @@ impl Write {
         if seen.marked_by() != Some(&old) {
             return None;
         }
-        Some(Self {
+        Some(Self::beside_holder(seen, old, Set::Remove))
+    }
+
+    /// New owners in the place of those seen, while the holder goes on: the counter, which it raises, is
+    /// neither demanded nor raised.
+    fn beside_holder(seen: &Lease, owner: String, checkpoint_owner: Set<String>) -> Self {
+        Self {
             shard_id: seen.shard_id.clone(),
             demand: Demand {
                 counter: None,
                 owners: owners_of(seen),
             },
             change: Change {
-                owner: Set::To(old),
-                checkpoint_owner: Set::Remove,
+                owner: Set::To(owner),
+                checkpoint_owner,
                 ..NO_CHANGE
             },
-        })
+        }
     }
 
     /// Ends a tenure for a next one of the same worker.

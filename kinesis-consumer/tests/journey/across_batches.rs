@@ -1,19 +1,18 @@
 //! Records one by one, out of more than one batch of a shard at once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
-use kinesis_consumer::codec::Json;
 use kinesis_consumer::dead_letter::FailureCause;
 use kinesis_consumer::{
-    Delivery, EventKind, ForEach, OnFailure, ProcessorError, RecordStream, Settings, ShardRecord,
-    for_each, record_stream,
+    Delivery, EventKind, ForEach, OnFailure, ProcessorError, RecordStream, Settings, for_each,
+    record_stream,
 };
 
-use crate::one_by_one::{numbers, take, worker};
+use crate::one_by_one::{Seen, numbers, take, worker};
 use crate::world::{World, until};
 
 const SHARD: &str = "shardId-000000000000";
@@ -329,40 +328,22 @@ async fn a_shard_ends_only_once_all_is_acknowledged_and_its_children_come_after_
 async fn a_slow_key_holds_up_the_checkpoint_and_no_other_key_over_many_batches() {
     let world = World::new(1).await;
     world.put_numbers(0..60, 6).await;
-    let seen: Arc<Mutex<BTreeMap<String, Vec<usize>>>> = Arc::default();
-    let noted = Arc::clone(&seen);
-    let factory = for_each(ForEach::default(), move |handled: ShardRecord| {
-        let noted = Arc::clone(&noted);
-        async move {
-            let number: usize = handled.record.decode(&Json)?;
-            if number == 6 {
-                tokio::time::sleep(Duration::from_secs(600)).await;
-            }
-            let key = handled.record.partition_key.to_string();
-            let mut noted = noted.lock().expect("no panic");
-            noted.entry(key).or_default().push(number);
-            Ok(())
-        }
-    });
+    let seen = Seen::default();
+    let factory = seen.factory(|number| Duration::from_secs(if number == 6 { 600 } else { 0 }));
     let worker = worker(&world, "one", small(), factory);
-    let count = || {
-        let seen = seen.lock().expect("no panic");
-        seen.values().map(Vec::len).sum::<usize>()
-    };
     let begun = world.clock.now();
-    until("the other keys are handled", async || count() == 51).await;
+    until("the other keys are handled", async || seen.count() == 51).await;
     assert!(world.clock.now() - begun < Duration::from_secs(300));
     tokio::time::sleep(Duration::from_secs(20)).await;
-    assert_eq!(count(), 51, "those behind the slow one wait");
+    assert_eq!(seen.count(), 51, "those behind the slow one wait");
     let held = checkpoint(&world).await;
-    until("all are handled", async || count() == 60).await;
+    until("all are handled", async || seen.count() == 60).await;
     worker.stop().await.expect("a clean stop");
     assert!(checkpoint(&world).await > held, "{held}");
     // It was before the slow one.
     let records = world.stream.read_all().await;
     assert_eq!(held, records[5].sequence_number.as_str());
-    let seen = seen.lock().expect("no panic");
-    assert!(seen.values().all(|numbers| numbers.is_sorted()), "{seen:?}");
+    assert_eq!(seen.keys_in_order(), 6);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,17 +13,11 @@ use kinesis_consumer::{
 
 use crate::measured::Counts;
 use crate::one_by_one::worker;
+use crate::poison::settings;
 use crate::world::{World, until};
 use crate::written::Written;
 
 const FAILED: &str = "A record failed.";
-
-fn settings(on_failure: OnFailure) -> Settings {
-    Settings {
-        on_failure,
-        ..Settings::default()
-    }
-}
 
 /// Whose handler fails of these numbers whenever they come.
 fn failing(numbers: &'static [&'static str]) -> impl RecordProcessorFactory {

@@ -36,42 +36,54 @@ pub(crate) fn worker(
     Worker::of(consumer.expect("valid"))
 }
 
+/// What was handled of each key, in its order.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<BTreeMap<String, Vec<usize>>>>);
+
+impl Seen {
+    /// Takes for each number the time that `takes` says, and notes it then.
+    pub(crate) fn factory(
+        &self,
+        takes: fn(usize) -> Duration,
+    ) -> impl RecordProcessorFactory + use<> {
+        let seen = self.clone();
+        for_each(ForEach::default(), move |handled: ShardRecord| {
+            let seen = seen.clone();
+            async move {
+                let number = handled.record.decode(&Json)?;
+                tokio::time::sleep(takes(number)).await;
+                let key = handled.record.partition_key.to_string();
+                let mut seen = seen.0.lock().expect("no panic");
+                seen.entry(key).or_default().push(number);
+                Ok(())
+            }
+        })
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        let seen = self.0.lock().expect("no panic");
+        seen.values().map(Vec::len).sum()
+    }
+
+    /// How many keys there are, each of which has to be in its order.
+    pub(crate) fn keys_in_order(&self) -> usize {
+        let seen = self.0.lock().expect("no panic");
+        assert!(seen.values().all(|numbers| numbers.is_sorted()), "{seen:?}");
+        seen.len()
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_of_a_shard_are_handled_side_by_side_and_each_in_order() {
     let world = World::new(1).await;
     world.put_numbers(0..100, 7).await;
-    let seen: Arc<Mutex<BTreeMap<String, Vec<usize>>>> = Arc::default();
-    let noted = Arc::clone(&seen);
+    let seen = Seen::default();
     // Each takes a time of its own, the later ones of a key often less.
-    let factory = for_each(ForEach::default(), move |handled: ShardRecord| {
-        let noted = Arc::clone(&noted);
-        async move {
-            let number: usize = handled.record.decode(&Json)?;
-            tokio::time::sleep(Duration::from_millis(100 * (number as u64 * 37 % 11))).await;
-            let mut noted = noted.lock().expect("no panic");
-            noted
-                .entry(handled.record.partition_key.to_string())
-                .or_default()
-                .push(number);
-            Ok(())
-        }
-    });
+    let factory = seen.factory(|number| Duration::from_millis(100 * (number as u64 * 37 % 11)));
     let worker = worker(&world, "one", Settings::default(), factory);
-    let count = || {
-        seen.lock()
-            .expect("no panic")
-            .values()
-            .map(Vec::len)
-            .sum::<usize>()
-    };
-    crate::world::until("all are handled", async || count() == 100).await;
+    crate::world::until("all are handled", async || seen.count() == 100).await;
     worker.stop().await.expect("a clean stop");
-    let seen = seen.lock().expect("no panic");
-    assert!(seen.values().all(|numbers| numbers.is_sorted()), "{seen:?}");
-    assert_eq!(
-        (seen.len(), seen.values().map(Vec::len).sum::<usize>()),
-        (7, 100)
-    );
+    assert_eq!((seen.keys_in_order(), seen.count()), (7, 100));
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ use crate::world::{Worker, World, until};
 
 const SHARD: &str = "shardId-000000000000";
 
-fn settings(on_failure: OnFailure) -> Settings {
+pub(crate) fn settings(on_failure: OnFailure) -> Settings {
     Settings {
         on_failure,
         ..Settings::default()
